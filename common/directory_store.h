@@ -1,0 +1,40 @@
+// A site that is a local directory.
+//
+// Layout: ROOT/datacloud-site (marker), ROOT/objects/00..ff/NAME (object file: data, then an
+// attribute trailer; docs/format.md), ROOT/objects/xx/.tmp-* (unfinished puts). The fan-out
+// directories are made by format() only: a put into an unmounted or foreign directory therefore
+// fails as away and never fills it. Every call checks that ROOT still carries the expected marker
+// (one stat; contents re-read when the file changed).
+//
+// Durability of put: temporary file, fsync, link to its name (exclusive), unlink of the temporary,
+// fsync of the directory. Safe for several processes at once and for a crash anywhere; leftover
+// temporaries older than an hour are removed by list().
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/file_layer.h"
+#include "common/object_store.h"
+
+namespace datacloud {
+
+struct DirectoryStoreOptions {
+  std::string root;                  // absolute
+  SiteMarker expected;               // what must be there
+  int threads = 4;                   // blocking I/O threads
+  std::shared_ptr<FileLayer> files;  // null: the real one
+};
+
+std::unique_ptr<ObjectStore> make_directory_store(DirectoryStoreOptions);
+result<void> format_directory(FileLayer&, const std::string& root, const SiteMarker&);
+result<SiteMarker> read_directory_marker(FileLayer&, const std::string& root);
+
+// Tests: objects in memory; `marker_present` false makes every call answer away.
+struct MemoryStoreControl {
+  std::shared_ptr<void> state;
+  void set_away(bool);
+};
+std::unique_ptr<ObjectStore> make_memory_store();
+
+}  // namespace datacloud

@@ -1,0 +1,100 @@
+// The sites of a cloud as one process sees them: a store per site and its health.
+//
+// A site is up or away. It becomes away when a call reports away, io on the marker, or
+// `failures_max` timeouts in a row; a prober thread checks away sites every `probe_interval` and
+// brings them back when the marker is theirs again. Health is advice for placement and read
+// order; correctness never depends on it.
+//
+// Thread safety: all methods from any thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/config.h"
+#include "common/ids.h"
+#include "common/object_store.h"
+#include "common/store_decorators.h"
+
+namespace datacloud {
+
+class Site {
+ public:
+  Site(SiteId id, std::string name, std::unique_ptr<ObjectStore> store);
+
+  SiteId id() const { return id_; }
+  const std::string& name() const { return name_; }
+  // The store with deadlines, accounting and health reporting in front of it.
+  ObjectStore& store() { return *store_; }
+  bool up() const { return up_.load(std::memory_order_relaxed); }
+  std::string away_reason() const;  // empty when up
+  const TrafficCounters& traffic() const { return traffic_; }
+  void reset_traffic() { traffic_.reset(); }
+
+  // What a finished call says about the site's health; called by the store's reporting layer.
+  void report(const Error* failure);
+  void set_up();
+
+ private:
+  const SiteId id_;
+  const std::string name_;
+  std::atomic<bool> up_{true};
+  std::atomic<int> timeouts_{0};
+  mutable std::mutex mutex_;
+  std::string away_reason_;
+  TrafficCounters traffic_;
+  std::unique_ptr<ObjectStore> store_;  // last: destroyed first, its callbacks use the above
+};
+
+class SiteSet {
+ public:
+  struct Member {
+    SiteId id;
+    std::string name;
+    std::unique_ptr<ObjectStore> store;
+  };
+  explicit SiteSet(std::vector<Member>, Duration probe_interval = seconds(1));
+  ~SiteSet();
+
+  // Checks every site once, in parallel, waiting at most `deadline` in all.
+  void check_all(Duration deadline);
+  // Runs after a site changed between up and away (on an unspecified thread). Set before use.
+  void on_change(std::function<void(Site&)>);
+
+  size_t size() const { return sites_.size(); }
+  Site& at(size_t i) { return *sites_[i]; }
+  Site* find(SiteId);
+  Site* find(const std::string& name);
+  std::vector<Site*> all();
+  size_t live_count() const;
+  // "tsukuba (away: no marker in /srv/...), ..." of sites that are not up.
+  std::string describe_away() const;
+
+ private:
+  void probe_loop();
+
+  std::vector<std::unique_ptr<Site>> sites_;
+  std::function<void(Site&)> on_change_;
+  const Duration probe_interval_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stop_ = false;
+  std::thread prober_;
+};
+
+// Opens the back end of a configured site; `expected` is verified at every use.
+result<std::unique_ptr<ObjectStore>> open_store(const SiteConfig&, const SiteMarker& expected);
+// Creates the site's layout and marker. exists when it already holds a cloud's marker, invalid
+// when it is not empty.
+result<void> format_store(const SiteConfig&, const SiteMarker&);
+// The marker found there; not_found when there is none.
+result<SiteMarker> read_store_marker(const SiteConfig&);
+
+}  // namespace datacloud

@@ -1,0 +1,59 @@
+// Block maps, stripes and live counts as pure changes of a transaction.
+//
+// Invariants kept by every function here, checked by check_block_map (tests, later fsck):
+// runs of an inode do not overlap; every run names an existing stripe and slots inside it; the live
+// count of a stripe is the number (and sealed bytes) of slots mapped by runs; a stripe whose live
+// count becomes 0 is erased with its reverse map and damage records, and its objects become pending
+// deletions in the same transaction.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "common/rpc.pb.h"
+#include "daemon/metadata_store.h"
+
+namespace datacloud {
+
+// Structural check of a stripe record from a mount or from storage: known code, n shards, slots
+// inside their columns, lengths within bounds. invalid names the field.
+result<void> validate_stripe(const pb::Stripe&);
+
+// Adds a new stripe and its live record (0 slots). invalid; exists when the id is taken.
+result<void> add_stripe(Transaction&, const pb::Stripe&);
+
+// Running counters kept in one record ("totals"), updated by these functions.
+struct Totals {
+  uint64_t inodes = 0, blocks_logical_bytes = 0, live_bytes = 0, stored_bytes = 0, stripes = 0,
+           stripes_weak = 0, shards_missing = 0;
+};
+result<Totals> read_totals(const Transaction&);
+
+// Truncates, maps runs, grows, sets times: one inode's part of a commit. Stripes whose last live
+// slot goes are turned into pending deletions. At most `runs_max` existing runs are unmapped per
+// call when the inode is being reclaimed (see reclaim_inode).
+result<pb::Inode> update_inode(Transaction&, const pb::InodeUpdate&);
+
+// Stripes added by a commit whose slots no run maps (their inodes are gone): drop them again.
+result<void> drop_unmapped_stripes(Transaction&, const std::vector<StripeId>&);
+
+// Frees an orphan in bounded steps: unmaps up to runs_max runs; when none is left erases inode,
+// xattrs and orphan record and returns true.
+result<bool> reclaim_inode(Transaction&, InodeId, uint32_t runs_max);
+
+// Snapshot of the map: runs overlapping [first, first + blocks) clipped to it, with their stripes.
+// At most 4096 runs; the reply then covers a prefix.
+result<pb::MapReply> read_map(const Transaction&, const pb::MapRequest&);
+
+result<std::optional<pb::Stripe>> get_stripe(const Transaction&, StripeId);
+result<void> record_damage(Transaction&, const pb::Damage&);
+// All stripe ids an inode's runs name, in file order, without repetition, at most `count_max`.
+result<std::vector<StripeId>> stripes_of_inode(const Transaction&, InodeId, size_t count_max);
+
+// Adds a pending deletion under the next free number.
+result<void> add_pending_deletion(Transaction&, const pb::PendingDeletion&);
+
+// Verifies the invariants above over the whole store; returns findings, one line each (bounded).
+result<std::vector<std::string>> check_block_map(const Transaction&);
+
+}  // namespace datacloud

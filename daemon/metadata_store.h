@@ -1,0 +1,101 @@
+// The daemon's materialised view: records in LevelDB, changed only by transactions.
+//
+// Every metadata change is one Transaction through MetadataStore::commit, which gives it a sequence
+// number and applies it as one LevelDB batch. A committed transaction is visible and survives
+// kill -9 at once; when_durable() says when it (and all before it) survive a power cut: one
+// thread syncs the log for everybody who waits (group commit). A journal across the sites will
+// take the place of that sync.
+//
+// LevelDB runs over LevelDbEnv, which makes every change through a FileLayer and syncs a log file
+// before it is closed: LevelDB itself does not, and a synced batch in a new log would otherwise
+// survive an unsynced one in the old.
+//
+// Threads: begin, get, scan, commit on the service thread only. when_durable callbacks run on the
+// sync thread.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "common/error.h"
+#include "common/file_layer.h"
+#include "common/ids.h"
+#include "common/records.pb.h"
+
+namespace datacloud {
+
+class MetadataStore;
+
+// A set of changes on top of the committed state; reads see the transaction's own changes.
+class Transaction {
+ public:
+  // nullopt: no such record. corrupt or io: the view is damaged (stop the daemon).
+  result<std::optional<std::string>> get(const std::string& key) const;
+  // Parses into `message`; false when absent.
+  template <class Message>
+  result<bool> get(const std::string& key, Message& message) const {
+    TRY(auto value, get(key));
+    if (!value) return false;
+    if (!message.ParseFromString(*value)) return corrupt_record(key);
+    return true;
+  }
+  void put(const std::string& key, std::string value);
+  template <class Message>
+  requires requires(const Message& m) { m.SerializeAsString(); }
+  void put(const std::string& key, const Message& message) {
+    put(key, message.SerializeAsString());
+  }
+  void erase(const std::string& key);
+  // Records with first <= key < end in order, until `visit` returns false. `visit` must not change
+  // the transaction.
+  result<void> scan(
+      const std::string& first, const std::string& end,
+      const std::function<bool(std::string_view key, std::string_view value)>& visit) const;
+  // The last record with first <= key < end.
+  result<std::optional<std::pair<std::string, std::string>>> last(const std::string& first,
+                                                                  const std::string& end) const;
+  bool empty() const { return changes_.empty(); }
+  size_t bytes() const;
+
+ private:
+  friend class MetadataStore;
+  explicit Transaction(const MetadataStore& store) : store_(&store) {}
+  static Error corrupt_record(const std::string& key);
+
+  const MetadataStore* store_;
+  std::map<std::string, std::optional<std::string>> changes_;
+};
+
+class MetadataStore {
+ public:
+  struct Options {
+    std::string directory;             // absolute
+    std::shared_ptr<FileLayer> files;  // null: the real one
+    uint64_t cache_bytes = 64u << 20;
+  };
+  // Opens an existing store. not_found: run `datacloud create`. unavailable: another daemon has it.
+  static result<std::unique_ptr<MetadataStore>> open(Options);
+  // Makes a new store holding the cloud record and the root directory, durable on success.
+  // exists when there is one.
+  static result<void> create(Options, const pb::Cloud&, uint32_t root_uid, uint32_t root_gid);
+  ~MetadataStore();
+
+  Transaction begin() const { return Transaction(*this); }
+  result<Sequence> commit(Transaction&&);
+  Sequence sequence() const;
+  void when_durable(Sequence, std::function<void(result<void>)>);
+  result<void> wait_durable(Sequence);  // blocking form
+  // Rough number of records whose keys start with `prefix`, and bytes used on disk.
+  uint64_t approximate_bytes(const std::string& prefix) const;
+
+ private:
+  friend class Transaction;
+  struct Impl;
+  explicit MetadataStore(std::unique_ptr<Impl>);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace datacloud

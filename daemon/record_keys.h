@@ -1,0 +1,35 @@
+// LevelDB keys: one prefix byte, then fixed-width big-endian integers (so that range scans follow
+// the tree), then a name where there is one. docs/format.md lists every record type.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "common/ids.h"
+
+namespace datacloud::key {
+
+std::string meta(std::string_view name);  // 'A': "cloud", "sequence", "start", "next_id/KIND"
+std::string inode(InodeId);               // 'I' ino
+std::string entry(InodeId parent, std::string_view name);  // 'E' parent name
+std::string cookie(InodeId parent, uint64_t cookie);       // 'D' parent cookie -> name
+std::string xattr(InodeId, std::string_view name);         // 'X' ino name
+std::string run(InodeId, uint64_t first_block);            // 'M' ino first_block
+std::string stripe(StripeId);                              // 'S' stripe
+std::string live(StripeId);                                // 'L' stripe -> StripeLive
+std::string owner(StripeId, uint32_t first_slot);          // 'R' stripe slot -> Owner
+std::string orphan(InodeId);                               // 'O' ino: nlink 0, to be reclaimed
+std::string session(SessionId);                            // 'C' session
+std::string reply(SessionId, uint64_t request);            // 'Q' session request -> pb::Reply
+std::string granted(IdKind, uint64_t first);               // 'G' kind first -> GrantedRange
+std::string pending(uint64_t number);                      // 'P' number -> PendingDeletion
+std::string damage(StripeId, uint32_t column);             // 'B' stripe column -> Damage
+
+// Integers at `offset` of a key; the caller has checked the length.
+uint64_t u64_at(std::string_view key, size_t offset);
+uint32_t u32_at(std::string_view key, size_t offset);
+// The smallest key above every key that starts with `prefix`.
+std::string after_prefix(std::string prefix);
+
+}  // namespace datacloud::key

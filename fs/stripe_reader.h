@@ -1,0 +1,58 @@
+// Reads sealed blocks of one stripe, whatever allowed set of shards is missing, slow or lying.
+//
+// Adjacent slots of a column are read as one range. A shard that is missing, at a site that is
+// away, too slow (raced after hedge_after_ms) or whose block does not authenticate is an erasure:
+// the same byte range is decoded from the cheapest other shards, trying further sets (at most
+// kDecodeAttemptsMax) until the block authenticates. Only shards thereby disproved, and shards not
+// found at a site that is up, are reported as damage.
+//
+// Errors per block: unavailable (too few shards answer; names the sites), corrupt (all sets tried),
+// stale (a shard was not found at a live site: refetch the map once and retry).
+// Threads: read() from any thread; the callback runs on the executor.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "common/config.h"
+#include "common/executor.h"
+#include "common/ids.h"
+#include "common/records.pb.h"
+#include "common/sealed_block.h"
+#include "common/site_set.h"
+
+namespace datacloud {
+
+inline constexpr int kDecodeAttemptsMax = 128;
+
+class StripeReader {
+ public:
+  struct Want {
+    BlockAddress address;
+    uint32_t slot = 0;
+  };
+  struct Dependencies {
+    SiteSet& sites;
+    const ShardNamer& namer;
+    const BlockSealer& sealer;
+    Executor& executor;
+    MountConfig config;
+    SiteId local_site = 0;                                   // preferred for decoding; 0: none
+    std::function<void(std::vector<pb::Damage>)> on_damage;  // must not block
+  };
+  explicit StripeReader(Dependencies);
+  ~StripeReader();
+
+  // Answers once, with one result per want, in order: the plain bytes.
+  void read(std::shared_ptr<const pb::Stripe> stripe, std::vector<Want> wants,
+            std::function<void(std::vector<result<Bytes>>)> done);
+
+  uint64_t degraded_reads() const;
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace datacloud
