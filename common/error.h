@@ -81,4 +81,12 @@ inline auto failure(Error e) { return boost::outcome_v2::failure(std::move(e)); 
 
 // TRY(auto x, expr): x is the value or the function returns the failure. TRY(expr) for
 // result<void>.
-#define TRY(...) BOOST_OUTCOME_TRY(__VA_ARGS__)
+// (Boost 1.74's own BOOST_OUTCOME_TRY declares the variable itself and would not take `auto`.)
+#define DATACLOUD_TRY_OVERLOAD(_1, _2, _3, _4, _5, _6, _7, _8, name, ...) name
+#define DATACLOUD_TRY_VALUE(v, ...) \
+  BOOST_OUTCOME_TRY2_SUCCESS_LIKELY(BOOST_OUTCOME_TRY_UNIQUE_NAME, v, __VA_ARGS__)
+#define TRY(...)                                                                             \
+  DATACLOUD_TRY_OVERLOAD(__VA_ARGS__, DATACLOUD_TRY_VALUE, DATACLOUD_TRY_VALUE,              \
+                         DATACLOUD_TRY_VALUE, DATACLOUD_TRY_VALUE, DATACLOUD_TRY_VALUE,      \
+                         DATACLOUD_TRY_VALUE, DATACLOUD_TRY_VALUE, BOOST_OUTCOME_TRYV, none) \
+  (__VA_ARGS__)
