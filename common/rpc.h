@@ -3,6 +3,9 @@
 // Frame: magic u32 LE 0x31434444 ("DDC1"), length u32 LE (at most kFrameBytesMax), then a
 // pb::Frame. A frame that does not parse closes the connection; nothing a peer sends can make the
 // receiver allocate more than kFrameBytesMax per connection before it is checked.
+//
+// Request id 0 belongs to the connection, not to a session: hello uses it, and a reply with id 0
+// that carries an error and answers nothing says why the server is about to close (EACCES).
 #pragma once
 
 #include <sys/types.h>
@@ -86,7 +89,8 @@ class RpcClient {
     std::function<void(const pb::Push&)> on_push;
     // Leases to present when resuming (called on the I/O thread, must not block or call back).
     std::function<void(pb::HelloRequest&)> on_resume;
-    // After every hello that changed something: first connect, resume, session lost.
+    // After every hello: first connect, resume, session lost. Runs on the I/O thread before anything
+    // else is sent (and before the requests of a lost session fail); must not block.
     std::function<void(const pb::HelloReply&)> on_session;
   };
 

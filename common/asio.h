@@ -1,0 +1,14 @@
+// The only way to Boost.Asio: its bodies are compiled once, in asio.cc, which saves every including
+// file about ten seconds. Include from .cc files only, so that headers stay cheap.
+#pragma once
+
+#include <utility>  // first: Asio 1.74 uses std::exchange without it under C++20
+
+#ifndef BOOST_ASIO_SEPARATE_COMPILATION
+#define BOOST_ASIO_SEPARATE_COMPILATION
+#endif
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
