@@ -47,14 +47,17 @@ struct ShardName {
 // Thread safety: const methods from any thread.
 class ShardNamer {
  public:
-  explicit ShardNamer(ByteView name_key);           // 16 bytes
-  std::string object_name(const ShardName&) const;  // 32 lower-case hex digits
+  explicit ShardNamer(ByteView name_key);  // 16 bytes
+  // 32 lower-case hex digits. Empty (which no store accepts as a name) when the stripe id exceeds
+  // kStripeIdMax: cutting it short would name an object of another stripe.
+  std::string object_name(const ShardName&) const;
   // nullopt when the text is not 32 lower-case hex digits. Anything else decodes to something: the
   // caller must look the ids up.
   std::optional<ShardName> parse(const std::string& object_name) const;
 
  private:
-  Bytes key_;
+  struct Cipher;
+  std::shared_ptr<const Cipher> cipher_;
 };
 
 }  // namespace datacloud

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "common/bytes.h"
 #include "common/error.h"
@@ -44,6 +45,11 @@ struct KeyFile {
 result<void> write_key_file(const std::filesystem::path&, const KeyFile&);
 // invalid names the file and the remedy: absent, readable by group or others, damaged, wrong kind.
 result<KeyFile> read_key_file(const std::filesystem::path&, KeyFileKind expected);
+
+// The file's text, and back. `name` is what error texts call the file.
+std::string encode_key_file(const KeyFile&);
+result<KeyFile> parse_key_file(std::string_view text, KeyFileKind expected,
+                               const std::string& name);
 
 // HKDF-SHA256 (RFC 5869) to `length` bytes, salt empty.
 Bytes hkdf_sha256(ByteView key, std::string_view info, size_t length);

@@ -41,7 +41,8 @@ struct Tolerance {
 };
 Tolerance compute_tolerance(const ErasureCode&, int site_count);
 
-// Fewest live sites with which n columns can be spread so that losing any one site still decodes.
+// Fewest live sites with which n columns can be spread so that losing any one site still decodes;
+// INT_MAX when no number is enough (m = 0).
 int sites_for_one_loss(const ErasureCode&);
 
 }  // namespace datacloud

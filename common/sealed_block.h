@@ -53,7 +53,12 @@ class BlockSealer {
   result<Bytes> open(BlockAddress, ByteView sealed) const;
 
  private:
+  friend struct SealedBlockTestPeer;  // golden bytes need a nonce that is not random
   struct Impl;
+
+  result<size_t> seal_with_nonce(const BlockAddress&, ByteView plain, Compression,
+                                 const uint8_t* nonce, Bytes& out) const;
+
   std::unique_ptr<Impl> impl_;
 };
 
