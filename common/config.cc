@@ -58,7 +58,10 @@ std::string suggestion(std::string_view word, const std::vector<std::string>& kn
 }
 
 std::string in_quotes(std::string_view text) {
-  return "\"" + std::string(text.substr(0, 100)) + (text.size() > 100 ? "...\"" : "\"");
+  std::string quoted(1, '"');
+  quoted += text.substr(0, 100);
+  quoted += text.size() > 100 ? "...\"" : "\"";
+  return quoted;
 }
 
 // One table of the file and where errors about it are reported.
@@ -177,8 +180,8 @@ result<void> read_cloud(Section s, CloudConfig& cloud) {
                                               "; it must be a power of two, such as 65536"));
   TRY(s.text("compress", cloud.compress));
   if (cloud.compress != "zstd" && cloud.compress != "none")
-    return failure(s.error(
-        "compress", "compress is " + in_quotes(cloud.compress) + "; it must be \"zstd\" or \"none\""));
+    return failure(s.error("compress", "compress is " + in_quotes(cloud.compress) +
+                                           "; it must be \"zstd\" or \"none\""));
   TRY(s.number("write_sites_min", cloud.write_sites_min, 0, kSitesMax));
   return s.refuse_unknown();
 }
@@ -189,8 +192,9 @@ result<void> check_listen(const Section& s, const std::string& address) {
     return failure(s.error("listen", "listen address " + in_quotes(address) +
                                          " is not understood; write \"unix:/PATH\""));
   if (address.size() - 5 > path_bytes_max || address.find('\0') != std::string::npos)
-    return failure(s.error("listen", "the socket path in " + in_quotes(address) + " is longer than " +
-                                         std::to_string(path_bytes_max) + " bytes; shorten it"));
+    return failure(s.error("listen", "the socket path in " + in_quotes(address) +
+                                         " is longer than " + std::to_string(path_bytes_max) +
+                                         " bytes; shorten it"));
   return success();
 }
 
@@ -208,7 +212,9 @@ result<void> read_listen(Section& s, std::vector<std::string>& listen) {
   if (listen.empty() || listen.size() > addresses_max)
     return failure(s.error("listen", "listen must be an address or a list of 1 to " +
                                          std::to_string(addresses_max) + " addresses, in quotes"));
-  for (const auto& address : listen) TRY(check_listen(s, address));
+  for (const auto& address : listen) {
+    TRY(check_listen(s, address));
+  }
   return success();
 }
 
@@ -271,7 +277,9 @@ result<void> read_site(Section s, SiteConfig& site) {
   if (site.store != "directory" && site.store != "memory")
     return failure(
         s.error("store", "unknown store " + in_quotes(site.store) + "; it must be \"directory\""));
-  if (site.store == "directory") TRY(s.absolute_path("path", site.path));
+  if (site.store == "directory") {
+    TRY(s.absolute_path("path", site.path));
+  }
   return s.refuse_unknown();
 }
 
@@ -294,7 +302,8 @@ result<void> read_sites(Section& root, const std::string& file, std::vector<Site
       return failure(section.error("name", "two sites are named " + in_quotes(site.name) +
                                                "; every site needs a name of its own"));
     if (site.store == "directory" && !paths.insert(site.path.lexically_normal()).second)
-      return failure(section.error("path", "two sites have the path " + in_quotes(site.path.string()) +
+      return failure(section.error("path", "two sites have the path " +
+                                               in_quotes(site.path.string()) +
                                                "; every site needs a place of its own"));
     sites.push_back(std::move(site));
   }

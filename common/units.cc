@@ -1,4 +1,6 @@
 // Sizes and times as people write them: "64MiB", "500ms".
+#include <fmt/format.h>
+
 #include <array>
 #include <charconv>
 #include <limits>
@@ -26,7 +28,7 @@ constexpr std::array kTimeUnits = {Unit{"", 1}, Unit{"ms", 1}, Unit{"s", 1000}, 
 template <size_t N>
 result<uint64_t> parse_with_unit(const std::string& text, const std::array<Unit, N>& units,
                                  const char* hint) {
-  const Error bad(Errc::invalid, "\"" + text.substr(0, 64) + "\" is not " + hint);
+  const Error bad(Errc::invalid, fmt::format("\"{}\" is not {}", text.substr(0, 64), hint));
   uint64_t number = 0;
   const char* end = text.data() + text.size();
   const auto [next, error] = std::from_chars(text.data(), end, number);
