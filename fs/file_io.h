@@ -81,7 +81,7 @@ class FileIo {
   void accept(Inode&, UnitInFlight&, uint64_t number);
   void restore(const InodePtr&, UnitInFlight&, uint64_t number);
   void note_failure(Inode&, const Error&);
-  uint64_t stripe_bytes(const Inode&) const;
+  uint64_t stripe_bytes(Inode&) const;
 
   Dependencies d_;
   DirtyBudget budget_;

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/erasure_code.h"
 #include "common/log.h"
+#include "common/stripe_layout.h"
 #include "fs/file_io.h"
 
 namespace datacloud {
@@ -93,9 +95,12 @@ void FileIo::touch(const InodePtr& inode) {
   inode->pending.times = true;
 }
 
-uint64_t FileIo::stripe_bytes(const Inode& inode) const {
-  const auto code = make_erasure_code(inode.attr.policy().code());
-  return (code ? code.value()->k() : 1) * uint64_t{kShardPlainBytesMax};
+uint64_t FileIo::stripe_bytes(Inode& inode) const {
+  if (!inode.data_columns) {
+    const auto code = make_erasure_code(inode.attr.policy().code());
+    inode.data_columns = code ? static_cast<uint32_t>(code.value()->k()) : 1;
+  }
+  return inode.data_columns * uint64_t{kShardPlainBytesMax};
 }
 
 result<uint64_t> FileIo::write(const InodePtr& inode, uint64_t offset, ByteView data, bool append) {

@@ -79,6 +79,7 @@ struct Inode {
   std::map<uint64_t, UnitInFlight> units;  // in flight, by number
   uint64_t next_unit = 1;
   uint64_t dirty_bytes = 0;
+  uint32_t data_columns = 0;  // k of its code, once looked up
   MonotonicTime dirty_since{};
   MonotonicTime closed_at{};  // last close with dirty data
   MonotonicTime retry_at{};   // not before: the last flush failed

@@ -85,7 +85,9 @@ result<void> set_daemon_attributes(Mount& mount, const InodePtr& inode, const st
     std::unique_lock lock(inode->mutex);
     const bool dirty = !inode->clean();
     lock.unlock();
-    if (dirty) TRY(mount.io().flush(inode, false));
+    if (dirty) {
+      TRY(mount.io().flush(inode, false));
+    }
   }
   TRY(auto answer, mount.metadata().call(setattr_request(inode->ino, attr, to_set)));
   if (sets_mtime && answer.inode) {
