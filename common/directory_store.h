@@ -27,14 +27,11 @@ struct DirectoryStoreOptions {
 };
 
 std::unique_ptr<ObjectStore> make_directory_store(DirectoryStoreOptions);
+// Makes the layout and the marker, durable on success; root and its parents are created when
+// absent. exists: it is a site already; invalid: it is not empty. Completes what an interrupted
+// call left.
 result<void> format_directory(FileLayer&, const std::string& root, const SiteMarker&);
+// not_found: no marker; corrupt: a damaged one.
 result<SiteMarker> read_directory_marker(FileLayer&, const std::string& root);
-
-// Tests: objects in memory; `marker_present` false makes every call answer away.
-struct MemoryStoreControl {
-  std::shared_ptr<void> state;
-  void set_away(bool);
-};
-std::unique_ptr<ObjectStore> make_memory_store();
 
 }  // namespace datacloud

@@ -23,6 +23,13 @@ class File {
  public:
   virtual ~File() = default;  // closes without syncing
   virtual result<void> append(ByteView) = 0;
+  // Appends the parts one after another, as few calls as the layer can.
+  virtual result<void> append_parts(const std::vector<ByteView>& parts) {
+    for (const auto& part : parts) {
+      TRY(append(part));
+    }
+    return success();
+  }
   virtual result<size_t> pread(uint64_t offset, MutableByteView) = 0;  // short at the end
   virtual result<void> sync() = 0;                                     // data and size durable
   virtual result<uint64_t> size() = 0;

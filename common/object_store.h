@@ -43,8 +43,10 @@ struct OpOptions {
 // Object names: 1 to 200 characters of [A-Za-z0-9._-], not starting with '.'.
 bool valid_object_name(const std::string&);
 
-// Small named values stored with an object (a few KiB in total).
+// Small named values stored with an object (a few KiB in total, at most kAttributesBytesMax).
 using Attributes = std::map<std::string, std::string>;
+inline constexpr size_t kAttributesBytesMax = 64u << 10;  // names and values
+inline constexpr uint64_t kObjectBytesMax = 64u << 20;    // larger puts and replies are refused
 
 // Bytes to write: the concatenation of the parts. `owner` keeps the memory behind them alive
 // until the callback has run (and, after a timeout, for as long as the back end needs it).
@@ -84,7 +86,8 @@ class ObjectStore {
   virtual ~ObjectStore() = default;
 
   // Creates `name` exclusively. On success object and attributes are durable, also across a
-  // power cut. On exists, no_space or io nothing is left under that name.
+  // power cut. On exists nothing was changed; after no_space or io the back end has tried to leave
+  // nothing; after any failure but exists the name is to be abandoned.
   virtual void put(const std::string& name, Payload data, Attributes attributes, OpOptions,
                    Callback<void>) = 0;
 

@@ -1,9 +1,10 @@
 // The sites of a cloud as one process sees them: a store per site and its health.
 //
-// A site is up or away. It becomes away when a call reports away, io on the marker, or
-// `failures_max` timeouts in a row; a prober thread checks away sites every `probe_interval` and
-// brings them back when the marker is theirs again. Health is advice for placement and read
-// order; correctness never depends on it.
+// A site is up or away. It becomes away when a call reports away (no marker, another's, or one that
+// cannot be read) or kTimeoutsMax calls in a row time out; a prober thread checks away sites every
+// `probe_interval`, brings them back when the marker is theirs again, and looks at the others every
+// kUpCheckInterval, so that a site that vanishes is noticed without traffic. Health is advice for
+// placement and read order; correctness never depends on it.
 //
 // Thread safety: all methods from any thread.
 #pragma once
@@ -27,6 +28,9 @@ namespace datacloud {
 
 class Site {
  public:
+  static constexpr int kTimeoutsMax = 3;
+
+  // `store` is the bare back end (behind a FaultStore in tests).
   Site(SiteId id, std::string name, std::unique_ptr<ObjectStore> store);
 
   SiteId id() const { return id_; }
@@ -41,14 +45,22 @@ class Site {
   // What a finished call says about the site's health; called by the store's reporting layer.
   void report(const Error* failure);
   void set_up();
+  void set_away(const std::string& reason);
 
  private:
+  friend class SiteSet;
+  void changed();
+
   const SiteId id_;
   const std::string name_;
   std::atomic<bool> up_{true};
   std::atomic<int> timeouts_{0};
   mutable std::mutex mutex_;
   std::string away_reason_;
+  std::function<void()> wake_;        // set by SiteSet before any call; never blocks
+  std::atomic<bool> probing_{false};  // SiteSet: a check is unanswered
+  bool notified_up_ = true;           // SiteSet's prober: what on_change was told last
+  MonotonicTime probed_{};            // SiteSet's prober
   TrafficCounters traffic_;
   std::unique_ptr<ObjectStore> store_;  // last: destroyed first, its callbacks use the above
 };
@@ -60,12 +72,15 @@ class SiteSet {
     std::string name;
     std::unique_ptr<ObjectStore> store;
   };
+  static constexpr Duration kUpCheckInterval = seconds(5);
+
   explicit SiteSet(std::vector<Member>, Duration probe_interval = seconds(1));
   ~SiteSet();
 
-  // Checks every site once, in parallel, waiting at most `deadline` in all.
+  // Checks every site once, in parallel, waiting at most `deadline` in all; a site that does not
+  // answer well by then is away.
   void check_all(Duration deadline);
-  // Runs after a site changed between up and away (on an unspecified thread). Set before use.
+  // Runs after a site changed between up and away, on the prober's thread, one call at a time.
   void on_change(std::function<void(Site&)>);
 
   size_t size() const { return sites_.size(); }
@@ -79,6 +94,9 @@ class SiteSet {
 
  private:
   void probe_loop();
+  void probe(Site&);
+  void notify_changes();
+  void wake();
 
   std::vector<std::unique_ptr<Site>> sites_;
   std::function<void(Site&)> on_change_;
@@ -86,6 +104,7 @@ class SiteSet {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_ = false;
+  bool woken_ = false;
   std::thread prober_;
 };
 

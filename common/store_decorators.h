@@ -22,6 +22,7 @@ class TrafficCounters {
     uint64_t bytes_written = 0;
     uint64_t operations = 0;
   };
+  // Each counts one operation.
   void add_read(Purpose, uint64_t bytes);
   void add_written(Purpose, uint64_t bytes);
   Row row(Purpose) const;
@@ -34,10 +35,13 @@ class TrafficCounters {
   std::array<Cells, kPurposeCount> cells_;
 };
 
+// Destruction waits for the store below: calls still unanswered by then time out meanwhile.
 std::unique_ptr<ObjectStore> make_deadline_store(std::unique_ptr<ObjectStore>);
+// `counters` must outlive the store. Written bytes are counted when asked for, read ones when
+// answered.
 std::unique_ptr<ObjectStore> make_accounting_store(std::unique_ptr<ObjectStore>, TrafficCounters&);
 
-// What a fault rule sees and decides. Rules run on the caller's thread.
+// What a fault rule sees and decides. Rules run on the caller's thread, many at once.
 enum class StoreOp { put, read, remove, list, check, capacity };
 struct Fault {
   enum class Kind {
@@ -45,7 +49,7 @@ struct Fault {
     fail_before,  // the call fails with `error`, the store below is not asked
     fail_after,   // the store below performs the call, the caller sees `error`
     hang,         // never answers (until the decorator is destroyed: then timed_out)
-    delay,        // answers after `delay`
+    delay,        // the call reaches the store below after `delay` (destruction: timed_out)
     flip_byte,    // reads: one byte of the answer is changed
     garbage,      // reads: every byte of the answer is replaced, length kept
   };
