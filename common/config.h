@@ -56,7 +56,7 @@ struct MountConfig {
   uint32_t read_deadline_ms = 5'000;         // one shard read
   uint32_t hedge_after_ms = 500;             // a slower shard read is raced by a decode
   uint32_t rpc_deadline_ms = 30'000;         // a request to the daemon, reconnects included
-  uint32_t threads = 8;                      // FUSE worker threads
+  uint32_t threads = 16;                     // FUSE worker threads
   bool sync_close = false;                   // close waits for durability
 };
 

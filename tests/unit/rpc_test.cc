@@ -49,7 +49,7 @@ class EchoService final : public RpcService {
       if (mute) return;
       if (request.has_getxattr()) reply.mutable_xattr()->set_value(request.getxattr().name());
       if (request.has_keepalive()) reply.mutable_keepalive()->set_lease_ms(60'000);
-      if (request.has_unlink()) set_error(reply, Error::posix(ENOENT, "no such name"));
+      if (request.has_unlink()) set_error(reply, Error::posix(ENOENT, "no name \xff\xfe"));
       if (request.has_statfs()) set_error(reply, Error(Errc::revoked, "id 7 is revoked"));
       if (request.has_readdir()) {  // a large answer
         reply.mutable_xattr()->set_value(std::string(request.readdir().count_max(), 'x'));
@@ -183,7 +183,7 @@ TEST_F(RpcTest, AnswersAndErrorsArrive) {
   auto failed = c->call(unlink);
   ASSERT_FALSE(failed);
   EXPECT_EQ(failed.error().errno_value(), ENOENT);
-  EXPECT_EQ(failed.error().text(), "no such name");
+  EXPECT_EQ(failed.error().text(), "no name \xff\xfe");  // file names need not be UTF-8
   pb::Request statfs;
   statfs.mutable_statfs();
   auto revoked = c->call(statfs);

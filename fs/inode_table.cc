@@ -1,0 +1,182 @@
+// Lookup counts, merging of attributes, and the release of leases nobody needs.
+//
+// Lock order: the table's mutex before an inode's.
+#include "fs/inode_table.h"
+
+#include <algorithm>
+
+namespace datacloud {
+namespace {
+
+// Under a WRITE lease with uncommitted (or racing) changes the local size and times win.
+void merge(Inode& inode, const pb::Inode& news, uint64_t sequence, uint64_t session) {
+  if (inode.attr_known && sequence < inode.attr_sequence) return;
+  const bool local_truth =
+      inode.attr_known &&
+      ((inode.lease == pb::LEASE_WRITE && inode.lease_session == session) || !inode.clean());
+  const uint64_t size = inode.attr.size();
+  const int64_t mtime = inode.attr.mtime_ns(), ctime = inode.attr.ctime_ns();
+  inode.attr = news;
+  inode.attr_sequence = sequence;
+  inode.attr_known = true;
+  inode.attr_stale = false;
+  if (!local_truth) return;
+  inode.attr.set_size(size);
+  bool times = inode.pending.times;
+  for (const auto& [number, unit] : inode.units) times = times || unit.carries.times;
+  if (times) {
+    inode.attr.set_mtime_ns(mtime);
+    inode.attr.set_ctime_ns(std::max<int64_t>(ctime, news.ctime_ns()));
+  }
+}
+
+}  // namespace
+
+uint64_t InodeTable::begin_request() {
+  std::lock_guard lock(mutex_);
+  const uint64_t ticket = next_ticket_++;
+  requests_[ticket] = 1;
+  return ticket;
+}
+
+void InodeTable::end_request(uint64_t ticket) {
+  std::lock_guard lock(mutex_);
+  requests_.erase(ticket);
+  // Answered releases matter only to requests begun before their answer.
+  if (releases_.size() < 1024) return;
+  const uint64_t oldest = requests_.empty() ? next_ticket_ : requests_.begin()->first;
+  std::erase_if(releases_, [&](const auto& r) { return r.second.end_ticket <= oldest; });
+}
+
+InodePtr InodeTable::find(InodeId ino) const {
+  std::lock_guard lock(mutex_);
+  const auto it = inodes_.find(ino);
+  return it == inodes_.end() ? nullptr : it->second;
+}
+
+InodePtr InodeTable::find_or_create(InodeId ino) {
+  auto& slot = inodes_[ino];
+  if (!slot) slot = std::make_shared<Inode>(ino);
+  return slot;
+}
+
+bool InodeTable::grant_allowed(InodeId ino, uint64_t ticket) const {
+  const auto it = releases_.find(ino);
+  return it == releases_.end() || ticket >= it->second.end_ticket;
+}
+
+InodePtr InodeTable::apply(const pb::Inode& news, pb::LeaseMode lease, bool open, uint64_t sequence,
+                           uint64_t session, uint64_t ticket) {
+  std::lock_guard lock(mutex_);
+  InodePtr inode = find_or_create(news.ino());
+  std::lock_guard inode_lock(inode->mutex);
+  merge(*inode, news, sequence, session);
+  if (!grant_allowed(news.ino(), ticket)) return inode;
+  if (inode->lease_session != session) {
+    inode->lease = pb::LEASE_NONE;
+    inode->open_registered = false;
+  }
+  inode->lease_session = session;
+  inode->lease = std::max(inode->lease, lease);
+  inode->open_registered = inode->open_registered || open;
+  return inode;
+}
+
+void InodeTable::apply_parent_lease(InodeId ino, pb::LeaseMode lease, uint64_t session,
+                                    uint64_t ticket) {
+  std::lock_guard lock(mutex_);
+  const auto it = inodes_.find(ino);
+  if (it == inodes_.end() || !grant_allowed(ino, ticket)) return;
+  std::lock_guard inode_lock(it->second->mutex);
+  // The reply carries no attributes of the directory: they stay unknown until asked for.
+  if (it->second->lease_session != session) it->second->lease = pb::LEASE_NONE;
+  it->second->lease_session = session;
+  it->second->lease = std::max(it->second->lease, lease);
+}
+
+void InodeTable::add_lookup(const InodePtr& inode) {
+  std::lock_guard lock(mutex_);
+  auto& slot = inodes_[inode->ino];
+  if (!slot) slot = inode;
+  std::lock_guard inode_lock(slot->mutex);
+  ++slot->lookups;
+}
+
+void InodeTable::drop_if_unused(Inode& inode) {
+  {
+    std::lock_guard inode_lock(inode.mutex);
+    if (inode.lookups || inode.opens || inode.users) return;
+    const bool gone = inode.attr_known && inode.attr.nlink() == 0;
+    if (!inode.clean() && !(gone && inode.units.empty())) return;
+    if (inode.ino == kRootInode) return;
+  }
+  const InodeId ino = inode.ino;
+  inodes_.erase(ino);  // may destroy `inode`
+  auto [it, added] = releases_.try_emplace(ino);
+  it->second.end_ticket = UINT64_MAX;
+  queue_.push_back(ino);
+}
+
+void InodeTable::forget(InodeId ino, uint64_t count) {
+  std::lock_guard lock(mutex_);
+  const auto it = inodes_.find(ino);
+  if (it == inodes_.end()) return;
+  const InodePtr inode = it->second;
+  {
+    std::lock_guard inode_lock(inode->mutex);
+    inode->lookups -= std::min(inode->lookups, count);
+  }
+  drop_if_unused(*inode);
+}
+
+void InodeTable::release_if_unused(const InodePtr& inode) {
+  std::lock_guard lock(mutex_);
+  const auto it = inodes_.find(inode->ino);
+  if (it != inodes_.end() && it->second == inode) drop_if_unused(*inode);
+}
+
+std::vector<pb::HeldLease> InodeTable::take_releases(size_t count_max) {
+  std::lock_guard lock(mutex_);
+  std::vector<pb::HeldLease> out;
+  while (!queue_.empty() && out.size() < count_max) {
+    const InodeId ino = queue_.front();
+    queue_.pop_front();
+    pb::HeldLease held;
+    held.set_ino(ino);
+    const auto it = inodes_.find(ino);
+    if (it != inodes_.end()) {
+      // Known again. What it holds stays held; its leases were not taken while we were queued,
+      // so there is nothing to keep but the open mark.
+      std::lock_guard inode_lock(it->second->mutex);
+      if (it->second->lease != pb::LEASE_NONE || it->second->opens) {
+        releases_.erase(ino);
+        continue;
+      }
+    }
+    out.push_back(held);
+  }
+  return out;
+}
+
+void InodeTable::released(const std::vector<pb::HeldLease>& leases) {
+  std::lock_guard lock(mutex_);
+  for (const auto& held : leases) {
+    const auto it = releases_.find(held.ino());
+    if (it != releases_.end()) it->second.end_ticket = next_ticket_;
+  }
+}
+
+std::vector<InodePtr> InodeTable::all() const {
+  std::lock_guard lock(mutex_);
+  std::vector<InodePtr> out;
+  out.reserve(inodes_.size());
+  for (const auto& [ino, inode] : inodes_) out.push_back(inode);
+  return out;
+}
+
+size_t InodeTable::size() const {
+  std::lock_guard lock(mutex_);
+  return inodes_.size();
+}
+
+}  // namespace datacloud

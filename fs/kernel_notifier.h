@@ -1,0 +1,34 @@
+// Telling the kernel to forget what it caches. Called only from threads that hold no lock an
+// operation may need (the kernel may wait for our answer to one).
+//
+// Directory entries: kernels from 6.16 take FUSE_NOTIFY_INC_EPOCH, which makes every cached entry
+// ask again and waits for nothing. Invalidating one entry instead would wait for the directory's
+// lock, which a create here may hold while it waits for another mount: two mounts would wait for
+// each other. On older kernels entries are therefore cached only for kOldKernelEntryTimeout.
+#pragma once
+
+#include <fuse3/fuse_lowlevel.h>
+
+#include <atomic>
+
+#include "common/ids.h"
+
+namespace datacloud {
+
+class KernelNotifier {
+ public:
+  void attach(fuse_session* session);  // after mounting; probes what the kernel can do
+  bool can_expire_entries() const { return epochs_; }
+
+  void forget_pages_and_attributes(InodeId);
+  void forget_attributes(InodeId);
+  void forget_entries();
+
+ private:
+  bool increment_epoch();
+
+  std::atomic<fuse_session*> session_{nullptr};
+  std::atomic<bool> epochs_{false};
+};
+
+}  // namespace datacloud

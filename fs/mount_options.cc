@@ -1,0 +1,118 @@
+// Parsing the mount's command line.
+#include "fs/mount_options.h"
+
+#include <algorithm>
+#include <array>
+
+namespace datacloud {
+namespace {
+
+// Options the kernel understands (through libfuse).
+constexpr std::array kKernelOptions = {"ro",   "rw",     "nosuid", "suid",    "nodev",
+                                       "dev",  "noexec", "exec",   "noatime", "nodiratime",
+                                       "sync", "async",  "dirsync"};
+// Options of mount(8) that are for others.
+constexpr std::array kIgnoredOptions = {"_netdev", "nofail", "noauto", "auto",    "defaults",
+                                        "user",    "nouser", "users",  "relatime"};
+
+template <class List>
+bool is_one_of(const List& list, const std::string& option) {
+  return std::find(list.begin(), list.end(), option) != list.end();
+}
+
+result<void> parse_option(const std::string& option, MountArguments& out) {
+  MountConfig scratch;
+  if (option.empty()) return success();
+  if (option.starts_with("site=")) {
+    out.site = option.substr(5);
+  } else if (option.starts_with("log=")) {
+    out.log_file = option.substr(4);
+  } else if (option == "verbose") {
+    out.verbose = true;
+  } else if (option == "allow_other") {
+    out.allow_other = true;
+  } else if (option == "noallow_other") {
+    out.allow_other = false;
+  } else if (is_one_of(kKernelOptions, option)) {
+    out.kernel.push_back(option);
+  } else if (is_one_of(kIgnoredOptions, option) || option.starts_with("x-") ||
+             option.starts_with("comment=")) {
+    return success();
+  } else {
+    TRY(auto known, apply_mount_option(scratch, option));
+    if (!known)
+      return failure(Errc::invalid,
+                     "-o " + option + ": unknown option; see mount.datacloud --help");
+    out.limits.push_back(option);
+  }
+  return success();
+}
+
+result<void> parse_options(const std::string& list, MountArguments& out) {
+  size_t at = 0;
+  while (at <= list.size()) {
+    const size_t comma = std::min(list.find(',', at), list.size());
+    TRY(parse_option(list.substr(at, comma - at), out));
+    at = comma + 1;
+  }
+  return success();
+}
+
+}  // namespace
+
+result<MountArguments> parse_mount_arguments(const std::vector<std::string>& arguments) {
+  MountArguments out;
+  std::vector<std::string> names;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& a = arguments[i];
+    if (a == "-h" || a == "--help") {
+      out.help = true;
+    } else if (a == "-V" || a == "--version") {
+      out.version = true;
+    } else if (a == "-f") {
+      out.foreground = true;
+    } else if (a == "-v" || a == "--verbose") {
+      out.verbose = true;
+    } else if (a == "-n" || a == "-s") {
+      continue;  // mount(8): no mtab; sloppy options
+    } else if (a == "-o") {
+      if (++i == arguments.size()) return failure(Errc::invalid, "-o needs options after it");
+      TRY(parse_options(arguments[i], out));
+    } else if (a.starts_with("-o")) {
+      TRY(parse_options(a.substr(2), out));
+    } else if (a.starts_with("-") && a != "-") {
+      return failure(Errc::invalid, a + ": unknown option; see mount.datacloud --help");
+    } else {
+      names.push_back(a);
+    }
+  }
+  if (out.help || out.version) return out;
+  if (names.size() != 2)
+    return failure(Errc::invalid, "needs a configuration file and a mount point");
+  out.config_file = names[0];
+  out.mountpoint = names[1];
+  return out;
+}
+
+std::string mount_usage() {
+  return "usage: mount.datacloud CONFIG MOUNTPOINT [-f] [-o OPTIONS]\n"
+         "Mounts the cloud of the configuration file; returns once mounted. Unmount with "
+         "umount(8).\n"
+         "\n"
+         "  -f            stay in the foreground, log to standard error\n"
+         "  -v            log more\n"
+         "  -o site=NAME  where this node stands: that site is read first\n"
+         "  -o log=FILE   log file (default /var/log/datacloud/mount.log)\n"
+         "  -o sync_close close(2) returns when the data is durable\n"
+         "  -o NAME=VALUE memory and time bounds, as in the [mount] section of the configuration:\n"
+         "                dirty_bytes_max, cache_bytes_max, stripes_in_flight_max,\n"
+         "                readahead_bytes_max, flush_after_ms, close_flush_after_ms,\n"
+         "                put_deadline_ms, read_deadline_ms, hedge_after_ms, rpc_deadline_ms, "
+         "threads\n"
+         "  -o ro,nosuid,nodev,noexec,noallow_other ...  as for other file systems\n"
+         "  -h, --help    this text;  -V, --version\n"
+         "\n"
+         "Exit status, as mount(8): 0 mounted, 1 wrong usage, 32 the mount failed.\n";
+}
+
+}  // namespace datacloud

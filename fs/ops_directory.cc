@@ -1,0 +1,186 @@
+// Reading directories. Offsets given to the kernel are the daemon's cookies (1 and 2 are "." and
+// ".."), stable while an entry lives; a page of entries is kept per open directory so that one
+// request to the daemon serves many of the kernel's.
+#include <sys/stat.h>
+
+#include <memory>
+#include <vector>
+
+#include "fs/ops.h"
+#include "fs/reply.h"
+
+namespace datacloud {
+namespace {
+
+constexpr uint32_t kPageEntries = 512;
+
+struct DirectoryHandle {
+  InodePtr inode;
+  std::mutex mutex;
+  MetadataClient::Answer page;
+  uint64_t page_from = 0;  // the cookie the page was asked for
+  bool page_valid = false;
+  bool page_plus = false;
+};
+
+DirectoryHandle& directory_of(const fuse_file_info* fi) {
+  return *reinterpret_cast<DirectoryHandle*>(fi->fh);
+}
+
+void drop_page(Mount& mount, DirectoryHandle& handle) {
+  for (const auto& inode : handle.page.entries)
+    if (inode) mount.table().release_if_unused(inode);
+  handle.page = {};
+  handle.page_valid = false;
+}
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  Mount& mount = mount_of(req);
+  auto inode = known_inode(mount, ino);
+  if (!inode) return reply_error(req, inode.error());
+  auto handle = std::make_unique<DirectoryHandle>();
+  handle->inode = inode.value();
+  fi->fh = reinterpret_cast<uint64_t>(handle.get());
+  if (fuse_reply_open(req, fi) == 0) (void)handle.release();
+}
+
+void op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+  std::unique_ptr<DirectoryHandle> handle(&directory_of(fi));
+  drop_page(mount_of(req), *handle);
+  fuse_reply_err(req, 0);
+}
+
+// The index in the handle's page of the first entry above `cookie`, fetching a page if needed.
+result<int> find_entries(Mount& mount, DirectoryHandle& handle, uint64_t cookie, bool plus) {
+  const auto& items = handle.page.reply.readdir();
+  if (handle.page_valid && handle.page_plus == plus && cookie >= handle.page_from) {
+    for (int i = 0; i < items.items_size(); ++i)
+      if (items.items(i).entry().cookie() > cookie) return i;
+    if (items.end()) return items.items_size();
+  }
+  drop_page(mount, handle);
+  pb::Request request;
+  auto* readdir = request.mutable_readdir();
+  readdir->set_ino(handle.inode->ino);
+  readdir->set_cookie(cookie);
+  readdir->set_count_max(kPageEntries);
+  readdir->set_plus(plus);
+  TRY(handle.page, mount.metadata().call(std::move(request)));
+  handle.page_from = cookie;
+  handle.page_valid = true;
+  handle.page_plus = plus;
+  return 0;
+}
+
+// Fills the kernel's buffer; every entry added with attributes counts a lookup.
+class DirectoryReply {
+ public:
+  DirectoryReply(fuse_req_t req, size_t size) : req_(req), buffer_(size) {}
+
+  bool add(const char* name, uint64_t ino, mode_t type, uint64_t next) {
+    struct stat st {};
+    st.st_ino = ino;
+    st.st_mode = type;
+    return took(fuse_add_direntry(req_, at(), left(), name, &st, static_cast<off_t>(next)));
+  }
+  // An entry without a node id, so that the kernel counts no lookup.
+  bool add_plain_plus(const char* name, uint64_t ino, mode_t type, uint64_t next) {
+    fuse_entry_param entry{};
+    entry.attr.st_ino = ino;
+    entry.attr.st_mode = type;
+    return took(fuse_add_direntry_plus(req_, at(), left(), name, &entry, static_cast<off_t>(next)));
+  }
+  bool add_plus(const char* name, const fuse_entry_param& entry, uint64_t next) {
+    return took(fuse_add_direntry_plus(req_, at(), left(), name, &entry, static_cast<off_t>(next)));
+  }
+  void send() { fuse_reply_buf(req_, buffer_.data(), used_); }
+
+ private:
+  char* at() { return buffer_.data() + used_; }
+  size_t left() const { return buffer_.size() - used_; }
+  bool took(size_t needed) {
+    if (needed > left()) return false;
+    used_ += needed;
+    return true;
+  }
+  fuse_req_t req_;
+  std::vector<char> buffer_;
+  size_t used_ = 0;
+};
+
+bool add_item(Mount& mount, DirectoryReply& reply, DirectoryHandle& handle, int i, bool plus) {
+  const auto& item = handle.page.reply.readdir().items(i);
+  const char* name = item.name().c_str();
+  if (!plus) return reply.add(name, item.entry().ino(), item.entry().type(), item.entry().cookie());
+  const InodePtr inode =
+      i < static_cast<int>(handle.page.entries.size()) ? handle.page.entries[i] : nullptr;
+  bool usable = false;
+  if (inode) {
+    std::lock_guard lock(inode->mutex);
+    usable =
+        inode->attr_known && !inode->attr_stale && mount.metadata().holds(*inode, pb::LEASE_READ);
+  }
+  if (!usable)
+    return reply.add_plain_plus(name, item.entry().ino(), item.entry().type(),
+                                item.entry().cookie());
+  mount.table().add_lookup(inode);
+  if (reply.add_plus(name, to_entry(mount, handle.inode, inode), item.entry().cookie()))
+    return true;
+  mount.table().forget(inode->ino, 1);
+  return false;
+}
+
+void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* fi, bool plus) {
+  Mount& mount = mount_of(req);
+  mount.count_operation();
+  DirectoryHandle& handle = directory_of(fi);
+  std::lock_guard lock(handle.mutex);
+  DirectoryReply reply(req, size);
+  uint64_t cookie = static_cast<uint64_t>(offset);
+  if (cookie == 0) drop_page(mount, handle);  // opened or rewound: see what is there now
+  uint64_t parent = handle.inode->ino;
+  {
+    std::lock_guard inode_lock(handle.inode->mutex);
+    if (handle.inode->attr_known && handle.inode->attr.parent())
+      parent = handle.inode->attr.parent();
+  }
+  for (; cookie < 2; ++cookie) {
+    const char* name = cookie == 0 ? "." : "..";
+    const uint64_t ino = cookie == 0 ? handle.inode->ino : parent;
+    if (!(plus ? reply.add_plain_plus(name, ino, S_IFDIR, cookie + 1)
+               : reply.add(name, ino, S_IFDIR, cookie + 1)))
+      return reply.send();
+  }
+  auto first = find_entries(mount, handle, cookie, plus);
+  if (!first) return reply_error(req, first.error());
+  const int count = handle.page.reply.readdir().items_size();
+  for (int i = first.value(); i < count; ++i)
+    if (!add_item(mount, reply, handle, i, plus)) break;
+  reply.send();
+}
+
+void op_readdir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* fi) {
+  read_directory(req, size, offset, fi, false);
+}
+
+void op_readdirplus(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* fi) {
+  read_directory(req, size, offset, fi, true);
+}
+
+void op_fsyncdir(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
+  pb::Request request;
+  request.mutable_sync();
+  reply_result(req, mount_of(req).metadata().run(std::move(request)));
+}
+
+}  // namespace
+
+void add_directory_operations(fuse_lowlevel_ops& ops) {
+  ops.opendir = op_opendir;
+  ops.releasedir = op_releasedir;
+  ops.readdir = op_readdir;
+  ops.readdirplus = op_readdirplus;
+  ops.fsyncdir = op_fsyncdir;
+}
+
+}  // namespace datacloud
