@@ -35,16 +35,24 @@ class FileIo {
   };
   explicit FileIo(Dependencies);
 
-  // What a read returns: views into shared buffers, zeros included, in file order.
+  // What a read returns: views into shared buffers, zeros included, in file order. `use` is held
+  // until the kernel has the reply, so that a recall never overtakes it.
   struct Pieces {
     std::vector<ByteView> views;
     std::vector<SharedBytes> owners;
     size_t size = 0;
+    std::optional<UseGuard> use;
   };
   result<Pieces> read(FileHandle&, uint64_t offset, size_t size);
-  // `append`: at the end of the file, wherever that is now; returns the offset used.
-  result<uint64_t> write(const InodePtr&, uint64_t offset, ByteView data, bool append);
+  // `append`: at the end of the file, wherever that is now.
+  struct Written {
+    uint64_t offset = 0;
+    UseGuard use;  // as for Pieces
+  };
+  result<Written> write(const InodePtr&, uint64_t offset, ByteView data, bool append);
   result<void> truncate(const InodePtr&, uint64_t size);
+  // Takes an explicit mtime into changes that are not committed yet; false when there are none.
+  bool set_mtime_if_changed(const InodePtr&, int64_t mtime_ns);
   // Next offset at or after `offset` with (or without) data, for SEEK_DATA and SEEK_HOLE.
   result<uint64_t> seek(const InodePtr&, uint64_t offset, bool data);
 

@@ -44,7 +44,10 @@ result<FileIo::Pieces> FileIo::read(FileHandle& handle, uint64_t offset, size_t 
     ref = inode->file_ref();
     bs = ref.block_bytes;
     if (bs < kBlockBytesMin) return failure(Errc::corrupt, "the file's block size is invalid");
-    if (offset >= ref.size || size == 0) return Pieces{};
+    if (offset >= ref.size || size == 0) {
+      Pieces none;
+      return none;
+    }
     size = std::min<uint64_t>(size, ref.size - offset);
     first = offset / bs;
     const uint64_t count = (offset + size - 1) / bs - first + 1;
@@ -93,6 +96,7 @@ result<FileIo::Pieces> FileIo::read(FileHandle& handle, uint64_t offset, size_t 
     at += length;
     left -= length;
   }
+  out.use.emplace(std::move(use));
   return out;
 }
 

@@ -103,7 +103,8 @@ uint64_t FileIo::stripe_bytes(Inode& inode) const {
   return inode.data_columns * uint64_t{kShardPlainBytesMax};
 }
 
-result<uint64_t> FileIo::write(const InodePtr& inode, uint64_t offset, ByteView data, bool append) {
+result<FileIo::Written> FileIo::write(const InodePtr& inode, uint64_t offset, ByteView data,
+                                      bool append) {
   TRY(budget_.wait_for_room(
       data.size(), milliseconds(d_.config.put_deadline_ms), [this]() -> result<void> {
         std::lock_guard lock(mutex_);
@@ -160,7 +161,15 @@ result<uint64_t> FileIo::write(const InodePtr& inode, uint64_t offset, ByteView 
   lock.unlock();
   if (full_stripe && may_flush) start_flush(inode, Take::stripe, Urgency::batch, false);
   if (budget_.under_pressure()) d_.nudge_flusher();
-  return offset;
+  return Written{offset, std::move(use)};
+}
+
+bool FileIo::set_mtime_if_changed(const InodePtr& inode, int64_t mtime_ns) {
+  std::lock_guard lock(inode->mutex);
+  if (inode->clean() || !d_.metadata.holds(*inode, pb::LEASE_WRITE)) return false;
+  touch(inode);
+  inode->attr.set_mtime_ns(mtime_ns);
+  return true;
 }
 
 result<void> FileIo::truncate(const InodePtr& inode, uint64_t size) {

@@ -135,6 +135,17 @@ void InodeTable::release_if_unused(const InodePtr& inode) {
   if (it != inodes_.end() && it->second == inode) drop_if_unused(*inode);
 }
 
+void InodeTable::release_open_mark(const InodePtr& inode) {
+  std::lock_guard lock(mutex_);
+  {
+    std::lock_guard inode_lock(inode->mutex);
+    if (inode->opens || inode->lease != pb::LEASE_NONE || !inode->open_registered) return;
+    inode->open_registered = false;
+  }
+  releases_[inode->ino].end_ticket = UINT64_MAX;
+  queue_.push_back(inode->ino);
+}
+
 std::vector<pb::HeldLease> InodeTable::take_releases(size_t count_max) {
   std::lock_guard lock(mutex_);
   std::vector<pb::HeldLease> out;

@@ -37,6 +37,9 @@ class InodeTable {
   // Drops the inode when nothing refers to it any more (after a close or a flush).
   void release_if_unused(const InodePtr&);
 
+  // The inode has no lease and is not open here any more: the daemon is told (it may be unlinked).
+  void release_open_mark(const InodePtr&);
+
   // Leases to give back now; the caller sends them and then calls released().
   std::vector<pb::HeldLease> take_releases(size_t count_max);
   void released(const std::vector<pb::HeldLease>&);

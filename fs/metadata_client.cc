@@ -126,15 +126,6 @@ void MetadataClient::send_releases() {
   table_.released(leases);
 }
 
-void MetadataClient::release_open(InodeId ino) {
-  pb::Request request;
-  auto* held = request.mutable_release()->add_leases();
-  held->set_ino(ino);
-  held->set_mode(pb::LEASE_NONE);
-  held->set_open(false);
-  (void)run(std::move(request));
-}
-
 result<UseGuard> UseGuard::acquire(MetadataClient& client, const InodePtr& inode,
                                    pb::LeaseMode mode) {
   for (int attempt = 0; attempt < kLeaseAttemptsMax; ++attempt) {

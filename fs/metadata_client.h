@@ -35,7 +35,6 @@ class MetadataClient {
 
   // Gives back queued leases; at most one request.
   void send_releases();
-  void release_open(InodeId);  // an unlinked or recalled inode was closed: the daemon may free it
 
   RpcClient& rpc() { return client_; }
   InodeTable& table() { return table_; }

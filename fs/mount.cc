@@ -33,8 +33,7 @@ result<std::unique_ptr<Mount>> Mount::open(const Config& config, const std::stri
                                       key.cloud_uuid + ", but the daemon serves cloud " +
                                       mount->cloud_.uuid() + "; check [keys] data in " +
                                       config.file.string());
-  pb::HelloReply hello;
-  TRY(mount->build(hello, site_name));
+  TRY(mount->build(site_name));
   return mount;
 }
 
@@ -59,7 +58,7 @@ result<void> Mount::connect(const std::string& mountpoint) {
   return success();
 }
 
-result<void> Mount::build(const pb::HelloReply&, const std::string& site_name) {
+result<void> Mount::build(const std::string& site_name) {
   std::vector<SiteSet::Member> members;
   SiteId local = 0;
   for (const auto& info : cloud_.sites()) {

@@ -49,7 +49,7 @@ class Mount {
  private:
   Mount(const Config& config, SecretKey data_key);
   result<void> connect(const std::string& mountpoint);
-  result<void> build(const pb::HelloReply& hello, const std::string& site_name);
+  result<void> build(const std::string& site_name);
 
   void on_push(const pb::Push& push);
   void on_session(const pb::HelloReply& hello);

@@ -4,6 +4,7 @@
 // give the lease up only when no read or write relied on it since the kernel was told. Reads and
 // writes go on meanwhile under the old lease: making them wait would stop the very requests for
 // which the kernel holds pages that it must drop. See docs/design.md, "Coherence between mounts".
+#include <future>
 #include <thread>
 
 #include "common/log.h"
@@ -12,7 +13,8 @@
 namespace datacloud {
 namespace {
 
-constexpr int kRecallRoundsMax = 100;  // then writers are slowed down
+constexpr int kRecallRoundsMax = 20;  // then readers and writers are made to wait
+constexpr auto kForcedPatience = milliseconds(200);
 constexpr auto kUsersPatience = seconds(5);
 
 pb::Request recall_done(uint64_t id) {
@@ -46,11 +48,7 @@ void Mount::handle_recall(const pb::Recall& recall) {
   }
   client_->call(recall_done(recall.id()), [](result<pb::Reply>) {});
   if (recall.names_size() || recall.mode() != pb::LEASE_NONE) return;
-  std::unique_lock lock(inode->mutex);
-  if (inode->opens || !inode->open_registered) return;
-  inode->open_registered = false;
-  lock.unlock();
-  metadata_->release_open(recall.ino());
+  table_.release_open_mark(inode);
 }
 
 void Mount::reduce_lease(const InodePtr& inode, pb::LeaseMode mode) {
@@ -83,6 +81,22 @@ void Mount::reduce_lease(const InodePtr& inode, pb::LeaseMode mode) {
         inode->attr_stale = true;
         reader_->invalidate(inode->ino);
       }
+      return;
+    }
+    if (clean && inode->users == 0 && round > kRecallRoundsMax) {
+      // Readers never pause: stop them first, then drop the kernel's pages. A reader may by now
+      // hold a page locked while it waits for a new lease, so this wait must be bounded.
+      inode->lease = std::min(inode->lease, mode);
+      inode->recalling = false;
+      inode->attr_stale = true;
+      reader_->invalidate(inode->ino);
+      lock.unlock();
+      auto dropped = std::async(std::launch::async, [this, ino = inode->ino] {
+        kernel_.forget_pages_and_attributes(ino);
+      });
+      if (dropped.wait_for(kForcedPatience) != std::future_status::ready)
+        recalls_->post(
+            [wait = std::make_shared<std::future<void>>(std::move(dropped))] { wait->wait(); });
       return;
     }
     lock.unlock();

@@ -49,18 +49,11 @@ void op_release(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
     --inode->opens;
     if (!inode->clean()) inode->closed_at = monotonic_now();
   }
+  // Recalled while it was open, perhaps because another mount unlinked it: the daemon waits for
+  // the last close.
+  mount.table().release_open_mark(inode);
   mount.table().release_if_unused(inode);
   fuse_reply_err(req, 0);
-  // The last close of an unlinked file: the daemon may free it.
-  std::unique_lock lock(inode->mutex);
-  if (inode->opens || !inode->open_registered || inode->attr.nlink() > 0 || !inode->attr_known)
-    return;
-  inode->open_registered = false;
-  lock.unlock();
-  mount.later([&mount, inode] {
-    mount.io().discard(inode, false);
-    mount.metadata().release_open(inode->ino);
-  });
 }
 
 void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* fi) {
@@ -87,7 +80,7 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   if (!at) return reply_error(req, at.error());
   fuse_reply_write(req, size);
   // The kernel put the bytes where it believed the end of the file to be.
-  if (at.value() != static_cast<uint64_t>(offset))
+  if (at.value().offset != static_cast<uint64_t>(offset))
     mount.later([&mount, inode] { mount.kernel().forget_pages_and_attributes(inode->ino); });
 }
 

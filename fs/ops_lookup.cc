@@ -79,16 +79,14 @@ constexpr int kDaemonAttributes = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_
 
 result<void> set_daemon_attributes(Mount& mount, const InodePtr& inode, const struct stat& attr,
                                    int to_set) {
-  const bool sets_mtime = to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW);
-  if (sets_mtime) {
-    // A write that is committed after this must not bring its older time back.
-    std::unique_lock lock(inode->mutex);
-    const bool dirty = !inode->clean();
-    lock.unlock();
-    if (dirty) {
-      TRY(mount.io().flush(inode, false));
-    }
+  constexpr int kMtime = FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
+  if (to_set & kMtime) {
+    // With writes not committed yet the time goes with them: theirs must not come back later.
+    const int64_t mtime = to_set & FUSE_SET_ATTR_MTIME_NOW ? wall_now_ns() : time_of(attr.st_mtim);
+    if (mount.io().set_mtime_if_changed(inode, mtime)) to_set &= ~kMtime;
+    if (!(to_set & kDaemonAttributes)) return success();
   }
+  const bool sets_mtime = to_set & kMtime;
   TRY(auto answer, mount.metadata().call(setattr_request(inode->ino, attr, to_set)));
   if (sets_mtime && answer.inode) {
     std::lock_guard lock(inode->mutex);
@@ -104,6 +102,9 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, f
   if (to_set & FUSE_SET_ATTR_SIZE) {
     auto done = mount.io().truncate(inode.value(), static_cast<uint64_t>(attr->st_size));
     if (!done) return reply_error(req, done.error());
+    // ftruncate(2) asks for the time as well: truncating has set it.
+    if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+      to_set &= ~(FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW);
   }
   if (to_set & kDaemonAttributes) {
     auto done = set_daemon_attributes(mount, inode.value(), *attr, to_set);
