@@ -12,6 +12,7 @@
 
 #include "common/rpc.pb.h"
 #include "daemon/metadata_store.h"
+#include "daemon/totals.h"
 
 namespace datacloud {
 
@@ -21,13 +22,6 @@ result<void> validate_stripe(const pb::Stripe&);
 
 // Adds a new stripe and its live record (0 slots). invalid; exists when the id is taken.
 result<void> add_stripe(Transaction&, const pb::Stripe&);
-
-// Running counters kept in one record ("totals"), updated by these functions.
-struct Totals {
-  uint64_t inodes = 0, blocks_logical_bytes = 0, live_bytes = 0, stored_bytes = 0, stripes = 0,
-           stripes_weak = 0, shards_missing = 0;
-};
-result<Totals> read_totals(const Transaction&);
 
 // Truncates, maps runs, grows, sets times: one inode's part of a commit. Stripes whose last live
 // slot goes are turned into pending deletions. At most `runs_max` existing runs are unmapped per

@@ -25,13 +25,21 @@
 #include "common/ids.h"
 #include "common/records.pb.h"
 
+namespace leveldb {
+class Iterator;
+}
+
 namespace datacloud {
 
 class MetadataStore;
 
+inline constexpr uint32_t kMetadataFormatVersion = 1;  // Cloud.format_version
+
 // A set of changes on top of the committed state; reads see the transaction's own changes.
 class Transaction {
  public:
+  Transaction(Transaction&&) = default;
+  Transaction& operator=(Transaction&&) = default;
   // nullopt: no such record. corrupt or io: the view is damaged (stop the daemon).
   result<std::optional<std::string>> get(const std::string& key) const;
   // Parses into `message`; false when absent.
@@ -57,6 +65,9 @@ class Transaction {
   // The last record with first <= key < end.
   result<std::optional<std::pair<std::string, std::string>>> last(const std::string& first,
                                                                   const std::string& end) const;
+  // The stripe record under `key`, null when absent. The last one parsed is remembered: commits
+  // touch one stripe many times.
+  result<std::shared_ptr<const pb::Stripe>> stripe(const std::string& key) const;
   bool empty() const { return changes_.empty(); }
   size_t bytes() const;
 
@@ -64,9 +75,15 @@ class Transaction {
   friend class MetadataStore;
   explicit Transaction(const MetadataStore& store) : store_(&store) {}
   static Error corrupt_record(const std::string& key);
+  std::shared_ptr<leveldb::Iterator> take_iterator() const;
 
   const MetadataStore* store_;
   std::map<std::string, std::optional<std::string>> changes_;
+  // An iterator over the committed state of `iterator_sequence_`, kept between scans.
+  mutable std::shared_ptr<leveldb::Iterator> iterator_;
+  mutable Sequence iterator_sequence_ = 0;
+  mutable std::string stripe_key_;
+  mutable std::shared_ptr<const pb::Stripe> stripe_;
 };
 
 class MetadataStore {
@@ -75,6 +92,7 @@ class MetadataStore {
     std::string directory;             // absolute
     std::shared_ptr<FileLayer> files;  // null: the real one
     uint64_t cache_bytes = 64u << 20;
+    uint64_t write_buffer_bytes = 16u << 20;  // LevelDB switches to a new log after this much
   };
   // Opens an existing store. not_found: run `datacloud create`. unavailable: another daemon has it.
   static result<std::unique_ptr<MetadataStore>> open(Options);
@@ -94,6 +112,9 @@ class MetadataStore {
  private:
   friend class Transaction;
   struct Impl;
+  result<std::optional<std::string>> read(const std::string& key) const;
+  std::shared_ptr<leveldb::Iterator> iterate() const;
+  void sync_loop();
   explicit MetadataStore(std::unique_ptr<Impl>);
   std::unique_ptr<Impl> impl_;
 };

@@ -1,0 +1,289 @@
+// Stripes, their live counts, and their end: pending deletions and damage.
+#include "daemon/stripe_records.h"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "common/erasure_code.h"
+#include "common/stripe_layout.h"
+#include "daemon/record_keys.h"
+
+namespace datacloud {
+namespace {
+
+constexpr size_t kReasonBytesMax = 512;
+
+Error invalid_stripe(const pb::Stripe& stripe, const std::string& what) {
+  return Error(Errc::invalid, "stripe " + std::to_string(stripe.id()) + ": " + what);
+}
+
+std::string column_text(int column) { return "shard " + std::to_string(column); }
+
+result<void> check_shard(const pb::Stripe& stripe, int column, bool data) {
+  const pb::Shard& shard = stripe.shards(column);
+  const std::string name = column_text(column);
+  if (shard.bytes() > stripes::kShardBytesMax) {
+    return failure(invalid_stripe(stripe, name + " is longer than 64 MiB"));
+  }
+  switch (shard.state()) {
+    case pb::SHARD_EMPTY:
+      if (!data) return failure(invalid_stripe(stripe, name + " is parity and cannot be empty"));
+      if (shard.bytes() != 0 || shard.instance() != 0) {
+        return failure(invalid_stripe(stripe, name + " is empty but has bytes or an instance"));
+      }
+      return success();
+    case pb::SHARD_PRESENT:
+      if (shard.instance() == 0) {
+        return failure(invalid_stripe(stripe, name + " is present without an instance"));
+      }
+      if (shard.site() == 0) return failure(invalid_stripe(stripe, name + " is at no site"));
+      break;
+    case pb::SHARD_MISSING:
+      break;
+    default:
+      return failure(invalid_stripe(stripe, name + " has an unknown state"));
+  }
+  if (shard.bytes() == 0) return failure(invalid_stripe(stripe, name + " has no bytes"));
+  if (data && shard.bytes() > stripe.parity_bytes()) {
+    return failure(invalid_stripe(stripe, name + " is longer than parity_bytes"));
+  }
+  if (!data && shard.bytes() != stripe.parity_bytes()) {
+    return failure(invalid_stripe(stripe, name + " is not parity_bytes long"));
+  }
+  return success();
+}
+
+result<void> check_slots(const pb::Stripe& stripe, int k) {
+  const int count = stripe.slot_column_size();
+  if (count != stripe.slot_offset_size() || count != stripe.slot_length_size()) {
+    return failure(invalid_stripe(stripe, "slot arrays differ in length"));
+  }
+  if (count == 0 || count > static_cast<int>(kStripeSlotsMax)) {
+    return failure(invalid_stripe(stripe, std::to_string(count) + " slots; 1 to " +
+                                              std::to_string(kStripeSlotsMax) + " are allowed"));
+  }
+  std::vector<Slot> slots(count);
+  for (int i = 0; i < count; ++i) {
+    slots[i] = {stripe.slot_column(i), stripe.slot_offset(i), stripe.slot_length(i)};
+    if (slots[i].length == 0) {
+      return failure(invalid_stripe(stripe, "slot " + std::to_string(i) + " is empty"));
+    }
+  }
+  std::vector<uint32_t> lengths(k);
+  for (int c = 0; c < k; ++c) lengths[c] = stripe.shards(c).bytes();
+  if (auto valid = validate_slots(slots, k, lengths); !valid) {
+    return failure(invalid_stripe(stripe, valid.error().text()));
+  }
+  return success();
+}
+
+// What one stripe adds to the totals besides its live bytes.
+void count_stripe(const pb::Stripe& stripe, bool add, Totals& totals) {
+  const uint64_t sign = add ? 1 : ~uint64_t{0};
+  totals.stripes += sign;
+  if (stripe.weak()) totals.stripes_weak += sign;
+  for (const auto& shard : stripe.shards()) {
+    if (shard.state() == pb::SHARD_MISSING) totals.shards_missing += sign;
+    if (shard.state() == pb::SHARD_PRESENT) totals.stored_bytes += sign * shard.bytes();
+  }
+}
+
+result<std::shared_ptr<const pb::Stripe>> require_stripe(const Transaction& txn, StripeId id) {
+  TRY(auto stripe, txn.stripe(key::stripe(id)));
+  if (!stripe) return failure(Errc::invalid, "stripe " + std::to_string(id) + " does not exist");
+  return stripe;
+}
+
+// The number of the next pending deletion: kept in a record, never given twice, so that a deletion
+// in progress is never taken for another.
+result<uint64_t> next_pending(const Transaction& txn) {
+  TRY(const auto value, txn.get(key::meta("next_pending")));
+  if (!value) return uint64_t{1};
+  if (value->size() != 8) {
+    return failure(Errc::corrupt, "metadata record Anext_pending is not 8 bytes long");
+  }
+  return key::u64_at(*value, 0);
+}
+
+result<void> erase_range(Transaction& txn, const std::string& prefix) {
+  std::vector<std::string> keys;
+  TRY(txn.scan(prefix, key::after_prefix(prefix), [&](std::string_view k, std::string_view) {
+    keys.emplace_back(k);
+    return true;
+  }));
+  for (const auto& k : keys) txn.erase(k);
+  return success();
+}
+
+// The keys below are those of one stripe without the last part.
+std::string owners_of(StripeId id) { return key::owner(id, 0).substr(0, 9); }
+std::string damage_of(StripeId id) { return key::damage(id, 0).substr(0, 9); }
+
+}  // namespace
+
+result<void> validate_stripe(const pb::Stripe& stripe) {
+  if (stripe.id() == 0 || stripe.id() > kStripeIdMax) {
+    return failure(invalid_stripe(stripe, "id out of range"));
+  }
+  auto code = make_erasure_code(stripe.code());
+  if (!code) return failure(invalid_stripe(stripe, code.error().text()));
+  const int k = code.value()->k(), n = code.value()->n();
+  if (stripe.shards_size() != n) {
+    return failure(invalid_stripe(stripe, std::to_string(stripe.shards_size()) + " shards, " +
+                                              stripe.code() + " has " + std::to_string(n)));
+  }
+  if (stripe.parity_bytes() == 0 || stripe.parity_bytes() > stripes::kShardBytesMax) {
+    return failure(invalid_stripe(stripe, "parity_bytes out of range"));
+  }
+  for (int c = 0; c < n; ++c) {
+    TRY(check_shard(stripe, c, c < k));
+  }
+  return check_slots(stripe, k);
+}
+
+result<void> add_stripe(Transaction& txn, const pb::Stripe& stripe) {
+  TRY(validate_stripe(stripe));
+  TRY(const auto existing, txn.get(key::stripe(stripe.id())));
+  if (existing) {
+    return failure(Errc::exists, "stripe " + std::to_string(stripe.id()) + " exists already");
+  }
+  txn.put(key::stripe(stripe.id()), stripe);
+  txn.put(key::live(stripe.id()), pb::StripeLive());
+  TRY(auto totals, read_totals(txn));
+  count_stripe(stripe, true, totals);
+  write_totals(txn, totals);
+  return success();
+}
+
+result<std::optional<pb::Stripe>> get_stripe(const Transaction& txn, StripeId id) {
+  TRY(const auto stripe, txn.stripe(key::stripe(id)));
+  return stripe ? std::optional(*stripe) : std::nullopt;
+}
+
+result<void> drop_unmapped_stripes(Transaction& txn, const std::vector<StripeId>& ids) {
+  TRY(auto totals, read_totals(txn));
+  for (const StripeId id : ids) {
+    pb::StripeLive live;
+    TRY(const bool found, txn.get(key::live(id), live));
+    if (found && live.slots() == 0) {
+      TRY(stripes::drop_stripe(txn, id, totals));
+    }
+  }
+  write_totals(txn, totals);
+  return success();
+}
+
+result<void> add_pending_deletion(Transaction& txn, const pb::PendingDeletion& deletion) {
+  TRY(const uint64_t number, next_pending(txn));
+  txn.put(key::pending(number), deletion);
+  txn.put(key::meta("next_pending"), key::pending(number + 1).substr(1));
+  return success();
+}
+
+result<void> record_damage(Transaction& txn, const pb::Damage& damage) {
+  TRY(const auto stripe, txn.stripe(key::stripe(damage.stripe())));
+  if (!stripe) return success();  // dropped since the reader saw it
+  if (damage.column() >= static_cast<uint32_t>(stripe->shards_size())) {
+    return failure(Errc::invalid, "damage of stripe " + std::to_string(damage.stripe()) +
+                                      " names column " + std::to_string(damage.column()));
+  }
+  const pb::Shard& shard = stripe->shards(static_cast<int>(damage.column()));
+  if (shard.state() == pb::SHARD_EMPTY || shard.instance() != damage.instance()) {
+    return success();  // replaced since
+  }
+  pb::Damage record = damage;
+  if (record.reason().size() > kReasonBytesMax) record.mutable_reason()->resize(kReasonBytesMax);
+  txn.put(key::damage(damage.stripe(), damage.column()), record);
+  return success();
+}
+
+namespace stripes {
+namespace {
+
+// The predecessor of the range's end tells whether a mapped run reaches into it.
+result<void> check_unmapped(const Transaction& txn, const SlotRange& range) {
+  TRY(const auto before,
+      txn.last(key::owner(range.stripe, 0), key::owner(range.stripe, range.first + range.count)));
+  if (!before) return success();
+  pb::Owner owner;
+  if (!owner.ParseFromString(before->second)) {
+    return failure(Errc::corrupt, "reverse map of stripe " + std::to_string(range.stripe));
+  }
+  if (uint64_t{key::u32_at(before->first, 9)} + owner.count() <= range.first) return success();
+  return failure(Errc::invalid, "stripe " + std::to_string(range.stripe) + ": slot " +
+                                    std::to_string(range.first) + " is mapped already");
+}
+
+uint64_t sealed_bytes(const pb::Stripe& stripe, const SlotRange& range) {
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < range.count; ++i) {
+    bytes += stripe.slot_length(static_cast<int>(range.first + i));
+  }
+  return bytes;
+}
+
+}  // namespace
+
+result<void> map_slots(Transaction& txn, const SlotRange& range, const pb::Owner& owner,
+                       Totals& totals) {
+  TRY(const auto stripe, require_stripe(txn, range.stripe));
+  if (uint64_t{range.first} + range.count > static_cast<uint64_t>(stripe->slot_length_size())) {
+    return failure(Errc::invalid, "stripe " + std::to_string(range.stripe) + " has " +
+                                      std::to_string(stripe->slot_length_size()) +
+                                      " slots, a run names slot " +
+                                      std::to_string(uint64_t{range.first} + range.count - 1));
+  }
+  pb::StripeLive live;
+  TRY(txn.get(key::live(range.stripe), live));
+  if (live.slots() > 0) {
+    TRY(check_unmapped(txn, range));
+  }
+  const uint64_t bytes = sealed_bytes(*stripe, range);
+  live.set_slots(live.slots() + range.count);
+  live.set_bytes(live.bytes() + bytes);
+  totals.live_bytes += bytes;
+  txn.put(key::live(range.stripe), live);
+  txn.put(key::owner(range.stripe, range.first), owner);
+  return success();
+}
+
+result<void> unmap_slots(Transaction& txn, const SlotRange& range, Totals& totals) {
+  TRY(const auto stripe, require_stripe(txn, range.stripe));
+  pb::StripeLive live;
+  TRY(txn.get(key::live(range.stripe), live));
+  const uint64_t bytes = sealed_bytes(*stripe, range);
+  if (live.slots() < range.count || live.bytes() < bytes) {
+    return failure(Errc::corrupt, "stripe " + std::to_string(range.stripe) +
+                                      ": more slots are unmapped than live; stop the daemon");
+  }
+  live.set_slots(live.slots() - range.count);
+  live.set_bytes(live.bytes() - bytes);
+  totals.live_bytes -= bytes;
+  if (live.slots() == 0) return drop_stripe(txn, range.stripe, totals);
+  txn.put(key::live(range.stripe), live);
+  return success();
+}
+
+result<void> drop_stripe(Transaction& txn, StripeId id, Totals& totals) {
+  TRY(const auto stripe, require_stripe(txn, id));
+  for (int c = 0; c < stripe->shards_size(); ++c) {
+    const pb::Shard& shard = stripe->shards(c);
+    if (shard.state() == pb::SHARD_EMPTY || shard.instance() == 0) continue;
+    pb::PendingDeletion deletion;
+    deletion.set_stripe(id);
+    deletion.set_column(static_cast<uint32_t>(c));
+    deletion.set_instance(shard.instance());
+    deletion.set_site(shard.site());
+    deletion.set_bytes(shard.bytes());
+    TRY(add_pending_deletion(txn, deletion));
+  }
+  count_stripe(*stripe, false, totals);
+  txn.erase(key::stripe(id));
+  txn.erase(key::live(id));
+  TRY(erase_range(txn, owners_of(id)));
+  return erase_range(txn, damage_of(id));
+}
+
+}  // namespace stripes
+}  // namespace datacloud

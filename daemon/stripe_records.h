@@ -1,0 +1,28 @@
+// What the block map functions share: stripes with their live counts, and the changes of slots
+// becoming live or dead.
+#pragma once
+
+#include <cstdint>
+
+#include "daemon/block_map.h"
+
+namespace datacloud::stripes {
+
+inline constexpr uint32_t kShardBytesMax = 64u << 20;
+
+// `count` slots from `first` on, all of one stripe.
+struct SlotRange {
+  StripeId stripe = 0;
+  uint32_t first = 0;
+  uint32_t count = 0;
+};
+
+// The slots become mapped. invalid: no such stripe, slots beyond its end, or already mapped.
+result<void> map_slots(Transaction&, const SlotRange&, const pb::Owner&, Totals&);
+// The slots are mapped no more; the reverse map is the caller's part. A stripe without live slots
+// is dropped.
+result<void> unmap_slots(Transaction&, const SlotRange&, Totals&);
+// Erases the stripe with all its records; its objects become pending deletions.
+result<void> drop_stripe(Transaction&, StripeId, Totals&);
+
+}  // namespace datacloud::stripes
