@@ -1,0 +1,291 @@
+// The configuration: every value lands, every mistake is named with its line and a remedy.
+#include "common/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+namespace datacloud {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+const std::string kMinimal = R"([cloud]
+name = "demo"
+[daemon]
+state = "/var/lib/datacloud/demo"
+listen = "unix:/run/datacloud/demo.sock"
+[keys]
+data = "/etc/datacloud/demo.data.key"
+service = "/etc/datacloud/demo.service.key"
+[[site]]
+name = "tsukuba"
+store = "directory"
+path = "/srv/datacloud/tsukuba"
+)";
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+Config parsed(const std::string& text) {
+  auto config = parse_config(text, "demo.toml");
+  EXPECT_TRUE(config) << config.error().message();
+  return config ? config.value() : Config{};
+}
+
+std::string error_of(const std::string& text) {
+  const auto config = parse_config(text, "demo.toml");
+  EXPECT_FALSE(config) << text;
+  return config ? "" : config.error().text();
+}
+
+TEST(Config, MinimalHasTheDefaults) {
+  const Config config = parsed(kMinimal);
+  EXPECT_EQ(config.file, "demo.toml");
+  EXPECT_EQ(config.cloud.name, "demo");
+  EXPECT_EQ(config.cloud.code, "rs-3-2");
+  EXPECT_EQ(config.cloud.block_bytes, 65536u);
+  EXPECT_EQ(config.daemon.state, "/var/lib/datacloud/demo");
+  EXPECT_EQ(config.daemon.listen, std::vector<std::string>{"unix:/run/datacloud/demo.sock"});
+  EXPECT_EQ(config.keys.service, "/etc/datacloud/demo.service.key");
+  EXPECT_EQ(config.mount.threads, MountConfig().threads);
+  ASSERT_EQ(config.sites.size(), 1u);
+  EXPECT_EQ(config.sites[0].name, "tsukuba");
+  EXPECT_EQ(config.sites[0].path, "/srv/datacloud/tsukuba");
+}
+
+TEST(Config, EveryValueLands) {
+  const Config config = parsed(R"([cloud]
+name = "demo"
+code = "rs-6-3"
+block_bytes = "128KiB"
+compress = "none"
+write_sites_min = 2
+[daemon]
+state = "/s"
+listen = ["unix:/a", "unix:/b"]
+site = "b"
+lease_ms = "30s"
+sessions_max = 7
+leases_max = 8
+requests_in_flight_max = 9
+leveldb_cache_bytes = "32MiB"
+gc_interval_ms = 1500
+[keys]
+data = "/d"
+service = "/e"
+[mount]
+dirty_bytes_max = "64MiB"
+cache_bytes_max = 1048576
+stripes_in_flight_max = 2
+readahead_bytes_max = "8M"
+flush_after_ms = "1s"
+close_flush_after_ms = 100
+put_deadline_ms = "5s"
+read_deadline_ms = "2s"
+hedge_after_ms = 50
+rpc_deadline_ms = "1min"
+threads = 3
+sync_close = true
+[[site]]
+name = "a"
+store = "directory"
+path = "/a"
+[[site]]
+name = "b"
+store = "memory"
+)");
+  EXPECT_EQ(config.cloud.code, "rs-6-3");
+  EXPECT_EQ(config.cloud.block_bytes, 131072u);
+  EXPECT_EQ(config.cloud.compress, "none");
+  EXPECT_EQ(config.cloud.write_sites_min, 2u);
+  EXPECT_EQ(config.daemon.listen, (std::vector<std::string>{"unix:/a", "unix:/b"}));
+  EXPECT_EQ(config.daemon.site, "b");
+  EXPECT_EQ(config.daemon.lease_ms, 30000u);
+  EXPECT_EQ(config.daemon.sessions_max, 7u);
+  EXPECT_EQ(config.daemon.leases_max, 8u);
+  EXPECT_EQ(config.daemon.requests_in_flight_max, 9u);
+  EXPECT_EQ(config.daemon.leveldb_cache_bytes, 32u << 20);
+  EXPECT_EQ(config.daemon.gc_interval_ms, 1500u);
+  EXPECT_EQ(config.mount.dirty_bytes_max, 64u << 20);
+  EXPECT_EQ(config.mount.cache_bytes_max, 1u << 20);
+  EXPECT_EQ(config.mount.stripes_in_flight_max, 2u);
+  EXPECT_EQ(config.mount.readahead_bytes_max, 8u << 20);
+  EXPECT_EQ(config.mount.flush_after_ms, 1000u);
+  EXPECT_EQ(config.mount.close_flush_after_ms, 100u);
+  EXPECT_EQ(config.mount.put_deadline_ms, 5000u);
+  EXPECT_EQ(config.mount.read_deadline_ms, 2000u);
+  EXPECT_EQ(config.mount.hedge_after_ms, 50u);
+  EXPECT_EQ(config.mount.rpc_deadline_ms, 60000u);
+  EXPECT_EQ(config.mount.threads, 3u);
+  EXPECT_TRUE(config.mount.sync_close);
+  ASSERT_EQ(config.sites.size(), 2u);
+  EXPECT_EQ(config.sites[1].store, "memory");
+}
+
+TEST(Config, UnknownKeysNameTheLineAndTheNearestKey) {
+  EXPECT_EQ(error_of(replaced(kMinimal, "state =", "lease_msec = 5\nstate =")),
+            "demo.toml:4: unknown key \"lease_msec\" in [daemon]; did you mean \"lease_ms\"?");
+  EXPECT_EQ(error_of(replaced(kMinimal, "[keys]", "[mounts]\n[keys]")),
+            "demo.toml:6: unknown key \"mounts\" in the configuration; did you mean \"mount\"?");
+  EXPECT_EQ(error_of(replaced(kMinimal, "data =", "zzzzzzzzzzzz = 1\ndata =")),
+            "demo.toml:7: unknown key \"zzzzzzzzzzzz\" in [keys]; known are data, service");
+  EXPECT_THAT(error_of(kMinimal + "pool = \"x\"\n"), StartsWith("demo.toml:13: unknown key"));
+  EXPECT_THAT(error_of(kMinimal + "[mount]\nthread = 3\n"), HasSubstr("did you mean \"threads\"?"));
+}
+
+TEST(Config, SyntaxErrorsNameTheLine) {
+  EXPECT_THAT(error_of(replaced(kMinimal, "\"demo\"", "demo")), StartsWith("demo.toml:2: "));
+  EXPECT_THAT(error_of("[cloud"), StartsWith("demo.toml:1: "));
+}
+
+TEST(Config, MissingThingsAreNamed) {
+  EXPECT_THAT(error_of(""), HasSubstr("no table [cloud]"));
+  EXPECT_EQ(error_of(replaced(kMinimal, "name = \"demo\"\n", "")),
+            "demo.toml:1: [cloud] has no \"name\"; give the cloud a name");
+  EXPECT_THAT(error_of(replaced(kMinimal, "listen = \"unix:/run/datacloud/demo.sock\"\n", "")),
+              HasSubstr("[daemon] has no \"listen\""));
+  EXPECT_THAT(error_of(replaced(kMinimal, "path = \"/srv/datacloud/tsukuba\"\n", "")),
+              StartsWith("demo.toml:9: [[site]] has no \"path\""));
+  EXPECT_THAT(error_of(kMinimal.substr(0, kMinimal.find("[[site]]"))),
+              HasSubstr("at least one site"));
+}
+
+// One wrong value each, and what its error must say.
+TEST(Config, WrongValuesAreExplained) {
+  const struct {
+    const char *from, *to, *expected;
+  } cases[] = {
+      {"\"demo\"", "\"de mo\"", "demo.toml:2: \"de mo\" cannot name a cloud"},
+      {"\"demo\"", "7", "demo.toml:2: name must be text in quotes"},
+      {"\"demo\"", "\"demo\"\ncode = \"rs-3\"", "demo.toml:3: unknown erasure code \"rs-3\""},
+      {"\"demo\"", "\"demo\"\nblock_bytes = 65537", "power of two"},
+      {"\"demo\"", "\"demo\"\nblock_bytes = 2048", "between 4096 and 1048576"},
+      {"\"demo\"", "\"demo\"\nblock_bytes = \"2MiB\"", "between 4096 and 1048576"},
+      {"\"demo\"", "\"demo\"\nblock_bytes = -1", "must be a whole number"},
+      {"\"demo\"", "\"demo\"\nblock_bytes = \"64Kb\"", "is not a size"},
+      {"\"demo\"", "\"demo\"\ncompress = \"gzip\"", "must be \"zstd\" or \"none\""},
+      {"\"demo\"", "\"demo\"\nwrite_sites_min = 2", "but the cloud has 1 sites"},
+      {"\"/var/lib/datacloud/demo\"", "\"var/lib\"", "must be an absolute path"},
+      {"\"unix:/run/datacloud/demo.sock\"", "\"tls://host:1\"", "write \"unix:/PATH\""},
+      {"\"unix:/run/datacloud/demo.sock\"", "\"unix:run/x\"", "write \"unix:/PATH\""},
+      {"\"unix:/run/datacloud/demo.sock\"", "[]", "list of 1 to 16 addresses"},
+      {"\"unix:/run/datacloud/demo.sock\"", "[1]", "list of 1 to 16 addresses"},
+      {"state =", "site = \"tsukubo\"\nstate =", "did you mean \"tsukuba\"?"},
+      {"state =", "lease_ms = \"soon\"\nstate =", "is not a time"},
+      {"state =", "sessions_max = 0\nstate =", "between 1 and 65536"},
+      {"state =", "sessions_max = 99999999999\nstate =", "between 1 and 65536"},
+      {"demo.service.key", "demo.data.key", "two different files"},
+      {"\"directory\"", "\"ftp\"", "unknown store \"ftp\""},
+      {"\"/srv/datacloud/tsukuba\"", "\"sites/tsukuba\"",
+       "demo.toml:12: path is \"sites/tsukuba\""},
+      {"\"tsukuba\"", "\"\"", "give every site a name"},
+  };
+  for (const auto& c : cases)
+    EXPECT_THAT(error_of(replaced(kMinimal, c.from, c.to)), HasSubstr(c.expected));
+}
+
+TEST(Config, RadosIsNotBuiltIn) {
+  const auto config = parse_config(replaced(kMinimal, "\"directory\"", "\"rados\""), "demo.toml");
+  ASSERT_FALSE(config);
+  EXPECT_TRUE(config.error().is(Errc::unsupported));
+  EXPECT_THAT(config.error().text(),
+              StartsWith("demo.toml:11: store \"rados\" is not built into this version"));
+}
+
+TEST(Config, SitesMustDiffer) {
+  const std::string again = "[[site]]\nname = \"tsukuba\"\nstore = \"directory\"\npath = \"/x\"\n";
+  EXPECT_EQ(error_of(kMinimal + again),
+            "demo.toml:14: two sites are named \"tsukuba\"; every site needs a name of its own");
+  const std::string same_place =
+      "[[site]]\nname = \"b\"\nstore = \"directory\"\npath = \"/srv/./datacloud/tsukuba\"\n";
+  EXPECT_THAT(error_of(kMinimal + same_place), HasSubstr("demo.toml:16: two sites have the path"));
+  std::string many = kMinimal;
+  for (int i = 0; i < 64; ++i)
+    many += "[[site]]\nname = \"s" + std::to_string(i) + "\"\nstore = \"memory\"\n";
+  EXPECT_THAT(error_of(many), HasSubstr("at most 64 sites"));
+}
+
+TEST(Config, MountValuesAreChecked) {
+  EXPECT_THAT(error_of(kMinimal + "[mount]\nthreads = 0\n"),
+              HasSubstr("demo.toml:14: threads is 0; it must be between 1 and 256"));
+  EXPECT_THAT(error_of(kMinimal + "[mount]\nthreads = \"many\"\n"), HasSubstr("whole number"));
+  EXPECT_THAT(error_of(kMinimal + "[mount]\nsync_close = 1\n"), HasSubstr("true or false"));
+  EXPECT_THAT(error_of(kMinimal + "[mount]\ndirty_bytes_max = [1]\n"), HasSubstr("whole number"));
+}
+
+TEST(Config, FilesThatCannotBeReadAreNamed) {
+  const auto absent = load_config("/nonexistent/demo.toml");
+  ASSERT_FALSE(absent);
+  EXPECT_THAT(absent.error().text(), HasSubstr("/nonexistent/demo.toml"));
+  EXPECT_FALSE(load_config("/"));
+  const std::string path = testing::TempDir() + "datacloud_config_test.toml";
+  std::ofstream(path) << kMinimal;
+  const auto loaded = load_config(path);
+  std::remove(path.c_str());
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded.value().cloud.name, "demo");
+}
+
+TEST(MountOptions, ApplyWithTheNamesOfTheConfiguration) {
+  MountConfig mount;
+  EXPECT_TRUE(apply_mount_option(mount, "cache_bytes_max=64MiB").value());
+  EXPECT_EQ(mount.cache_bytes_max, 64u << 20);
+  EXPECT_TRUE(apply_mount_option(mount, "flush_after_ms=10s").value());
+  EXPECT_EQ(mount.flush_after_ms, 10000u);
+  EXPECT_TRUE(apply_mount_option(mount, "threads=2").value());
+  EXPECT_EQ(mount.threads, 2u);
+  EXPECT_TRUE(apply_mount_option(mount, "sync_close").value());
+  EXPECT_TRUE(mount.sync_close);
+  EXPECT_TRUE(apply_mount_option(mount, "sync_close=false").value());
+  EXPECT_FALSE(mount.sync_close);
+}
+
+TEST(MountOptions, OthersAreLeftToOthers) {
+  MountConfig mount;
+  for (const char* option : {"allow_other", "site=tsukuba", "", "=", "THREADS=1", "threadsx=1"})
+    EXPECT_FALSE(apply_mount_option(mount, option).value()) << option;
+}
+
+TEST(MountOptions, MistakesAreExplained) {
+  MountConfig mount;
+  auto error = [&](const std::string& option) {
+    const auto applied = apply_mount_option(mount, option);
+    EXPECT_FALSE(applied);
+    return applied ? "" : applied.error().text();
+  };
+  EXPECT_EQ(error("threads"), "-o threads needs a value: -o threads=VALUE");
+  EXPECT_EQ(error("threads=1000"), "threads is 1000; it must be between 1 and 256");
+  EXPECT_THAT(error("threads=2x"), HasSubstr("whole number"));
+  EXPECT_THAT(error("threads="), HasSubstr("whole number"));
+  EXPECT_THAT(error("sync_close=maybe"), HasSubstr("true or false"));
+  EXPECT_EQ(error("dirty_bytes_max=4096"),
+            "dirty_bytes_max is 4096 bytes; it must be between 1 MiB and 1048576 MiB");
+  EXPECT_THAT(error("flush_after_ms=1d"), HasSubstr("is not a time"));
+}
+
+TEST(Units, SizesAndTimes) {
+  EXPECT_EQ(parse_bytes("4096").value(), 4096u);
+  EXPECT_EQ(parse_bytes("64MiB").value(), 64u << 20);
+  EXPECT_EQ(parse_bytes("16M").value(), 16u << 20);
+  EXPECT_EQ(parse_bytes("1 GiB").value(), 1u << 30);
+  EXPECT_EQ(parse_bytes("1TiB").value(), uint64_t{1} << 40);
+  EXPECT_EQ(parse_bytes("0").value(), 0u);
+  EXPECT_EQ(parse_milliseconds("10s").value(), 10000u);
+  EXPECT_EQ(parse_milliseconds("500ms").value(), 500u);
+  EXPECT_EQ(parse_milliseconds("2min").value(), 120000u);
+  EXPECT_EQ(parse_milliseconds("250").value(), 250u);
+  for (const char* bad : {"", "x", "-1", "1.5M", "10MB", "M", "1M ", "18446744073709551616",
+                          "99999999999999TiB", "+1", " 1"})
+    EXPECT_FALSE(parse_bytes(bad)) << bad;
+  for (const char* bad : {"", "s", "-1s", "10 sec", "1.5s", "18446744073709551615s"})
+    EXPECT_FALSE(parse_milliseconds(bad)) << bad;
+}
+
+}  // namespace
+}  // namespace datacloud
