@@ -1,0 +1,245 @@
+// Power cuts under the directory store, at any call: what was acknowledged is there, what was not
+// is absent or whole, a marker means a complete site. And each fsync is needed: ignoring any one of
+// them breaks one of these promises under some cut.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <map>
+#include <random>
+#include <set>
+
+#include "common/directory_store.h"
+#include "tests/support/simulated_files.h"
+
+namespace datacloud {
+namespace {
+
+const std::string kRoot = "/srv/site";
+const SiteMarker kMarker{"uuid-1", "demo", "one", 1, 1};
+
+Bytes contents_of(const std::string& name, size_t size) {
+  std::mt19937 random(static_cast<uint32_t>(std::hash<std::string>()(name)));
+  Bytes bytes(size);
+  for (auto& byte : bytes) byte = static_cast<uint8_t>(random());
+  return bytes;
+}
+
+Attributes attributes_of(const std::string& name) {
+  if (name.size() % 2 == 0) return {};
+  return {{"name", name}};
+}
+
+struct Object {
+  size_t size = 0;
+  bool may_exist = false;
+  bool must_exist = false;
+};
+
+// A site over a simulated disk, and what it has promised so far.
+class PromisedSite {
+ public:
+  explicit PromisedSite(std::shared_ptr<SimulatedFiles> files) : files_(std::move(files)) {}
+
+  void format() {
+    formatted_ = bool(format_directory(*files_, kRoot, kMarker));
+    open();
+  }
+  void open() {
+    DirectoryStoreOptions options{kRoot, kMarker, 1, files_};
+    store_ = make_directory_store(options);
+  }
+  void close() { store_.reset(); }
+
+  void put(const std::string& name, size_t size) {
+    auto& object = objects_[name];
+    object.size = size;
+    object.may_exist = true;
+    auto answer = wait_for<void>([&](auto done) {
+      store_->put(name, Payload::from(contents_of(name, size)), attributes_of(name), {}, done);
+    });
+    if (answer) object.must_exist = true;
+  }
+
+  void remove(const std::string& name) {
+    if (!files_->stat("/")) return;  // the power is off: this call cannot change anything
+    auto& object = objects_[name];
+    object.must_exist = false;
+    auto answer = wait_for<void>([&](auto done) { store_->remove(name, {}, done); });
+    if (answer) object.may_exist = false;
+  }
+
+  // What is broken, empty when nothing is. The store is open.
+  std::string violation() {
+    auto marker = read_directory_marker(*files_, kRoot);
+    if (!marker) return marker_violation(marker.error());
+    if (!(marker.value() == kMarker)) return "another marker";
+    std::set<std::string> listed;
+    std::string from;
+    do {
+      auto reply = wait_for<ListReply>([&](auto done) { store_->list(from, 3, {}, done); });
+      if (!reply) return "marker without a complete site: " + reply.error().message();
+      listed.insert(reply.value().names.begin(), reply.value().names.end());
+      from = reply.value().next;
+    } while (!from.empty());
+    for (const auto& name : listed) {
+      if (!objects_.count(name)) return "listed an object nobody put: " + name;
+    }
+    for (const auto& [name, object] : objects_) {
+      auto broken = object_violation(name, object, listed.count(name) != 0);
+      if (!broken.empty()) return broken;
+    }
+    return "";
+  }
+
+  // After a cut everything that survived is a fact to be kept.
+  void settle() {
+    for (auto& [name, object] : objects_) {
+      object.must_exist = object.may_exist = bool(read(name));
+    }
+  }
+
+ private:
+  std::string marker_violation(const Error& error) {
+    if (formatted_) return "acknowledged format, but " + error.message();
+    if (!error.is(Errc::not_found)) return "damaged marker: " + error.message();
+    auto again = format_directory(*files_, kRoot, kMarker);
+    return again ? "" : "cannot complete an interrupted format: " + again.error().message();
+  }
+
+  result<ReadReply> read(const std::string& name) {
+    return wait_for<ReadReply>([&](auto done) {
+      store_->read(name, {{0, 1u << 20}}, true, {}, done);
+    });
+  }
+
+  std::string object_violation(const std::string& name, const Object& object, bool listed) {
+    auto reply = read(name);
+    if (!reply) {
+      if (!reply.error().is(Errc::not_found)) return "half an object: " + reply.error().message();
+      if (listed) return "listed but not there: " + name;
+      return object.must_exist ? "acknowledged object lost: " + name : "";
+    }
+    if (!object.may_exist) return "removed object came back: " + name;
+    if (!listed) return "there but not listed: " + name;
+    const bool whole = reply.value().ranges[0] == contents_of(name, object.size) &&
+                       reply.value().attributes == attributes_of(name);
+    return whole ? "" : "half an object: " + name;
+  }
+
+  const std::shared_ptr<SimulatedFiles> files_;
+  std::unique_ptr<ObjectStore> store_;
+  bool formatted_ = false;
+  std::map<std::string, Object> objects_;
+};
+
+// Names in different fan-out directories and of different shapes.
+std::string object_name(uint64_t i) { return std::string("obj").append(std::to_string(i * 7919)); }
+
+void use(PromisedSite& site) {
+  site.format();
+  site.put(object_name(1), 3000);
+  site.put(object_name(22), 5);
+  site.remove(object_name(1));
+}
+
+// Runs `use` with the power failing at `change`, cuts it, and looks.
+std::string run_once(uint64_t change, uint64_t seed, std::optional<uint64_t> ignored_sync) {
+  auto files = std::make_shared<SimulatedFiles>();
+  EXPECT_TRUE(files->make_directory("/srv"));
+  EXPECT_TRUE(files->sync_directory("/"));
+  files->ignore_sync(ignored_sync);
+  files->fail_power_at(change);
+  PromisedSite site(files);
+  use(site);
+  site.close();
+  files->power_cut(seed);
+  files->ignore_sync(std::nullopt);
+  site.open();
+  return site.violation();
+}
+
+struct Shape {
+  uint64_t changes;
+  std::vector<std::string> syncs;
+};
+
+Shape shape() {
+  auto files = std::make_shared<SimulatedFiles>();
+  EXPECT_TRUE(files->make_directory("/srv"));
+  EXPECT_TRUE(files->sync_directory("/"));
+  PromisedSite site(files);
+  use(site);
+  EXPECT_EQ(site.violation(), "");
+  return {files->change_count(), files->sync_log()};
+}
+
+// Every change is a place to cut, except that of the 256 equal directories a few will do.
+std::vector<uint64_t> cut_points(uint64_t changes) {
+  std::vector<uint64_t> points;
+  for (uint64_t change = 0; change <= changes; ++change) {
+    if (change < 8 || change > 250 || change % 50 == 0) points.push_back(change);
+  }
+  return points;
+}
+
+TEST(DirectoryStorePowerCut, EveryCallSurvivesACut) {
+  for (const uint64_t change : cut_points(shape().changes)) {
+    for (uint64_t seed = 0; seed < 12; ++seed) {
+      ASSERT_EQ(run_once(change, seed, std::nullopt), "")
+          << "change " << change << " seed " << seed;
+    }
+  }
+}
+
+// One run per sync: without it there must be a cut that breaks a promise.
+TEST(DirectoryStorePowerCut, EverySyncIsNeeded) {
+  const Shape whole = shape();
+  const auto points = cut_points(whole.changes);
+  // The first sync is this test's own, of "/" after making /srv.
+  ASSERT_GE(whole.syncs.size(), 10u);
+  for (uint64_t sync = 1; sync < whole.syncs.size(); ++sync) {
+    std::string found;
+    for (uint64_t seed = 0; seed < 40 && found.empty(); ++seed) {
+      for (auto point = points.rbegin(); point != points.rend() && found.empty(); ++point) {
+        found = run_once(*point, seed, sync);
+      }
+    }
+    EXPECT_NE(found, "") << "sync " << sync << " (" << whole.syncs[sync] << ") is not needed";
+  }
+}
+
+TEST(DirectoryStorePowerCut, RandomLivesWithManyCuts) {
+  const char* given = std::getenv("DATACLOUD_TEST_SEED");
+  const uint64_t first_seed = given ? std::strtoull(given, nullptr, 10) : std::random_device()();
+  for (uint64_t seed = first_seed; seed < first_seed + 40; ++seed) {
+    SCOPED_TRACE("repeat with DATACLOUD_TEST_SEED=" + std::to_string(seed));
+    std::mt19937_64 random(seed);
+    auto files = std::make_shared<SimulatedFiles>();
+    PromisedSite site(files);
+    site.format();
+    std::vector<std::string> put;
+    uint64_t next = 1;
+    for (int life = 0; life < 8; ++life) {
+      const uint64_t operations = 1 + random() % 30;
+      files->fail_power_at(files->change_count() + random() % (operations * 6));
+      for (uint64_t i = 0; i < operations; ++i) {
+        if (!put.empty() && random() % 3 == 0) {
+          const size_t victim = random() % put.size();
+          site.remove(put[victim]);
+          put.erase(put.begin() + static_cast<std::ptrdiff_t>(victim));
+        } else {
+          put.push_back(object_name(next++));
+          site.put(put.back(), random() % 5000);
+        }
+      }
+      site.close();
+      files->power_cut(random());
+      site.open();
+      ASSERT_EQ(site.violation(), "") << "life " << life;
+      site.settle();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace datacloud
