@@ -20,6 +20,8 @@ constexpr Duration kBackoffMin = milliseconds(50);
 constexpr Duration kBackoffMax = seconds(1);
 // A tool's user waits for an answer: a daemon that does not listen is reported soon.
 constexpr Duration kToolPatience = milliseconds(500);
+// Long calls have long deadlines; hello is never one of them.
+constexpr Duration kFirstHelloMax = seconds(30);
 
 result<int> connect_unix(const std::string& address) {
   TRY(auto path, unix_socket_path(address));

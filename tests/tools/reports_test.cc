@@ -1,0 +1,242 @@
+// The JSON that scripts rely on, from canned replies of the daemon.
+#include "tools/reports.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tools/mounted_path.h"
+#include "tools/terminal.h"
+
+namespace datacloud {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::UnorderedElementsAre;
+
+std::vector<std::string> keys_of(const Json& json) {
+  std::vector<std::string> keys;
+  for (const auto& item : json.items()) keys.push_back(item.key());
+  return keys;
+}
+
+pb::Cloud cloud() {
+  pb::Cloud cloud;
+  cloud.set_name("demo");
+  cloud.set_uuid("8b0d");
+  cloud.mutable_root_policy()->set_code("rs-3-2");
+  for (uint32_t i = 1; i <= 3; i++) {
+    auto* site = cloud.add_sites();
+    site->set_id(i);
+    site->set_name(std::string(1, static_cast<char>('a' + i - 1)));
+  }
+  return cloud;
+}
+
+pb::LocateReply located() {
+  pb::LocateReply reply;
+  reply.mutable_inode()->set_ino(77);
+  reply.mutable_inode()->set_size(1234);
+  auto* stripe = reply.add_stripes();
+  stripe->set_id(uint64_t{1} << 55);
+  stripe->set_code("rs-3-2");
+  for (uint32_t c = 0; c < 5; c++) {
+    auto* shard = stripe->add_shards();
+    shard->set_site(c % 3 + 1);
+    shard->set_home_site(c % 3 + 1);
+    shard->set_instance(100 + c);
+    shard->set_bytes(4096 + c);
+    reply.add_shard_locations("/sites/" + std::to_string(c));
+  }
+  stripe->mutable_shards(1)->set_state(pb::SHARD_MISSING);
+  stripe->mutable_shards(2)->set_state(pb::SHARD_EMPTY);
+  stripe->mutable_shards(2)->set_bytes(0);
+  for (uint64_t instance : {uint64_t{103}, uint64_t{9}}) {  // the second one is of the past
+    auto* damage = reply.add_damaged();
+    damage->set_stripe(stripe->id());
+    damage->set_column(instance == 103 ? 3 : 4);
+    damage->set_instance(instance);
+  }
+  return reply;
+}
+
+TEST(LocateJson, HasTheAgreedKeys) {
+  const Json json = locate_json(cloud(), located(), "/mnt/file");
+  EXPECT_THAT(keys_of(json), ElementsAre("path", "inode", "size", "stripes"));
+  EXPECT_EQ(json["path"], "/mnt/file");
+  EXPECT_EQ(json["inode"], 77);
+  EXPECT_EQ(json["size"], 1234);
+  const Json& stripe = json["stripes"][0];
+  EXPECT_THAT(keys_of(stripe), ElementsAre("id", "code", "k", "m", "bytes", "group", "shards"));
+  EXPECT_TRUE(stripe["id"].is_number_unsigned());
+  EXPECT_EQ(stripe["id"].get<uint64_t>(), uint64_t{1} << 55);
+  EXPECT_EQ(stripe["k"], 3);
+  EXPECT_EQ(stripe["m"], 2);
+  EXPECT_EQ(stripe["bytes"], 4096 + 4097);
+  EXPECT_TRUE(stripe["group"].is_null());
+  const Json& shard = stripe["shards"][0];
+  EXPECT_THAT(keys_of(shard),
+              ElementsAre("column", "site", "instance", "location", "bytes", "state"));
+  EXPECT_EQ(shard["site"], "a");
+  EXPECT_EQ(shard["instance"], 100);
+  EXPECT_EQ(shard["location"], "/sites/0");
+  std::vector<std::string> states;
+  for (const auto& s : stripe["shards"]) states.push_back(s["state"]);
+  EXPECT_THAT(states, ElementsAre("present", "missing", "empty", "damaged", "present"));
+}
+
+TEST(LocateJson, AnythingFromTheDaemonIsPrintable) {
+  pb::LocateReply reply = located();
+  reply.mutable_stripes(0)->set_code("no-such-code");
+  reply.mutable_shard_locations()->DeleteSubrange(2, 3);
+  reply.mutable_stripes(0)->mutable_shards(4)->set_site(99);
+  const Json json = locate_json(cloud(), reply, "/bad\xff name");
+  EXPECT_TRUE(json["stripes"][0]["k"].is_null());
+  EXPECT_EQ(json["stripes"][0]["shards"][3]["location"], "");
+  EXPECT_EQ(json["stripes"][0]["shards"][4]["site"], "site 99");
+  EXPECT_TRUE(Json::accept(json_text(json)));
+  EXPECT_THAT(locate_text(cloud(), reply, "\x1b[2Jx", false), Not(HasSubstr("\x1b")));
+}
+
+TEST(LocateJson, EmptyFile) {
+  pb::LocateReply reply;
+  reply.mutable_inode()->set_ino(5);
+  const Json json = locate_json(cloud(), reply, "/x");
+  EXPECT_TRUE(json["stripes"].is_array());
+  EXPECT_THAT(json["stripes"], IsEmpty());
+}
+
+TEST(TrafficJson, HasEverySiteAndPurpose) {
+  pb::TrafficReply reply;
+  reply.set_since_ms(1500);
+  auto add = [&](uint32_t site, uint32_t purpose, uint64_t read, uint64_t written) {
+    auto* row = reply.add_rows();
+    row->set_site(site);
+    row->set_purpose(purpose);
+    row->set_bytes_read(read);
+    row->set_bytes_written(written);
+    row->set_operations(1);
+  };
+  add(1, 0, 10, 20);
+  add(1, 0, 1, 2);
+  add(2, 5, 0, 7);
+  add(1, 99, 1000, 1000);  // a purpose of the future
+  const Json json = traffic_json(cloud(), reply);
+  EXPECT_THAT(keys_of(json), ElementsAre("since_s", "sites", "total_read", "total_written"));
+  EXPECT_EQ(json["since_s"], 1.5);
+  EXPECT_EQ(json["total_read"], 11);
+  EXPECT_EQ(json["total_written"], 29);
+  ASSERT_EQ(json["sites"].size(), 3u);
+  for (const auto& site : json["sites"]) {
+    EXPECT_THAT(keys_of(site), ElementsAre("site", "purposes"));
+    EXPECT_THAT(keys_of(site["purposes"]),
+                UnorderedElementsAre("client", "audit", "repair", "fold", "journal", "gc"));
+    EXPECT_THAT(keys_of(site["purposes"]["gc"]), ElementsAre("read", "written", "operations"));
+  }
+  EXPECT_EQ(json["sites"][0]["site"], "a");
+  EXPECT_EQ(json["sites"][0]["purposes"]["client"]["read"], 11);
+  EXPECT_EQ(json["sites"][0]["purposes"]["client"]["operations"], 2);
+  EXPECT_EQ(json["sites"][1]["purposes"]["gc"]["written"], 7);
+}
+
+pb::StatusReply status() {
+  pb::StatusReply reply;
+  *reply.mutable_cloud() = cloud();
+  reply.set_health("degraded");
+  reply.add_problems("site b is away: no marker in /sites/b");
+  reply.set_tolerance("any 2 of 5 sites");
+  for (uint32_t i = 1; i <= 3; i++) {
+    auto* site = reply.add_sites();
+    site->set_id(i);
+    site->set_name(cloud().sites(static_cast<int>(i) - 1).name());
+    site->set_up(i != 2);
+    if (i == 2) site->set_reason("no marker in /sites/b");
+    site->set_location("/sites/" + site->name());
+    site->set_shards(5);
+  }
+  reply.set_logical_bytes(3000);
+  reply.set_live_bytes(2000);
+  reply.set_stored_bytes(5000);
+  auto* mount = reply.add_mounts();
+  mount->mutable_session()->set_id(9);
+  mount->mutable_session()->set_mountpoint("/datacloud");
+  mount->set_connected(true);
+  mount->set_idle_ms(2500);
+  mount->mutable_stats()->set_dirty_bytes(65536);
+  auto* health = mount->add_health();
+  health->set_site(2);
+  health->set_reason("timed out");
+  return reply;
+}
+
+TEST(StatusJson, HasTheDocumentedShape) {
+  const Json json = status_json(status());
+  EXPECT_THAT(keys_of(json), ElementsAre("health", "problems", "cloud", "tolerance", "sites",
+                                         "capacity", "inodes", "stripes", "shards", "damaged",
+                                         "mounts", "pending_deletions", "sequence", "uptime_s"));
+  EXPECT_EQ(json["health"], "degraded");
+  EXPECT_EQ(json["cloud"]["code"], "rs-3-2");
+  EXPECT_EQ(json["capacity"]["overhead"], 1.6667);
+  EXPECT_EQ(json["capacity"]["compression"], 0.6667);
+  EXPECT_EQ(json["sites"][1]["up"], false);
+  EXPECT_EQ(json["sites"][1]["reason"], "no marker in /sites/b");
+  EXPECT_EQ(json["mounts"][0]["mountpoint"], "/datacloud");
+  EXPECT_EQ(json["mounts"][0]["idle_s"], 2.5);
+  EXPECT_EQ(json["mounts"][0]["sites_away"][0]["site"], "b");
+}
+
+TEST(StatusJson, EmptyCloud) {
+  const Json json = status_json(pb::StatusReply());
+  EXPECT_TRUE(json["capacity"]["overhead"].is_null());
+  EXPECT_TRUE(json["mounts"].is_array());
+  EXPECT_TRUE(json["sites"].is_array());
+  EXPECT_TRUE(Json::accept(json_text(json)));
+}
+
+TEST(StatusText, SaysWhatIsWrongAndColoursOnlyWhenAsked) {
+  const std::string plain = status_text(status(), false);
+  EXPECT_THAT(plain, HasSubstr("site b is away"));
+  EXPECT_THAT(plain, HasSubstr("any 2 of 5 sites"));
+  EXPECT_THAT(plain, HasSubstr("1.67 bytes per byte"));
+  EXPECT_THAT(plain, Not(HasSubstr("\x1b")));
+  EXPECT_THAT(status_text(status(), true), HasSubstr("\x1b["));
+}
+
+TEST(Terminal, Units) {
+  EXPECT_EQ(human_bytes(0), "0 B");
+  EXPECT_EQ(human_bytes(1023), "1023 B");
+  EXPECT_EQ(human_bytes(1536), "1.5 KiB");
+  EXPECT_EQ(human_bytes(UINT64_MAX), "16.0 EiB");
+  EXPECT_EQ(human_duration(59'999), "59 s");
+  EXPECT_EQ(human_duration(90'000), "1 min 30 s");
+  EXPECT_EQ(human_duration(90'000'000), "1 d 1 h");
+}
+
+TEST(Terminal, TableAligns) {
+  Table table({{"NAME"}, {"N", Table::Align::right}});
+  table.add({"a\xc3\xa4", uint64_t{5}});
+  table.add({"longer", uint64_t{123}});
+  EXPECT_EQ(table.text(false),
+            "NAME      N\na\xc3\xa4"
+            "        5\nlonger  123\n");
+}
+
+TEST(MountedPath, FindsOurMountsOnly) {
+  const char* text =
+      "36 35 98:0 / / rw,noatime - ext4 /dev/root rw\n"
+      "40 36 0:61 / /datacloud rw,nosuid shared:5 master:1 - fuse.datacloud demo rw,user_id=0\n"
+      "41 36 0:62 / /with\\040space rw - fuse.sshfs host rw\n"
+      "garbage\n"
+      "42 36 0:63 / /other rw - fuse.datacloud demo2 rw\n";
+  EXPECT_THAT(datacloud_devices(text), UnorderedElementsAre("0:61", "0:63"));
+  EXPECT_THAT(datacloud_devices(""), IsEmpty());
+  auto here = mounted_inode("/proc/self/status");
+  ASSERT_TRUE(here);
+  EXPECT_FALSE(here.value().has_value());
+  EXPECT_FALSE(mounted_inode("/no/such/path").value().has_value());
+}
+
+}  // namespace
+}  // namespace datacloud

@@ -1,0 +1,201 @@
+// The steps that make a cloud, and their undoing (cloud_creation.h).
+#include "tools/cloud_creation.h"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <filesystem>
+#include <functional>
+#include <set>
+
+#include "common/erasure_code.h"
+#include "common/keys.h"
+#include "common/object_store.h"
+#include "common/sealed_block.h"
+#include "common/site_set.h"
+#include "daemon/metadata_store.h"
+#include "daemon/state_directory.h"
+
+namespace datacloud {
+namespace {
+
+// What was made so far; taken back in reverse unless the creation is kept.
+class Undo {
+ public:
+  // `undo` returns false when something is left, which is then named.
+  void add(std::string what, std::function<bool()> undo) {
+    steps_.push_back({std::move(what), std::move(undo)});
+  }
+  // The failure, with what could not be taken back.
+  Error because(const Error& cause) {
+    std::string text = cause.text();
+    for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
+      if (!step->undo())
+        text += "\n  left behind, remove it before the next attempt: " + step->what;
+    }
+    return Error(cause.code(), text);
+  }
+
+ private:
+  struct Step {
+    std::string what;
+    std::function<bool()> undo;
+  };
+  std::vector<Step> steps_;
+};
+
+result<void> make_directories(const std::filesystem::path& path, mode_t mode) {
+  std::error_code ec;
+  if (std::filesystem::is_directory(path, ec)) return success();
+  if (path.has_parent_path() && path.parent_path() != path) {
+    TRY(make_directories(path.parent_path(), 0755));
+  }
+  if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) {
+    return failure(Error::posix(errno, "cannot create directory " + path.string()));
+  }
+  return success();
+}
+
+result<void> make_keys(const Config& config, const std::string& uuid, Undo& undo) {
+  const std::pair<std::filesystem::path, KeyFileKind> files[] = {
+      {config.keys.data, KeyFileKind::data}, {config.keys.service, KeyFileKind::service}};
+  for (const auto& [path, kind] : files) {
+    TRY(make_directories(path.parent_path(), 0755));
+    TRY(write_key_file(path, KeyFile{kind, uuid, SecretKey::random()}));
+    undo.add("key file " + path.string(),
+             [path = path] { return ::unlink(path.c_str()) == 0 || errno == ENOENT; });
+  }
+  return success();
+}
+
+result<void> format_sites(const Config& config, const pb::Cloud& cloud, Undo& undo) {
+  for (size_t i = 0; i < config.sites.size(); i++) {
+    const SiteConfig& site = config.sites[i];
+    std::error_code ec;
+    const bool was_empty = std::filesystem::is_empty(site.path, ec) && !ec;
+    SiteMarker marker;
+    marker.cloud_uuid = cloud.uuid();
+    marker.cloud_name = cloud.name();
+    marker.site_name = site.name;
+    marker.site_id = cloud.sites(static_cast<int>(i)).id();
+    auto formatted = format_store(site, marker);
+    const std::string what = fmt::format("site {} in {}", site.name, site.path.string());
+    if (was_empty) {
+      undo.add(what, [site] { return undo_format(site); });
+    } else if (formatted) {
+      undo.add(what, [] { return false; });
+    }
+    if (!formatted) return failure(formatted.error().in("cannot format site " + site.name));
+  }
+  return success();
+}
+
+result<void> make_metadata(const Config& config, const pb::Cloud& cloud, uint32_t uid, uint32_t gid,
+                           Undo& undo) {
+  const auto directory = metadata_directory(config.daemon);
+  TRY(make_directories(directory.parent_path(), 0700));
+  // check_creation found it empty: what is there now, this run has made.
+  undo.add("metadata in " + directory.string(), [directory] {
+    std::error_code ec;
+    std::filesystem::remove_all(directory, ec);
+    return !ec;
+  });
+  MetadataStore::Options options;
+  options.directory = directory.string();
+  return MetadataStore::create(std::move(options), cloud, uid, gid);
+}
+
+pb::Cloud describe_cloud(const Config& config, std::string uuid) {
+  pb::Cloud cloud;
+  cloud.set_uuid(std::move(uuid));
+  cloud.set_name(config.cloud.name);
+  cloud.set_format_version(1);
+  auto* policy = cloud.mutable_root_policy();
+  policy->set_code(config.cloud.code);
+  policy->set_block_bytes(config.cloud.block_bytes);
+  policy->set_compression(static_cast<uint32_t>(
+      config.cloud.compress == "zstd" ? Compression::zstd : Compression::none));
+  for (const auto& site : config.sites) {
+    auto* info = cloud.add_sites();
+    info->set_id(static_cast<uint32_t>(cloud.sites_size()));
+    info->set_name(site.name);
+  }
+  const auto sites = static_cast<uint32_t>(config.sites.size());
+  const uint32_t wanted = config.cloud.write_sites_min;
+  cloud.set_write_sites_min(wanted != 0 ? wanted : sites / 2 + 1);
+  return cloud;
+}
+
+std::vector<std::string> warnings_of(const Config& config, const Tolerance& tolerance) {
+  std::vector<std::string> warnings;
+  std::set<dev_t> devices;
+  for (const auto& site : config.sites) {
+    struct stat st {};
+    if (::stat(site.path.c_str(), &st) == 0) devices.insert(st.st_dev);
+  }
+  if (devices.size() < config.sites.size()) {
+    warnings.push_back(
+        fmt::format("{} sites lie on {} file system{}: they are lost together with it",
+                    config.sites.size(), devices.size(), devices.size() == 1 ? "" : "s"));
+  }
+  if (tolerance.sites == 0) {
+    warnings.push_back("the loss of any one site loses data");
+  }
+  return warnings;
+}
+
+}  // namespace
+
+result<std::string> random_uuid() {
+  std::array<uint8_t, 16> b;
+  if (::getrandom(b.data(), b.size(), 0) != static_cast<ssize_t>(b.size())) {
+    return failure(Error::posix(errno, "cannot read random bytes"));
+  }
+  b[6] = static_cast<uint8_t>((b[6] & 0x0f) | 0x40);
+  b[8] = static_cast<uint8_t>((b[8] & 0x3f) | 0x80);
+  std::string text;
+  for (size_t i = 0; i < b.size(); i++) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    text += fmt::format("{:02x}", b[i]);
+  }
+  return text;
+}
+
+bool undo_format(const SiteConfig& site) {
+  // Only files format_store makes and only empty directories: an object would stop it.
+  std::error_code ec;
+  std::filesystem::remove(site.path / "datacloud-site", ec);
+  for (int i = 0; i < 256; i++) {
+    std::filesystem::remove(site.path / "objects" / fmt::format("{:02x}", i), ec);
+  }
+  std::filesystem::remove(site.path / "objects", ec);
+  return std::filesystem::is_empty(site.path, ec) && !ec;
+}
+
+result<CreatedCloud> create_cloud(const Config& config, uint32_t uid, uint32_t gid) {
+  TRY(const auto code, make_erasure_code(config.cloud.code));
+  TRY(check_creation(config));
+  if (config.cloud.write_sites_min > config.sites.size()) {
+    return failure(Errc::invalid, fmt::format("write_sites_min is {}, but there are only {} sites",
+                                              config.cloud.write_sites_min, config.sites.size()));
+  }
+  TRY(auto uuid, random_uuid());
+  CreatedCloud created;
+  created.cloud = describe_cloud(config, std::move(uuid));
+  created.tolerance = compute_tolerance(*code, static_cast<int>(config.sites.size()));
+  created.overhead = static_cast<double>(code->n()) / code->k();
+  created.warnings = warnings_of(config, created.tolerance);
+  Undo undo;
+  auto made = [&]() -> result<void> {
+    TRY(make_keys(config, created.cloud.uuid(), undo));
+    TRY(format_sites(config, created.cloud, undo));
+    return make_metadata(config, created.cloud, uid, gid, undo);
+  }();
+  if (!made) return failure(undo.because(made.error()));
+  return created;
+}
+
+}  // namespace datacloud

@@ -1,0 +1,38 @@
+// Making a new cloud: keys, sites, metadata.
+//
+// Nothing is touched before everything has been checked, nothing that exists is ever overwritten,
+// and what a failure leaves behind is undone when this run made it, or named. The order is keys,
+// sites, metadata: each step needs what the earlier ones made, and the metadata store, made last,
+// is what turns them into a cloud.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/config.h"
+#include "common/placement.h"
+#include "common/records.pb.h"
+
+namespace datacloud {
+
+struct CreatedCloud {
+  pb::Cloud cloud;
+  Tolerance tolerance;
+  double overhead = 0;  // stored bytes per byte of incompressible data, n / k
+  std::vector<std::string> warnings;
+};
+
+// The root directory will belong to uid and gid.
+result<CreatedCloud> create_cloud(const Config&, uint32_t uid, uint32_t gid);
+
+// A random (version 4) UUID.
+result<std::string> random_uuid();
+
+// Every site is there and holds no cloud; there are no key files and no metadata yet. Refuses with
+// every reason found, one per line.
+result<void> check_creation(const Config&);
+
+// Takes back an empty site made by this run. False: something is left.
+bool undo_format(const SiteConfig&);
+
+}  // namespace datacloud

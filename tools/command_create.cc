@@ -1,0 +1,72 @@
+// `datacloud create`: formats a new cloud and says what it survives and what must not be lost.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "tools/cloud_creation.h"
+#include "tools/commands.h"
+#include "tools/exit_codes.h"
+#include "tools/json_text.h"
+#include "tools/terminal.h"
+
+namespace datacloud {
+namespace {
+
+Json created_json(const Config& config, const CreatedCloud& created) {
+  Json sites = Json::array();
+  for (int i = 0; i < created.cloud.sites_size(); i++) {
+    sites.push_back({{"id", created.cloud.sites(i).id()},
+                     {"name", created.cloud.sites(i).name()},
+                     {"location", config.sites[static_cast<size_t>(i)].path.string()}});
+  }
+  return {
+      {"cloud",
+       {{"name", created.cloud.name()},
+        {"uuid", created.cloud.uuid()},
+        {"code", created.cloud.root_policy().code()}}},
+      {"tolerance", created.tolerance.text},
+      {"overhead", created.overhead},
+      {"write_sites_min", created.cloud.write_sites_min()},
+      {"sites", std::move(sites)},
+      {"state", config.daemon.state.string()},
+      {"keys", {{"data", config.keys.data.string()}, {"service", config.keys.service.string()}}},
+      {"warnings", created.warnings}};
+}
+
+std::string created_text(const Config& config, const CreatedCloud& created, bool colours) {
+  std::string out =
+      fmt::format("cloud     {} ({}) created on {} sites\n", printable(created.cloud.name()),
+                  created.cloud.uuid(), created.cloud.sites_size());
+  out += fmt::format("code      {}: {:.2f} bytes stored per byte of incompressible data\n",
+                     created.cloud.root_policy().code(), created.overhead);
+  out += fmt::format("survives  {}\n", created.tolerance.text);
+  for (const auto& warning : created.warnings) {
+    out += coloured("warning   " + printable(warning), Colour::warning, colours) + "\n";
+  }
+  out += fmt::format(
+      "keys      {}  (data: mounts need it)\n          {}  (service: the daemon "
+      "needs it)\n",
+      config.keys.data.string(), config.keys.service.string());
+  out += coloured(
+      "          WHOEVER LOSES THESE TWO FILES LOSES ALL DATA: no site and nobody can restore "
+      "them.\n"
+      "          Copy them to a safe place now.",
+      Colour::bad, colours);
+  return out + fmt::format(
+                   "\nnext      datacloudd --config {0}\n          mount.datacloud {0} "
+                   "MOUNTPOINT\n",
+                   config.file.string());
+}
+
+}  // namespace
+
+int run_create(const CommandContext& context) {
+  auto config = load_config(context.config);
+  if (!config) return report_failure(config.error());
+  auto created = create_cloud(config.value(), ::getuid(), ::getgid());
+  if (!created) return report_failure(created.error());
+  fmt::print("{}", context.json ? json_text(created_json(config.value(), created.value()))
+                                : created_text(config.value(), created.value(), colour_wanted()));
+  return kExitOk;
+}
+
+}  // namespace datacloud

@@ -1,0 +1,21 @@
+// The commands of `datacloud`, one per file command_NAME.cc. Each returns an exit code
+// (exit_codes.h), prints its answer to stdout and failures to stderr.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+namespace datacloud {
+
+struct CommandContext {
+  std::filesystem::path config;
+  bool json = false;
+};
+
+int run_create(const CommandContext&);
+int run_status(const CommandContext&);
+int run_locate(const CommandContext&, const std::string& path);
+int run_traffic(const CommandContext&, bool reset);
+int run_gc(const CommandContext&, bool wait);
+
+}  // namespace datacloud

@@ -1,0 +1,96 @@
+// What must hold before a cloud is made (cloud_creation.h). Every problem is reported at once, so
+// that five wrong paths take one attempt to correct, not five.
+#include <dirent.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <map>
+
+#include "common/directory_store.h"
+#include "common/keys.h"
+#include "common/site_set.h"
+#include "daemon/state_directory.h"
+#include "tools/cloud_creation.h"
+
+namespace datacloud {
+namespace {
+
+using DirectoryId = std::pair<dev_t, ino_t>;
+
+// Empty: the site can be formatted as far as one can see.
+std::string site_problem(const SiteConfig& site, std::map<DirectoryId, std::string>& seen) {
+  const std::string where = fmt::format("site {} ({})", site.name, site.path.string());
+  if (site.store != "directory") {
+    return fmt::format("site {}: a store of type \"{}\" cannot be created", site.name, site.store);
+  }
+  struct stat st {};
+  if (::stat(site.path.c_str(), &st) != 0) {
+    if (errno == ENOENT) return where + " does not exist; create it, or mount what belongs there";
+    return fmt::format("{}: {}", where, std::strerror(errno));
+  }
+  if (!S_ISDIR(st.st_mode)) return where + " is not a directory";
+  if (auto [it, fresh] = seen.try_emplace({st.st_dev, st.st_ino}, site.name); !fresh) {
+    return fmt::format("{} is the same directory as site {}; each site needs its own", where,
+                       it->second);
+  }
+  auto marker = read_store_marker(site);
+  if (marker) {
+    return fmt::format(
+        "{} already holds site {} of cloud {} (uuid {}); use that cloud, or empty the directory if "
+        "its data may be lost",
+        where, marker.value().site_name, marker.value().cloud_name, marker.value().cloud_uuid);
+  }
+  if (!marker.error().is(Errc::not_found)) {
+    return fmt::format(
+        "{} holds a site whose marker cannot be read ({}); empty the directory if "
+        "its data may be lost",
+        where, marker.error().text());
+  }
+  return {};
+}
+
+bool is_empty_or_absent(const std::filesystem::path& directory) {
+  std::error_code ec;
+  const bool empty = std::filesystem::is_empty(directory, ec);
+  return empty || ec == std::errc::no_such_file_or_directory;
+}
+
+void find_key_files(const Config& config, std::vector<std::string>& problems) {
+  const std::pair<std::filesystem::path, KeyFileKind> files[] = {
+      {config.keys.data, KeyFileKind::data}, {config.keys.service, KeyFileKind::service}};
+  for (const auto& [path, kind] : files) {
+    struct stat st {};
+    if (::lstat(path.c_str(), &st) != 0) continue;
+    auto key = read_key_file(path, kind);
+    problems.push_back(fmt::format(
+        "key file {} exists ({}); keys are never overwritten: move it away, or name another in "
+        "[keys]",
+        path.string(), key ? "of cloud " + key.value().cloud_uuid : key.error().text()));
+  }
+}
+
+}  // namespace
+
+result<void> check_creation(const Config& config) {
+  std::vector<std::string> problems;
+  std::map<DirectoryId, std::string> seen;
+  if (config.sites.empty()) problems.push_back("the configuration names no [[site]]");
+  for (const auto& site : config.sites) {
+    if (auto problem = site_problem(site, seen); !problem.empty()) problems.push_back(problem);
+  }
+  find_key_files(config, problems);
+  if (const auto metadata = metadata_directory(config.daemon); !is_empty_or_absent(metadata)) {
+    problems.push_back(fmt::format(
+        "{} already holds metadata; name another [daemon] state directory, or remove it if that "
+        "cloud may be lost",
+        metadata.string()));
+  }
+  if (problems.empty()) return success();
+  return failure(Errc::invalid,
+                 fmt::format("no cloud was created:\n  {}", fmt::join(problems, "\n  ")));
+}
+
+}  // namespace datacloud

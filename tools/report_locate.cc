@@ -1,0 +1,114 @@
+// `locate` as JSON (keys: docs/design.md, "Command line") and as text.
+#include <fmt/format.h>
+
+#include <map>
+#include <utility>
+
+#include "common/erasure_code.h"
+#include "tools/reports.h"
+#include "tools/terminal.h"
+
+namespace datacloud {
+namespace {
+
+using DamagedShards = std::map<std::pair<uint64_t, uint32_t>, uint64_t>;  // -> instance
+
+DamagedShards damaged_shards(const pb::LocateReply& reply) {
+  DamagedShards found;
+  for (const auto& d : reply.damaged()) found[{d.stripe(), d.column()}] = d.instance();
+  return found;
+}
+
+const char* state_of(const pb::Stripe& stripe, uint32_t column, const DamagedShards& damaged) {
+  const pb::Shard& shard = stripe.shards(static_cast<int>(column));
+  if (shard.state() == pb::SHARD_EMPTY) return "empty";
+  if (shard.state() == pb::SHARD_MISSING) return "missing";
+  const auto it = damaged.find({stripe.id(), column});
+  return it != damaged.end() && it->second == shard.instance() ? "damaged" : "present";
+}
+
+// Data columns of the stripe, -1 when the profile is not known to this program.
+int data_columns(const pb::Stripe& stripe) {
+  auto code = make_erasure_code(stripe.code());
+  return code && code.value()->n() == stripe.shards_size() ? code.value()->k() : -1;
+}
+
+// Bytes of data the stripe carries: those of its data columns.
+uint64_t data_bytes(const pb::Stripe& stripe, int k) {
+  uint64_t bytes = 0;
+  for (int c = 0; c < k; c++) bytes += stripe.shards(c).bytes();
+  return bytes;
+}
+
+}  // namespace
+
+Json locate_json(const pb::Cloud& cloud, const pb::LocateReply& reply, const std::string& path) {
+  const DamagedShards damaged = damaged_shards(reply);
+  Json stripes = Json::array();
+  int next_location = 0;
+  for (const auto& stripe : reply.stripes()) {
+    const int k = data_columns(stripe);
+    Json shards = Json::array();
+    for (int c = 0; c < stripe.shards_size(); c++) {
+      const pb::Shard& shard = stripe.shards(c);
+      const bool told = next_location < reply.shard_locations_size();
+      shards.push_back({{"column", c},
+                        {"site", site_name(cloud, shard.site())},
+                        {"instance", shard.instance()},
+                        {"location", told ? reply.shard_locations(next_location) : ""},
+                        {"bytes", shard.bytes()},
+                        {"state", state_of(stripe, static_cast<uint32_t>(c), damaged)}});
+      next_location++;
+    }
+    stripes.push_back({{"id", stripe.id()},
+                       {"code", stripe.code()},
+                       {"k", k < 0 ? Json() : Json(k)},
+                       {"m", k < 0 ? Json() : Json(stripe.shards_size() - k)},
+                       {"bytes", data_bytes(stripe, k)},
+                       {"group", nullptr},
+                       {"shards", std::move(shards)}});
+  }
+  return {{"path", path},
+          {"inode", reply.inode().ino()},
+          {"size", reply.inode().size()},
+          {"stripes", std::move(stripes)}};
+}
+
+std::string locate_text(const pb::Cloud& cloud, const pb::LocateReply& reply,
+                        const std::string& path, bool colours) {
+  const DamagedShards damaged = damaged_shards(reply);
+  std::string out = fmt::format("{}: inode {}, {} bytes, {} stripes\n", printable(path),
+                                reply.inode().ino(), reply.inode().size(), reply.stripes_size());
+  int next_location = 0;
+  for (const auto& stripe : reply.stripes()) {
+    out += fmt::format("\nstripe {} ({}), {} of data{}\n", stripe.id(), stripe.code(),
+                       human_bytes(data_bytes(stripe, data_columns(stripe))),
+                       stripe.weak() ? ", does not survive the loss of one more site" : "");
+    Table table({{"COLUMN", Table::Align::right},
+                 {"SITE"},
+                 {"BYTES", Table::Align::right},
+                 {"STATE"},
+                 {"LOCATION"}});
+    for (int c = 0; c < stripe.shards_size(); c++) {
+      const pb::Shard& shard = stripe.shards(c);
+      const std::string state = state_of(stripe, static_cast<uint32_t>(c), damaged);
+      const bool told = next_location < reply.shard_locations_size();
+      const Colour colour = state == "damaged"   ? Colour::bad
+                            : state == "missing" ? Colour::warning
+                            : state == "empty"   ? Colour::dim
+                                                 : Colour::good;
+      std::string site = printable(site_name(cloud, shard.site()));
+      if (shard.home_site() != 0 && shard.home_site() != shard.site()) {
+        site += " for " + printable(site_name(cloud, shard.home_site()));
+      }
+      table.add({static_cast<uint64_t>(c), site, uint64_t{shard.bytes()},
+                 Table::Cell(state, colour),
+                 told ? printable(reply.shard_locations(next_location)) : ""});
+      next_location++;
+    }
+    out += table.text(colours);
+  }
+  return out;
+}
+
+}  // namespace datacloud

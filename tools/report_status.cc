@@ -1,0 +1,204 @@
+// `status` as JSON (docs/status-json.md) and as text.
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "tools/reports.h"
+#include "tools/terminal.h"
+
+namespace datacloud {
+namespace {
+
+// Four digits after the point; null when there is nothing to divide by.
+Json ratio(uint64_t part, uint64_t whole) {
+  if (whole == 0) return nullptr;
+  return std::round(static_cast<double>(part) / static_cast<double>(whole) * 1e4) / 1e4;
+}
+
+Json site_json(const pb::StatusReply::SiteStatus& site) {
+  return {{"id", site.id()},
+          {"name", site.name()},
+          {"up", site.up()},
+          {"reason", site.reason()},
+          {"location", site.location()},
+          {"bytes_total", site.bytes_total()},
+          {"bytes_free", site.bytes_free()},
+          {"shards", site.shards()},
+          {"shard_bytes", site.shard_bytes()},
+          {"shards_missing", site.missing()},
+          {"stand_ins", site.stand_ins()}};
+}
+
+Json mount_json(const pb::StatusReply& status, const pb::StatusReply::MountStatus& mount) {
+  Json away = Json::array();
+  for (const auto& health : mount.health()) {
+    if (health.up()) continue;
+    away.push_back(
+        {{"site", site_name(status.cloud(), health.site())}, {"reason", health.reason()}});
+  }
+  const auto& stats = mount.stats();
+  return {{"session", mount.session().id()},
+          {"host", mount.session().host()},
+          {"pid", mount.session().pid()},
+          {"mountpoint", mount.session().mountpoint()},
+          {"version", mount.session().version()},
+          {"connected", mount.connected()},
+          {"idle_s", static_cast<double>(mount.idle_ms()) / 1000},
+          {"leases", mount.leases()},
+          {"dirty_bytes", stats.dirty_bytes()},
+          {"cache_bytes", stats.cache_bytes()},
+          {"operations", stats.operations()},
+          {"degraded_reads", stats.degraded_reads()},
+          {"flush_failures", stats.flush_failures()},
+          {"last_failure", stats.last_failure()},
+          {"sites_away", std::move(away)}};
+}
+
+Json damaged_json(const pb::StatusReply& status) {
+  Json list = Json::array();
+  for (const auto& damage : status.damaged()) {
+    list.push_back({{"stripe", damage.stripe()},
+                    {"column", damage.column()},
+                    {"site", site_name(status.cloud(), damage.site())},
+                    {"instance", damage.instance()},
+                    {"reason", damage.reason()}});
+  }
+  return list;
+}
+
+Colour health_colour(const std::string& health) {
+  if (health == "ok") return Colour::good;
+  return health == "degraded" ? Colour::warning : Colour::bad;
+}
+
+std::string data_lines(const pb::StatusReply& status) {
+  std::string out = fmt::format("data      {} in {} files, directories and links\n",
+                                human_bytes(status.logical_bytes()), status.inodes());
+  if (status.logical_bytes() == 0) {
+    return out + fmt::format("stored    {}\n", human_bytes(status.stored_bytes()));
+  }
+  const auto logical = static_cast<double>(status.logical_bytes());
+  return out + fmt::format(
+                   "stored    {}: {:.2f} bytes per byte of data (compressed and sealed to "
+                   "{:.2f})\n",
+                   human_bytes(status.stored_bytes()),
+                   static_cast<double>(status.stored_bytes()) / logical,
+                   static_cast<double>(status.live_bytes()) / logical);
+}
+
+std::string stripe_line(const pb::StatusReply& status, bool colours) {
+  auto count = [&](uint64_t n, const char* what, Colour colour) {
+    return coloured(fmt::format("{} {}", n, what), n > 0 ? colour : Colour::none, colours);
+  };
+  return fmt::format("stripes   {}, {}; shards {}, {}; {} deletions pending\n", status.stripes(),
+                     count(status.stripes_weak(), "weak", Colour::warning),
+                     count(status.shards_missing(), "missing", Colour::warning),
+                     count(status.shards_damaged(), "damaged", Colour::bad),
+                     status.pending_deletions());
+}
+
+std::string site_table(const pb::StatusReply& status, bool colours) {
+  using Align = Table::Align;
+  Table table({{"SITE"},
+               {"STATE"},
+               {"SHARDS", Align::right},
+               {"STORED", Align::right},
+               {"MISSING", Align::right},
+               {"STAND-INS", Align::right},
+               {"FREE", Align::right},
+               {"LOCATION"}});
+  for (const auto& site : status.sites()) {
+    table.add({printable(site.name()),
+               site.up() ? Table::Cell("up", Colour::good) : Table::Cell("away", Colour::bad),
+               site.shards(), human_bytes(site.shard_bytes()), site.missing(), site.stand_ins(),
+               site.up() ? human_bytes(site.bytes_free()) : "-", printable(site.location())});
+  }
+  return table.text(colours);
+}
+
+std::string mount_table(const pb::StatusReply& status, bool colours) {
+  if (status.mounts().empty()) return "no mounts\n";
+  using Align = Table::Align;
+  Table table({{"MOUNT"},
+               {"HOST"},
+               {"PID", Align::right},
+               {"STATE"},
+               {"LEASES", Align::right},
+               {"DIRTY", Align::right},
+               {"CACHE", Align::right},
+               {"DEGRADED READS", Align::right},
+               {"FLUSH FAILURES", Align::right}});
+  for (const auto& mount : status.mounts()) {
+    const auto& stats = mount.stats();
+    table.add({printable(mount.session().mountpoint()), printable(mount.session().host()),
+               uint64_t{mount.session().pid()},
+               mount.connected() ? Table::Cell("connected", Colour::good)
+                                 : Table::Cell("silent", Colour::warning),
+               uint64_t{mount.leases()}, human_bytes(stats.dirty_bytes()),
+               human_bytes(stats.cache_bytes()), stats.degraded_reads(),
+               Table::Cell(std::to_string(stats.flush_failures()),
+                           stats.flush_failures() > 0 ? Colour::bad : Colour::none)});
+  }
+  std::string out = table.text(colours);
+  for (const auto& mount : status.mounts()) {
+    if (mount.stats().last_failure().empty()) continue;
+    out += fmt::format("  {}: last failure: {}\n", printable(mount.session().mountpoint()),
+                       printable(mount.stats().last_failure()));
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string site_name(const pb::Cloud& cloud, uint32_t id) {
+  for (const auto& site : cloud.sites()) {
+    if (site.id() == id) return site.name();
+  }
+  return "site " + std::to_string(id);
+}
+
+Json status_json(const pb::StatusReply& status) {
+  Json sites = Json::array(), mounts = Json::array(), problems = Json::array();
+  for (const auto& problem : status.problems()) problems.push_back(problem);
+  for (const auto& site : status.sites()) sites.push_back(site_json(site));
+  for (const auto& mount : status.mounts()) mounts.push_back(mount_json(status, mount));
+  return {{"health", status.health()},
+          {"problems", std::move(problems)},
+          {"cloud",
+           {{"name", status.cloud().name()},
+            {"uuid", status.cloud().uuid()},
+            {"code", status.cloud().root_policy().code()}}},
+          {"tolerance", status.tolerance()},
+          {"sites", std::move(sites)},
+          {"capacity",
+           {{"logical_bytes", status.logical_bytes()},
+            {"live_bytes", status.live_bytes()},
+            {"stored_bytes", status.stored_bytes()},
+            {"overhead", ratio(status.stored_bytes(), status.logical_bytes())},
+            {"compression", ratio(status.live_bytes(), status.logical_bytes())}}},
+          {"inodes", status.inodes()},
+          {"stripes", {{"total", status.stripes()}, {"weak", status.stripes_weak()}}},
+          {"shards", {{"missing", status.shards_missing()}, {"damaged", status.shards_damaged()}}},
+          {"damaged", damaged_json(status)},
+          {"mounts", std::move(mounts)},
+          {"pending_deletions", status.pending_deletions()},
+          {"sequence", status.sequence()},
+          {"uptime_s", static_cast<double>(status.uptime_ms()) / 1000}};
+}
+
+std::string status_text(const pb::StatusReply& status, bool colours) {
+  std::string out = fmt::format("cloud     {} ({}), code {}\n", printable(status.cloud().name()),
+                                status.cloud().uuid(), status.cloud().root_policy().code());
+  out += fmt::format("health    {}\n",
+                     coloured(status.health(), health_colour(status.health()), colours));
+  for (const auto& problem : status.problems()) {
+    out += "          " + printable(problem) + "\n";
+  }
+  out += fmt::format("survives  {}\n", status.tolerance());
+  out += data_lines(status) + stripe_line(status, colours);
+  out += fmt::format("daemon    up {}, sequence {}\n\n", human_duration(status.uptime_ms()),
+                     status.sequence());
+  return out + site_table(status, colours) + "\n" + mount_table(status, colours);
+}
+
+}  // namespace datacloud
