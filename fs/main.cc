@@ -16,7 +16,7 @@
 
 #include "common/log.h"
 #include "fs/mount.h"
-#include "fs/mount_options.h"
+#include "fs/arguments.h"
 #include "fs/ops.h"
 
 namespace datacloud {

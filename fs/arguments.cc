@@ -1,5 +1,5 @@
 // Parsing the mount's command line.
-#include "fs/mount_options.h"
+#include "fs/arguments.h"
 
 #include <algorithm>
 #include <array>
