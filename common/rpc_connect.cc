@@ -54,8 +54,8 @@ result<pb::HelloReply> RpcSessionClient::start() {
   session_ = options_.session.id();
   thread_ = std::thread([this] { run(); });
   std::unique_lock lock(mutex_);
-  if (!first_hello_done_.wait_for(lock, options_.deadline,
-                                  [&] { return first_hello_.has_value(); })) {
+  const Duration patience = std::min(options_.deadline, kFirstHelloMax);
+  if (!first_hello_done_.wait_for(lock, patience, [&] { return first_hello_.has_value(); })) {
     return failure(unreachable());
   }
   return *first_hello_;
