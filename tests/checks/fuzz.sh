@@ -14,8 +14,8 @@ for target in $targets; do
   echo "== $name"
   corpus=$build/fuzz-corpus/$name
   mkdir -p "$corpus"
-  seeds=tests/fuzz/corpus/${name%_fuzz}
+  corpora=("$corpus")
+  [ ! -d "tests/fuzz/corpus/${name%_fuzz}" ] || corpora+=("tests/fuzz/corpus/${name%_fuzz}")
   "$target" -max_total_time="$seconds" -rss_limit_mb=1500 -timeout=10 -max_len=65536 \
-    -artifact_prefix="$findings/$name-" -print_final_stats=0 "$corpus" \
-    $([ -d "$seeds" ] && echo "$seeds") 2>&1 | tail -n 3
+    -artifact_prefix="$findings/$name-" "${corpora[@]}" 2>&1 | tail -n 3
 done
