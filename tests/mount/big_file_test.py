@@ -33,7 +33,7 @@ def chunks(seed, size):
 
 def usage(cloud):
     status = cloud.status()
-    return status["stored_bytes"], status["logical_bytes"]
+    return status["capacity"]["stored_bytes"], status["capacity"]["logical_bytes"]
 
 
 def test(options):

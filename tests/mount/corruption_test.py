@@ -114,7 +114,7 @@ def test(options):
         a_single_flipped_byte_is_corrected(cloud, mount, expected, stripes, rng)
         a_flipped_byte_is_never_returned(cloud, mount, expected, rng)
         status = cloud.status()
-        check(status.get("shards_damaged", 0) > 0, "status counts the damage readers have found")
+        check(status["shards"]["damaged"] > 0, "status counts the damage readers have found")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class CrashTest:
         for directory, _, files in os.walk(self.mount):
             for name in files:
                 for shard in self.cloud.shards(os.path.join(directory, name)):
-                    if shard["state"] == "present":
+                    if shard["state"] in ("present", "damaged"):
                         named.add(shard["location"])
         there = {str(p) for p in self.cloud.object_files()}
         check_equal(there, named, f"the sites hold exactly the {len(named)} objects that are named")

@@ -76,7 +76,7 @@ def test(options):
             check_equal(wrong, [], "all contents are exact")
         peak = mount.peak_memory()
         check(peak < 1 << 30, f"peak memory of the mount: {peak / 1e6:.0f} MB")
-        stripes = cloud.status()["stripes"]
+        stripes = cloud.status()["stripes"]["total"]
         check(stripes < FILES / 10, f"small files share stripes: {stripes} stripes")
         mount.unmount()
 
