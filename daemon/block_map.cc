@@ -61,8 +61,10 @@ result<std::vector<pb::Run>> overlapping(const Transaction& txn, InodeId ino, ui
     damaged = !run.ParseFromArray(value.data(), static_cast<int>(value.size()));
     if (!damaged && end_of(run) > first) runs.push_back(std::move(run));
   };
-  TRY(const auto before, txn.last(key::run(ino, 0), key::run(ino, first)));
-  if (before) take(before->second);
+  if (first > 0) {
+    TRY(const auto before, txn.last(key::run(ino, 0), key::run(ino, first)));
+    if (before) take(before->second);
+  }
   TRY(txn.scan(key::run(ino, first), key::run(ino, end), [&](std::string_view, std::string_view v) {
     if (damaged || runs.size() >= count_max) return false;
     take(v);
@@ -247,7 +249,8 @@ result<pb::MapReply> read_map(const Transaction& txn, const pb::MapRequest& requ
   seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
   size_t bytes = 0;
   for (const StripeId id : seen) {
-    TRY(const auto stripe, txn.stripe(key::stripe(id)));
+    TRY(const auto parsed, txn.stripe(key::stripe(id)));
+    const auto& stripe = parsed.record;
     if (!stripe) {
       return failure(Errc::corrupt, "inode " + std::to_string(request.ino()) + " names stripe " +
                                         std::to_string(id) + ", which does not exist");

@@ -2,8 +2,9 @@
 #include "daemon/log_prefix.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
+
+#include "common/crc32c.h"
 
 namespace datacloud {
 namespace {
@@ -11,23 +12,6 @@ namespace {
 constexpr size_t kBlockBytes = 32768;
 constexpr size_t kHeaderBytes = 7;
 enum FragmentType : uint8_t { kFull = 1, kFirst = 2, kMiddle = 3, kLast = 4 };
-
-constexpr std::array<uint32_t, 256> crc32c_table() {
-  std::array<uint32_t, 256> table{};
-  for (uint32_t i = 0; i < 256; ++i) {
-    uint32_t c = i;
-    for (int bit = 0; bit < 8; ++bit) c = c & 1 ? c >> 1 ^ 0x82f63b78u : c >> 1;
-    table[i] = c;
-  }
-  return table;
-}
-constexpr std::array<uint32_t, 256> kCrcTable = crc32c_table();
-
-uint32_t crc32c(ByteView bytes) {
-  uint32_t c = ~0u;
-  for (uint8_t b : bytes) c = kCrcTable[(c ^ b) & 0xff] ^ c >> 8;
-  return ~c;
-}
 
 // LevelDB masks stored checksums so that a log inside a log does not checksum to a constant.
 uint32_t masked(uint32_t crc) { return (crc >> 15 | crc << 17) + 0xa282ead8u; }

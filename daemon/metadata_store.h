@@ -65,9 +65,16 @@ class Transaction {
   // The last record with first <= key < end.
   result<std::optional<std::pair<std::string, std::string>>> last(const std::string& first,
                                                                   const std::string& end) const;
-  // The stripe record under `key`, null when absent. The last one parsed is remembered: commits
-  // touch one stripe many times.
-  result<std::shared_ptr<const pb::Stripe>> stripe(const std::string& key) const;
+  // The stripe record under `key`, null when absent. Parsed ones are remembered (a few): a commit
+  // touches the same stripe many times.
+  struct ParsedStripe {
+    std::shared_ptr<const pb::Stripe> record;
+    bool added_here = false;  // by this transaction: every record about it is in here too
+  };
+  result<ParsedStripe> stripe(const std::string& key) const;
+  // `last` among this transaction's own changes only: for records about what it added itself.
+  std::optional<std::pair<std::string, std::string>> last_change(const std::string& first,
+                                                                 const std::string& end) const;
   bool empty() const { return changes_.empty(); }
   size_t bytes() const;
 
@@ -82,8 +89,7 @@ class Transaction {
   // An iterator over the committed state of `iterator_sequence_`, kept between scans.
   mutable std::shared_ptr<leveldb::Iterator> iterator_;
   mutable Sequence iterator_sequence_ = 0;
-  mutable std::string stripe_key_;
-  mutable std::shared_ptr<const pb::Stripe> stripe_;
+  mutable std::map<std::string, ParsedStripe> stripes_;
 };
 
 class MetadataStore {

@@ -1,5 +1,5 @@
-// What lies where in the daemon's state directory ([daemon] state): decided once, for the daemon and
-// `datacloud create`.
+// What lies where in the daemon's state directory ([daemon] state): decided once, for the daemon
+// and `datacloud create`.
 #pragma once
 
 #include <filesystem>

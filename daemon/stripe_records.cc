@@ -89,9 +89,10 @@ void count_stripe(const pb::Stripe& stripe, bool add, Totals& totals) {
   }
 }
 
-result<std::shared_ptr<const pb::Stripe>> require_stripe(const Transaction& txn, StripeId id) {
+result<Transaction::ParsedStripe> require_stripe(const Transaction& txn, StripeId id) {
   TRY(auto stripe, txn.stripe(key::stripe(id)));
-  if (!stripe) return failure(Errc::invalid, "stripe " + std::to_string(id) + " does not exist");
+  if (!stripe.record)
+    return failure(Errc::invalid, "stripe " + std::to_string(id) + " does not exist");
   return stripe;
 }
 
@@ -158,7 +159,7 @@ result<void> add_stripe(Transaction& txn, const pb::Stripe& stripe) {
 
 result<std::optional<pb::Stripe>> get_stripe(const Transaction& txn, StripeId id) {
   TRY(const auto stripe, txn.stripe(key::stripe(id)));
-  return stripe ? std::optional(*stripe) : std::nullopt;
+  return stripe.record ? std::optional(*stripe.record) : std::nullopt;
 }
 
 result<void> drop_unmapped_stripes(Transaction& txn, const std::vector<StripeId>& ids) {
@@ -182,7 +183,8 @@ result<void> add_pending_deletion(Transaction& txn, const pb::PendingDeletion& d
 }
 
 result<void> record_damage(Transaction& txn, const pb::Damage& damage) {
-  TRY(const auto stripe, txn.stripe(key::stripe(damage.stripe())));
+  TRY(const auto parsed, txn.stripe(key::stripe(damage.stripe())));
+  const auto& stripe = parsed.record;
   if (!stripe) return success();  // dropped since the reader saw it
   if (damage.column() >= static_cast<uint32_t>(stripe->shards_size())) {
     return failure(Errc::invalid, "damage of stripe " + std::to_string(damage.stripe()) +
@@ -202,9 +204,13 @@ namespace stripes {
 namespace {
 
 // The predecessor of the range's end tells whether a mapped run reaches into it.
-result<void> check_unmapped(const Transaction& txn, const SlotRange& range) {
-  TRY(const auto before,
-      txn.last(key::owner(range.stripe, 0), key::owner(range.stripe, range.first + range.count)));
+result<void> check_unmapped(const Transaction& txn, const SlotRange& range, bool added_here) {
+  const std::string first = key::owner(range.stripe, 0);
+  const std::string end = key::owner(range.stripe, range.first + range.count);
+  auto before = txn.last_change(first, end);
+  if (!added_here) {
+    TRY(before, txn.last(first, end));
+  }
   if (!before) return success();
   pb::Owner owner;
   if (!owner.ParseFromString(before->second)) {
@@ -227,7 +233,8 @@ uint64_t sealed_bytes(const pb::Stripe& stripe, const SlotRange& range) {
 
 result<void> map_slots(Transaction& txn, const SlotRange& range, const pb::Owner& owner,
                        Totals& totals) {
-  TRY(const auto stripe, require_stripe(txn, range.stripe));
+  TRY(const auto parsed, require_stripe(txn, range.stripe));
+  const auto& stripe = parsed.record;
   if (uint64_t{range.first} + range.count > static_cast<uint64_t>(stripe->slot_length_size())) {
     return failure(Errc::invalid, "stripe " + std::to_string(range.stripe) + " has " +
                                       std::to_string(stripe->slot_length_size()) +
@@ -237,7 +244,7 @@ result<void> map_slots(Transaction& txn, const SlotRange& range, const pb::Owner
   pb::StripeLive live;
   TRY(txn.get(key::live(range.stripe), live));
   if (live.slots() > 0) {
-    TRY(check_unmapped(txn, range));
+    TRY(check_unmapped(txn, range, parsed.added_here));
   }
   const uint64_t bytes = sealed_bytes(*stripe, range);
   live.set_slots(live.slots() + range.count);
@@ -249,7 +256,8 @@ result<void> map_slots(Transaction& txn, const SlotRange& range, const pb::Owner
 }
 
 result<void> unmap_slots(Transaction& txn, const SlotRange& range, Totals& totals) {
-  TRY(const auto stripe, require_stripe(txn, range.stripe));
+  TRY(const auto parsed, require_stripe(txn, range.stripe));
+  const auto& stripe = parsed.record;
   pb::StripeLive live;
   TRY(txn.get(key::live(range.stripe), live));
   const uint64_t bytes = sealed_bytes(*stripe, range);
@@ -266,7 +274,8 @@ result<void> unmap_slots(Transaction& txn, const SlotRange& range, Totals& total
 }
 
 result<void> drop_stripe(Transaction& txn, StripeId id, Totals& totals) {
-  TRY(const auto stripe, require_stripe(txn, id));
+  TRY(const auto parsed, require_stripe(txn, id));
+  const auto stripe = parsed.record;
   for (int c = 0; c < stripe->shards_size(); ++c) {
     const pb::Shard& shard = stripe->shards(c);
     if (shard.state() == pb::SHARD_EMPTY || shard.instance() == 0) continue;

@@ -9,6 +9,8 @@
 namespace datacloud {
 namespace {
 
+constexpr size_t kStripesKept = 32;
+
 std::string_view text(const leveldb::Slice& s) { return {s.data(), s.size()}; }
 leveldb::Slice slice(const std::string& s) { return {s.data(), s.size()}; }
 
@@ -46,23 +48,37 @@ result<std::optional<std::string>> Transaction::get(const std::string& key) cons
 }
 
 void Transaction::put(const std::string& key, std::string value) {
-  if (key == stripe_key_) stripe_key_.clear();
+  if (!stripes_.empty()) stripes_.erase(key);
   changes_[key] = std::move(value);
 }
 
 void Transaction::erase(const std::string& key) {
-  if (key == stripe_key_) stripe_key_.clear();
+  if (!stripes_.empty()) stripes_.erase(key);
   changes_[key] = std::nullopt;
 }
 
-result<std::shared_ptr<const pb::Stripe>> Transaction::stripe(const std::string& key) const {
-  if (key == stripe_key_) return stripe_;
-  auto parsed = std::make_shared<pb::Stripe>();
-  TRY(const bool found, get(key, *parsed));
-  if (!found) return std::shared_ptr<const pb::Stripe>();
-  stripe_key_ = key;
-  stripe_ = parsed;
-  return stripe_;
+result<Transaction::ParsedStripe> Transaction::stripe(const std::string& key) const {
+  if (const auto it = stripes_.find(key); it != stripes_.end()) return it->second;
+  auto record = std::make_shared<pb::Stripe>();
+  TRY(const bool found, get(key, *record));
+  if (!found) return ParsedStripe();
+  ParsedStripe parsed{std::move(record), false};
+  if (changes_.contains(key)) {
+    TRY(const auto before, store_->read(key));
+    parsed.added_here = !before;
+  }
+  if (stripes_.size() >= kStripesKept) stripes_.clear();
+  return stripes_[key] = std::move(parsed);
+}
+
+std::optional<std::pair<std::string, std::string>> Transaction::last_change(
+    const std::string& first, const std::string& end) const {
+  for (auto it = changes_.lower_bound(end); it != changes_.begin();) {
+    --it;
+    if (it->first < first) break;
+    if (it->second) return std::pair(it->first, *it->second);
+  }
+  return std::nullopt;
 }
 
 // Hands out the kept iterator, or a new one when there is none, it is in use by an outer scan, or
