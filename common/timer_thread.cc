@@ -17,7 +17,9 @@ TimerThread::~TimerThread() {
 TimerThread::Id TimerThread::schedule(MonotonicTime when, std::function<void()> function) {
   std::unique_lock lock(mutex_);
   const Id id{when, next_++};
-  const bool first = waiting_.emplace(id, std::move(function)).first == waiting_.begin();
+  // Two statements: begin() must be looked up after the insertion.
+  const auto inserted = waiting_.emplace(id, std::move(function)).first;
+  const bool first = inserted == waiting_.begin();
   lock.unlock();
   if (first) wake_.notify_one();
   return id;
