@@ -41,7 +41,7 @@ class FileReader {
                                         uint32_t readahead_blocks);
 
   // The mount's own commit changed the map: replaces what was mapped there. Call before the
-  // dirty blocks are dropped. `plain[i]` (may be empty) are contents for the cache by run order.
+  // dirty blocks are dropped.
   void committed(InodeId, const std::vector<pb::Run>&,
                  const std::vector<std::shared_ptr<const pb::Stripe>>&);
   // Blocks at and after `first_block` are unmapped by a truncate of this mount.

@@ -42,17 +42,29 @@ class StripeReader {
     std::function<void(std::vector<pb::Damage>)> on_damage;  // must not block
   };
   explicit StripeReader(Dependencies);
-  ~StripeReader();
+  ~StripeReader();  // waits for the calls under way (each has its deadline)
+
+  // What a shard that is not found at a live site means. `refetch`: the record may be outdated, the
+  // answer is stale. `erasure`: the caller has just refetched the map and the record is unchanged:
+  // the shard is lost, reported as damage and decoded around.
+  enum class NotFound { refetch, erasure };
 
   // Answers once, with one result per want, in order: the plain bytes.
   void read(std::shared_ptr<const pb::Stripe> stripe, std::vector<Want> wants,
-            std::function<void(std::vector<result<Bytes>>)> done);
+            std::function<void(std::vector<result<Bytes>>)> done,
+            NotFound not_found = NotFound::refetch);
+
+  // The same, answering each want (by its index) as soon as it is known; calls for different wants
+  // may run at the same time.
+  using OnBlock = std::function<void(size_t index, result<Bytes>)>;
+  void read_each(std::shared_ptr<const pb::Stripe> stripe, std::vector<Want> wants,
+                 NotFound not_found, OnBlock on_block);
 
   uint64_t degraded_reads() const;
 
  private:
   struct Impl;
-  std::shared_ptr<Impl> impl_;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace datacloud
