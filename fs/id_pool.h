@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "common/ids.h"
 #include "common/rpc.h"
@@ -24,6 +25,8 @@ class IdPool {
  private:
   RpcClient& client_;
   std::mutex mutex_;
+  std::condition_variable answered_;
+  std::set<IdKind> asking_;  // kinds with a grant under way
   std::map<IdKind, IdRange> ranges_;
   uint64_t epoch_ = 0;  // counts revocations: a grant that crosses one is dropped
 };

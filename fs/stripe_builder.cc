@@ -1,0 +1,114 @@
+// Layout of sealed blocks over columns, and parity without assembling the columns.
+#include "fs/stripe_builder.h"
+
+#include <algorithm>
+#include <array>
+
+namespace datacloud {
+namespace {
+
+using Chunks = std::vector<std::shared_ptr<const SealedChunk>>;
+
+// Columns shorter than the longest count as zero from their end on.
+constexpr size_t kSliceBytesMax = 64 << 10;
+const std::array<uint8_t, kSliceBytesMax> kZeros{};
+
+// Adds `view` to a column, joining it to the last part where it follows in memory.
+void append_view(std::vector<ByteView>& parts, ByteView view) {
+  if (!parts.empty() && parts.back().data() + parts.back().size() == view.data()) {
+    parts.back() = ByteView(parts.back().data(), parts.back().size() + view.size());
+  } else {
+    parts.push_back(view);
+  }
+}
+
+// Fills the data columns of `stripe` by its layout.
+result<void> gather_columns(const Chunks& chunks, int k, BuiltStripe& stripe) {
+  std::vector<std::shared_ptr<Chunks>> owners;
+  for (int c = 0; c < k; ++c) owners.push_back(std::make_shared<Chunks>());
+  std::vector<uint32_t> used(static_cast<size_t>(k), 0);
+  size_t slot_index = 0;
+  for (const auto& chunk : chunks) {
+    size_t offset = 0;
+    for (const uint32_t length : chunk->lengths) {
+      const Slot& slot = stripe.layout.slots[slot_index++];
+      if (slot.column >= used.size() || slot.offset != used[slot.column] || slot.length != length) {
+        return failure(Errc::invalid, "the layout of a stripe is not made of its blocks in order");
+      }
+      used[slot.column] += length;
+      append_view(stripe.columns[slot.column].parts, ByteView(&chunk->bytes[offset], length));
+      auto& owned = *owners[slot.column];
+      if (owned.empty() || owned.back() != chunk) owned.push_back(chunk);
+      offset += length;
+    }
+  }
+  for (size_t c = 0; c < owners.size(); ++c) stripe.columns[c].owner = std::move(owners[c]);
+  return success();
+}
+
+// Walks a column part by part; endless zeros behind its end.
+class ColumnCursor {
+ public:
+  explicit ColumnCursor(const std::vector<ByteView>& parts)
+      : next_(parts.begin()), end_(parts.end()) {
+    advance(0);
+  }
+  size_t contiguous() const { return view_.empty() ? kSliceBytesMax : view_.size(); }
+  ByteView first(size_t bytes) const {
+    return view_.empty() ? ByteView(kZeros.data(), bytes) : view_.first(bytes);
+  }
+  void advance(size_t bytes) {
+    if (!view_.empty()) view_ = view_.subspan(bytes);
+    if (view_.empty() && next_ != end_) view_ = *next_++;
+  }
+
+ private:
+  std::vector<ByteView>::const_iterator next_, end_;
+  ByteView view_;
+};
+
+void add_parity(const ErasureCode& code, BuiltStripe& stripe) {
+  const size_t length = stripe.layout.parity_length;
+  std::vector<uint8_t*> parity;
+  for (int p = 0; p < code.m(); ++p) {
+    auto memory = std::make_shared_for_overwrite<uint8_t[]>(length);
+    parity.push_back(memory.get());
+    Payload& column = stripe.columns[static_cast<size_t>(code.k() + p)];
+    column.parts.emplace_back(memory.get(), length);
+    column.owner = std::move(memory);
+  }
+  std::vector<ColumnCursor> cursors;
+  for (int c = 0; c < code.k(); ++c) cursors.emplace_back(stripe.columns[c].parts);
+  std::vector<ByteView> data(cursors.size());
+  std::vector<MutableByteView> out(parity.size());
+  for (size_t done = 0; done < length;) {
+    size_t slice = std::min(kSliceBytesMax, length - done);
+    for (const auto& cursor : cursors) slice = std::min(slice, cursor.contiguous());
+    for (size_t c = 0; c < cursors.size(); ++c) data[c] = cursors[c].first(slice);
+    for (size_t p = 0; p < parity.size(); ++p) out[p] = MutableByteView(parity[p] + done, slice);
+    code.encode(data, out);
+    for (auto& cursor : cursors) cursor.advance(slice);
+    done += slice;
+  }
+}
+
+}  // namespace
+
+result<BuiltStripe> build_stripe(const ErasureCode& code, const Chunks& chunks,
+                                 uint32_t spread_min_bytes) {
+  if (code.packets() != 1) {
+    return failure(Errc::unsupported, "code " + code.name() + " has several packets per shard");
+  }
+  std::vector<uint32_t> lengths;
+  for (const auto& chunk : chunks) {
+    lengths.insert(lengths.end(), chunk->lengths.begin(), chunk->lengths.end());
+  }
+  BuiltStripe stripe;
+  TRY(stripe.layout, lay_out_stripe(lengths, code.k(), code.packets(), spread_min_bytes));
+  stripe.columns.resize(static_cast<size_t>(code.n()));
+  TRY(gather_columns(chunks, code.k(), stripe));
+  if (code.m() > 0) add_parity(code, stripe);
+  return stripe;
+}
+
+}  // namespace datacloud

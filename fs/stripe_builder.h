@@ -1,0 +1,34 @@
+// From sealed blocks to the bytes of every column. Pure: no I/O, no ids.
+//
+// Data columns are lists of views into the memory the blocks were sealed into, so that no byte is
+// copied on its way to a store; parity is computed slice by slice through these lists.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "common/erasure_code.h"
+#include "common/object_store.h"
+#include "common/stripe_layout.h"
+
+namespace datacloud {
+
+// Sealed blocks back to back.
+struct SealedChunk {
+  Bytes bytes;
+  std::vector<uint32_t> lengths;  // of each block; their sum is bytes.size()
+};
+
+struct BuiltStripe {
+  StripeLayout layout;
+  std::vector<Payload> columns;  // n entries; a data column without slots has no bytes
+};
+
+// Lays the blocks of the chunks, in order, out over the columns of `code` and computes parity. Each
+// column owns the chunks it uses, so that a column outlives the others alone. invalid: no blocks or
+// too many; unsupported: a code of several packets per shard.
+result<BuiltStripe> build_stripe(const ErasureCode& code,
+                                 const std::vector<std::shared_ptr<const SealedChunk>>& chunks,
+                                 uint32_t spread_min_bytes);
+
+}  // namespace datacloud

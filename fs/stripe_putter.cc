@@ -1,0 +1,286 @@
+// Issue of puts, stand-ins and timers of one stripe; the record is made in stripe_record.cc.
+//
+// Invariant: an instance id is used for one put only, and the record names an instance only after
+// its put has succeeded. Stores are called without the lock: they may answer at once.
+#include "fs/stripe_putter.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace datacloud {
+namespace {
+
+constexpr int kPutsPerColumnMax = 3;  // the first and two stand-ins
+
+Duration clamp(Duration d, Duration low, Duration high) {
+  return std::max(low, std::min(d, std::max(low, high)));
+}
+
+}  // namespace
+
+StripePutter::StripePutter(std::shared_ptr<PutContext> context,
+                           std::shared_ptr<const ErasureCode> code, BuiltStripe built,
+                           Urgency urgency, Done done)
+    : context_(std::move(context)),
+      code_(std::move(code)),
+      urgency_(urgency),
+      start_(monotonic_now()),
+      done_(std::move(done)),
+      built_(std::move(built)) {}
+
+// Sites as placement may use them. A slow site is passed over while enough others live.
+std::vector<PlacementSite> StripePutter::placement_sites() const {
+  std::vector<PlacementSite> sites;
+  size_t live = 0, slow = 0;
+  for (const SiteId id : context_->site_order) {
+    Site* site = context_->sites.find(id);
+    sites.push_back({.id = id, .live = site != nullptr && site->up()});
+    live += sites.back().live ? 1 : 0;
+    slow += sites.back().live && context_->budget.slow(id) ? 1 : 0;
+  }
+  const size_t needed =
+      std::max<size_t>({1, context_->sites_min, static_cast<size_t>(sites_for_one_loss(*code_))});
+  for (auto& site : sites) {
+    if (slow == 0 || live - slow < needed) break;
+    site.live = site.live && !context_->budget.slow(site.id);
+  }
+  return sites;
+}
+
+result<void> StripePutter::prepare() {
+  const auto sites = placement_sites();
+  TRY(const StripeId stripe, context_->ids.take(IdKind::stripe));
+  stripe_ = stripe;
+  TRY(const Placement placement, place_columns(*code_, sites, stripe));
+  const auto n = static_cast<size_t>(code_->n());
+  columns_.resize(n);
+  uint32_t stored = 0;
+  for (size_t c = 0; c < n; ++c) {
+    columns_[c].home = placement.home_of_column[c];
+    columns_[c].site = placement.site_of_column[c];
+    columns_[c].bytes = static_cast<uint32_t>(built_.columns[c].size());
+    if (columns_[c].bytes == 0) {
+      empty_ |= ColumnSet{1} << c;
+    } else {
+      ++stored;
+    }
+  }
+  const auto live = static_cast<uint32_t>(
+      std::count_if(sites.begin(), sites.end(), [](const auto& s) { return s.live; }));
+  if (live < std::min(context_->sites_min, stored)) {
+    return failure(Errc::unavailable,
+                   "a stripe needs " + std::to_string(std::min(context_->sites_min, stored)) +
+                       " sites and " + std::to_string(live) + " can be written; away: " +
+                       context_->sites.describe_away() + "; bring one back");
+  }
+  TRY(first_instance_, context_->ids.take(IdKind::instance, n * kPutsPerColumnMax));
+  return success();
+}
+
+void StripePutter::start() {
+  auto prepared = prepare();
+  Actions actions;
+  {
+    std::lock_guard lock(mutex_);
+    if (!prepared) {
+      actions.outcome = prepared.error();
+      close(actions);
+    } else {
+      for (int c = 0; c < code_->n(); ++c) {
+        const Column& column = columns_[static_cast<size_t>(c)];
+        if (column.bytes > 0) actions.puts.push_back(make_put(c, column.site));
+      }
+    }
+  }
+  if (prepared) {
+    context_->timers.after(context_->put_deadline, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) self->on_deadline();
+    });
+  }
+  perform(std::move(actions));
+}
+
+StripePutter::Put StripePutter::make_put(int c, SiteId site) {
+  Column& column = columns_[static_cast<size_t>(c)];
+  Put put{.column = c,
+          .site = site,
+          .instance = first_instance_ + static_cast<uint64_t>(c * kPutsPerColumnMax + column.puts),
+          .payload = built_.columns[static_cast<size_t>(c)]};
+  ++column.puts;
+  column.pending.push_back(site);
+  ++pending_;
+  return put;
+}
+
+void StripePutter::perform(Actions actions) {
+  context_->abandoned->add(std::move(actions.abandoned));
+  if (actions.grace) {
+    context_->timers.after(*actions.grace, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) self->on_grace_over();
+    });
+  }
+  if (actions.hedge) {
+    context_->timers.after(*actions.hedge, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) self->on_hedge();
+    });
+  }
+  const OpOptions options{.deadline = start_ + context_->put_deadline, .purpose = Purpose::client};
+  for (Put& put : actions.puts) {
+    const ShardName name{stripe_, static_cast<uint8_t>(put.column), put.instance};
+    Payload payload = std::exchange(put.payload, {});
+    context_->sites.find(put.site)->store().put(
+        context_->namer.object_name(name), std::move(payload), {}, options,
+        [self = shared_from_this(), put](result<void> r) { self->answered(put, r); });
+  }
+  if (actions.outcome) std::exchange(done_, nullptr)(std::move(*actions.outcome));
+}
+
+void StripePutter::abandon(int column, SiteId site, InstanceId instance, Actions& actions) const {
+  auto& object = actions.abandoned.emplace_back();
+  object.set_stripe(stripe_);
+  object.set_column(static_cast<uint32_t>(column));
+  object.set_instance(instance);
+  object.set_site(site);
+  object.set_bytes(columns_[static_cast<size_t>(column)].bytes);
+}
+
+void StripePutter::answered(const Put& put, const result<void>& outcome) {
+  Actions actions;
+  bool late = false;
+  {
+    std::lock_guard lock(mutex_);
+    late = closed_;
+    Column& column = columns_[static_cast<size_t>(put.column)];
+    column.pending.erase(std::find(column.pending.begin(), column.pending.end(), put.site));
+    --pending_;
+    const bool ours = outcome || !outcome.error().is(Errc::exists);
+    if (late) {
+      if (ours) abandon(put.column, put.site, put.instance, actions);
+    } else if (!outcome) {
+      note_failure(put, outcome.error(), actions);
+    } else if (column.durable) {
+      abandon(put.column, put.site, put.instance, actions);
+    } else {
+      column.durable = true;
+      column.site = put.site;
+      column.instance = put.instance;
+      overdue_.erase(put.site);
+    }
+    if (!late) decide(actions);
+  }
+  perform(std::move(actions));
+  if (late) context_->budget.late_ends(put.site, columns_[static_cast<size_t>(put.column)].bytes);
+}
+
+// A refused shard goes to a stand-in; a name that exists is replaced at the same site.
+void StripePutter::note_failure(const Put& put, const Error& error, Actions& actions) {
+  const Column& column = columns_[static_cast<size_t>(put.column)];
+  reasons_.push_back(site_name(put.site) + ": " + error.message());
+  const bool name_taken = error.is(Errc::exists);
+  if (!name_taken) {
+    abandon(put.column, put.site, put.instance, actions);
+    failed_.insert(put.site);
+  }
+  if (column.durable || !column.pending.empty() || column.puts >= kPutsPerColumnMax) return;
+  if (monotonic_now() >= start_ + context_->put_deadline) return;
+  const auto site = name_taken ? std::optional(put.site) : stand_in(put.column);
+  if (site) actions.puts.push_back(make_put(put.column, *site));
+}
+
+// The live site with the fewest columns of this stripe that has not failed it.
+std::optional<SiteId> StripePutter::stand_in(int c) const {
+  const Column& column = columns_[static_cast<size_t>(c)];
+  std::optional<SiteId> best;
+  long best_count = 0;
+  for (const SiteId id : context_->site_order) {
+    Site* site = context_->sites.find(id);
+    if (site == nullptr || !site->up() || failed_.contains(id) || overdue_.contains(id)) continue;
+    if (std::count(column.pending.begin(), column.pending.end(), id) > 0) continue;
+    long count = 0;
+    for (const Column& other : columns_) {
+      count += other.durable ? other.site == id
+                             : std::count(other.pending.begin(), other.pending.end(), id);
+    }
+    if (!best || count < best_count) {
+      best = id;
+      best_count = count;
+    }
+  }
+  return best;
+}
+
+size_t StripePutter::usable_sites() const {
+  size_t usable = 0;
+  for (const SiteId id : context_->site_order) {
+    Site* site = context_->sites.find(id);
+    usable += site != nullptr && site->up() && !failed_.contains(id) && !overdue_.contains(id);
+  }
+  return usable;
+}
+
+void StripePutter::decide(Actions& actions) {
+  const bool reached = quorum();
+  if (pending_ == 0 || deadline_over_) {
+    reached ? succeed(actions) : fail(actions);
+    return;
+  }
+  const Duration elapsed = monotonic_now() - start_;
+  const Duration quarter = context_->put_deadline / 4;
+  if (reached) {
+    const ShardsHeld now = held();
+    if (grace_over_ || columns_durable(now) == code_->n()) {
+      succeed(actions);
+    } else if (!grace_armed_) {
+      grace_armed_ = true;
+      actions.grace = urgency_ == Urgency::now ? std::max<Duration>(milliseconds(20), 2 * elapsed)
+                                               : clamp(10 * elapsed, milliseconds(100), quarter);
+    }
+  } else if (!hedge_armed_ && columns_durable(held()) > __builtin_popcount(empty_)) {
+    hedge_armed_ = true;
+    actions.hedge = clamp(8 * elapsed, milliseconds(250), quarter);
+  }
+}
+
+void StripePutter::on_grace_over() {
+  Actions actions;
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_) return;
+    grace_over_ = true;
+    decide(actions);
+  }
+  perform(std::move(actions));
+}
+
+void StripePutter::on_deadline() {
+  Actions actions;
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_) return;
+    deadline_over_ = true;
+    decide(actions);
+  }
+  perform(std::move(actions));
+}
+
+// Some sites have answered and the others keep the quorum waiting: race them with stand-ins.
+void StripePutter::on_hedge() {
+  Actions actions;
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_ || quorum()) return;
+    for (const Column& column : columns_) {
+      overdue_.insert(column.pending.begin(), column.pending.end());
+    }
+    for (int c = 0; c < code_->n(); ++c) {
+      const Column& column = columns_[static_cast<size_t>(c)];
+      if (column.durable || column.pending.empty() || column.puts >= kPutsPerColumnMax) continue;
+      for (const SiteId id : column.pending) reasons_.push_back(site_name(id) + ": slow");
+      if (const auto site = stand_in(c)) actions.puts.push_back(make_put(c, *site));
+    }
+    decide(actions);
+  }
+  perform(std::move(actions));
+}
+
+}  // namespace datacloud

@@ -1,0 +1,48 @@
+// The timer thread: sleeps until the earliest task is due.
+#include "fs/timer_queue.h"
+
+#include <utility>
+
+namespace datacloud {
+
+TimerQueue::TimerQueue() : thread_([this] { run(); }) {}
+
+TimerQueue::~TimerQueue() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+void TimerQueue::after(Duration delay, std::function<void()> task) {
+  {
+    std::lock_guard lock(mutex_);
+    tasks_.emplace(monotonic_now() + delay, std::move(task));
+  }
+  wake_.notify_all();
+}
+
+void TimerQueue::run() {
+  std::unique_lock lock(mutex_);
+  while (!stop_) {
+    if (tasks_.empty()) {
+      wake_.wait(lock);
+      continue;
+    }
+    const auto due = tasks_.begin()->first;
+    if (monotonic_now() < due) {
+      wake_.wait_until(lock, due);
+      continue;
+    }
+    auto task = std::move(tasks_.begin()->second);
+    tasks_.erase(tasks_.begin());
+    lock.unlock();
+    task();
+    task = nullptr;  // what it holds is released without the lock
+    lock.lock();
+  }
+}
+
+}  // namespace datacloud

@@ -1,0 +1,38 @@
+// One-shot timers on one thread: closing a stripe that nobody fills any more, grace for slow
+// shards, deadlines. There is no cancel: a timer holds a weak_ptr to what it is for and finds it
+// gone.
+//
+// Thread safety: after() from any thread. Destruction drops what has not run and joins.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "common/clock.h"
+
+namespace datacloud {
+
+class TimerQueue {
+ public:
+  TimerQueue();
+  ~TimerQueue();
+  TimerQueue(const TimerQueue&) = delete;
+  TimerQueue& operator=(const TimerQueue&) = delete;
+
+  // `task` runs on the timer's thread and must not block.
+  void after(Duration delay, std::function<void()> task);
+
+ private:
+  void run();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::multimap<MonotonicTime, std::function<void()>> tasks_;
+  bool stop_ = false;
+  std::thread thread_;  // last: uses the above
+};
+
+}  // namespace datacloud

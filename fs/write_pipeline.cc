@@ -1,0 +1,312 @@
+// Packing units into stripes, and the life of a stripe: filled -> sealed -> built -> put ->
+// committed. The stages themselves are in seal_stage, stripe_builder, stripe_putter and
+// commit_queue.
+//
+// One submitter packs at a time (fill_mutex_), so the order of units is the order of submit().
+// A submitter that must wait for a place first closes every stripe being filled, so what it waits
+// for always makes progress without it. Invariant: a job enters the commit queue when it is closed,
+// and no inode has blocks in two stripes being filled, so jobs of one inode enter in order.
+#include "fs/write_pipeline.h"
+
+#include <algorithm>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "fs/commit_queue.h"
+#include "fs/seal_stage.h"
+#include "fs/stripe_putter.h"
+
+namespace datacloud {
+namespace {
+
+constexpr Duration kBatchWait = milliseconds(50);
+constexpr Duration kBatchRetry = milliseconds(5);
+constexpr uint32_t kSpreadMinBytes = 128 << 10;
+constexpr size_t kUnitsMax = 16384;  // submitted and not yet answered
+constexpr size_t kQueueMax = 1024;   // unused by post(); places bound the work
+
+int sealing_threads() {
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 2u, 4u));
+}
+
+std::shared_ptr<PutContext> make_put_context(const WritePipeline::Dependencies& d,
+                                             TimerQueue& timers) {
+  std::vector<SiteId> order;
+  for (const auto& site : d.cloud.sites()) order.push_back(site.id());
+  const auto majority = static_cast<uint32_t>(order.size() / 2 + 1);
+  const uint32_t places = std::max(1u, d.config.stripes_in_flight_max);
+  return std::shared_ptr<PutContext>(new PutContext{
+      .sites = d.sites,
+      .namer = d.namer,
+      .ids = d.ids,
+      .timers = timers,
+      .site_order = std::move(order),
+      .sites_min = d.cloud.write_sites_min() != 0 ? d.cloud.write_sites_min() : majority,
+      .put_deadline = milliseconds(d.config.put_deadline_ms),
+      .budget = StripeBudget(places, uint64_t{places} * 2 * kShardPlainBytesMax),
+      .abandoned = std::make_shared<AbandonReporter>(d.client),
+      .counters = {},
+  });
+}
+
+}  // namespace
+
+struct WritePipeline::Impl {
+  explicit Impl(Dependencies dependencies)
+      : d(std::move(dependencies)),
+        puts(make_put_context(d, timers)),
+        sealers(sealing_threads(), kQueueMax),
+        workers(2, kQueueMax),
+        callbacks(1, kQueueMax),
+        queue({d.client, d.ids, workers, callbacks, *puts->abandoned, puts->counters,
+               [this](auto job) { workers.post([this, job] { redo(job); }); },
+               [this] { puts->budget.release(); }}) {}
+
+  using Job = std::shared_ptr<WriteJob>;
+
+  // With fill_mutex_ held:
+  result<std::shared_ptr<const ErasureCode>> code_of(const std::string& profile);
+  void pack(const std::shared_ptr<WriteUnit>&);
+  void pack_attributes(const std::shared_ptr<WriteUnit>&);
+  result<Job> open_job(const FlushUnit&);
+  result<size_t> add_piece(WriteJob&, const std::shared_ptr<WriteUnit>&, size_t first);
+  void close_job(const std::string& profile);
+  void close_all();
+  void close_with(InodeId, const std::string& kept);
+
+  void close_when_idle(std::weak_ptr<WriteJob>, const std::string& profile, Duration wait);
+  void start_sealing(const Job&);
+  void sealed(const Job&);
+  void redo(const Job&);
+
+  const Dependencies d;
+  const std::shared_ptr<PutContext> puts;
+  std::map<std::string, std::shared_ptr<const ErasureCode>> codes;
+  std::mutex fill_mutex;
+  std::map<std::string, Job> filling;  // by profile
+  Executor sealers, workers, callbacks;
+  CommitQueue queue;
+  TimerQueue timers;  // last: its tasks use all of the above
+};
+
+result<std::shared_ptr<const ErasureCode>> WritePipeline::Impl::code_of(
+    const std::string& profile) {
+  const auto known = codes.find(profile);
+  if (known != codes.end()) return known->second;
+  TRY(auto code, make_erasure_code(profile));
+  codes[profile] = code;
+  return code;
+}
+
+void WritePipeline::Impl::start_sealing(const Job& job) {
+  // The stage is owned by the job and must not own it.
+  job->sealing = std::make_shared<SealStage>(d.sealer, sealers, [this, weak = std::weak_ptr(job)] {
+    if (auto job = weak.lock()) workers.post([this, job] { sealed(job); });
+  });
+}
+
+// The stripe being filled for this profile, a new one if there is none. Waits for a place.
+result<WritePipeline::Impl::Job> WritePipeline::Impl::open_job(const FlushUnit& unit) {
+  close_with(unit.ino, unit.code);
+  const auto open = filling.find(unit.code);
+  if (open != filling.end()) return open->second;
+  TRY(auto code, code_of(unit.code));
+  if (!puts->budget.try_acquire()) {
+    close_all();
+    puts->budget.acquire();
+  }
+  auto job = std::make_shared<WriteJob>();
+  job->code = std::move(code);
+  start_sealing(job);
+  filling[unit.code] = job;
+  close_when_idle(job, unit.code, kBatchWait);
+  return job;
+}
+
+// Adds as many blocks as fit; 0 when the stripe is full.
+result<size_t> WritePipeline::Impl::add_piece(WriteJob& job, const std::shared_ptr<WriteUnit>& unit,
+                                              size_t first) {
+  const auto& blocks = unit->flush.blocks;
+  const uint64_t bytes_max = uint64_t{kShardPlainBytesMax} * static_cast<uint64_t>(job.code->k());
+  uint64_t bytes = job.plain_bytes;
+  size_t count = 0;
+  while (first + count < blocks.size() && job.slots + count < kStripeSlotsMax) {
+    const DirtyBlock& block = blocks[first + count];
+    if (!block.plain || block.plain->empty() || block.plain->size() > unit->flush.block_bytes) {
+      return failure(Errc::invalid, "block " + std::to_string(block.block) + " of inode " +
+                                        std::to_string(unit->flush.ino) + " has a wrong length");
+    }
+    if (bytes + block.plain->size() > bytes_max) break;
+    bytes += block.plain->size();
+    ++count;
+  }
+  if (count == 0) return size_t{0};
+  Piece piece{.unit = unit, .first = first, .count = count, .first_slot = job.slots};
+  TRY(piece.version, d.ids.take(IdKind::version, count));
+  for (size_t i = 0; i < count; ++i) {
+    job.sealing->add(piece.address(i), blocks[first + i].plain, unit->flush.compression);
+  }
+  job.slots += static_cast<uint32_t>(count);
+  job.plain_bytes = bytes;
+  job.pieces.push_back(std::move(piece));
+  job.inodes.insert(unit->flush.ino);
+  return count;
+}
+
+void WritePipeline::Impl::pack(const std::shared_ptr<WriteUnit>& unit) {
+  const std::string& profile = unit->flush.code;
+  for (size_t done = 0; done < unit->flush.blocks.size() && !queue.answered(*unit);) {
+    auto job = open_job(unit->flush);
+    if (!job) return queue.fail_unit(unit, job.error());
+    auto added = add_piece(*job.value(), unit, done);
+    if (!added) return queue.fail_unit(unit, added.error());
+    if (added.value() == 0) close_job(profile);
+    done += added.value();
+  }
+}
+
+// In order behind the inode's blocks: with the stripe that is being filled, or on its own.
+void WritePipeline::Impl::pack_attributes(const std::shared_ptr<WriteUnit>& unit) {
+  for (auto& [profile, job] : filling) {
+    if (!job->inodes.contains(unit->flush.ino)) continue;
+    job->pieces.push_back({.unit = unit});
+    if (job->pieces.size() >= kStripeSlotsMax) close_job(std::string(profile));
+    return;
+  }
+  auto job = std::make_shared<WriteJob>();
+  job->pieces.push_back({.unit = unit});
+  queue.enqueue(job);
+  queue.ready(job, nullptr);
+}
+
+void WritePipeline::Impl::close_job(const std::string& profile) {
+  const auto open = filling.find(profile);
+  if (open == filling.end()) return;
+  const Job job = std::move(open->second);
+  filling.erase(open);
+  queue.enqueue(job);
+  if (job->slots == 0) {  // its first unit failed before it had a block
+    queue.failed(job, Error(Errc::unavailable, "no block could be added to the stripe"));
+  } else {
+    const auto stage = job->sealing;  // the job may be past it before close() returns
+    stage->close();
+  }
+}
+
+void WritePipeline::Impl::close_all() {
+  while (!filling.empty()) close_job(std::string(filling.begin()->first));
+}
+
+// Closes what holds the inode, except the stripe of `kept`.
+void WritePipeline::Impl::close_with(InodeId ino, const std::string& kept) {
+  for (auto it = filling.begin(); it != filling.end();) {
+    const auto& [profile, job] = *it++;
+    if (profile != kept && job->inodes.contains(ino)) close_job(std::string(profile));
+  }
+}
+
+// Closes a stripe that was not filled in time. A submitter that is packing right now is not waited
+// for (it may itself wait for work that this thread drives): try again soon.
+void WritePipeline::Impl::close_when_idle(std::weak_ptr<WriteJob> weak, const std::string& profile,
+                                          Duration wait) {
+  timers.after(wait, [this, weak = std::move(weak), profile] {
+    const auto job = weak.lock();
+    if (!job) return;
+    std::unique_lock lock(fill_mutex, std::try_to_lock);
+    if (!lock) return close_when_idle(job, profile, kBatchRetry);
+    const auto open = filling.find(profile);
+    if (open != filling.end() && open->second == job) close_job(profile);
+  });
+}
+
+// All blocks are sealed: build the columns and put them.
+void WritePipeline::Impl::sealed(const Job& job) {
+  auto chunks = std::exchange(job->sealing, nullptr)->outcome();
+  if (!chunks) return queue.failed(job, chunks.error());
+  auto built = build_stripe(*job->code, chunks.value(), kSpreadMinBytes);
+  chunks.value().clear();
+  if (!built) return queue.failed(job, built.error());
+  auto done = [this, job](result<pb::Stripe> put) {
+    workers.post([this, job, put = std::move(put)]() mutable {
+      if (!put) return queue.failed(job, put.error());
+      queue.ready(job, std::make_shared<const pb::Stripe>(std::move(put.value())));
+    });
+  };
+  std::make_shared<StripePutter>(puts, job->code, std::move(built.value()), job->urgency,
+                                 std::move(done))
+      ->start();
+}
+
+// The ids of the job were revoked: the same blocks under new ids.
+void WritePipeline::Impl::redo(const Job& job) {
+  start_sealing(job);
+  for (Piece& piece : job->pieces) {
+    if (piece.count == 0) continue;
+    auto version = d.ids.take(IdKind::version, piece.count);
+    if (!version) return queue.failed(job, version.error());
+    piece.version = version.value();
+    for (size_t i = 0; i < piece.count; ++i) {
+      const FlushUnit& unit = piece.unit->flush;
+      job->sealing->add(piece.address(i), unit.blocks[piece.first + i].plain, unit.compression);
+    }
+  }
+  const auto stage = job->sealing;
+  stage->close();
+}
+
+WritePipeline::WritePipeline(Dependencies d) : impl_(std::make_unique<Impl>(std::move(d))) {}
+
+WritePipeline::~WritePipeline() {
+  flush();
+  impl_->queue.wait_idle();
+  // Puts that outlast their stripes end at their deadline; their names are then reported.
+  impl_->puts->budget.wait_no_late(impl_->puts->put_deadline + seconds(1));
+  impl_->puts->abandoned->close(seconds(2));
+}
+
+void WritePipeline::submit(FlushUnit flush, Urgency urgency, bool durable, Done done) {
+  auto unit = std::make_shared<WriteUnit>();
+  unit->flush = std::move(flush);
+  unit->durable = durable;
+  unit->done = std::move(done);
+  if (impl_->queue.units() >= kUnitsMax) {
+    this->flush();
+    impl_->queue.wait_units_below(kUnitsMax);
+  }
+  // Known to the queue before anything blocks, so that an earlier failure takes it along.
+  if (!impl_->queue.admit(unit)) return;
+  std::lock_guard lock(impl_->fill_mutex);
+  const std::string profile = unit->flush.code;
+  // A truncate must not empty a stripe of which the same transaction has still slots to map.
+  if (unit->flush.truncate_to) impl_->close_with(unit->flush.ino, "");
+  if (unit->flush.blocks.empty()) {
+    impl_->pack_attributes(unit);
+  } else {
+    impl_->pack(unit);
+  }
+  const auto open = impl_->filling.find(profile);
+  if (urgency == Urgency::now && open != impl_->filling.end()) {
+    open->second->urgency = Urgency::now;
+    impl_->close_job(profile);
+  }
+}
+
+void WritePipeline::flush() {
+  std::lock_guard lock(impl_->fill_mutex);
+  impl_->close_all();
+}
+
+WritePipeline::Stats WritePipeline::stats() const {
+  const auto& c = impl_->puts->counters;
+  return {.stripes = c.stripes,
+          .blocks = c.blocks,
+          .plain_bytes = c.plain_bytes,
+          .sealed_bytes = c.sealed_bytes,
+          .shard_bytes = c.shard_bytes,
+          .stand_ins = c.stand_ins,
+          .shards_missing = c.shards_missing,
+          .failures = c.failures};
+}
+
+}  // namespace datacloud
