@@ -1,0 +1,106 @@
+// The stepwise scan.
+#include "daemon/census.h"
+
+#include <array>
+
+#include "common/log.h"
+#include "daemon/record_keys.h"
+
+namespace datacloud {
+namespace {
+
+constexpr size_t kRecordsPerStep = 1000;
+constexpr size_t kDamagedFirst = 100;
+
+std::array<std::string, 3> prefixes() {
+  return {key::stripe(0).substr(0, 1), key::damage(0, 0).substr(0, 1),
+          key::pending(0).substr(0, 1)};
+}
+
+}  // namespace
+
+void Census::get(std::function<void(const Counts&)> done) {
+  if (!running_ && valid_ && counted_at_ == store_.sequence()) return done(counts_);
+  waiting_.push_back(std::move(done));
+  if (!running_) begin();
+}
+
+void Census::begin() {
+  running_ = true;
+  valid_ = false;
+  asked_ = std::exchange(waiting_, {});
+  counts_ = {};
+  counted_at_ = store_.sequence();
+  phase_ = 0;
+  position_.clear();
+  loop_->post([this] { step(); });
+}
+
+void Census::step() {
+  const auto all = prefixes();
+  if (position_.empty()) {
+    position_ = all[phase_];
+    end_ = key::after_prefix(all[phase_]);
+  }
+  size_t seen = 0;
+  bool more = false;
+  const auto scanned =
+      store_.begin().scan(position_, end_, [&](std::string_view k, std::string_view v) {
+        if (seen++ == kRecordsPerStep) {
+          position_ = k;
+          more = true;
+          return false;
+        }
+        count_record(k, v);
+        return true;
+      });
+  if (!scanned) {
+    spdlog::error("counting records: {}", scanned.error().message());
+    counts_.incomplete = true;
+    return finish();
+  }
+  if (!more) {
+    position_.clear();
+    if (++phase_ == all.size()) return finish();
+  }
+  loop_->post([this] { step(); });
+}
+
+void Census::count_record(std::string_view, std::string_view value) {
+  if (phase_ == 0) return count_stripe(value);
+  if (phase_ == 2) {
+    ++counts_.pending_deletions;
+    return;
+  }
+  ++counts_.damaged;
+  pb::Damage damage;
+  if (counts_.damaged_first.size() < kDamagedFirst &&
+      damage.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+    counts_.damaged_first.push_back(std::move(damage));
+  }
+}
+
+void Census::count_stripe(std::string_view value) {
+  pb::Stripe stripe;
+  if (!stripe.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+    counts_.incomplete = true;
+    return;
+  }
+  for (const auto& shard : stripe.shards()) {
+    auto& site = counts_.sites[shard.site()];
+    if (shard.state() == pb::SHARD_MISSING) ++site.missing;
+    if (shard.state() != pb::SHARD_PRESENT) continue;
+    ++site.shards;
+    site.shard_bytes += shard.bytes();
+    if (shard.home_site() != 0 && shard.home_site() != shard.site()) ++site.stand_ins;
+  }
+}
+
+void Census::finish() {
+  running_ = false;
+  valid_ = !counts_.incomplete;
+  for (auto& done : std::exchange(asked_, {})) done(counts_);
+  if (!waiting_.empty() && !running_) begin();
+}
+
+}  // namespace datacloud

@@ -1,0 +1,53 @@
+// Counts over all stripes, damage and pending-deletion records, for `status`.
+//
+// Scanned in small steps between requests, afresh for every question that finds the store changed.
+// Exact when nothing changes meanwhile; otherwise each record is counted as it was when the scan
+// passed it.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "daemon/event_loop.h"
+#include "daemon/metadata_store.h"
+
+namespace datacloud {
+
+class Census {
+ public:
+  struct SiteCounts {
+    uint64_t shards = 0, shard_bytes = 0, missing = 0, stand_ins = 0;
+  };
+  struct Counts {
+    std::map<SiteId, SiteCounts> sites;
+    uint64_t damaged = 0;
+    std::vector<pb::Damage> damaged_first;  // at most 100
+    uint64_t pending_deletions = 0;
+    bool incomplete = false;  // the scan failed
+  };
+  Census(MetadataStore& store, std::shared_ptr<EventLoop> loop)
+      : store_(store), loop_(std::move(loop)) {}
+
+  // Answers on the loop with counts taken after this call.
+  void get(std::function<void(const Counts&)>);
+
+ private:
+  void begin();
+  void step();
+  void count_record(std::string_view key, std::string_view value);
+  void count_stripe(std::string_view value);
+  void finish();
+
+  MetadataStore& store_;
+  std::shared_ptr<EventLoop> loop_;
+  Counts counts_;
+  Sequence counted_at_ = 0;  // the sequence at the start of the scan behind counts_
+  bool valid_ = false, running_ = false;
+  size_t phase_ = 0;
+  std::string position_, end_;
+  std::vector<std::function<void(const Counts&)>> asked_, waiting_;
+};
+
+}  // namespace datacloud

@@ -1,0 +1,134 @@
+// What the administrator asks for: locate, traffic, gc. Status is in handlers_status.cc.
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include "daemon/block_map.h"
+#include "daemon/namespace_ops.h"
+#include "daemon/record_keys.h"
+#include "daemon/service.h"
+
+namespace datacloud {
+namespace {
+
+constexpr auto kGcPoll = milliseconds(10);
+constexpr size_t kStripesMax = 65536;          // of one locate
+constexpr size_t kSlotBytesMax = 4u << 20;     // slots are left out of stripes beyond
+constexpr size_t kLocateBytesMax = 14u << 20;  // below the RPC's frame limit
+
+result<void> add_damage(const Transaction& txn, StripeId stripe, pb::LocateReply& out) {
+  const std::string prefix = key::damage(stripe, 0).substr(0, 9);
+  return txn.scan(prefix, key::after_prefix(prefix), [&](std::string_view, std::string_view v) {
+    return out.add_damaged()->ParseFromArray(v.data(), static_cast<int>(v.size()));
+  });
+}
+
+}  // namespace
+
+MetadataService::Answer MetadataService::locate(const CallPtr& call) {
+  const auto& request = call->request.locate();
+  const Transaction txn = store_.begin();
+  TRY(auto inode,
+      request.path().empty() ? get_inode(txn, request.ino()) : resolve_path(txn, request.path()));
+  pb::Reply reply;
+  auto* out = reply.mutable_locate();
+  out->set_path(request.path());
+  if (request.path().empty() && S_ISDIR(inode.mode())) {
+    TRY(*out->mutable_path(), directory_path(txn, inode.ino()));
+  }
+  TRY(const auto stripes, stripes_of_inode(txn, inode.ino(), kStripesMax));
+  *out->mutable_inode() = std::move(inode);
+  size_t bytes = 0;
+  for (const StripeId id : stripes) {
+    TRY(auto stripe, get_stripe(txn, id));
+    if (!stripe) continue;
+    if (bytes > kSlotBytesMax) {
+      stripe->clear_slot_column();
+      stripe->clear_slot_offset();
+    }
+    bytes += stripe->ByteSizeLong();
+    for (int c = 0; c < stripe->shards_size(); ++c) {
+      const auto& shard = stripe->shards(c);
+      Site* site = deps_.sites.find(shard.site());
+      std::string location;
+      if (shard.state() == pb::SHARD_PRESENT && site != nullptr) {
+        location = site->store().location(
+            namer_.object_name({id, static_cast<uint8_t>(c), shard.instance()}));
+      }
+      bytes += location.size() + 4;
+      out->add_shard_locations(std::move(location));
+    }
+    *out->add_stripes() = std::move(*stripe);
+    TRY(add_damage(txn, id, *out));
+    if (bytes > kLocateBytesMax) {
+      return failure(
+          Errc::unsupported,
+          fmt::format("the file has {} stripes, more than one answer takes", stripes.size()));
+    }
+  }
+  return std::optional(std::move(reply));
+}
+
+// What mounts have reported and what this daemon has moved itself.
+MetadataService::Answer MetadataService::traffic(const CallPtr& call) {
+  pb::Reply reply;
+  auto* out = reply.mutable_traffic();
+  for (Site* site : deps_.sites.all()) {
+    for (int p = 0; p < kPurposeCount; ++p) {
+      const auto own = site->traffic().row(static_cast<Purpose>(p));
+      const auto mounts = mount_traffic_.find({site->id(), static_cast<uint32_t>(p)});
+      pb::SiteTraffic row;
+      if (mounts != mount_traffic_.end()) row = mounts->second;
+      row.set_site(site->id());
+      row.set_purpose(p);
+      row.set_bytes_read(row.bytes_read() + own.bytes_read);
+      row.set_bytes_written(row.bytes_written() + own.bytes_written);
+      row.set_operations(row.operations() + own.operations);
+      if (row.operations() > 0) *out->add_rows() = std::move(row);
+    }
+  }
+  const auto since = loop_.now() - traffic_since_;
+  out->set_since_ms(std::chrono::duration_cast<milliseconds>(since).count());
+  if (call->request.traffic().reset()) {
+    mount_traffic_.clear();
+    for (Site* site : deps_.sites.all()) site->reset_traffic();
+    traffic_since_ = loop_.now();
+  }
+  return std::optional(std::move(reply));
+}
+
+pb::GcReply MetadataService::gc_counts() const {
+  pb::GcReply counts;
+  counts.set_objects_deleted(collector_.counts().objects + scrub_.counts().objects);
+  counts.set_bytes_deleted(collector_.counts().bytes + scrub_.counts().bytes);
+  counts.set_unknown_objects(scrub_.unknown_objects());
+  return counts;
+}
+
+MetadataService::Answer MetadataService::gc(const CallPtr& call) {
+  const auto before = gc_counts();
+  collector_.restart();
+  scrub_.kick();
+  if (!call->request.gc().wait()) {
+    pb::Reply reply;
+    reply.mutable_gc()->set_unknown_objects(before.unknown_objects());
+    return std::optional(std::move(reply));
+  }
+  answer_gc_when_idle(call, before);
+  return later();
+}
+
+void MetadataService::answer_gc_when_idle(const CallPtr& call, pb::GcReply before) {
+  if (sessions_.find(call->session) == nullptr) return;  // nobody waits any more
+  if (!reclaimer_.idle() || !collector_.idle() || !scrub_.idle()) {
+    loop_.after(kGcPoll, [this, call, before] { answer_gc_when_idle(call, before); });
+    return;
+  }
+  pb::Reply reply;
+  auto* counts = reply.mutable_gc();
+  *counts = gc_counts();
+  counts->set_objects_deleted(counts->objects_deleted() - before.objects_deleted());
+  counts->set_bytes_deleted(counts->bytes_deleted() - before.bytes_deleted());
+  answer(call, std::move(reply));
+}
+
+}  // namespace datacloud

@@ -1,0 +1,179 @@
+// The metadata service: what datacloudd answers to mounts and to the tool.
+//
+// Everything runs on one thread (EventLoop); nothing here blocks. A request becomes a Call, is
+// dispatched to one handler, and is answered exactly once: at once, or later by a continuation (a
+// recall was answered, a transaction became durable, a site has spoken). Handlers that must wait
+// for leases queue the whole call and are run again from the start.
+//
+// Rules: docs/protocol.md. What the mounts rely on: a reply to a changing request is stored in the
+// transaction that made the change; grants, new sessions, revocations and durable commits are
+// answered after they survive a power cut; requests a mount needs to answer a recall are never
+// queued.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "common/config.h"
+#include "common/erasure_code.h"
+#include "common/rpc.h"
+#include "common/site_set.h"
+#include "daemon/census.h"
+#include "daemon/event_loop.h"
+#include "daemon/garbage_collector.h"
+#include "daemon/id_ranges.h"
+#include "daemon/lease_table.h"
+#include "daemon/listing_scrub.h"
+#include "daemon/metadata_store.h"
+#include "daemon/process_probe.h"
+#include "daemon/reclaimer.h"
+#include "daemon/sessions.h"
+#include "daemon/site_space.h"
+
+namespace datacloud {
+
+class MetadataService final : public RpcService {
+ public:
+  struct Dependencies {
+    MetadataStore& store;
+    SiteSet& sites;
+    std::shared_ptr<EventLoop> loop;
+    ProcessProbe& processes;
+    pb::Cloud cloud;
+    DaemonConfig config;
+    Bytes name_key;
+    std::shared_ptr<const ErasureCode> code;            // of the root directory
+    std::map<std::string, std::string> site_locations;  // by site name, for people
+    // The metadata store has failed: nothing more can be promised. Stops the daemon.
+    std::function<void(const Error&)> fatal;
+  };
+  explicit MetadataService(Dependencies);
+  ~MetadataService() override;
+
+  // Before the first request: a new start is counted and earlier grants are revoked, durably.
+  // Blocks.
+  result<void> start();
+  uint64_t start_count() const { return start_count_; }
+
+  void on_request(std::shared_ptr<RpcConnection>, pb::Request) override;
+  void on_disconnect(std::shared_ptr<RpcConnection>) override;
+  // A site went away or came back.
+  void on_site_change();
+
+ private:
+  struct Call {
+    std::shared_ptr<RpcConnection> connection;  // where it arrived
+    SessionId session = 0;
+    pb::Request request;
+    InodeId admitted = 0;  // the inode whose leases it has waited for
+  };
+  using CallPtr = std::shared_ptr<Call>;
+  // nullopt: the call is answered later.
+  using Answer = result<std::optional<pb::Reply>>;
+  static Answer later() { return std::optional<pb::Reply>(); }
+
+  // service.cc: from request to reply
+  void dispatch(const CallPtr&);
+  Answer handle(const CallPtr&);
+  Answer handle_namespace(const CallPtr&);
+  bool answer_from_store(const CallPtr&, SessionState&);
+  void refresh_stored(const Call&, pb::Reply&);
+  void answer(const CallPtr&, pb::Reply);
+  void answer_when_durable(const CallPtr&, pb::Reply);
+  void refuse(const CallPtr&, const Error&);
+  void pump();
+  void send_recall(const LeaseTable::Recall&);
+  void when_durable(std::function<void()>);
+  // Waits (false) until no other session holds more than `others` on the inode.
+  bool admitted(const CallPtr&, InodeId, pb::LeaseMode others);
+  // Commits with the reply stored under the call's id.
+  result<void> commit(Transaction&&, const Call&, pb::Reply&);
+  result<void> commit(Transaction&&);
+  // Answers once every holder counted in `notice` has heard of the change.
+  Answer after_notice(const CallPtr&, const LeaseTable::NoticePtr&, pb::Reply);
+  SessionState& session_of(const Call& call) { return *sessions_.find(call.session); }
+
+  // service_sessions.cc: sessions and their ends
+  void hello(const CallPtr&);
+  bool resume(SessionState&, const Call&);
+  pb::Reply hello_reply(const Call&, SessionState&, bool resumed);
+  void bind(SessionState&, const std::shared_ptr<RpcConnection>&);
+  Answer keepalive(const CallPtr&);
+  Answer goodbye(const CallPtr&);
+  Answer grant(const CallPtr&);
+  void end_session(SessionId, const std::string& why, bool clean);
+  void end_if_over(SessionId);
+  void tick();
+  bool in_grace(const Call&) const;
+  void run_held_back();
+  void renew(SessionState&);
+
+  // handlers_leases.cc
+  Answer lease(const CallPtr&);
+  Answer release(const CallPtr&);
+  Answer recall_done(const CallPtr&);
+
+  // handlers_namespace.cc
+  Answer lookup(const CallPtr&);
+  Answer setattr(const CallPtr&);
+  Answer create(const CallPtr&);
+  Answer link(const CallPtr&);
+  Answer unlink(const CallPtr&);
+  Answer rename(const CallPtr&);
+  Answer readdir(const CallPtr&);
+  Answer getxattr(const CallPtr&);
+  Answer setxattr(const CallPtr&);
+  Answer listxattr(const CallPtr&);
+  Answer removexattr(const CallPtr&);
+  Answer statfs(const CallPtr&);
+  void notice_removed(SessionId author, const pb::Inode&, LeaseTable::NoticePtr&);
+
+  // handlers_data.cc
+  Answer map(const CallPtr&);
+  Answer commit_data(const CallPtr&);
+  result<void> check_commit(const pb::CommitRequest&, SessionId) const;
+  result<void> check_stripe(const pb::Stripe&, SessionId) const;
+  Answer abandon(const CallPtr&);
+  Answer damage(const CallPtr&);
+  Answer sync(const CallPtr&);
+
+  // handlers_status.cc
+  Answer status(const CallPtr&);
+  pb::Reply status_reply(const Census::Counts&, const SiteSpace::Report&);
+  void add_sites(const Census::Counts&, const SiteSpace::Report&, pb::StatusReply&);
+  void add_mounts(pb::StatusReply&);
+
+  // handlers_admin.cc
+  Answer locate(const CallPtr&);
+  Answer traffic(const CallPtr&);
+  Answer gc(const CallPtr&);
+  void answer_gc_when_idle(const CallPtr&, pb::GcReply before);
+  pb::GcReply gc_counts() const;
+
+  Dependencies deps_;
+  MetadataStore& store_;
+  EventLoop& loop_;
+  const ShardNamer namer_;
+  const MonotonicTime started_;
+  uint64_t start_count_ = 0;
+  size_t sessions_at_start_ = 0;
+  Sessions sessions_;
+  IdRanges ranges_;
+  InodeIds inode_ids_;
+  LeaseTable leases_;
+  Reclaimer reclaimer_;
+  GarbageCollector collector_;
+  ListingScrub scrub_;
+  Census census_;
+  SiteSpace space_;
+  std::deque<CallPtr> held_back_;  // until the grace after a start is over
+  std::set<SessionId> awaited_;    // sessions of before the start that may still resume
+  std::map<std::pair<SiteId, uint32_t>, pb::SiteTraffic> mount_traffic_;
+  MonotonicTime traffic_since_;
+  MonotonicTime last_gc_{};
+};
+
+}  // namespace datacloud
