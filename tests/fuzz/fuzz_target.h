@@ -1,0 +1,48 @@
+// One decoder of bytes that peers, sites or people hand us, as libFuzzer and gtest both run it.
+//
+// run() must return for any bytes at all; it also checks what the decoder promises about what it
+// accepts, and aborts when that does not hold.
+#pragma once
+
+#include <google/protobuf/stubs/logging.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "common/bytes.h"
+
+namespace datacloud::fuzz {
+
+struct FuzzTarget {
+  const char* name;
+  void (*run)(ByteView);
+  std::vector<Bytes> (*seeds)();  // well-formed inputs to start from
+};
+
+FuzzTarget config_target();
+FuzzTarget key_file_target();
+FuzzTarget names_target();
+FuzzTarget object_file_target();
+FuzzTarget rpc_frame_target();
+FuzzTarget sealed_block_target();
+FuzzTarget site_marker_target();
+FuzzTarget stripe_record_target();
+FuzzTarget stripe_slots_target();
+
+// assert() that stays in release builds.
+inline void require(bool holds, const char* promise) {
+  if (holds) return;
+  std::fprintf(stderr, "broken promise: %s\n", promise);
+  std::abort();
+}
+
+// protobuf reports malformed text fields on stderr; thousands of lines would hide what matters.
+inline void silence_protobuf() {
+  static const auto before = google::protobuf::SetLogHandler(nullptr);
+  (void)before;
+}
+
+inline Bytes copy_of(std::string_view text) { return to_bytes(as_bytes(text)); }
+
+}  // namespace datacloud::fuzz

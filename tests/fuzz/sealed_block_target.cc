@@ -1,0 +1,89 @@
+// Sealed blocks: as found at a site, and (what only a holder of the key could make) with a valid
+// tag around any header and any compressed bytes.
+#include "common/sealed_block.h"
+
+#include <algorithm>
+
+#include "common/block_cipher.h"
+#include "common/keys.h"
+#include "tests/fuzz/fuzz_target.h"
+
+namespace datacloud::fuzz {
+namespace {
+
+const char kUuid[] = "00112233-4455-6677-8899-aabbccddeeff";
+constexpr size_t kBodyStart = kSealedHeaderBytes + kSealedNonceBytes;
+
+SecretKey data_key() { return SecretKey{ByteView(Bytes(32, 9))}; }
+
+const BlockSealer& sealer() {
+  static const BlockSealer instance(data_key(), kUuid);
+  return instance;
+}
+
+void check(const result<Bytes>& opened, ByteView sealed) {
+  if (!opened) {
+    require(opened.error().is(Errc::corrupt), "a bad block is corrupt");
+    return;
+  }
+  const uint8_t* p = sealed.data() + 8;
+  const size_t claimed = p[0] | p[1] << 8 | p[2] << 16 | size_t{p[3]} << 24;
+  require(opened.value().size() == claimed && claimed <= kBlockBytesMax,
+          "an opened block has the length its header says");
+}
+
+// Encrypts the body and sets the tag, so that open() goes on behind its authenticity check.
+Bytes authenticated(ByteView input) {
+  static EVP_CIPHER* const aes = EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr);
+  static BlockCipher cipher(aes);
+  Bytes sealed = to_bytes(input);
+  uint32_t generation = 0;
+  for (int i = 3; i >= 0; --i) generation = generation << 8 | sealed[4 + i];
+  const SecretKey key = derive_inode_key(derive_realm_key(data_key(), kUuid, 0), 5, generation);
+  Bytes aad(sealed.begin(), sealed.begin() + kSealedHeaderBytes);
+  aad.insert(aad.end(), 4, 0);       // realm
+  for (uint8_t value : {5, 7, 9}) {  // inode, block, version
+    aad.push_back(value);
+    aad.insert(aad.end(), 7, 0);
+  }
+  aad.insert(aad.end(), kUuid, kUuid + sizeof kUuid - 1);
+  const MutableByteView body(sealed.data() + kBodyStart, sealed.size() - kSealedOverheadBytes);
+  require(cipher.seal(key, sealed.data() + kSealedHeaderBytes, aad, body,
+                      sealed.data() + sealed.size() - kSealedTagBytes),
+          "OpenSSL encrypts");
+  return sealed;
+}
+
+void run(ByteView input) {
+  const BlockAddress address{0, 5, 7, 9, 0};
+  check(sealer().open(address, input), input);
+  if (input.size() <= kSealedOverheadBytes) return;
+  const Bytes sealed = authenticated(input);
+  check(sealer().open(address, sealed), sealed);
+}
+
+std::vector<Bytes> seeds() {
+  std::vector<Bytes> blocks;
+  for (auto compression : {Compression::none, Compression::zstd}) {
+    Bytes plain(500), sealed;
+    for (size_t i = 0; i < plain.size(); ++i) plain[i] = static_cast<uint8_t>(i % 7 * i % 31);
+    sealer().seal({0, 5, 7, 9, 0}, plain, compression, sealed).value();
+    blocks.push_back(sealed);
+    // The same before encryption: the target encrypts it again.
+    static EVP_CIPHER* const aes = EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr);
+    BlockCipher cipher(aes);
+    const SecretKey key = derive_inode_key(derive_realm_key(data_key(), kUuid, 0), 5, 0);
+    const MutableByteView body(sealed.data() + kBodyStart, sealed.size() - kSealedOverheadBytes);
+    // Counter mode: encrypting the ciphertext under the same nonce gives the plain body.
+    uint8_t tag[kSealedTagBytes];
+    require(cipher.seal(key, sealed.data() + kSealedHeaderBytes, {}, body, tag), "it decrypts");
+    blocks.push_back(sealed);
+  }
+  return blocks;
+}
+
+}  // namespace
+
+FuzzTarget sealed_block_target() { return {"sealed_block", run, seeds}; }
+
+}  // namespace datacloud::fuzz
