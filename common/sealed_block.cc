@@ -57,7 +57,8 @@ std::optional<Header> decode_header(const uint8_t* from) {
   return header;
 }
 
-// What the tag binds: the header, then realm, inode, block, version, then the cloud's UUID.
+// What the tag binds: the header, then realm, inode, block, version, then the cloud's UUID. (All of
+// the UUID, however long, is bound by the key too.)
 struct AdditionalData {
   AdditionalData(const uint8_t* header, const BlockAddress& address, const std::string& uuid) {
     uint8_t* at = bytes.data();
@@ -164,11 +165,12 @@ class Borrowed {
 
 // The compressed bytes (in the worker's scratch) when they save at least 1/16, else nothing.
 ByteView compress(Worker& worker, ByteView plain) {
+  if (plain.size() < 16) return {};
   const size_t useful = plain.size() - plain.size() / 16;
   worker.scratch.resize(std::max(worker.scratch.size(), ZSTD_compressBound(plain.size())));
   const size_t length = ZSTD_compress2(worker.compressor, worker.scratch.data(),
                                        worker.scratch.size(), plain.data(), plain.size());
-  if (ZSTD_isError(length) || length > useful || plain.size() < 16) return {};
+  if (ZSTD_isError(length) || length > useful) return {};
   return {worker.scratch.data(), length};
 }
 
