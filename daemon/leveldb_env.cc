@@ -83,7 +83,10 @@ struct Shared {
 class TableFile final : public leveldb::WritableFile {
  public:
   TableFile(std::shared_ptr<Shared> shared, std::string path, std::unique_ptr<File> file)
-      : shared_(std::move(shared)), path_(std::move(path)), file_(std::move(file)) {}
+      : shared_(std::move(shared)),
+        path_(std::move(path)),
+        file_(std::move(file)),
+        named_(path_.ends_with(".dbtmp")) {}  // is renamed at once, which syncs the directory
   ~TableFile() override {
     if (file_) (void)close();
   }
@@ -125,7 +128,8 @@ class TableFile final : public leveldb::WritableFile {
   const std::string path_;
   std::unique_ptr<File> file_;
   Bytes buffer_;
-  bool dirty_ = false, named_ = false;
+  bool dirty_ = false;
+  bool named_;  // the directory entry is durable
 };
 
 // A log. LevelDB destroys it at a log switch without closing or syncing, and cannot be told of a
@@ -335,10 +339,9 @@ class Environment final : public leveldb::EnvWrapper {
     return to_status(files().unlink(path));
   }
 
+  // The store has made the directory and synced its name before (MetadataStore::create).
   leveldb::Status CreateDir(const std::string& path) override {
-    auto made = files().make_directory(path);
-    if (made) made = files().sync_directory(directory_of(path));
-    return to_status(made);
+    return to_status(files().make_directory(path));
   }
 
   leveldb::Status RemoveDir(const std::string& path) override {

@@ -32,6 +32,12 @@ namespace {
 constexpr int kBloomBitsPerKey = 10;
 constexpr auto kUnsyncedMax = seconds(1);  // a commit nobody waits for is synced after this
 
+leveldb::ReadOptions checked_read() {
+  leveldb::ReadOptions options;
+  options.verify_checksums = true;
+  return options;
+}
+
 leveldb::Slice slice(const std::string& s) { return {s.data(), s.size()}; }
 
 std::string encode_sequence(Sequence sequence) {
@@ -197,14 +203,14 @@ result<void> MetadataStore::create(Options options, const pb::Cloud& cloud, uint
 
 result<std::optional<std::string>> MetadataStore::read(const std::string& key) const {
   std::string value;
-  const leveldb::Status s = impl_->db->Get(leveldb::ReadOptions(), slice(key), &value);
+  const leveldb::Status s = impl_->db->Get(checked_read(), slice(key), &value);
   if (s.ok()) return std::optional<std::string>(std::move(value));
   if (s.IsNotFound()) return std::optional<std::string>();
   return failure(impl_->storage_error(s, "read failed; stop the daemon and check its disk"));
 }
 
 std::shared_ptr<leveldb::Iterator> MetadataStore::iterate() const {
-  return std::shared_ptr<leveldb::Iterator>(impl_->db->NewIterator(leveldb::ReadOptions()));
+  return std::shared_ptr<leveldb::Iterator>(impl_->db->NewIterator(checked_read()));
 }
 
 result<Sequence> MetadataStore::commit(Transaction&& txn) {
