@@ -5,7 +5,7 @@
 set -euo pipefail
 build=${1:?build directory}
 cd "$(dirname "$0")/../.."
-checks='-*,bugprone-use-after-move,bugprone-dangling-handle,bugprone-infinite-loop,bugprone-sizeof-*,bugprone-string-*,bugprone-undefined-memory-manipulation,bugprone-unused-raii,bugprone-unused-return-value,bugprone-move-forwarding-reference,bugprone-fold-init-type,bugprone-integer-division,bugprone-suspicious-*,-bugprone-suspicious-include,bugprone-too-small-loop-variable,bugprone-exception-escape,performance-for-range-copy,performance-implicit-conversion-in-loop,performance-inefficient-*,performance-move-const-arg,performance-unnecessary-copy-initialization,performance-no-automatic-move'
+checks='-*,bugprone-use-after-move,bugprone-dangling-handle,bugprone-infinite-loop,bugprone-sizeof-*,bugprone-string-*,bugprone-undefined-memory-manipulation,bugprone-unused-raii,bugprone-unused-return-value,bugprone-move-forwarding-reference,bugprone-fold-init-type,bugprone-integer-division,bugprone-suspicious-*,-bugprone-suspicious-include,bugprone-too-small-loop-variable,bugprone-exception-escape,performance-for-range-copy,performance-implicit-conversion-in-loop,performance-inefficient-algorithm,performance-inefficient-vector-operation,performance-move-const-arg,performance-unnecessary-copy-initialization,performance-no-automatic-move'
 passed=${XDG_CACHE_HOME:-$HOME/.cache}/datacloud-tidy
 mkdir -p "$passed"
 
