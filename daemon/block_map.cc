@@ -83,10 +83,10 @@ class MapChange {
   MapChange(Transaction& txn, pb::Inode& inode, Totals& totals)
       : txn_(txn), inode_(inode), totals_(totals) {}
 
-  // Takes [first, end) out of the runs that overlap it; what remains of them stays. The slots are
-  // counted dead by finish().
-  result<void> cut(uint64_t first, uint64_t end, size_t runs_max) {
-    if (inode_.blocks_mapped() == 0) return success();
+  // Takes [first, end) out of the runs that overlap it, at most runs_max of them; what remains of
+  // these stays. The slots are counted dead by finish(). Returns the end of the last run cut.
+  result<uint64_t> cut(uint64_t first, uint64_t end, size_t runs_max) {
+    if (inode_.blocks_mapped() == 0) return first;
     TRY(const auto runs, overlapping(txn_, inode_.ino(), first, end, runs_max));
     for (const auto& run : runs) {
       txn_.erase(key::run(inode_.ino(), run.first_block()));
@@ -96,7 +96,7 @@ class MapChange {
       dead_.push_back(clip(run, first, end));
       inode_.set_blocks_mapped(inode_.blocks_mapped() - dead_.back().count());
     }
-    return success();
+    return runs.empty() ? first : end_of(runs.back());
   }
 
   result<void> map(const pb::Run& run) {
@@ -167,6 +167,13 @@ void apply_attributes(const pb::InodeUpdate& update, pb::Inode& inode) {
   if (update.has_mode()) inode.set_mode((inode.mode() & S_IFMT) | (update.mode() & 07777));
 }
 
+// Below this block an orphan has been reclaimed already. Kept in its orphan record, because LevelDB
+// would otherwise walk over all the deleted runs again at every step.
+result<uint64_t> reclaimed_until(const Transaction& txn, InodeId ino) {
+  TRY(const auto value, txn.get(key::orphan(ino)));
+  return value && value->size() == 8 ? key::u64_at(*value, 0) : uint64_t{0};
+}
+
 result<void> erase_xattrs(Transaction& txn, InodeId ino) {
   TRY(const auto names, list_xattrs(txn, ino));
   for (const auto& name : names) txn.erase(key::xattr(ino, name));
@@ -213,11 +220,17 @@ result<bool> reclaim_inode(Transaction& txn, InodeId ino, uint32_t runs_max) {
   TRY(const uint64_t logical_before, logical_bytes(txn, inode));
   inode.set_size(0);
   MapChange change(txn, inode, totals);
-  TRY(change.cut(0, UINT64_MAX, runs_max));
+  TRY(const uint64_t from, reclaimed_until(txn, ino));
+  TRY(const uint64_t until, change.cut(from, UINT64_MAX, runs_max));
   TRY(change.finish());
   TRY(const uint64_t logical_after, logical_bytes(txn, inode));
   totals.blocks_logical_bytes += logical_after - logical_before;
   const bool done = inode.blocks_mapped() == 0;
+  if (!done && until == from) {
+    return failure(Errc::corrupt, "inode " + std::to_string(ino) + " counts " +
+                                      std::to_string(inode.blocks_mapped()) +
+                                      " mapped blocks but has no runs; stop the daemon");
+  }
   if (done) {
     TRY(erase_xattrs(txn, ino));
     txn.erase(key::inode(ino));
@@ -225,6 +238,7 @@ result<bool> reclaim_inode(Transaction& txn, InodeId ino, uint32_t runs_max) {
     --totals.inodes;
   } else {
     txn.put(key::inode(ino), inode);
+    txn.put(key::orphan(ino), key::inode(until).substr(1));
   }
   write_totals(txn, totals);
   return done;

@@ -212,6 +212,29 @@ TEST_F(BlockMapRulesTest, OnlyOrphansAreReclaimed) {
   EXPECT_TRUE(apply([&](Transaction& txn) { return reclaim_inode(txn, 12345, 10); }).value());
 }
 
+// Steps free the runs from the front, also after a restart between them.
+TEST_F(BlockMapRulesTest, ReclaimingGoesOnWhereItStopped) {
+  const InodeId f = make_file("f");
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(write(f, make_stripe(i + 1, {100}), make_run(i * 3, 1, i + 1, 0, i + 1), 0));
+  }
+  pb::UnlinkRequest request;
+  request.set_parent(kRootInode);
+  request.set_name("f");
+  ASSERT_TRUE(apply([&](Transaction& txn) { return unlink(txn, request); }));
+  for (const uint64_t left : {6u, 2u}) {
+    EXPECT_FALSE(apply([&](Transaction& txn) { return reclaim_inode(txn, f, 4); }).value());
+    EXPECT_EQ(get_inode(store_->begin(), f).value().blocks_mapped(), left);
+    expect_clean();
+    open();
+  }
+  EXPECT_TRUE(apply([&](Transaction& txn) { return reclaim_inode(txn, f, 4); }).value());
+  EXPECT_EQ(totals(), Totals{.inodes = 1});
+  EXPECT_FALSE(store_->begin().get(key::orphan(f)).value());
+  EXPECT_EQ(pending().size(), 30u);
+  expect_clean();
+}
+
 TEST_F(BlockMapRulesTest, TheCheckFindsWhatIsBroken) {
   const InodeId f = make_file("f");
   ASSERT_TRUE(write(f, make_stripe(1, {100, 100}), make_run(0, 2, 1, 0, 1), 8192));
