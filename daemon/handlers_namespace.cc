@@ -141,7 +141,9 @@ MetadataService::Answer MetadataService::rename(const CallPtr& call) {
 // their true size looks them up.
 MetadataService::Answer MetadataService::readdir(const CallPtr& call) {
   pb::ReadDirRequest request = call->request.readdir();
-  request.set_count_max(std::clamp(request.count_max(), 1u, kDirectoryItemsMax));
+  if (request.count_max() == 0 || request.count_max() > kDirectoryItemsMax) {
+    request.set_count_max(kDirectoryItemsMax);
+  }
   pb::Reply reply;
   for (;;) {
     TRY(auto listing, read_directory(store_.begin(), request));
