@@ -183,7 +183,7 @@ class BlockMapModelTest : public BlockMapFixture {
     EXPECT_EQ(deletions.size(), found.size()) << "a deletion twice";
   }
 
-  std::mt19937_64 random_{test_seed(30)};
+  std::mt19937_64 random_{test_seed()};
   std::array<ModelFile, kFiles> files_;
   std::map<StripeId, pb::Stripe> stripes_;
   StripeId next_stripe_ = 1;

@@ -65,7 +65,7 @@ WrittenLog random_log(std::mt19937_64& random) {
 }
 
 TEST(LogPrefix, AWholeLogIsWhole) {
-  std::mt19937_64 random(test_seed(1));
+  std::mt19937_64 random(test_seed());
   const auto log = random_log(random);
   EXPECT_EQ(valid_log_prefix(log.bytes).bytes, log.bytes.size());
   EXPECT_TRUE(valid_log_prefix(log.bytes).whole);
@@ -74,7 +74,7 @@ TEST(LogPrefix, AWholeLogIsWhole) {
 }
 
 TEST(LogPrefix, ACutLogEndsAtItsLastWholeRecord) {
-  std::mt19937_64 random(test_seed(2));
+  std::mt19937_64 random(test_seed());
   const auto log = random_log(random);
   for (size_t cut = 0; cut < log.bytes.size(); cut += 1 + random() % 97) {
     const auto prefix = valid_log_prefix(ByteView(log.bytes).first(cut));
@@ -83,7 +83,7 @@ TEST(LogPrefix, ACutLogEndsAtItsLastWholeRecord) {
 }
 
 TEST(LogPrefix, NothingBehindADamagedByteCounts) {
-  std::mt19937_64 random(test_seed(3));
+  std::mt19937_64 random(test_seed());
   const auto log = random_log(random);
   for (int i = 0; i < 500; ++i) {
     const size_t at = random() % log.bytes.size();
@@ -97,7 +97,7 @@ TEST(LogPrefix, NothingBehindADamagedByteCounts) {
 }
 
 TEST(LogPrefix, AnyBytesAreSafe) {
-  std::mt19937_64 random(test_seed(4));
+  std::mt19937_64 random(test_seed());
   for (int i = 0; i < 2000; ++i) {
     Bytes bytes(random() % 300);
     for (auto& b : bytes) b = static_cast<uint8_t>(random() % 3);

@@ -24,10 +24,10 @@ inline pb::Cloud test_cloud(uint32_t block_bytes = 4096) {
   return cloud;
 }
 
-// The seed of a random test: DATACLOUD_SEED, else the default; printed so that a failure repeats.
-inline uint64_t test_seed(uint64_t standard) {
+// The seed of a random test: DATACLOUD_SEED, else a new one; printed so that a failure repeats.
+inline uint64_t test_seed() {
   const char* given = std::getenv("DATACLOUD_SEED");
-  const uint64_t seed = given ? std::strtoull(given, nullptr, 0) : standard;
+  const uint64_t seed = given ? std::strtoull(given, nullptr, 10) : std::random_device{}();
   std::printf("DATACLOUD_SEED=%llu\n", static_cast<unsigned long long>(seed));
   return seed;
 }
