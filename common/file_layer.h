@@ -32,7 +32,7 @@ class File {
   }
   virtual result<size_t> pread(uint64_t offset, MutableByteView) = 0;  // short at the end
   virtual result<void> sync() = 0;                                     // data and size durable
-  virtual result<uint64_t> size() = 0;
+  virtual result<uint64_t> size() = 0;                                 // fails unless a plain file
 };
 
 class FileLayer {

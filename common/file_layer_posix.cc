@@ -81,6 +81,9 @@ class PosixFile final : public File {
   result<uint64_t> size() override {
     struct ::stat st;
     if (::fstat(fd_, &st) < 0) return fail("stat", path_);
+    if (!S_ISREG(st.st_mode)) {
+      return failure(Error::posix(S_ISDIR(st.st_mode) ? EISDIR : EINVAL, "not a file: " + path_));
+    }
     return static_cast<uint64_t>(st.st_size);
   }
 

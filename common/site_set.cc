@@ -10,6 +10,11 @@ namespace {
 
 constexpr Duration kProbeDeadline = seconds(2);
 
+// A failed check marks the site, unless report() has already, with a better reason.
+void mark_away(Site& site, const Error& failure) {
+  if (site.up()) site.set_away(std::string("its check failed: ") + failure.code().message());
+}
+
 }  // namespace
 
 SiteSet::SiteSet(std::vector<Member> members, Duration probe_interval)
@@ -45,7 +50,7 @@ void SiteSet::check_all(Duration deadline) {
   const OpOptions options{monotonic_now() + deadline, Purpose::client};
   for (auto& site : sites_) {
     site->store().check(options, [&site = *site, waiting](result<void> r) {
-      r ? site.set_up() : site.set_away(r.error().text());
+      r ? site.set_up() : mark_away(site, r.error());
       std::lock_guard lock(waiting->mutex);
       if (--waiting->left == 0) waiting->done.notify_all();
     });
@@ -126,7 +131,6 @@ void SiteSet::probe(Site& site) {
   site.probed_ = monotonic_now();
   site.store().check({monotonic_now() + kProbeDeadline, Purpose::client}, [&site](result<void> r) {
     if (r && !site.up()) site.set_up();
-    if (!r && !site.up()) site.set_away(r.error().text());
     site.probing_ = false;
   });
 }

@@ -3,26 +3,20 @@
 // them breaks one of these promises under some cut.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <map>
 #include <random>
 #include <set>
 
 #include "common/directory_store.h"
+#include "tests/support/seeded.h"
 #include "tests/support/simulated_files.h"
+#include "tests/support/store_calls.h"
 
 namespace datacloud {
 namespace {
 
 const std::string kRoot = "/srv/site";
 const SiteMarker kMarker{"uuid-1", "demo", "one", 1, 1};
-
-Bytes contents_of(const std::string& name, size_t size) {
-  std::mt19937 random(static_cast<uint32_t>(std::hash<std::string>()(name)));
-  Bytes bytes(size);
-  for (auto& byte : bytes) byte = static_cast<uint8_t>(random());
-  return bytes;
-}
 
 Attributes attributes_of(const std::string& name) {
   if (name.size() % 2 == 0) return {};
@@ -54,9 +48,7 @@ class PromisedSite {
     auto& object = objects_[name];
     object.size = size;
     object.may_exist = true;
-    auto answer = wait_for<void>([&](auto done) {
-      store_->put(name, Payload::from(contents_of(name, size)), attributes_of(name), {}, done);
-    });
+    auto answer = datacloud::put(*store_, name, contents_of(name, size), attributes_of(name));
     if (answer) object.must_exist = true;
   }
 
@@ -64,7 +56,7 @@ class PromisedSite {
     if (!files_->stat("/")) return;  // the power is off: this call cannot change anything
     auto& object = objects_[name];
     object.must_exist = false;
-    auto answer = wait_for<void>([&](auto done) { store_->remove(name, {}, done); });
+    auto answer = datacloud::remove(*store_, name);
     if (answer) object.may_exist = false;
   }
 
@@ -76,7 +68,7 @@ class PromisedSite {
     std::set<std::string> listed;
     std::string from;
     do {
-      auto reply = wait_for<ListReply>([&](auto done) { store_->list(from, 3, {}, done); });
+      auto reply = list(*store_, from, 3);
       if (!reply) return "marker without a complete site: " + reply.error().message();
       listed.insert(reply.value().names.begin(), reply.value().names.end());
       from = reply.value().next;
@@ -107,9 +99,7 @@ class PromisedSite {
   }
 
   result<ReadReply> read(const std::string& name) {
-    return wait_for<ReadReply>([&](auto done) {
-      store_->read(name, {{0, 1u << 20}}, true, {}, done);
-    });
+    return datacloud::read(*store_, name, {{0, 1u << 20}}, true);
   }
 
   std::string object_violation(const std::string& name, const Object& object, bool listed) {
@@ -209,10 +199,10 @@ TEST(DirectoryStorePowerCut, EverySyncIsNeeded) {
 }
 
 TEST(DirectoryStorePowerCut, RandomLivesWithManyCuts) {
-  const char* given = std::getenv("DATACLOUD_TEST_SEED");
-  const uint64_t first_seed = given ? std::strtoull(given, nullptr, 10) : std::random_device()();
-  for (uint64_t seed = first_seed; seed < first_seed + 40; ++seed) {
-    SCOPED_TRACE("repeat with DATACLOUD_TEST_SEED=" + std::to_string(seed));
+  Seeded seeds;
+  for (int round = 0; round < 40; ++round) {
+    const uint64_t seed = seeds.number(0, UINT64_MAX);
+    SCOPED_TRACE(round);
     std::mt19937_64 random(seed);
     auto files = std::make_shared<SimulatedFiles>();
     PromisedSite site(files);

@@ -2,13 +2,12 @@
 //
 // It keeps two states: what running programs see (the page cache) and what is on the platter.
 //   * File contents reach the platter by File::sync. At a power cut, what was written since is
-//   kept,
-//     lost or torn: any length between old and new, each 512-byte sector new or as it was (zero
-//     beyond the old end), each independently.
+//     kept, lost or torn: any length between old and new, each 512-byte sector new or as it was
+//     (zero beyond the old end), each independently.
 //   * Names (create, link, rename, unlink, mkdir, rmdir) reach it by sync_directory of the
-//   directory
-//     they are in. At a power cut each change since is kept or lost, independently of the others
-//     and of their order. A rename may leave the old name, the new one, or both, never neither.
+//     directory they are in. At a power cut each change since is kept or lost, independently of
+//     the others and of their order. A rename may leave the old name, the new one, or both, never
+//     neither.
 //   * Syncing a file makes neither its name nor its directory durable.
 //
 // Everything a cut decides comes from its seed. Call numbers count from construction, so that a run
