@@ -65,16 +65,29 @@ class FakeMapDaemon final : public RpcClient {
   MonotonicTime lease_end() const override { return MonotonicTime::max(); }
 
  private:
+  using Block = std::pair<InodeId, uint64_t>;
   struct At {
     StripeId stripe;
     uint32_t slot;
     ContentVersion version;
   };
+  // Adds the block to the last run when it continues it.
+  static bool extends(pb::MapReply& reply, const std::pair<const Block, At>& at) {
+    if (reply.runs_size() == 0) return false;
+    pb::Run& last = *reply.mutable_runs()->rbegin();
+    const uint32_t n = last.count();
+    if (last.first_block() + n != at.first.second || last.stripe() != at.second.stripe ||
+        last.first_slot() + n != at.second.slot || last.version() + n != at.second.version)
+      return false;
+    last.set_count(n + 1);
+    return true;
+  }
   void answer(const pb::MapRequest& request, pb::MapReply& reply) {
     std::map<StripeId, bool> named;
     auto it = blocks_.lower_bound({request.ino(), request.first_block()});
-    const std::pair<InodeId, uint64_t> end{request.ino(), request.first_block() + request.blocks()};
+    const Block end{request.ino(), request.first_block() + request.blocks()};
     for (; it != blocks_.end() && it->first < end && reply.runs_size() < 4096; ++it) {
+      if (extends(reply, *it)) continue;
       pb::Run& run = *reply.add_runs();
       run.set_first_block(it->first.second);
       run.set_count(1);
@@ -87,7 +100,7 @@ class FakeMapDaemon final : public RpcClient {
   }
 
   std::mutex mutex_;
-  std::map<std::pair<InodeId, uint64_t>, At> blocks_;
+  std::map<Block, At> blocks_;
   std::map<StripeId, pb::Stripe> stripes_;
   std::function<void()> before_reply_;
   std::optional<Error> error_;
