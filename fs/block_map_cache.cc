@@ -108,6 +108,8 @@ BlockMapCache::Found BlockMapCache::find(InodeId ino, uint64_t first, uint64_t e
 
 BlockMapCache::Ticket BlockMapCache::begin(InodeId ino) {
   std::lock_guard lock(mutex_);
+  // Not in end(): what is dropped between a request and its reply must make the reply invalid.
+  make_room(ino);
   File& f = file(ino);
   ++f.requests;
   return f.epoch;
@@ -120,8 +122,7 @@ result<bool> BlockMapCache::end(InodeId ino, Ticket ticket, const pb::MapRequest
   if (!before) return false;
   --before->requests;
   if (!reply || before->epoch != ticket) return false;
-  make_room(ino);
-  File& f = file(ino);
+  File& f = *before;
   Stripes stripes;
   for (pb::Stripe& s : *reply->mutable_stripes()) {
     auto record = std::make_shared<pb::Stripe>();
