@@ -94,6 +94,15 @@ void InodeTable::apply_parent_lease(InodeId ino, pb::LeaseMode lease, uint64_t s
   it->second->lease = std::max(it->second->lease, lease);
 }
 
+void InodeTable::mark_stale(InodeId ino, uint64_t sequence) {
+  std::lock_guard lock(mutex_);
+  const auto it = inodes_.find(ino);
+  if (it == inodes_.end()) return;
+  std::lock_guard inode_lock(it->second->mutex);
+  it->second->attr_stale = true;
+  it->second->attr_sequence = std::max(it->second->attr_sequence, sequence);
+}
+
 void InodeTable::add_lookup(const InodePtr& inode) {
   std::lock_guard lock(mutex_);
   auto& slot = inodes_[inode->ino];

@@ -31,6 +31,9 @@ class InodeTable {
                  uint64_t session, uint64_t ticket);
   void apply_parent_lease(InodeId, pb::LeaseMode, uint64_t session, uint64_t ticket);
 
+  // A change up to `sequence` altered attributes that no reply carried: older replies do not count.
+  void mark_stale(InodeId, uint64_t sequence);
+
   // The kernel got a reference; an inode dropped meanwhile comes back.
   void add_lookup(const InodePtr&);
   void forget(InodeId, uint64_t count);

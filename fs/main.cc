@@ -15,8 +15,8 @@
 #include <fstream>
 
 #include "common/log.h"
-#include "fs/mount.h"
 #include "fs/arguments.h"
+#include "fs/mount.h"
 #include "fs/ops.h"
 
 namespace datacloud {

@@ -13,6 +13,7 @@ struct RequestFacts {
   uint64_t ticket = 0;
   InodeId parent = 0;  // of a lookup or create
   bool open = false;
+  std::vector<InodeId> changed;  // directories whose own attributes a success changes
 };
 
 RequestFacts facts_of(const pb::Request& request) {
@@ -24,6 +25,16 @@ RequestFacts facts_of(const pb::Request& request) {
     case pb::Request::kCreate:
       facts.parent = request.create().parent();
       facts.open = request.create().open();
+      facts.changed = {facts.parent};
+      break;
+    case pb::Request::kLink:
+      facts.changed = {request.link().parent()};
+      break;
+    case pb::Request::kUnlink:
+      facts.changed = {request.unlink().parent()};
+      break;
+    case pb::Request::kRename:
+      facts.changed = {request.rename().parent(), request.rename().new_parent()};
       break;
     case pb::Request::kLease:
       facts.open = request.lease().open();
@@ -38,6 +49,7 @@ void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
            MetadataClient::Answer& answer) {
   const pb::Reply& reply = answer.reply;
   const uint64_t sequence = reply.sequence();
+  for (const InodeId directory : facts.changed) table.mark_stale(directory, sequence);
   switch (reply.op_case()) {
     case pb::Reply::kAttr:
       if (!reply.attr().has_inode()) break;

@@ -56,10 +56,9 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
 // The number of attributes and ctime change at the daemon: the copy here is no longer true.
 result<void> change(Mount& mount, fuse_ino_t ino, pb::Request request) {
   TRY(auto inode, known_inode(mount, ino));
-  auto outcome = mount.metadata().run(std::move(request));
-  std::lock_guard lock(inode->mutex);
-  inode->attr_stale = true;
-  return outcome;
+  TRY(auto answer, mount.metadata().call(std::move(request)));
+  mount.table().mark_stale(inode->ino, answer.reply.sequence());
+  return success();
 }
 
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
