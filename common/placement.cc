@@ -108,7 +108,7 @@ size_t pick_stand_in(const std::vector<PlacementSite>& sites, const std::vector<
 }  // namespace
 
 result<Placement> place_columns(const ErasureCode& code, const std::vector<PlacementSite>& sites,
-                                uint64_t rotation) {
+                                uint64_t rotation, ColumnSet stored) {
   if (std::none_of(sites.begin(), sites.end(), [](const auto& s) { return s.live; }))
     return failure(Errc::unavailable, "none of the " + std::to_string(sites.size()) +
                                           " sites of the cloud is reachable; bring one back");
@@ -117,13 +117,13 @@ result<Placement> place_columns(const ErasureCode& code, const std::vector<Place
   std::vector<int> columns_held(count, 0);
   for (size_t c = 0; c < n; ++c) {
     home[c] = place[c] = (rotation % count + c) % count;
-    if (sites[home[c]].live) ++columns_held[home[c]];
+    if (sites[home[c]].live && contains(stored, static_cast<int>(c))) ++columns_held[home[c]];
   }
   for (size_t c = 0; c < n; ++c) {
     if (sites[home[c]].live) continue;
     // Which column is displaced depends on rotation mod count, the turn must not.
     place[c] = pick_stand_in(sites, columns_held, rotation / count);
-    ++columns_held[place[c]];
+    if (contains(stored, static_cast<int>(c))) ++columns_held[place[c]];
   }
 
   Placement placement;
@@ -131,7 +131,7 @@ result<Placement> place_columns(const ErasureCode& code, const std::vector<Place
   for (size_t c = 0; c < n; ++c) {
     placement.site_of_column.push_back(sites[place[c]].id);
     placement.home_of_column.push_back(sites[home[c]].id);
-    held[place[c]] |= ColumnSet{1} << c;
+    if (contains(stored, static_cast<int>(c))) held[place[c]] |= ColumnSet{1} << c;
   }
   placement.survives_one_site = std::all_of(
       held.begin(), held.end(), [&](ColumnSet lost) { return decodes_without(code, lost); });

@@ -28,8 +28,9 @@ struct Placement {
 // `rotation` (a stripe id or group number). Columns whose home is not live go to live sites with
 // the fewest columns of this stripe (stand-ins). Sites are taken in the order given.
 // unavailable when no site is live.
+// Columns outside `stored` (empty ones) take no part in the balance of stand-ins.
 result<Placement> place_columns(const ErasureCode&, const std::vector<PlacementSite>& sites,
-                                uint64_t rotation);
+                                uint64_t rotation, ColumnSet stored = ~ColumnSet{0});
 
 // What a cloud survives, computed by enumerating site losses, never assumed.
 struct Tolerance {

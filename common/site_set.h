@@ -72,7 +72,7 @@ class SiteSet {
     std::string name;
     std::unique_ptr<ObjectStore> store;
   };
-  static constexpr Duration kUpCheckInterval = seconds(5);
+  static constexpr Duration kUpCheckInterval = seconds(1);
 
   explicit SiteSet(std::vector<Member>, Duration probe_interval = seconds(1));
   ~SiteSet();

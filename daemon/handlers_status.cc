@@ -109,9 +109,9 @@ void check_mount(const SessionState& session, SiteSet& sites, Findings& findings
 MetadataService::Answer MetadataService::status(const CallPtr& call) {
   census_.get([this, call](const Census::Counts& counts) {
     auto counted = std::make_shared<Census::Counts>(counts);
-    space_.get([this, call, counted](const SiteSpace::Report& space) {
-      answer(call, status_reply(*counted, space));
-    });
+    space_.get([this, call, counted](
+                   const SiteSpace::Report& space) { answer(call, status_reply(*counted, space)); },
+               SiteSpace::Age::now);
   });
   return later();
 }

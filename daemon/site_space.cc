@@ -46,8 +46,8 @@ SiteSpace::SiteSpace(SiteSet& sites, std::shared_ptr<EventLoop> loop,
                      std::shared_ptr<const ErasureCode> code)
     : sites_(sites), loop_(std::move(loop)), code_(std::move(code)) {}
 
-void SiteSpace::get(std::function<void(const Report&)> done) {
-  if (loop_->now() < fresh_until_) return done(report_);
+void SiteSpace::get(std::function<void(const Report&)> done, Age age) {
+  if (age == Age::recent && loop_->now() < fresh_until_) return done(report_);
   waiting_.push_back(std::move(done));
   if (waiting_.size() > 1) return;  // asked already
   auto round = std::make_shared<Round>();

@@ -29,7 +29,9 @@ class SiteSpace {
   SiteSpace(SiteSet&, std::shared_ptr<EventLoop>, std::shared_ptr<const ErasureCode>);
 
   // Answers on the loop, at once when a report is fresh.
-  void get(std::function<void(const Report&)>);
+  // `now` asks again, which also notices sites that have gone; `recent` may be two seconds old.
+  enum class Age { recent, now };
+  void get(std::function<void(const Report&)> done, Age age = Age::recent);
 
  private:
   struct Round;

@@ -204,6 +204,23 @@ result<void> FileIo::flush(const InodePtr& inode, bool durable) {
   return d_.metadata.run(std::move(request));
 }
 
+result<void> FileIo::flush_all() {
+  const auto inodes = dirty_inodes();
+  // All are handed over first, so that they share stripes; then each is waited for.
+  for (const auto& inode : inodes) start_flush(inode, Take::everything, Urgency::batch, false);
+  d_.pipeline.flush();
+  std::optional<Error> failed;
+  for (const auto& inode : inodes) {
+    {
+      std::lock_guard lock(inode->mutex);
+      if (inode->attr_known && inode->attr.nlink() == 0) continue;
+    }
+    if (auto done = flush(inode, false); !done) failed = done.error();
+  }
+  if (failed) return failure(*failed);
+  return success();
+}
+
 // Fewer sites than a write needs, by a check not older than kHealthAge.
 bool FileIo::quorum_in_doubt() {
   {

@@ -58,6 +58,8 @@ class FileIo {
 
   // Everything changed before the call is committed (and survives a power cut, if `durable`).
   result<void> flush(const InodePtr&, bool durable);
+  // The same for every file with changes; the Sync request is the caller's.
+  result<void> flush_all();
   // What close(2) does: nothing, a nudge to the flusher, or a flush when errors must be told.
   result<void> close(const InodePtr&);
   // The error of earlier background flushes this handle has not been told, if data is lost.

@@ -60,9 +60,12 @@ InodePtr InodeTable::find_or_create(InodeId ino) {
   return slot;
 }
 
-bool InodeTable::grant_allowed(InodeId ino, uint64_t ticket) const {
+bool InodeTable::grant_allowed(InodeId ino, uint64_t ticket) {
   const auto it = releases_.find(ino);
-  return it == releases_.end() || ticket >= it->second.end_ticket;
+  if (it == releases_.end()) return true;
+  if (it->second.sent) return ticket >= it->second.end_ticket;
+  releases_.erase(it);  // wanted again: not given back
+  return true;
 }
 
 InodePtr InodeTable::apply(const pb::Inode& news, pb::LeaseMode lease, bool open, uint64_t sequence,
@@ -121,9 +124,7 @@ void InodeTable::drop_if_unused(Inode& inode) {
   }
   const InodeId ino = inode.ino;
   inodes_.erase(ino);  // may destroy `inode`
-  auto [it, added] = releases_.try_emplace(ino);
-  it->second.end_ticket = UINT64_MAX;
-  queue_.push_back(ino);
+  queue_release(ino);
 }
 
 void InodeTable::forget(InodeId ino, uint64_t count) {
@@ -151,8 +152,12 @@ void InodeTable::release_open_mark(const InodePtr& inode) {
     if (inode->opens || inode->lease != pb::LEASE_NONE || !inode->open_registered) return;
     inode->open_registered = false;
   }
-  releases_[inode->ino].end_ticket = UINT64_MAX;
-  queue_.push_back(inode->ino);
+  queue_release(inode->ino);
+}
+
+void InodeTable::queue_release(InodeId ino) {
+  releases_[ino] = Release{};
+  queue_.push_back(ino);
 }
 
 std::vector<pb::HeldLease> InodeTable::take_releases(size_t count_max) {
@@ -161,18 +166,19 @@ std::vector<pb::HeldLease> InodeTable::take_releases(size_t count_max) {
   while (!queue_.empty() && out.size() < count_max) {
     const InodeId ino = queue_.front();
     queue_.pop_front();
-    pb::HeldLease held;
-    held.set_ino(ino);
+    const auto release = releases_.find(ino);
+    if (release == releases_.end() || release->second.sent) continue;  // wanted again, or twice
     const auto it = inodes_.find(ino);
     if (it != inodes_.end()) {
-      // Known again. What it holds stays held; its leases were not taken while we were queued,
-      // so there is nothing to keep but the open mark.
       std::lock_guard inode_lock(it->second->mutex);
       if (it->second->lease != pb::LEASE_NONE || it->second->opens) {
-        releases_.erase(ino);
+        releases_.erase(release);
         continue;
       }
     }
+    release->second.sent = true;
+    pb::HeldLease held;
+    held.set_ino(ino);
     out.push_back(held);
   }
   return out;

@@ -2,8 +2,8 @@
 //
 // Grants are applied by apply() on the RPC's I/O thread, in the order of the daemon's messages, so
 // that a recall is never overtaken by the grant it follows. Leases of inodes the kernel has
-// forgotten are given back in batches; a grant whose request was sent before the release was
-// answered is not taken (the release may have cancelled it).
+// forgotten are given back in batches, unless they are wanted again before; a grant whose request
+// was sent before the release was answered is not taken (the release may have cancelled it).
 //
 // Thread safety: all methods from any thread.
 #pragma once
@@ -52,11 +52,13 @@ class InodeTable {
 
  private:
   struct Release {
+    bool sent = false;
     uint64_t end_ticket = UINT64_MAX;  // requests begun before this do not get the lease
   };
-  bool grant_allowed(InodeId, uint64_t ticket) const;
+  bool grant_allowed(InodeId, uint64_t ticket);
   InodePtr find_or_create(InodeId);
   void drop_if_unused(Inode&);
+  void queue_release(InodeId);
 
   mutable std::mutex mutex_;
   std::unordered_map<InodeId, InodePtr> inodes_;

@@ -2,12 +2,14 @@
 #include "fs/metadata_client.h"
 
 #include <future>
+#include <thread>
 
 namespace datacloud {
 namespace {
 
 // Attempts to get a lease that is recalled again before it can be used.
-constexpr int kLeaseAttemptsMax = 200;
+constexpr int kLeaseAttemptsMax = 2000;
+constexpr int kLeaseAttemptsQuick = 3;  // then with pauses
 
 struct RequestFacts {
   uint64_t ticket = 0;
@@ -117,6 +119,7 @@ result<void> MetadataClient::ensure_lease(const InodePtr& inode, pb::LeaseMode m
           (!open || inode->open_registered))
         return success();
     }
+    if (attempt >= kLeaseAttemptsQuick) std::this_thread::sleep_for(milliseconds(1));
     pb::Request request;
     auto* lease = request.mutable_lease();
     lease->set_ino(inode->ino);

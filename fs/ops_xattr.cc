@@ -2,11 +2,23 @@
 // asks for security.capability at every write.
 #include <sys/xattr.h>
 
+#include <array>
+#include <string_view>
+
 #include "fs/ops.h"
 #include "fs/reply.h"
 
 namespace datacloud {
 namespace {
+
+constexpr std::array kPrefixes = {"user.", "trusted.", "security."};
+
+// What the file systems of the kernel answer before they look.
+int name_error(std::string_view name) {
+  for (const std::string_view prefix : kPrefixes)
+    if (name.starts_with(prefix)) return name.size() > prefix.size() ? 0 : EINVAL;
+  return EOPNOTSUPP;  // system.posix_acl_* among them
+}
 
 // Whether the inode is known, under a lease, to have no extended attributes.
 result<bool> known_empty(Mount& mount, fuse_ino_t ino) {
@@ -28,8 +40,7 @@ void reply_value(fuse_req_t req, const std::string& value, size_t size) {
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   auto empty = known_empty(mount_of(req), ino);
   if (!empty) return reply_error(req, empty.error());
-  const std::string_view asked(name);
-  if (asked.starts_with("system.posix_acl_")) return (void)fuse_reply_err(req, EOPNOTSUPP);
+  if (const int error = name_error(name)) return (void)fuse_reply_err(req, error);
   if (empty.value()) return (void)fuse_reply_err(req, ENODATA);
   pb::Request request;
   request.mutable_getxattr()->set_ino(ino);

@@ -51,8 +51,11 @@ result<void> StripePutter::prepare() {
   const auto sites = placement_sites();
   TRY(const StripeId stripe, context_->ids.take(IdKind::stripe));
   stripe_ = stripe;
-  TRY(const Placement placement, place_columns(*code_, sites, stripe));
   const auto n = static_cast<size_t>(code_->n());
+  ColumnSet stored_columns = 0;
+  for (size_t c = 0; c < n; ++c)
+    if (built_.columns[c].size() > 0) stored_columns |= ColumnSet{1} << c;
+  TRY(const Placement placement, place_columns(*code_, sites, stripe, stored_columns));
   columns_.resize(n);
   uint32_t stored = 0;
   for (size_t c = 0; c < n; ++c) {
