@@ -109,11 +109,12 @@ class MetadataFormat : public BlockMapFixture {
 
   std::string all_records() {
     std::string lines;
-    EXPECT_TRUE(store_->begin().scan(
-        std::string(1, 0), std::string(1, 0x7f), [&](std::string_view k, std::string_view v) {
-          lines += std::string(1, k[0]) + " " + hex(k.substr(1)) + " = " + (v.empty() ? "(empty)" : hex(v)) + "\n";
-          return true;
-        }));
+    EXPECT_TRUE(store_->begin().scan(std::string(1, 0), std::string(1, 0x7f),
+                                     [&](std::string_view k, std::string_view v) {
+                                       lines += std::string(1, k[0]) + " " + hex(k.substr(1)) +
+                                                " = " + (v.empty() ? "(empty)" : hex(v)) + "\n";
+                                       return true;
+                                     }));
     return lines;
   }
 };
