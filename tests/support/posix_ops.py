@@ -312,24 +312,24 @@ class Runner:
         return changes
 
     def tree(self):
-        found = {}
-        inodes = {}
+        paths = ["."]
         for directory, folders, files in os.walk("."):
-            for name in folders + files + ["."]:
-                path = os.path.normpath(os.path.join(directory, name))
-                status = os.lstat(path)
-                # Hard links are seen as classes of names, not by number.
-                first = inodes.setdefault(status.st_ino, path)
-                entry = _visible(status) + (first if status.st_nlink > 1 else "",)
-                if stat.S_ISLNK(status.st_mode):
-                    entry += (os.readlink(path),)
-                elif stat.S_ISREG(status.st_mode):
-                    with open(path, "rb") as file:
-                        entry += (hash_of(file.read()),)
-                if not stat.S_ISLNK(status.st_mode):
-                    entry += (sorted((n, os.getxattr(path, n)) for n in os.listxattr(path)
-                                     if not n.startswith("security.")),)
-                found[path] = entry
+            paths += [os.path.normpath(os.path.join(directory, n)) for n in folders + files]
+        found = {}
+        first_name = {}  # hard links are seen as classes of names, not by number
+        for path in sorted(paths):
+            status = os.lstat(path)
+            first = first_name.setdefault(status.st_ino, path)
+            entry = _visible(status) + (first,)
+            if stat.S_ISLNK(status.st_mode):
+                entry += (os.readlink(path),)
+            elif stat.S_ISREG(status.st_mode):
+                with open(path, "rb") as file:
+                    entry += (hash_of(file.read()),)
+            if not stat.S_ISLNK(status.st_mode):
+                entry += (sorted((n, os.getxattr(path, n)) for n in os.listxattr(path)
+                                 if not n.startswith("security.")),)
+            found[path] = entry
         return found
 
 
