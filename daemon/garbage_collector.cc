@@ -49,7 +49,12 @@ void GarbageCollector::kick() {
 
 void GarbageCollector::restart() {
   cursor_ = 0;
+  failed_ = false;
   kick();
+}
+
+void GarbageCollector::retry() {
+  if (failed_ && !running_) restart();
 }
 
 void GarbageCollector::step() {
@@ -62,6 +67,10 @@ void GarbageCollector::step() {
   if (batch.value()->items.empty() && !batch.value()->more) {
     running_ = false;
     if (std::exchange(again_, false)) kick();
+    return;
+  }
+  if (batch.value()->items.empty()) {
+    loop_->post([this] { step(); });
     return;
   }
   hooks_.when_durable([this, b = batch.value()] { remove_all(b); });
@@ -133,6 +142,7 @@ void GarbageCollector::remove_all(const std::shared_ptr<Batch>& batch) {
 void GarbageCollector::finish(const std::shared_ptr<Batch>& batch) {
   Transaction txn = store_.begin();
   for (const auto& item : batch->items) {
+    failed_ = failed_ || !item.done;
     if (!item.done) continue;
     txn.erase(key::pending(item.number));
     if (item.site == nullptr) continue;

@@ -32,6 +32,8 @@ class GarbageCollector {
   void kick();
   // Looks at every record again, also those of sites that were away or failed.
   void restart();
+  // The same if a live site failed to delete something in the last pass.
+  void retry();
   // No record of a live site is left, besides those a site refuses to delete.
   bool idle() const { return !running_; }
   const Counts& counts() const { return counts_; }
@@ -53,7 +55,7 @@ class GarbageCollector {
   Hooks hooks_;
   Counts counts_;
   uint64_t cursor_ = 0;  // records below were skipped in this pass
-  bool running_ = false, again_ = false;
+  bool running_ = false, again_ = false, failed_ = false;
 };
 
 }  // namespace datacloud

@@ -63,7 +63,7 @@ void MetadataService::tick() {
   const auto interval = milliseconds(std::max(deps_.config.gc_interval_ms, 100u));
   if (loop_.now() - last_gc_ >= interval) {
     last_gc_ = loop_.now();
-    collector_.restart();
+    collector_.retry();
     scrub_.kick();
   }
   pump();
