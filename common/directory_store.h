@@ -1,7 +1,7 @@
 // A site that is a local directory.
 //
 // Layout: ROOT/datacloud-site (marker), ROOT/objects/00..ff/NAME (object file: data, then an
-// attribute trailer; docs/format.md), ROOT/objects/xx/.tmp-* (unfinished puts). The fan-out
+// attribute trailer; docs/format-sites.md), ROOT/objects/xx/.tmp-* (unfinished puts). The fan-out
 // directories are made by format() only: a put into an unmounted or foreign directory therefore
 // fails as away and never fills it. Every call checks that ROOT still carries the expected marker
 // (one stat; contents re-read when the file changed).

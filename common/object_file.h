@@ -1,4 +1,4 @@
-// An object of a directory site as one file: data, attributes, footer (docs/format.md).
+// An object of a directory site as one file: data, attributes, footer (docs/format-sites.md).
 //
 //   data | attributes | footer record | the same footer record again
 //   attributes: per attribute  name length u16 LE | value length u32 LE | name | value

@@ -128,7 +128,7 @@ struct SiteMarker {
   uint32_t site_id = 0;
   uint32_t format_version = 1;
 
-  std::string encode() const;  // one line of text per field, checksummed; see docs/format.md
+  std::string encode() const;  // one line of text per field, checksummed; docs/format-sites.md
   static result<SiteMarker> decode(std::string_view);
   bool operator==(const SiteMarker&) const = default;
 };
