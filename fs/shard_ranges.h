@@ -15,7 +15,9 @@
 namespace datacloud {
 
 inline constexpr uint64_t kRangeGapBytesMax = 64u << 10;  // read rather than skipped
-inline constexpr uint64_t kReadCallBytesMax = 4u << 20;   // of one store call
+// Of one store call: large enough for a disk or a round trip, small enough that the first blocks of
+// a long read are opened while the next are on their way (4 MiB halves cold throughput).
+inline constexpr uint64_t kReadCallBytesMax = 1u << 20;
 
 inline uint64_t end_of(const ByteRange& r) { return r.offset + r.length; }
 
