@@ -114,35 +114,49 @@ void InodeTable::add_lookup(const InodePtr& inode) {
   ++slot->lookups;
 }
 
-void InodeTable::drop_if_unused(Inode& inode) {
-  {
-    std::lock_guard inode_lock(inode.mutex);
-    if (inode.lookups || inode.opens || inode.users) return;
-    const bool gone = inode.attr_known && inode.attr.nlink() == 0;
-    if (!inode.clean() && !(gone && inode.units.empty())) return;
-    if (inode.ino == kRootInode) return;
-  }
-  const InodeId ino = inode.ino;
-  inodes_.erase(ino);  // may destroy `inode`
-  queue_release(ino);
-}
-
 void InodeTable::forget(InodeId ino, uint64_t count) {
   std::lock_guard lock(mutex_);
   const auto it = inodes_.find(ino);
   if (it == inodes_.end()) return;
-  const InodePtr inode = it->second;
-  {
-    std::lock_guard inode_lock(inode->mutex);
-    inode->lookups -= std::min(inode->lookups, count);
-  }
-  drop_if_unused(*inode);
+  std::lock_guard inode_lock(it->second->mutex);
+  it->second->lookups -= std::min(it->second->lookups, count);
+  candidates_.insert(ino);
 }
 
 void InodeTable::release_if_unused(const InodePtr& inode) {
   std::lock_guard lock(mutex_);
-  const auto it = inodes_.find(inode->ino);
-  if (it != inodes_.end() && it->second == inode) drop_if_unused(*inode);
+  candidates_.insert(inode->ino);
+}
+
+bool InodeTable::unused(const Inode& inode) {
+  if (inode.ino == kRootInode || inode.lookups || inode.opens || inode.users) return false;
+  const bool gone = inode.attr_known && inode.attr.nlink() == 0;
+  return inode.clean() || (gone && inode.units.empty());
+}
+
+// Only the table can hand out an inode, so one that nobody else holds now is held by nobody.
+void InodeTable::sweep() {
+  std::lock_guard lock(mutex_);
+  for (auto candidate = candidates_.begin(); candidate != candidates_.end();) {
+    const auto it = inodes_.find(*candidate);
+    if (it == inodes_.end()) {
+      candidate = candidates_.erase(candidate);
+      continue;
+    }
+    std::unique_lock inode_lock(it->second->mutex);
+    const bool is_unused = unused(*it->second);
+    const bool held = it->second.use_count() > 1;
+    inode_lock.unlock();
+    if (is_unused && held) {
+      ++candidate;  // somebody is about to finish with it: next time
+      continue;
+    }
+    if (is_unused) {
+      queue_release(it->first);
+      inodes_.erase(it);
+    }
+    candidate = candidates_.erase(candidate);
+  }
 }
 
 void InodeTable::release_open_mark(const InodePtr& inode) {

@@ -12,6 +12,7 @@
 #include <functional>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "common/rpc.h"
@@ -37,11 +38,14 @@ class InodeTable {
   // The kernel got a reference; an inode dropped meanwhile comes back.
   void add_lookup(const InodePtr&);
   void forget(InodeId, uint64_t count);
-  // Drops the inode when nothing refers to it any more (after a close or a flush).
+  // The inode may have become unused (after a close or a flush): the next sweep sees.
   void release_if_unused(const InodePtr&);
 
   // The inode has no lease and is not open here any more: the daemon is told (it may be unlinked).
   void release_open_mark(const InodePtr&);
+
+  // Drops the inodes nothing refers to; called now and then.
+  void sweep();
 
   // Leases to give back now; the caller sends them and then calls released().
   std::vector<pb::HeldLease> take_releases(size_t count_max);
@@ -57,11 +61,12 @@ class InodeTable {
   };
   bool grant_allowed(InodeId, uint64_t ticket);
   InodePtr find_or_create(InodeId);
-  void drop_if_unused(Inode&);
+  static bool unused(const Inode&);
   void queue_release(InodeId);
 
   mutable std::mutex mutex_;
   std::unordered_map<InodeId, InodePtr> inodes_;
+  std::unordered_set<InodeId> candidates_;         // perhaps unused
   std::unordered_map<InodeId, Release> releases_;  // queued, sent or recently answered
   std::deque<InodeId> queue_;                      // to be sent
   std::map<uint64_t, int> requests_;               // tickets in flight

@@ -15,6 +15,7 @@ struct RequestFacts {
   uint64_t ticket = 0;
   InodeId parent = 0;  // of a lookup or create
   bool open = false;
+  pb::LeaseMode pin = pb::LEASE_NONE;
   std::vector<InodeId> changed;  // directories whose own attributes a success changes
 };
 
@@ -57,6 +58,11 @@ void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
       if (!reply.attr().has_inode()) break;
       answer.inode = table.apply(reply.attr().inode(), reply.attr().lease(), facts.open, sequence,
                                  session, facts.ticket);
+      if (facts.pin != pb::LEASE_NONE) {
+        std::lock_guard lock(answer.inode->mutex);
+        answer.pinned = answer.inode->lease >= facts.pin && answer.inode->lease_session == session;
+        if (answer.pinned) ++answer.inode->users;
+      }
       if (facts.parent)
         table.apply_parent_lease(facts.parent, reply.attr().parent_lease(), session, facts.ticket);
       break;
@@ -78,10 +84,25 @@ void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
   }
 }
 
+pb::Request lease_request(InodeId ino, pb::LeaseMode mode, bool open) {
+  pb::Request request;
+  auto* lease = request.mutable_lease();
+  lease->set_ino(ino);
+  lease->set_mode(mode);
+  lease->set_open(open);
+  return request;
+}
+
+Error unsteady(InodeId ino) {
+  return Error(Errc::unavailable, "the lease on inode " + std::to_string(ino) +
+                                      " is recalled again and again; try later");
+}
+
 }  // namespace
 
-result<MetadataClient::Answer> MetadataClient::call(pb::Request request) {
+result<MetadataClient::Answer> MetadataClient::call(pb::Request request, pb::LeaseMode pin) {
   RequestFacts facts = facts_of(request);
+  facts.pin = pin;
   facts.ticket = table_.begin_request();
   auto promise = std::make_shared<std::promise<result<Answer>>>();
   auto future = promise->get_future();
@@ -120,15 +141,11 @@ result<void> MetadataClient::ensure_lease(const InodePtr& inode, pb::LeaseMode m
         return success();
     }
     if (attempt >= kLeaseAttemptsQuick) std::this_thread::sleep_for(milliseconds(1));
-    pb::Request request;
-    auto* lease = request.mutable_lease();
-    lease->set_ino(inode->ino);
-    lease->set_mode(mode);
-    lease->set_open(open);
-    TRY(run(std::move(request)));
+    TRY(run(lease_request(inode->ino, mode, open)));
+    std::lock_guard lock(inode->mutex);
+    if (mode == pb::LEASE_READ && (!open || inode->open_registered)) return success();
   }
-  return failure(Errc::unavailable, "the lease on inode " + std::to_string(inode->ino) +
-                                        " is recalled again and again; try later");
+  return failure(unsteady(inode->ino));
 }
 
 void MetadataClient::send_releases() {
@@ -144,15 +161,19 @@ void MetadataClient::send_releases() {
 result<UseGuard> UseGuard::acquire(MetadataClient& client, const InodePtr& inode,
                                    pb::LeaseMode mode) {
   for (int attempt = 0; attempt < kLeaseAttemptsMax; ++attempt) {
-    TRY(client.ensure_lease(inode, mode, false));
-    std::lock_guard lock(inode->mutex);
-    if (!client.holds(*inode, mode)) continue;
-    ++inode->users;
-    if (inode->recalling) ++inode->served_while_recalled;
-    return UseGuard(inode);
+    {
+      std::lock_guard lock(inode->mutex);
+      if (client.holds(*inode, mode) && inode->attr_known && !inode->attr_stale) {
+        ++inode->users;
+        if (inode->recalling) ++inode->served_while_recalled;
+        return UseGuard(inode);
+      }
+    }
+    if (attempt >= kLeaseAttemptsQuick) std::this_thread::sleep_for(milliseconds(1));
+    TRY(auto answer, client.call(lease_request(inode->ino, mode, false), mode));
+    if (answer.pinned) return UseGuard(answer.inode);
   }
-  return failure(Errc::unavailable,
-                 "the lease on inode " + std::to_string(inode->ino) + " does not stay; try later");
+  return failure(unsteady(inode->ino));
 }
 
 UseGuard::~UseGuard() {

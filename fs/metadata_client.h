@@ -22,13 +22,17 @@ class MetadataClient {
     InodePtr inode;                 // of an AttrReply, or `moved` of a rename
     InodePtr replaced;              // rename
     std::vector<InodePtr> entries;  // readdir plus: one per item, null where it has no inode
+    bool pinned = false;            // see `pin`
   };
-  result<Answer> call(pb::Request request);
+  // `pin`: when at least this lease is granted, the inode counts a user from that very moment, so
+  // that a recall right behind the grant lets it be used once.
+  result<Answer> call(pb::Request request, pb::LeaseMode pin = pb::LEASE_NONE);
   // The same, when only success matters.
   result<void> run(pb::Request request);
 
   // Makes sure this mount holds at least `mode` (and is registered as having it open, if asked).
-  // The lease can be recalled again at any time unless the caller counts as a user (UseGuard).
+  // Attributes are then true as of this call; the lease itself may already be recalled again,
+  // unless the caller counts as a user (UseGuard).
   result<void> ensure_lease(const InodePtr&, pb::LeaseMode mode, bool open);
   // Whether `mode` is held now. The caller holds the inode's mutex.
   bool holds(const Inode&, pb::LeaseMode mode) const;

@@ -167,6 +167,7 @@ Mount::~Mount() {
   if (flusher_.joinable()) flusher_.join();
   if (keepalive_.joinable()) keepalive_.join();
   recalls_.reset();
+  kernel_calls_.clear();
   pipeline_.reset();
   io_.reset();
   reader_.reset();

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -55,6 +56,7 @@ class Mount {
   void on_session(const pb::HelloReply& hello);
   void present_leases(pb::HelloRequest& hello);
   void handle_recall(const pb::Recall& recall);
+  bool drop_kernel_pages(InodeId ino);
   void reduce_lease(const InodePtr& inode, pb::LeaseMode mode);
   void session_lost();
   void flusher_loop();
@@ -85,6 +87,7 @@ class Mount {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool nudged_ = false, stop_ = false;
+  std::vector<std::future<void>> kernel_calls_;  // still waiting in the kernel
   std::map<std::pair<uint32_t, int>, TrafficCounters::Row> reported_;
   std::thread flusher_, keepalive_;
 };

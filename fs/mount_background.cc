@@ -22,6 +22,7 @@ void Mount::flusher_loop() {
     }
     pressure = io_->budget().under_pressure();
     flush_due(pressure);
+    table_.sweep();
     metadata_->send_releases();
   }
 }

@@ -14,7 +14,7 @@ namespace datacloud {
 namespace {
 
 constexpr int kRecallRoundsMax = 20;  // then readers and writers are made to wait
-constexpr auto kForcedPatience = milliseconds(200);
+constexpr auto kKernelPatience = milliseconds(100);
 constexpr auto kUsersPatience = seconds(5);
 
 pb::Request recall_done(uint64_t id) {
@@ -51,6 +51,21 @@ void Mount::handle_recall(const pb::Recall& recall) {
   table_.release_open_mark(inode);
 }
 
+// Asks the kernel to drop its pages and waits a little. It may be stuck behind a page that one of
+// our own writers holds locked while it waits for the lease that is being recalled: the pages are
+// then dropped as soon as that writer is done. False when that is still to come.
+bool Mount::drop_kernel_pages(InodeId ino) {
+  auto dropped =
+      std::async(std::launch::async, [this, ino] { kernel_.forget_pages_and_attributes(ino); });
+  if (dropped.wait_for(kKernelPatience) == std::future_status::ready) return true;
+  std::lock_guard lock(mutex_);
+  std::erase_if(kernel_calls_, [](const auto& call) {
+    return call.wait_for(seconds(0)) == std::future_status::ready;
+  });
+  kernel_calls_.push_back(std::move(dropped));
+  return false;
+}
+
 void Mount::reduce_lease(const InodePtr& inode, pb::LeaseMode mode) {
   {
     std::lock_guard lock(inode->mutex);
@@ -69,34 +84,22 @@ void Mount::reduce_lease(const InodePtr& inode, pb::LeaseMode mode) {
       std::lock_guard lock(inode->mutex);
       inode->served_while_recalled = 0;
     }
-    if (mode == pb::LEASE_NONE) kernel_.forget_pages_and_attributes(inode->ino);
+    const bool dropped = mode != pb::LEASE_NONE || drop_kernel_pages(inode->ino);
     std::unique_lock lock(inode->mutex);
     inode->changed.wait_for(lock, kUsersPatience, [&] { return inode->users == 0; });
-    const bool quiet = inode->users == 0 && inode->served_while_recalled == 0;
-    const bool clean = inode->clean();
-    if (clean && (quiet || (mode != pb::LEASE_NONE && inode->users == 0))) {
+    const bool idle = inode->clean() && inode->users == 0;
+    const bool quiet = mode != pb::LEASE_NONE || inode->served_while_recalled == 0;
+    // With readers that never pause, or a kernel that waits for us, the lease goes first and the
+    // pages right after.
+    const bool forced = !dropped || round >= kRecallRoundsMax;
+    if (idle && (quiet || forced)) {
       inode->lease = std::min(inode->lease, mode);
       inode->recalling = false;
-      if (mode == pb::LEASE_NONE) {
-        inode->attr_stale = true;
-        reader_->invalidate(inode->ino);
-      }
-      return;
-    }
-    if (clean && inode->users == 0 && round > kRecallRoundsMax) {
-      // Readers never pause: stop them first, then drop the kernel's pages. A reader may by now
-      // hold a page locked while it waits for a new lease, so this wait must be bounded.
-      inode->lease = std::min(inode->lease, mode);
-      inode->recalling = false;
+      if (mode != pb::LEASE_NONE) return;
       inode->attr_stale = true;
       reader_->invalidate(inode->ino);
       lock.unlock();
-      auto dropped = std::async(std::launch::async, [this, ino = inode->ino] {
-        kernel_.forget_pages_and_attributes(ino);
-      });
-      if (dropped.wait_for(kForcedPatience) != std::future_status::ready)
-        recalls_->post(
-            [wait = std::make_shared<std::future<void>>(std::move(dropped))] { wait->wait(); });
+      if (!quiet && dropped) (void)drop_kernel_pages(inode->ino);
       return;
     }
     lock.unlock();

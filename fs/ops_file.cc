@@ -1,7 +1,9 @@
 // Open files.
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "fs/ops.h"
@@ -69,6 +71,29 @@ void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_in
   fuse_reply_iov(req, parts.data(), static_cast<int>(parts.size()));
 }
 
+bool caller_is_in_group(fuse_req_t req, uint32_t group) {
+  if (fuse_req_ctx(req)->gid == group) return true;
+  gid_t groups[64];
+  const int count = std::min(fuse_req_getgroups(req, 64, groups), 64);
+  return std::find(groups, groups + std::max(count, 0), group) != groups + std::max(count, 0);
+}
+
+// A write by a stranger to the group takes set-group-id away, also from a file its group may not
+// execute: that case the kernel leaves to the file system.
+result<void> drop_set_group_id(fuse_req_t req, const InodePtr& inode) {
+  pb::Request request;
+  {
+    std::lock_guard lock(inode->mutex);
+    const uint32_t mode = inode->attr.mode();
+    if (!(mode & S_ISGID) || (mode & S_IXGRP) || fuse_req_ctx(req)->uid == 0) return success();
+    request.mutable_setattr()->set_mode(mode & 07777 & ~static_cast<uint32_t>(S_ISGID));
+    request.mutable_setattr()->set_ino(inode->ino);
+    request.mutable_setattr()->set_ctime_ns(wall_now_ns());
+    if (caller_is_in_group(req, inode->attr.gid())) return success();
+  }
+  return mount_of(req).metadata().run(std::move(request));
+}
+
 void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t offset,
               fuse_file_info* fi) {
   Mount& mount = mount_of(req);
@@ -76,6 +101,7 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   if (size == 0) return (void)fuse_reply_write(req, 0);
   const InodePtr inode = handle_of(fi).inode;
   const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
+  if (auto done = drop_set_group_id(req, inode); !done) return reply_error(req, done.error());
   auto at = mount.io().write(inode, static_cast<uint64_t>(offset), bytes, fi->flags & O_APPEND);
   if (!at) return reply_error(req, at.error());
   fuse_reply_write(req, size);

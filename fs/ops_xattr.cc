@@ -59,7 +59,10 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
     request.mutable_listxattr()->set_ino(ino);
     auto answer = mount_of(req).metadata().call(std::move(request));
     if (!answer) return reply_error(req, answer.error());
-    for (const auto& name : answer.value().reply.xattr().names()) names += name + '\0';
+    // As on other file systems, only root sees what only root may read.
+    const bool root = fuse_req_ctx(req)->uid == 0;
+    for (const auto& name : answer.value().reply.xattr().names())
+      if (root || !name.starts_with("trusted.")) names += name + '\0';
   }
   reply_value(req, names, size);
 }
