@@ -293,7 +293,12 @@ MetadataService::Answer MetadataService::after_notice(const CallPtr& call,
                                                       const LeaseTable::NoticePtr& notice,
                                                       pb::Reply reply) {
   if (!notice) return std::optional(std::move(reply));
-  notice->done = [this, call, reply = std::move(reply)] { answer(call, reply); };
+  // Meanwhile the asker may have been recalled from what it was to be told here.
+  notice->done = [this, call, reply = std::move(reply)] {
+    pb::Reply current = reply;
+    refresh_stored(*call, current);
+    answer(call, std::move(current));
+  };
   return later();
 }
 

@@ -14,12 +14,13 @@ void op_init(void*, fuse_conn_info* conn) {
   };
   want(FUSE_CAP_ASYNC_READ);
   want(FUSE_CAP_ASYNC_DIO);
-  want(FUSE_CAP_ATOMIC_O_TRUNC);
   want(FUSE_CAP_READDIRPLUS);
   want(FUSE_CAP_READDIRPLUS_AUTO);
   want(FUSE_CAP_PARALLEL_DIROPS);
   want(FUSE_CAP_CACHE_SYMLINKS);
   want(FUSE_CAP_EXPORT_SUPPORT);
+  // Truncation at open comes as a change of size, with what the kernel does to set-user-id then.
+  conn->want &= ~static_cast<unsigned>(FUSE_CAP_ATOMIC_O_TRUNC);
   // Pages stay as long as the lease holds; the kernel is told when it does not.
   conn->want &= ~static_cast<unsigned>(FUSE_CAP_AUTO_INVAL_DATA);
   want(FUSE_CAP_EXPLICIT_INVAL_DATA);

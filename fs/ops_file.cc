@@ -1,9 +1,7 @@
 // Open files.
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <memory>
 
 #include "fs/ops.h"
@@ -69,29 +67,6 @@ void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_in
   for (const auto& view : pieces.value().views)
     parts.push_back({const_cast<uint8_t*>(view.data()), view.size()});
   fuse_reply_iov(req, parts.data(), static_cast<int>(parts.size()));
-}
-
-bool caller_is_in_group(fuse_req_t req, uint32_t group) {
-  if (fuse_req_ctx(req)->gid == group) return true;
-  gid_t groups[64];
-  const int count = std::min(fuse_req_getgroups(req, 64, groups), 64);
-  return std::find(groups, groups + std::max(count, 0), group) != groups + std::max(count, 0);
-}
-
-// A write by a stranger to the group takes set-group-id away, also from a file its group may not
-// execute: that case the kernel leaves to the file system.
-result<void> drop_set_group_id(fuse_req_t req, const InodePtr& inode) {
-  pb::Request request;
-  {
-    std::lock_guard lock(inode->mutex);
-    const uint32_t mode = inode->attr.mode();
-    if (!(mode & S_ISGID) || (mode & S_IXGRP) || fuse_req_ctx(req)->uid == 0) return success();
-    request.mutable_setattr()->set_mode(mode & 07777 & ~static_cast<uint32_t>(S_ISGID));
-    request.mutable_setattr()->set_ino(inode->ino);
-    request.mutable_setattr()->set_ctime_ns(wall_now_ns());
-    if (caller_is_in_group(req, inode->attr.gid())) return success();
-  }
-  return mount_of(req).metadata().run(std::move(request));
 }
 
 void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t offset,

@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include <algorithm>
+
 #include "common/log.h"
 
 namespace datacloud {
@@ -114,6 +116,29 @@ result<InodePtr> known_inode(Mount& mount, fuse_ino_t ino) {
   TRY(auto answer, mount.metadata().call(std::move(request)));
   if (!answer.inode) return failure(Errc::corrupt, "the daemon sent no root inode");
   return answer.inode;
+}
+
+static bool caller_is_in_group(fuse_req_t req, uint32_t group) {
+  if (fuse_req_ctx(req)->gid == group) return true;
+  gid_t groups[64];
+  const int count = std::min(fuse_req_getgroups(req, 64, groups), 64);
+  return std::find(groups, groups + std::max(count, 0), group) != groups + std::max(count, 0);
+}
+
+// A write or truncation by a stranger to the group takes set-group-id away, also from a file its
+// group may not execute: that case the kernel leaves to the file system.
+result<void> drop_set_group_id(fuse_req_t req, const InodePtr& inode) {
+  pb::Request request;
+  {
+    std::lock_guard lock(inode->mutex);
+    const uint32_t mode = inode->attr.mode();
+    if (!(mode & S_ISGID) || (mode & S_IXGRP) || fuse_req_ctx(req)->uid == 0) return success();
+    request.mutable_setattr()->set_mode(mode & 07777 & ~static_cast<uint32_t>(S_ISGID));
+    request.mutable_setattr()->set_ino(inode->ino);
+    request.mutable_setattr()->set_ctime_ns(wall_now_ns());
+    if (caller_is_in_group(req, inode->attr.gid())) return success();
+  }
+  return mount_of(req).metadata().run(std::move(request));
 }
 
 }  // namespace datacloud
