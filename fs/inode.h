@@ -62,6 +62,7 @@ struct Inode {
   pb::Inode attr;              // merged: what stat shows
   uint64_t attr_sequence = 0;  // daemon's sequence of the newest reply merged
   bool attr_known = false;     // attr has been filled once
+  uint64_t entry_changes = 0;  // of a directory: counts changes of its entries seen here
   bool attr_stale = false;     // changed elsewhere: ask again before showing it
   pb::LeaseMode lease = pb::LEASE_NONE;
   uint64_t lease_session = 0;    // the session that holds `lease`

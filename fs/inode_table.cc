@@ -103,6 +103,7 @@ void InodeTable::mark_stale(InodeId ino, uint64_t sequence) {
   if (it == inodes_.end()) return;
   std::lock_guard inode_lock(it->second->mutex);
   it->second->attr_stale = true;
+  ++it->second->entry_changes;
   it->second->attr_sequence = std::max(it->second->attr_sequence, sequence);
 }
 

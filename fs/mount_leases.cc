@@ -39,6 +39,7 @@ void Mount::handle_recall(const pb::Recall& recall) {
   if (recall.names_size()) {
     {
       std::lock_guard lock(inode->mutex);
+      ++inode->entry_changes;
       inode->attr_stale = true;  // its times and link count changed with the entries
     }
     kernel_.forget_entries();

@@ -21,6 +21,7 @@ struct DirectoryHandle {
   uint64_t page_from = 0;  // the cookie the page was asked for
   bool page_valid = false;
   bool page_plus = false;
+  uint64_t page_changes = 0;  // the directory's entry_changes before the page was asked for
 };
 
 DirectoryHandle& directory_of(const fuse_file_info* fi) {
@@ -50,6 +51,11 @@ void op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   fuse_reply_err(req, 0);
 }
 
+uint64_t entry_changes(Inode& directory) {
+  std::lock_guard lock(directory.mutex);
+  return directory.entry_changes;
+}
+
 // The index in the handle's page of the first entry above `cookie`, fetching a page if needed.
 result<int> find_entries(Mount& mount, DirectoryHandle& handle, uint64_t cookie, bool plus) {
   const auto& items = handle.page.reply.readdir();
@@ -59,6 +65,7 @@ result<int> find_entries(Mount& mount, DirectoryHandle& handle, uint64_t cookie,
     if (items.end()) return items.items_size();
   }
   drop_page(mount, handle);
+  handle.page_changes = entry_changes(*handle.inode);
   pb::Request request;
   auto* readdir = request.mutable_readdir();
   readdir->set_ino(handle.inode->ino);
@@ -94,6 +101,7 @@ class DirectoryReply {
     return took(fuse_add_direntry_plus(req_, at(), left(), name, &entry, static_cast<off_t>(next)));
   }
   void send() { fuse_reply_buf(req_, buffer_.data(), used_); }
+  void clear() { used_ = 0; }
 
  private:
   char* at() { return buffer_.data() + used_; }
@@ -108,39 +116,36 @@ class DirectoryReply {
   size_t used_ = 0;
 };
 
-bool add_item(Mount& mount, DirectoryReply& reply, DirectoryHandle& handle, int i, bool plus) {
+// Adds an entry; with a node id (and a counted lookup, remembered in `counted`) when asked for and
+// its attributes may be cached.
+bool add_item(Mount& mount, DirectoryReply& reply, DirectoryHandle& handle, int i, bool with_node,
+              std::vector<InodeId>& counted) {
   const auto& item = handle.page.reply.readdir().items(i);
   const char* name = item.name().c_str();
-  if (!plus) return reply.add(name, item.entry().ino(), item.entry().type(), item.entry().cookie());
-  const InodePtr inode =
-      i < static_cast<int>(handle.page.entries.size()) ? handle.page.entries[i] : nullptr;
+  const uint64_t ino = item.entry().ino(), cookie = item.entry().cookie();
+  if (!handle.page_plus) return reply.add(name, ino, item.entry().type(), cookie);
+  const bool has_inode = i < static_cast<int>(handle.page.entries.size());
+  const InodePtr inode = with_node && has_inode ? handle.page.entries[i] : nullptr;
   bool usable = false;
   if (inode) {
     std::lock_guard lock(inode->mutex);
     usable =
         inode->attr_known && !inode->attr_stale && mount.metadata().holds(*inode, pb::LEASE_READ);
   }
-  if (!usable)
-    return reply.add_plain_plus(name, item.entry().ino(), item.entry().type(),
-                                item.entry().cookie());
+  if (!usable) return reply.add_plain_plus(name, ino, item.entry().type(), cookie);
   mount.table().add_lookup(inode);
-  if (reply.add_plus(name, to_entry(mount, handle.inode, inode), item.entry().cookie()))
+  if (reply.add_plus(name, to_entry(mount, handle.inode, inode), cookie)) {
+    counted.push_back(inode->ino);
     return true;
+  }
   mount.table().forget(inode->ino, 1);
   return false;
 }
 
-void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* fi, bool plus) {
-  Mount& mount = mount_of(req);
-  mount.count_operation();
-  DirectoryHandle& handle = directory_of(fi);
-  std::lock_guard lock(handle.mutex);
-  DirectoryReply reply(req, size);
-  uint64_t cookie = static_cast<uint64_t>(offset);
-  if (cookie == 0) drop_page(mount, handle);  // opened or rewound: see what is there now
+bool add_dots(DirectoryReply& reply, DirectoryHandle& handle, uint64_t& cookie, bool plus) {
   uint64_t parent = handle.inode->ino;
   {
-    std::lock_guard inode_lock(handle.inode->mutex);
+    std::lock_guard lock(handle.inode->mutex);
     if (handle.inode->attr_known && handle.inode->attr.parent())
       parent = handle.inode->attr.parent();
   }
@@ -149,14 +154,37 @@ void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* f
     const uint64_t ino = cookie == 0 ? handle.inode->ino : parent;
     if (!(plus ? reply.add_plain_plus(name, ino, S_IFDIR, cookie + 1)
                : reply.add(name, ino, S_IFDIR, cookie + 1)))
-      return reply.send();
+      return false;
   }
-  auto first = find_entries(mount, handle, cookie, plus);
-  if (!first) return reply_error(req, first.error());
-  const int count = handle.page.reply.readdir().items_size();
-  for (int i = first.value(); i < count; ++i)
-    if (!add_item(mount, reply, handle, i, plus)) break;
-  reply.send();
+  return true;
+}
+
+// The kernel believes node ids of a listing as of the reply. A page fetched before the directory
+// changed therefore gives names only; the check and the reply are one step for a recall.
+void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* fi, bool plus) {
+  Mount& mount = mount_of(req);
+  mount.count_operation();
+  DirectoryHandle& handle = directory_of(fi);
+  std::lock_guard lock(handle.mutex);
+  const auto from = static_cast<uint64_t>(offset);
+  if (from == 0) drop_page(mount, handle);  // opened or rewound: see what is there now
+  DirectoryReply reply(req, size);
+  for (const bool with_nodes : {true, false}) {
+    reply.clear();
+    uint64_t cookie = from;
+    std::vector<InodeId> counted;
+    if (!add_dots(reply, handle, cookie, plus)) return reply.send();
+    auto first = find_entries(mount, handle, cookie, plus);
+    if (!first) return reply_error(req, first.error());
+    const int count = handle.page.reply.readdir().items_size();
+    const bool nodes = with_nodes && entry_changes(*handle.inode) == handle.page_changes;
+    for (int i = first.value(); i < count; ++i)
+      if (!add_item(mount, reply, handle, i, nodes, counted)) break;
+    std::unique_lock inode_lock(handle.inode->mutex);
+    if (counted.empty() || handle.inode->entry_changes == handle.page_changes) return reply.send();
+    inode_lock.unlock();
+    for (const InodeId ino : counted) mount.table().forget(ino, 1);
+  }
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* fi) {
