@@ -136,8 +136,9 @@ bool InodeTable::unused(const Inode& inode) {
 }
 
 // Only the table can hand out an inode, so one that nobody else holds now is held by nobody.
-void InodeTable::sweep() {
+std::vector<InodeId> InodeTable::sweep() {
   std::lock_guard lock(mutex_);
+  std::vector<InodeId> dropped;
   for (auto candidate = candidates_.begin(); candidate != candidates_.end();) {
     const auto it = inodes_.find(*candidate);
     if (it == inodes_.end()) {
@@ -153,11 +154,13 @@ void InodeTable::sweep() {
       continue;
     }
     if (is_unused) {
+      dropped.push_back(it->first);
       queue_release(it->first);
       inodes_.erase(it);
     }
     candidate = candidates_.erase(candidate);
   }
+  return dropped;
 }
 
 void InodeTable::release_open_mark(const InodePtr& inode) {

@@ -44,8 +44,9 @@ class InodeTable {
   // The inode has no lease and is not open here any more: the daemon is told (it may be unlinked).
   void release_open_mark(const InodePtr&);
 
-  // Drops the inodes nothing refers to; called now and then.
-  void sweep();
+  // Drops the inodes nothing refers to; called now and then. What else is cached of those returned
+  // must go before their leases are given back.
+  [[nodiscard]] std::vector<InodeId> sweep();
 
   // Leases to give back now; the caller sends them and then calls released().
   std::vector<pb::HeldLease> take_releases(size_t count_max);

@@ -22,7 +22,7 @@ void Mount::flusher_loop() {
     }
     pressure = io_->budget().under_pressure();
     flush_due(pressure);
-    table_.sweep();
+    for (const InodeId ino : table_.sweep()) reader_->invalidate(ino);
     metadata_->send_releases();
   }
 }
