@@ -1,4 +1,5 @@
-// The thread pool's queue.
+// The thread pool's queue. Whoever posts wakes a thread while holding the lock: the task may be the
+// last one its owner waits for, and the pool may be gone as soon as the lock is free.
 #include "common/executor.h"
 
 #include <utility>
@@ -19,19 +20,15 @@ Executor::~Executor() {
 }
 
 void Executor::submit(std::function<void()> task) {
-  {
-    std::unique_lock lock(mutex_);
-    room_.wait(lock, [this] { return queue_.size() < queue_max_; });
-    queue_.push_back(std::move(task));
-  }
+  std::unique_lock lock(mutex_);
+  room_.wait(lock, [this] { return queue_.size() < queue_max_; });
+  queue_.push_back(std::move(task));
   work_.notify_one();
 }
 
 void Executor::post(std::function<void()> task) {
-  {
-    std::lock_guard lock(mutex_);
-    queue_.push_back(std::move(task));
-  }
+  std::lock_guard lock(mutex_);
+  queue_.push_back(std::move(task));
   work_.notify_one();
 }
 

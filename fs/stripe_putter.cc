@@ -96,7 +96,7 @@ void StripePutter::start() {
     }
   }
   if (prepared) {
-    context_->timers.after(context_->put_deadline, [weak = weak_from_this()] {
+    context_->timers->after(context_->put_deadline, [weak = weak_from_this()] {
       if (auto self = weak.lock()) self->on_deadline();
     });
   }
@@ -118,12 +118,12 @@ StripePutter::Put StripePutter::make_put(int c, SiteId site) {
 void StripePutter::perform(Actions actions) {
   context_->abandoned->add(std::move(actions.abandoned));
   if (actions.grace) {
-    context_->timers.after(*actions.grace, [weak = weak_from_this()] {
+    context_->timers->after(*actions.grace, [weak = weak_from_this()] {
       if (auto self = weak.lock()) self->on_grace_over();
     });
   }
   if (actions.hedge) {
-    context_->timers.after(*actions.hedge, [weak = weak_from_this()] {
+    context_->timers->after(*actions.hedge, [weak = weak_from_this()] {
       if (auto self = weak.lock()) self->on_hedge();
     });
   }

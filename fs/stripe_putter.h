@@ -36,13 +36,13 @@ struct PipelineCounters {
   std::atomic<uint64_t> stand_ins{0}, shards_missing{0}, failures{0};
 };
 
-// What all putters of a pipeline share. Puts that outlast the pipeline keep it alive; they then use
-// only `budget` and `abandoned`.
+// What all putters of a pipeline share. Puts that outlast the pipeline keep it alive; `timers` and
+// `abandoned` have been stopped by then and do nothing any more.
 struct PutContext {
   SiteSet& sites;
   const ShardNamer& namer;
   IdPool& ids;
-  TimerQueue& timers;
+  std::shared_ptr<TimerQueue> timers;
   std::vector<SiteId> site_order;
   uint32_t sites_min;
   Duration put_deadline;

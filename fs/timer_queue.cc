@@ -7,18 +7,22 @@ namespace datacloud {
 
 TimerQueue::TimerQueue() : thread_([this] { run(); }) {}
 
-TimerQueue::~TimerQueue() {
+TimerQueue::~TimerQueue() { stop(); }
+
+void TimerQueue::stop() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
   }
   wake_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
+  tasks_.clear();
 }
 
 void TimerQueue::after(Duration delay, std::function<void()> task) {
   {
     std::lock_guard lock(mutex_);
+    if (stop_) return;
     tasks_.emplace(monotonic_now() + delay, std::move(task));
   }
   wake_.notify_all();

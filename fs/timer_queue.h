@@ -2,7 +2,8 @@
 // shards, deadlines. There is no cancel: a timer holds a weak_ptr to what it is for and finds it
 // gone.
 //
-// Thread safety: after() from any thread. Destruction drops what has not run and joins.
+// Thread safety: after() from any thread, also after stop(), which drops what has not run and
+// joins. Not to be stopped or destroyed unstopped on the timer's own thread.
 #pragma once
 
 #include <condition_variable>
@@ -24,6 +25,7 @@ class TimerQueue {
 
   // `task` runs on the timer's thread and must not block.
   void after(Duration delay, std::function<void()> task);
+  void stop();
 
  private:
   void run();

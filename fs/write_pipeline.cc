@@ -30,8 +30,7 @@ int sealing_threads() {
   return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 2u, 4u));
 }
 
-std::shared_ptr<PutContext> make_put_context(const WritePipeline::Dependencies& d,
-                                             TimerQueue& timers) {
+std::shared_ptr<PutContext> make_put_context(const WritePipeline::Dependencies& d) {
   std::vector<SiteId> order;
   for (const auto& site : d.cloud.sites()) order.push_back(site.id());
   const auto majority = static_cast<uint32_t>(order.size() / 2 + 1);
@@ -40,7 +39,7 @@ std::shared_ptr<PutContext> make_put_context(const WritePipeline::Dependencies& 
       .sites = d.sites,
       .namer = d.namer,
       .ids = d.ids,
-      .timers = timers,
+      .timers = std::make_shared<TimerQueue>(),
       .site_order = std::move(order),
       .sites_min = d.cloud.write_sites_min() != 0 ? d.cloud.write_sites_min() : majority,
       .put_deadline = milliseconds(d.config.put_deadline_ms),
@@ -55,13 +54,13 @@ std::shared_ptr<PutContext> make_put_context(const WritePipeline::Dependencies& 
 struct WritePipeline::Impl {
   explicit Impl(Dependencies dependencies)
       : d(std::move(dependencies)),
-        puts(make_put_context(d, timers)),
-        sealers(sealing_threads(), kQueueMax),
-        workers(2, kQueueMax),
-        callbacks(1, kQueueMax),
+        puts(make_put_context(d)),
         queue({d.client, d.ids, workers, callbacks, *puts->abandoned, puts->counters,
                [this](auto job) { workers.post([this, job] { redo(job); }); },
-               [this] { puts->budget.release(); }}) {}
+               [this] { puts->budget.release(); }}),
+        sealers(sealing_threads(), kQueueMax),
+        workers(2, kQueueMax),
+        callbacks(1, kQueueMax) {}
 
   using Job = std::shared_ptr<WriteJob>;
 
@@ -85,9 +84,8 @@ struct WritePipeline::Impl {
   std::map<std::string, std::shared_ptr<const ErasureCode>> codes;
   std::mutex fill_mutex;
   std::map<std::string, Job> filling;  // by profile
-  Executor sealers, workers, callbacks;
   CommitQueue queue;
-  TimerQueue timers;  // last: its tasks use all of the above
+  Executor sealers, workers, callbacks;  // last: their threads use all of the above
 };
 
 result<std::shared_ptr<const ErasureCode>> WritePipeline::Impl::code_of(
@@ -210,7 +208,7 @@ void WritePipeline::Impl::close_with(InodeId ino, const std::string& kept) {
 // for (it may itself wait for work that this thread drives): try again soon.
 void WritePipeline::Impl::close_when_idle(std::weak_ptr<WriteJob> weak, const std::string& profile,
                                           Duration wait) {
-  timers.after(wait, [this, weak = std::move(weak), profile] {
+  puts->timers->after(wait, [this, weak = std::move(weak), profile] {
     const auto job = weak.lock();
     if (!job) return;
     std::unique_lock lock(fill_mutex, std::try_to_lock);
@@ -263,6 +261,7 @@ WritePipeline::~WritePipeline() {
   // Puts that outlast their stripes end at their deadline; their names are then reported.
   impl_->puts->budget.wait_no_late(impl_->puts->put_deadline + seconds(1));
   impl_->puts->abandoned->close(seconds(2));
+  impl_->puts->timers->stop();
 }
 
 void WritePipeline::submit(FlushUnit flush, Urgency urgency, bool durable, Done done) {
