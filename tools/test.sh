@@ -2,17 +2,18 @@
 # Installs what the tests need, builds everything once, runs every test and ends with ctest's own
 # summary. CI runs exactly this.
 #
-#   tools/test.sh                  everything: about half an hour on two cores
-#   tools/test.sh --quick          without sanitizers, fuzzing and clang-tidy
+#   tools/test.sh                  every test on one Release build
+#   tools/test.sh --all            also the tests under sanitizers, fuzz runs and clang-tidy, which
+#                                  need three more builds: an hour on two cores
 #   tools/test.sh [...] ARGUMENTS  further arguments go to ctest (-R NAME, -L LABEL, ...)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 build=${DATACLOUD_BUILD:-$root/build}
 jobs=${JOBS:-2}
-all=ON
-if [ "${1:-}" = --quick ]; then
-  all=OFF
+all=OFF
+if [ "${1:-}" = --all ]; then
+  all=ON
   shift
 fi
 
