@@ -89,8 +89,8 @@ class RpcClient {
     std::function<void(const pb::Push&)> on_push;
     // Leases to present when resuming (called on the I/O thread, must not block or call back).
     std::function<void(pb::HelloRequest&)> on_resume;
-    // After every hello: first connect, resume, session lost. Runs on the I/O thread before anything
-    // else is sent (and before the requests of a lost session fail); must not block.
+    // After every hello: first connect, resume, session lost. Runs on the I/O thread before
+    // anything else is sent (and before the requests of a lost session fail); must not block.
     std::function<void(const pb::HelloReply&)> on_session;
   };
 
