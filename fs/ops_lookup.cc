@@ -108,7 +108,9 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, f
     if (to_set & FUSE_SET_ATTR_MTIME_NOW)
       to_set &= ~(FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW);
   }
-  if (to_set & kDaemonAttributes) {
+  // A chown that changes nothing still changes ctime.
+  const bool only_ctime = !(to_set & (kDaemonAttributes | FUSE_SET_ATTR_SIZE));
+  if (only_ctime || (to_set & kDaemonAttributes)) {
     auto done = set_daemon_attributes(mount, inode.value(), *attr, to_set);
     if (!done) return reply_error(req, done.error());
   }
