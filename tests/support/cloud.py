@@ -116,8 +116,13 @@ class Mount:
 
     def unmount(self, seconds=60):
         """umount(8), then waits for the process; its exit status must be 0."""
-        done = subprocess.run(["umount", str(self.point)], capture_output=True, text=True,
-                              timeout=seconds * SLOWNESS)
+        # The kernel lets go of the files of a process that has just ended a little later.
+        for _ in range(50):
+            done = subprocess.run(["umount", str(self.point)], capture_output=True, text=True,
+                                  timeout=seconds * SLOWNESS)
+            if "busy" not in done.stderr:
+                break
+            time.sleep(0.2)
         if done.returncode != 0:
             raise CloudError(f"umount {self.point}: {done.stderr.strip()}")
         try:
