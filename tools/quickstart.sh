@@ -45,7 +45,7 @@ ours() { # the mount at $mnt is a Data Cloud one, and made by this script
 running() { # process ids of one of our programs working on this cloud
   local directory
   for directory in /proc/[0-9]*; do
-    tr '\0' ' ' <"$directory/cmdline" 2>/dev/null | grep -q "$1 .*$config" &&
+    tr '\0' ' ' 2>/dev/null <"$directory/cmdline" | grep -q "$1 .*$config" &&
       echo "${directory#/proc/}"
   done
   return 0
@@ -184,7 +184,7 @@ title "5. What the cloud says about itself"
 cloud status
 picture=$(find "$mnt/pictures" -type f -size -1000k -path '*natural_earth*' -name '*.png' | sort | head -n 1)
 [ -n "$picture" ] || picture=$(find "$mnt/pictures" -type f -size -1000k -name '*.jpg' | sort | head -n 1)
-say "" "Where one of the satellite maps lies:"
+printf '\nWhere one of the satellite maps lies:\n'
 cloud locate "$picture"
 
 # --- Lose two sites ----------------------------------------------------------------------------
@@ -222,7 +222,8 @@ title "What happened"
 say "$files files ($(megabytes "$bytes")) went into one directory, $mnt. Each was compressed, encrypted" \
   "and cut into five shards of which any three suffice, one per site. No site can read a byte of" \
   "it. Two sites vanished, and every file was still exact; then they came back."
-printf '\n  %-42s %s\n' "copying in, durable" "$(rate "$bytes" $write_ms)" \
+echo
+printf '  %-42s %s\n' "copying in, durable" "$(rate "$bytes" $write_ms)" \
   "reading, $lost and $also gone, cold" "$(rate "$bytes" $read_ms)" \
   "reading, all sites, cold" "$(rate "$bytes" $back_ms)"
 if [ -n "$keep" ]; then
@@ -232,5 +233,6 @@ if [ -n "$keep" ]; then
     && say "  umount $mnt; kill $(running datacloudd)      ends it"
   say "Running tools/quickstart.sh again starts over."
 else
-  say "" "Everything is being removed again; --keep would leave it mounted to play with."
+  echo
+  say "Everything is being removed again; --keep would leave it mounted to play with."
 fi

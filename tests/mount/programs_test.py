@@ -171,7 +171,8 @@ def fio_verifies(mount):
     for what, words in jobs:
         words = [w if SLOWNESS == 1 or not w.startswith("--size") else "--size=2m" for w in words]
         run("fio", "--name=job", f"--directory={directory}", "--verify=crc32c", "--do_verify=1",
-            "--verify_fatal=1", "--randrepeat=0", "--group_reporting", *words)
+            "--verify_fatal=1", "--verify_state_save=0", "--randrepeat=0", "--group_reporting",
+            *words)
         note(f"ok: fio verify: {what}")
         for file in directory.iterdir():
             file.unlink()
