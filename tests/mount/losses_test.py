@@ -42,7 +42,7 @@ def sites_leave_under_a_live_mount(cloud, mount, expected, rng):
         drop_caches()
         check_equal(sha256_tree(mount / "data"), expected,
                     f"{first} and {second} leave under a live mount")
-        cloud.put_back(first, second)
+        cloud.put_back_and_wait(first, second)
 
 
 def writes_with_two_gone_use_stand_ins(cloud, mount, rng):

@@ -159,6 +159,8 @@ class Cases:
             os.write(first if i % 2 else second, b"%03d," % i)
         os.lseek(first, 0, os.SEEK_SET)
         os.write(first, b"last")
+        os.close(first)
+        os.close(second)
         return (root / "f").read_bytes()
 
     def write_clears_setuid(self, root):

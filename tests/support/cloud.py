@@ -325,6 +325,12 @@ class Cloud:
                 place.rmdir()
             (self.root / "away" / self._name(site)).rename(place)
 
+    def put_back_and_wait(self, *sites):
+        """put_back, then until daemon and mounts have noticed: each looks once a second."""
+        self.put_back(*sites)
+        wait_for(lambda: all(s["up"] for s in self.status()["sites"]), 15, "the sites to be back")
+        time.sleep(1.5 * SLOWNESS)
+
     def object_files(self, *sites):
         """Paths of all object files at the sites (all sites by default)."""
         found = []
