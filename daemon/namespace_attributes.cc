@@ -95,6 +95,8 @@ result<pb::Inode> set_xattr(Transaction& txn, const pb::SetXattrRequest& request
     return failure(Error::posix(ENOSPC, "inode " + std::to_string(request.ino()) + " has " +
                                             std::to_string(kXattrsMax) + " attributes already"));
   }
+  // As on ext4, setting what is there already is no change and leaves ctime alone.
+  if (existing && *existing == request.value()) return inode;
   txn.put(key, request.value());
   if (!existing) inode.set_xattr_count(inode.xattr_count() + 1);
   inode.set_ctime_ns(request.now_ns());

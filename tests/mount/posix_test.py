@@ -325,10 +325,7 @@ def test(options):
         check(stat.S_ISDIR(os.stat(mount).st_mode), "mounted")
         hand_written_cases(mount, local)
         random_scripts(mount, local, rng, rounds, 400, times=False)
-        # Which of mtime and ctime change is compared only when asked for: a rare difference of ctime
-        # in random scripts is still unexplained (docs/posix.md).
-        if os.environ.get("DATACLOUD_COMPARE_TIMES"):
-            random_scripts(mount, local, rng, max(1, rounds // 10), 300, times=True)
+        random_scripts(mount, local, rng, max(1, rounds // 10), 300, times=True)
         everything_is_durable(cloud, mount, rng)
         mount.unmount()
 
