@@ -168,7 +168,8 @@ result<KeyFile> read_key_file(const std::filesystem::path& path, KeyFileKind exp
     return failure(Errc::invalid,
                    std::string("cannot open the ") + kind_name(expected) + " key file " + name +
                        ": " + std::strerror(errno) +
-                       (absent ? "; restore it, or make a new cloud with \"datacloud create\""
+                       (absent ? "; restore it from its backup (\"datacloud key restore\"), or "
+                                 "make a new cloud with \"datacloud create\""
                                : "; check its owner and mode"));
   }
   if (!S_ISREG(info.st_mode))

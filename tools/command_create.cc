@@ -49,7 +49,7 @@ std::string created_text(const Config& config, const CreatedCloud& created, bool
   out += coloured(
       "          WHOEVER LOSES THESE TWO FILES LOSES ALL DATA: no site and nobody can restore "
       "them.\n"
-      "          Copy them to a safe place now.",
+      "          Copy them to a safe place now, and print them: datacloud key backup.",
       Colour::bad, colours);
   return out + fmt::format(
                    "\nnext      datacloudd --config {0}\n          mount.datacloud {0} "

@@ -17,5 +17,10 @@ int run_status(const CommandContext&);
 int run_locate(const CommandContext&, const std::string& path);
 int run_traffic(const CommandContext&, bool reset);
 int run_gc(const CommandContext&, bool wait);
+// `output` empty or "-": to stdout. Backup files "-": from stdin.
+int run_key_backup(const CommandContext&, const std::string& output);
+int run_key_verify(const CommandContext&, const std::string& backup_file);  // empty: without one
+int run_key_info(const CommandContext&);
+int run_key_restore(const CommandContext&, const std::string& backup_file);
 
 }  // namespace datacloud

@@ -1,6 +1,7 @@
 // The `datacloud` command: parses the command line and runs one command. The only file that
 // includes CLI11, which is slow to compile.
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <iostream>
 #include <string>
 
@@ -10,6 +11,29 @@
 
 namespace datacloud {
 namespace {
+
+using AddCommand =
+    std::function<CLI::App*(CLI::App&, const char* name, const char* help, std::function<int()>)>;
+
+void add_key_commands(CLI::App& app, const CommandContext& context, std::string& file,
+                      const AddCommand& add) {
+  CLI::App* key = app.add_subcommand(
+      "key", "Back up, verify and restore the key files; losing them is losing all data");
+  key->require_subcommand(1);
+  key->fallthrough();
+  add(*key, "backup", "Print both keys as text with checks, for paper", [&] {
+    return run_key_backup(context, file);
+  })->add_option("--output", file, "Write to this new file (mode 0600) instead of the terminal");
+  add(*key, "verify", "Are the key files sound, and of the cloud of the sites?", [&] {
+    return run_key_verify(context, file);
+  })->add_option("--backup", file, "Compare with this backup, - for standard input");
+  add(*key, "info", "Where the key files are and of which cloud, without secrets",
+      [&] { return run_key_info(context); });
+  add(*key, "restore", "Make the key files anew from a backup; never overwrites one",
+      [&] { return run_key_restore(context, file); })
+      ->add_option("BACKUP", file, "The backup's text, - for standard input: type it in")
+      ->required();
+}
 
 constexpr char kFooter[] =
     "Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong command line.\n"
@@ -29,13 +53,17 @@ int run(int argc, char** argv) {
   app.fallthrough();  // --config and --json before or after the command
 
   int code = kExitOk;
-  auto command = [&](const char* name, const char* help, auto action) {
-    auto* sub = app.add_subcommand(name, help);
+  auto add = [&](CLI::App& parent, const char* name, const char* help,
+                 std::function<int()> action) {
+    auto* sub = parent.add_subcommand(name, help);
     sub->callback([&, action] {
       context.config = config;
       code = action();
     });
     return sub;
+  };
+  auto command = [&](const char* name, const char* help, std::function<int()> action) {
+    return add(app, name, help, std::move(action));
   };
   command("create", "Format a new cloud on the configured sites",
           [&] { return run_create(context); });
@@ -52,6 +80,8 @@ int run(int argc, char** argv) {
   command("gc", "Collect objects that nothing names any more", [&] {
     return run_gc(context, wait);
   })->add_flag("--wait", wait, "Return when nothing is left");
+  std::string key_backup;
+  add_key_commands(app, context, key_backup, add);
 
   try {
     app.parse(argc, argv);
