@@ -20,6 +20,7 @@ test=(
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14
   python3 fio sqlite3 git rsync attr acl e2fsprogs imagemagick psmisc
+  ceph-mon ceph-osd ceph-common iproute2
 )
 bench=(gocryptfs imagemagick python3)
 # Photographs, and maps made from satellite images (NASA Blue Marble, MODIS, Natural Earth): 240 MB.
