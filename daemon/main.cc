@@ -2,6 +2,7 @@
 //
 // In the background (the default) the process forks before anything else is started; the parent
 // waits until the child serves (or says why not) and exits, so that "datacloudd && mount" works.
+// systemd (Type=notify, --foreground) is told when it serves and that its one thread still turns.
 // SIGTERM and SIGINT stop it cleanly; a second one at once.
 #include <fcntl.h>
 #include <signal.h>
@@ -16,6 +17,7 @@
 #include <thread>
 
 #include "common/log.h"
+#include "common/service_notifier.h"
 #include "daemon/startup.h"
 
 namespace datacloud {
@@ -85,7 +87,8 @@ class SignalThread {
     ::signal(SIGPIPE, SIG_IGN);
   }
 
-  explicit SignalThread(Daemon& daemon) : thread_([this, &daemon] { run(daemon); }) {}
+  SignalThread(Daemon& daemon, const ServiceNotifier& notifier)
+      : thread_([this, &daemon, &notifier] { run(daemon, notifier); }) {}
   ~SignalThread() {
     pthread_kill(thread_.native_handle(), SIGUSR1);
     thread_.join();
@@ -101,7 +104,7 @@ class SignalThread {
     return set;
   }
 
-  void run(Daemon& daemon) {
+  void run(Daemon& daemon, const ServiceNotifier& notifier) {
     const sigset_t set = signals();
     bool asked = false;
     for (int signal = 0; sigwait(&set, &signal) == 0;) {
@@ -109,6 +112,7 @@ class SignalThread {
       if (asked) _exit(kExitFailed);
       asked = true;
       spdlog::info("stopping (signal {})", signal);
+      notifier.stopping();
       daemon.stop();
     }
   }
@@ -133,14 +137,19 @@ void detach_streams() {
 
 template <class Ready>
 int serve(const Config& config, Ready ready) {
+  const auto notifier = ServiceNotifier::from_environment();
   SignalThread::block();
   raise_file_limit();
   auto daemon = Daemon::open(config);
   if (!daemon) return fail(daemon.error().text());
   const PidFile pid(config.daemon.state / "datacloudd.pid");
-  SignalThread signals(*daemon.value());
+  SignalThread signals(*daemon.value(), notifier);
+  if (notifier.watchdog_interval() > Duration{}) {
+    daemon.value()->every(notifier.watchdog_interval(), [&] { notifier.alive(); });
+  }
   spdlog::info("serving the cloud {}: {}", config.cloud.name, daemon.value()->describe());
   ready();
+  notifier.ready(daemon.value()->describe());
   daemon.value()->run();
   spdlog::info("stopped");
   return daemon.value()->failed() ? kExitFailed : 0;

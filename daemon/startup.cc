@@ -217,6 +217,13 @@ void Daemon::stop() {
   if (server_) server_->stop();
 }
 
+void Daemon::every(Duration interval, std::function<void()> beat) {
+  loop_->after(interval, [this, interval, beat] {
+    beat();
+    every(interval, beat);
+  });
+}
+
 std::string Daemon::describe() const {
   return fmt::format("{} of {} sites are up", sites_->live_count(), sites_->size());
 }

@@ -21,6 +21,8 @@ class Daemon {
 
   void run();   // until stop()
   void stop();  // from any thread
+  // Runs `beat` on the service's thread every `interval` while that thread lives: a sign of life.
+  void every(Duration interval, std::function<void()> beat);
   // Set when the daemon stopped itself: its metadata store failed.
   bool failed() const { return failed_; }
   // "5 of 5 sites", for the log.

@@ -12,8 +12,10 @@ constexpr std::array kKernelOptions = {"ro",   "rw",     "nosuid", "suid",    "n
                                        "dev",  "noexec", "exec",   "noatime", "nodiratime",
                                        "sync", "async",  "dirsync"};
 // Options of mount(8) that are for others.
-constexpr std::array kIgnoredOptions = {"_netdev", "nofail", "noauto", "auto",    "defaults",
-                                        "user",    "nouser", "users",  "relatime"};
+constexpr std::array kIgnoredOptions = {
+    "_netdev",  "nofail",   "noauto",     "auto",     "defaults",   "user",    "nouser",
+    "users",    "nousers",  "owner",      "noowner",  "group",      "nogroup", "atime",
+    "diratime", "relatime", "norelatime", "lazytime", "nolazytime", "silent",  "loud"};
 
 template <class List>
 bool is_one_of(const List& list, const std::string& option) {
@@ -36,8 +38,12 @@ result<void> parse_option(const std::string& option, MountArguments& out) {
   } else if (is_one_of(kKernelOptions, option)) {
     out.kernel.push_back(option);
   } else if (is_one_of(kIgnoredOptions, option) || option.starts_with("x-") ||
-             option.starts_with("comment=")) {
+             option.starts_with("X-") || option.starts_with("comment=") ||
+             option.starts_with("user=")) {
     return success();
+  } else if (option == "remount") {
+    return failure(Errc::invalid,
+                   "-o remount: a mount cannot change its options; umount it and mount it again");
   } else {
     TRY(auto known, apply_mount_option(scratch, option));
     if (!known)
@@ -75,6 +81,9 @@ result<MountArguments> parse_mount_arguments(const std::vector<std::string>& arg
       out.verbose = true;
     } else if (a == "-n" || a == "-s") {
       continue;  // mount(8): no mtab; sloppy options
+    } else if (a == "-t" || a == "-N") {
+      if (++i == arguments.size()) return failure(Errc::invalid, a + " needs a word after it");
+      if (a == "-N") return failure(Errc::unsupported, "-N: mount from within the name space");
     } else if (a == "-o") {
       if (++i == arguments.size()) return failure(Errc::invalid, "-o needs options after it");
       TRY(parse_options(arguments[i], out));

@@ -15,6 +15,7 @@
 #include <fstream>
 
 #include "common/log.h"
+#include "common/service_notifier.h"
 #include "fs/arguments.h"
 #include "fs/mount.h"
 #include "fs/ops.h"
@@ -40,9 +41,25 @@ void raise_readahead(const std::string& mountpoint) {
   file << kReadaheadKib;
 }
 
+// What /proc/mounts shows as the source: the same as in fstab, or `mount -a` would mount once more.
+std::string source_name(const std::filesystem::path& file) {
+  std::error_code ignored;
+  const auto canonical = std::filesystem::canonical(file, ignored);
+  return canonical.empty() ? file.string() : canonical.string();
+}
+
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == ',' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
 std::vector<std::string> fuse_arguments(const MountArguments& arguments, const Config& config) {
-  std::string options =
-      "fsname=" + config.cloud.name + ",subtype=datacloud,default_permissions,max_read=1048576";
+  std::string options = "fsname=" + escaped(source_name(config.file)) +
+                        ",subtype=datacloud,default_permissions,max_read=1048576";
   if (arguments.allow_other) options += ",allow_other";
   bool device = false, suid = false;
   for (const auto& option : arguments.kernel) {
@@ -76,6 +93,7 @@ result<Config> load(const MountArguments& arguments) {
 // Runs the mount; `mounted` is called once the kernel has it.
 template <class Mounted>
 int serve(const MountArguments& arguments, const Config& config, Mounted mounted) {
+  const auto notifier = ServiceNotifier::from_environment();
   auto mount = Mount::open(config, arguments.site, arguments.mountpoint);
   if (!mount) return fail(mount.error().message());
 
@@ -96,6 +114,7 @@ int serve(const MountArguments& arguments, const Config& config, Mounted mounted
   mount.value()->start(session);
   std::thread readahead([&] { raise_readahead(arguments.mountpoint); });
   mounted();
+  notifier.ready("mounted on " + arguments.mountpoint);
 
   fuse_loop_config* loop = fuse_loop_cfg_create();
   fuse_loop_cfg_set_max_threads(loop, config.mount.threads);
@@ -103,6 +122,7 @@ int serve(const MountArguments& arguments, const Config& config, Mounted mounted
   const int error = fuse_session_loop_mt(session, loop);
   fuse_loop_cfg_destroy(loop);
   readahead.join();
+  notifier.stopping();
   if (error) spdlog::error("the FUSE session ended with error {}", error);
   fuse_session_unmount(session);
   const bool clean = mount.value()->stop();
