@@ -36,6 +36,8 @@ uint64_t bytes_of(const Attributes& attributes) {
   return n;
 }
 
+constexpr auto transferred = [](const auto& reply) { return reply.bytes_transferred; };
+
 class AccountingStore final : public ObjectStore {
  public:
   AccountingStore(std::unique_ptr<ObjectStore> below, TrafficCounters& counters)
@@ -54,6 +56,29 @@ class AccountingStore final : public ObjectStore {
                    for (const auto& range : r.ranges) bytes += range.size();
                    return bytes;
                  }));
+  }
+  void derive(const std::string& name, Derivation derivation, OpOptions options,
+              Callback<DeriveReply> callback) override {
+    uint64_t sent = 0;  // what a failed call has cost at least
+    for (const auto* ranges : {&derivation.data, &derivation.tags}) {
+      for (const auto& range : *ranges) sent += range.bytes.size();
+    }
+    below_->derive(name, std::move(derivation), options,
+                   [this, purpose = options.purpose, sent,
+                    callback = std::move(callback)](result<DeriveReply> r) {
+                     counters_.add_written(purpose, r ? r.value().bytes_transferred : sent);
+                     callback(std::move(r));
+                   });
+  }
+  void combine(const std::string& name, Combination combination, OpOptions options,
+               Callback<CombineReply> callback) override {
+    below_->combine(name, std::move(combination), options,
+                    counted<CombineReply>(options.purpose, std::move(callback), transferred));
+  }
+  void prove(const std::string& name, AuditChallenge challenge, OpOptions options,
+             Callback<AuditProof> callback) override {
+    below_->prove(name, challenge, options,
+                  counted<AuditProof>(options.purpose, std::move(callback), transferred));
   }
   void remove(const std::string& name, OpOptions options, Callback<void> callback) override {
     counters_.add_written(options.purpose, 0);

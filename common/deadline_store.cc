@@ -37,6 +37,24 @@ class DeadlineStore final : public ObjectStore {
       below_->read(name, std::move(ranges), want_attributes, options, std::move(timed));
     }
   }
+  void derive(const std::string& name, Derivation derivation, OpOptions options,
+              Callback<DeriveReply> callback) override {
+    if (auto timed = watch<DeriveReply>("derive", name, options, callback)) {
+      below_->derive(name, std::move(derivation), options, std::move(timed));
+    }
+  }
+  void combine(const std::string& name, Combination combination, OpOptions options,
+               Callback<CombineReply> callback) override {
+    if (auto timed = watch<CombineReply>("combine", name, options, callback)) {
+      below_->combine(name, std::move(combination), options, std::move(timed));
+    }
+  }
+  void prove(const std::string& name, AuditChallenge challenge, OpOptions options,
+             Callback<AuditProof> callback) override {
+    if (auto timed = watch<AuditProof>("prove", name, options, callback)) {
+      below_->prove(name, challenge, options, std::move(timed));
+    }
+  }
   void remove(const std::string& name, OpOptions options, Callback<void> callback) override {
     if (auto timed = watch<void>("remove", name, options, callback)) {
       below_->remove(name, options, std::move(timed));

@@ -15,6 +15,7 @@
 
 #include "common/directory_layout.h"
 #include "common/executor.h"
+#include "common/object_compute.h"
 #include "common/object_file.h"
 
 namespace datacloud {
@@ -72,6 +73,27 @@ class DirectoryStore final : public ObjectStore {
                    [this, name, ranges = std::move(ranges), want_attributes] {
                      return do_read(name, ranges, want_attributes);
                    });
+  }
+
+  void derive(const std::string& name, Derivation derivation, OpOptions options,
+              Callback<DeriveReply> callback) override {
+    run<DeriveReply>(
+        writers_, "derive", name, options, std::move(callback),
+        [this, name, derivation = std::move(derivation)] { return do_derive(name, derivation); });
+  }
+
+  void combine(const std::string& name, Combination combination, OpOptions options,
+               Callback<CombineReply> callback) override {
+    run<CombineReply>(readers_, "combine", name, options, std::move(callback),
+                      [this, name, combination = std::move(combination)] {
+                        return do_combine(name, combination);
+                      });
+  }
+
+  void prove(const std::string& name, AuditChallenge challenge, OpOptions options,
+             Callback<AuditProof> callback) override {
+    run<AuditProof>(readers_, "prove", name, options, std::move(callback),
+                    [this, name, challenge] { return do_prove(name, challenge); });
   }
 
   void remove(const std::string& name, OpOptions options, Callback<void> callback) override {
@@ -172,16 +194,48 @@ class DirectoryStore final : public ObjectStore {
     return written;
   }
 
-  result<ReadReply> do_read(const std::string& name, const std::vector<ByteRange>& ranges,
-                            bool want_attributes) {
-    if (name.empty()) return failure(Errc::invalid, "an object needs a name");
+  result<std::unique_ptr<File>> open_object(const std::string& name) {
+    if (!valid_object_name(name)) return failure(Errc::invalid, "an object needs a name");
     TRY(verify());
     auto file = files_->open(layout_.object(name), FileLayer::Open::read);
-    if (!file) {
-      if (!is(file.error(), std::errc::no_such_file_or_directory)) return failure(file.error());
-      return failure(absent(file.error()));
+    if (file || !is(file.error(), std::errc::no_such_file_or_directory)) return file;
+    return failure(absent(file.error()));
+  }
+
+  result<ReadReply> do_read(const std::string& name, const std::vector<ByteRange>& ranges,
+                            bool want_attributes) {
+    TRY(auto file, open_object(name));
+    return read_object_file(*file, ranges, want_attributes);
+  }
+
+  // Read, patched and put: the site is a file system and computes nothing.
+  result<DeriveReply> do_derive(const std::string& name, const Derivation& derivation) {
+    if (name.empty()) return failure(Errc::invalid, "an object needs a name");
+    TRY(verify());
+    if (files_->stat(layout_.object(name))) return failure(Errc::exists, "it is there already");
+    auto source = do_read(derivation.source, {{0, kObjectBytesMax}}, true);
+    if (!source) {
+      return failure(source.error().in("source " + layout_.object(derivation.source)));
     }
-    return read_object_file(*file.value(), ranges, want_attributes);
+    TRY(auto made, derive_object(source.value().ranges[0], source.value().attributes, derivation));
+    Payload payload;
+    payload.parts.push_back(made.data);
+    TRY(do_put(name, payload, made.attributes));
+    return DeriveReply{made.bytes_transferred};
+  }
+
+  result<CombineReply> do_combine(const std::string& name, const Combination& combination) {
+    TRY(check_combination(combination));
+    TRY(auto reply, do_read(name, combination.ranges, false));
+    return combine_ranges(std::move(reply.ranges), combination);
+  }
+
+  result<AuditProof> do_prove(const std::string& name, const AuditChallenge& challenge) {
+    TRY(auto file, open_object(name));
+    TRY(auto about, read_object_file(*file, {}, true));
+    TRY(auto plan, plan_proof(challenge, about.object_size, about.attributes));
+    TRY(auto reply, read_object_file(*file, plan.ranges, false));
+    return plan.prove(reply.ranges);
   }
 
   result<void> do_remove(const std::string& name) {

@@ -45,6 +45,29 @@ class FaultStore final : public ObjectStore {
                                     std::move(done));
                      });
   }
+  void derive(const std::string& name, Derivation derivation, OpOptions options,
+              Callback<DeriveReply> callback) override {
+    apply<DeriveReply>(StoreOp::derive, name, std::move(callback),
+                       [this, name, derivation = std::move(derivation),
+                        options](Callback<DeriveReply> done) mutable {
+                         below_->derive(name, std::move(derivation), options, std::move(done));
+                       });
+  }
+  void combine(const std::string& name, Combination combination, OpOptions options,
+               Callback<CombineReply> callback) override {
+    apply<CombineReply>(StoreOp::combine, name, std::move(callback),
+                        [this, name, combination = std::move(combination),
+                         options](Callback<CombineReply> done) mutable {
+                          below_->combine(name, std::move(combination), options, std::move(done));
+                        });
+  }
+  void prove(const std::string& name, AuditChallenge challenge, OpOptions options,
+             Callback<AuditProof> callback) override {
+    apply<AuditProof>(StoreOp::prove, name, std::move(callback),
+                      [this, name, challenge, options](Callback<AuditProof> done) {
+                        below_->prove(name, challenge, options, std::move(done));
+                      });
+  }
   void remove(const std::string& name, OpOptions options, Callback<void> callback) override {
     apply<void>(StoreOp::remove, name, std::move(callback),
                 [this, name, options](Callback<void> done) {
@@ -88,7 +111,15 @@ class FaultStore final : public ObjectStore {
       case Fault::Kind::garbage:
         return forward([callback, kind = fault.kind, name](result<T> r) {
           if constexpr (std::is_same_v<T, ReadReply>) {
-            if (r) damage(r.value(), kind, name);
+            if (r) damage(r.value().ranges, kind, name);
+          } else if constexpr (std::is_same_v<T, CombineReply>) {
+            if (r) damage(r.value().outputs, kind, name);
+          } else if constexpr (std::is_same_v<T, AuditProof>) {
+            if (r) {
+              std::vector<Bytes> mu{std::move(r.value().mu)};
+              damage(mu, kind, name);
+              r.value().mu = std::move(mu[0]);
+            }
           }
           callback(std::move(r));
         });
@@ -116,9 +147,9 @@ class FaultStore final : public ObjectStore {
     });
   }
 
-  static void damage(ReadReply& reply, Fault::Kind kind, const std::string& name) {
+  static void damage(std::vector<Bytes>& ranges, Fault::Kind kind, const std::string& name) {
     std::mt19937 random(static_cast<uint32_t>(std::hash<std::string>()(name)));
-    for (auto& range : reply.ranges) {
+    for (auto& range : ranges) {
       if (range.empty()) continue;
       if (kind == Fault::Kind::flip_byte) {
         range[random() % range.size()] ^= static_cast<uint8_t>(1 + random() % 255);

@@ -5,6 +5,8 @@
 #include <map>
 #include <mutex>
 
+#include "common/object_compute.h"
+
 namespace datacloud {
 
 struct MemoryStoreState {
@@ -83,19 +85,47 @@ class MemoryStore final : public ObjectStore {
   void read(const std::string& name, std::vector<ByteRange> ranges, bool want_attributes, OpOptions,
             Callback<ReadReply> callback) override {
     answer<ReadReply>(callback, [&]() -> result<ReadReply> {
-      if (!valid_object_name(name)) return failure(invalid(name));
-      auto it = state_->objects.find(name);
-      if (it == state_->objects.end()) return failure(Errc::not_found, location(name));
-      const Bytes& data = it->second.data;
+      TRY(auto object, find(name));
       ReadReply reply;
-      reply.object_size = data.size();
-      for (const auto& range : ranges) {
-        const size_t offset = std::min<uint64_t>(range.offset, data.size());
-        const size_t length = std::min<uint64_t>(range.length, data.size() - offset);
-        reply.ranges.push_back(to_bytes(ByteView(data).subspan(offset, length)));
-      }
-      if (want_attributes) reply.attributes = it->second.attributes;
+      reply.object_size = object->data.size();
+      for (const auto& range : ranges) reply.ranges.push_back(cut(object->data, range));
+      if (want_attributes) reply.attributes = object->attributes;
       return reply;
+    });
+  }
+
+  void derive(const std::string& name, Derivation derivation, OpOptions,
+              Callback<DeriveReply> callback) override {
+    answer<DeriveReply>(callback, [&]() -> result<DeriveReply> {
+      if (!valid_object_name(name)) return failure(invalid(name));
+      if (state_->objects.count(name)) return failure(Errc::exists, location(name));
+      TRY(auto source, find(derivation.source));
+      TRY(auto made, derive_object(source->data, source->attributes, derivation));
+      if (state_->full) return failure(Errc::no_space, location(name));
+      state_->objects[name] = {std::move(made.data), std::move(made.attributes)};
+      return DeriveReply{made.bytes_transferred};
+    });
+  }
+
+  void combine(const std::string& name, Combination combination, OpOptions,
+               Callback<CombineReply> callback) override {
+    answer<CombineReply>(callback, [&]() -> result<CombineReply> {
+      TRY(check_combination(combination));
+      TRY(auto object, find(name));
+      std::vector<Bytes> ranges;
+      for (const auto& range : combination.ranges) ranges.push_back(cut(object->data, range));
+      return combine_ranges(std::move(ranges), combination);
+    });
+  }
+
+  void prove(const std::string& name, AuditChallenge challenge, OpOptions,
+             Callback<AuditProof> callback) override {
+    answer<AuditProof>(callback, [&]() -> result<AuditProof> {
+      TRY(auto object, find(name));
+      TRY(auto plan, plan_proof(challenge, object->data.size(), object->attributes));
+      std::vector<Bytes> ranges;
+      for (const auto& range : plan.ranges) ranges.push_back(cut(object->data, range));
+      return plan.prove(ranges);
     });
   }
 
@@ -136,6 +166,19 @@ class MemoryStore final : public ObjectStore {
  private:
   static Error invalid(const std::string& name) {
     return Error(Errc::invalid, "not an object name: " + name.substr(0, 200));
+  }
+
+  static Bytes cut(const Bytes& data, const ByteRange& range) {
+    const size_t offset = std::min<uint64_t>(range.offset, data.size());
+    const size_t length = std::min<uint64_t>(range.length, data.size() - offset);
+    return to_bytes(ByteView(data).subspan(offset, length));
+  }
+
+  result<const MemoryStoreState::Object*> find(const std::string& name) const {
+    if (!valid_object_name(name)) return failure(invalid(name));
+    auto it = state_->objects.find(name);
+    if (it == state_->objects.end()) return failure(Errc::not_found, location(name));
+    return &it->second;
   }
 
   template <class T, class Work>

@@ -20,6 +20,20 @@ class ReportingStore final : public ObjectStore {
     below_->read(name, std::move(ranges), want_attributes, options,
                  reported<ReadReply>(std::move(callback)));
   }
+  void derive(const std::string& name, Derivation derivation, OpOptions options,
+              Callback<DeriveReply> callback) override {
+    below_->derive(name, std::move(derivation), options,
+                   reported<DeriveReply>(std::move(callback)));
+  }
+  void combine(const std::string& name, Combination combination, OpOptions options,
+               Callback<CombineReply> callback) override {
+    below_->combine(name, std::move(combination), options,
+                    reported<CombineReply>(std::move(callback)));
+  }
+  void prove(const std::string& name, AuditChallenge challenge, OpOptions options,
+             Callback<AuditProof> callback) override {
+    below_->prove(name, challenge, options, reported<AuditProof>(std::move(callback)));
+  }
   void remove(const std::string& name, OpOptions options, Callback<void> callback) override {
     below_->remove(name, options, reported<void>(std::move(callback)));
   }

@@ -42,7 +42,7 @@ std::unique_ptr<ObjectStore> make_deadline_store(std::unique_ptr<ObjectStore>);
 std::unique_ptr<ObjectStore> make_accounting_store(std::unique_ptr<ObjectStore>, TrafficCounters&);
 
 // What a fault rule sees and decides. Rules run on the caller's thread, many at once.
-enum class StoreOp { put, read, remove, list, check, capacity };
+enum class StoreOp { put, read, derive, combine, prove, remove, list, check, capacity };
 struct Fault {
   enum class Kind {
     none,
@@ -50,8 +50,8 @@ struct Fault {
     fail_after,   // the store below performs the call, the caller sees `error`
     hang,         // never answers (until the decorator is destroyed: then timed_out)
     delay,        // the call reaches the store below after `delay` (destruction: timed_out)
-    flip_byte,    // reads: one byte of the answer is changed
-    garbage,      // reads: every byte of the answer is replaced, length kept
+    flip_byte,    // reads, combine, prove: one byte of the answer is changed
+    garbage,      // the same: every byte of the answer is replaced, length kept
   };
   Kind kind = Kind::none;
   Error error;

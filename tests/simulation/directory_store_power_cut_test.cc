@@ -8,6 +8,7 @@
 #include <set>
 
 #include "common/directory_store.h"
+#include "common/object_compute.h"
 #include "tests/support/seeded.h"
 #include "tests/support/simulated_files.h"
 #include "tests/support/store_calls.h"
@@ -18,13 +19,16 @@ namespace {
 const std::string kRoot = "/srv/site";
 const SiteMarker kMarker{"uuid-1", "demo", "one", 1, 1};
 
-Attributes attributes_of(const std::string& name) {
+Attributes attributes_of(const std::string& name, size_t size) {
   if (name.size() % 2 == 0) return {};
-  return {{"name", name}};
+  Attributes attributes = shard_attributes(1, Bytes(kFieldBytes * audit_blocks_of(size)));
+  attributes["name"] = name;
+  return attributes;
 }
 
 struct Object {
-  size_t size = 0;
+  Bytes data;
+  Attributes attributes;
   bool may_exist = false;
   bool must_exist = false;
 };
@@ -46,9 +50,23 @@ class PromisedSite {
 
   void put(const std::string& name, size_t size) {
     auto& object = objects_[name];
-    object.size = size;
+    object.data = contents_of(name, size);
+    object.attributes = attributes_of(name, size);
     object.may_exist = true;
-    auto answer = datacloud::put(*store_, name, contents_of(name, size), attributes_of(name));
+    auto answer = datacloud::put(*store_, name, object.data, object.attributes);
+    if (answer) object.must_exist = true;
+  }
+
+  // From an object put with attributes; `grown` bytes longer.
+  void derive(const std::string& name, const std::string& source, size_t grown) {
+    const Object from = objects_[source];
+    auto& object = objects_[name];
+    const Derivation derivation{source, 1, 2, from.data.size() + grown, {{0, {7}}}, {{0, {9}}}};
+    auto made = derive_object(from.data, from.attributes, derivation).value();
+    object.data = std::move(made.data);
+    object.attributes = std::move(made.attributes);
+    auto answer = datacloud::derive(*store_, name, derivation);
+    object.may_exist = answer || !answer.error().is(Errc::not_found);
     if (answer) object.must_exist = true;
   }
 
@@ -111,8 +129,8 @@ class PromisedSite {
     }
     if (!object.may_exist) return "removed object came back: " + name;
     if (!listed) return "there but not listed: " + name;
-    const bool whole = reply.value().ranges[0] == contents_of(name, object.size) &&
-                       reply.value().attributes == attributes_of(name);
+    const bool whole =
+        reply.value().ranges[0] == object.data && reply.value().attributes == object.attributes;
     return whole ? "" : "half an object: " + name;
   }
 
@@ -129,6 +147,7 @@ void use(PromisedSite& site) {
   site.format();
   site.put(object_name(1), 3000);
   site.put(object_name(22), 5);
+  site.derive(object_name(333), object_name(1), 5000);
   site.remove(object_name(1));
 }
 
@@ -218,8 +237,16 @@ TEST(DirectoryStorePowerCut, RandomLivesWithManyCuts) {
           site.remove(put[victim]);
           put.erase(put.begin() + static_cast<std::ptrdiff_t>(victim));
         } else {
+          const bool derivable =
+              !put.empty() && put.back().size() % 2 == 1 && put.back().back() != 'd';
+          const std::string source = derivable ? put.back() : "";
           put.push_back(object_name(next++));
-          site.put(put.back(), random() % 5000);
+          if (derivable && random() % 4 == 0) {
+            site.derive(put.back() + ".d", source, random() % 5000);
+            put.back() += ".d";
+          } else {
+            site.put(put.back(), 1 + random() % 5000);
+          }
         }
       }
       site.close();

@@ -39,6 +39,23 @@ inline result<Bytes> read_all(ObjectStore& store, const std::string& name) {
   return std::move(reply.ranges[0]);
 }
 
+inline result<DeriveReply> derive(ObjectStore& store, const std::string& name,
+                                  Derivation derivation, OpOptions options = {}) {
+  return wait_for<DeriveReply>(
+      [&](auto done) { store.derive(name, std::move(derivation), options, done); });
+}
+
+inline result<CombineReply> combine(ObjectStore& store, const std::string& name,
+                                    Combination combination, OpOptions options = {}) {
+  return wait_for<CombineReply>(
+      [&](auto done) { store.combine(name, std::move(combination), options, done); });
+}
+
+inline result<AuditProof> prove(ObjectStore& store, const std::string& name,
+                                AuditChallenge challenge, OpOptions options = {}) {
+  return wait_for<AuditProof>([&](auto done) { store.prove(name, challenge, options, done); });
+}
+
 inline result<void> remove(ObjectStore& store, const std::string& name, OpOptions options = {}) {
   return wait_for<void>([&](auto done) { store.remove(name, options, done); });
 }

@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/object_compute.h"
 #include "common/object_store.h"
 #include "tests/support/store_calls.h"
 
@@ -262,6 +263,9 @@ TEST_P(StoreConformance, AwayIsNotEmpty) {
       EXPECT_FAILS(Errc::away, read(*store, "one", {{0, 3}}));
       EXPECT_FAILS(Errc::away, read(*store, "never", {{0, 3}}));
       EXPECT_FAILS(Errc::away, put(*store, numbered("two-", round), {1}));
+      EXPECT_FAILS(Errc::away, derive(*store, numbered("three-", round), {"one", 1, 2, 3, {}, {}}));
+      EXPECT_FAILS(Errc::away, combine(*store, "one", {{{0, 1}}, {{1}}}));
+      EXPECT_FAILS(Errc::away, prove(*store, "one", {}));
       EXPECT_FAILS(Errc::away, remove(*store, "one"));
       EXPECT_FAILS(Errc::away, list(*store, "", 10));
       EXPECT_FAILS(Errc::away, capacity(*store));
@@ -275,16 +279,181 @@ TEST_P(StoreConformance, AwayIsNotEmpty) {
   }
 }
 
+// A shard with its attributes: arbitrary tags, as a store does not know their key.
+inline result<void> put_shard(ObjectStore& store, const std::string& name, size_t size,
+                              uint64_t instance) {
+  const Bytes tags = contents_of("tags of " + name, kFieldBytes * audit_blocks_of(size));
+  return put(store, name, contents_of(name, size), shard_attributes(instance, tags));
+}
+
+inline void xor_into(Bytes& bytes, const std::vector<XorRange>& ranges) {
+  for (const auto& range : ranges) {
+    for (size_t i = 0; i < range.bytes.size(); ++i) bytes[range.offset + i] ^= range.bytes[i];
+  }
+}
+
+TEST_P(StoreConformance, DerivesByCopyAndXor) {
+  const size_t size = 10'000, longer = 20'481;  // 3 and 6 audit blocks
+  ASSERT_TRUE(put_shard(*store_, "base", size, 7));
+  for (const size_t new_size : {size, longer}) {
+    const auto name = numbered("derived-", new_size);
+    Derivation d{"base", 7, 8, new_size, {}, {}};
+    d.data.push_back({4090, contents_of("x", 100)});
+    d.data.push_back({4100, contents_of("y", 10)});  // overlaps: both count
+    d.data.push_back({new_size - 1, {0x55}});
+    d.data.push_back({0, {}});
+    d.tags.push_back({16, contents_of("z", 32)});
+    const auto reply = derive(*store_, name, d);
+    ASSERT_TRUE(reply) << reply.error().message();
+    EXPECT_GE(reply.value().bytes_transferred, 100u);
+    Bytes data = contents_of("base", size), tags = contents_of("tags of base", 48);
+    data.resize(new_size);
+    tags.resize(kFieldBytes * audit_blocks_of(new_size));
+    xor_into(data, d.data);
+    xor_into(tags, d.tags);
+    const auto made = read(*site_->open(), name, {{0, UINT64_MAX}}, true);
+    ASSERT_TRUE(made) << made.error().message();
+    EXPECT_TRUE(made.value().ranges[0] == data) << new_size;
+    EXPECT_EQ(made.value().attributes, shard_attributes(8, tags));
+  }
+  const auto base = read(*store_, "base", {{0, UINT64_MAX}}, true).value();
+  EXPECT_TRUE(base.ranges[0] == contents_of("base", size)) << "the source has changed";
+  EXPECT_EQ(base.attributes, shard_attributes(7, contents_of("tags of base", 48)));
+}
+
+TEST_P(StoreConformance, DerivesFromDerivedAndEmptyObjects) {
+  ASSERT_TRUE(put_shard(*store_, "empty", 0, 1));
+  ASSERT_TRUE(derive(*store_, "grown", {"empty", 1, 2, 4097, {{4096, {9}}}, {{16, {1}}}}));
+  ASSERT_TRUE(derive(*store_, "same", {"grown", 2, 3, 4097, {}, {}}));
+  const auto made = read(*store_, "same", {{0, UINT64_MAX}}, true).value();
+  Bytes data(4097), tags(32);
+  data[4096] = 9;
+  tags[16] = 1;
+  EXPECT_EQ(made.ranges[0], data);
+  EXPECT_EQ(made.attributes, shard_attributes(3, tags));
+}
+
+TEST_P(StoreConformance, RefusesToDerive) {
+  ASSERT_TRUE(put_shard(*store_, "base", 5000, 7));
+  ASSERT_TRUE(put(*store_, "plain", {1, 2, 3}));
+  const Derivation good{"base", 7, 8, 5000, {{0, {1}}}, {{0, {1}}}};
+  const auto with = [&](auto change) {
+    Derivation d = good;
+    change(d);
+    return d;
+  };
+  const auto attempt = [&](auto change) { return derive(*store_, "new", with(change)); };
+  EXPECT_FAILS(Errc::corrupt, attempt([](auto& d) { d.source_instance = 6; }));
+  EXPECT_FAILS(Errc::corrupt, attempt([](auto& d) { d.source = "plain"; }));
+  EXPECT_FAILS(Errc::not_found, attempt([](auto& d) { d.source = "nothing"; }));
+  EXPECT_FAILS(Errc::corrupt, attempt([](auto& d) { d.size = 4999; }));
+  EXPECT_FAILS(Errc::invalid, attempt([](auto& d) { d.instance = 7; }));
+  EXPECT_FAILS(Errc::invalid, attempt([](auto& d) { d.source = "../base"; }));
+  EXPECT_FAILS(Errc::invalid, attempt([](auto& d) { d.data[0].offset = 5000; }));
+  EXPECT_FAILS(Errc::invalid, attempt([](auto& d) { d.data[0].offset = UINT64_MAX; }));
+  EXPECT_FAILS(Errc::invalid, attempt([](auto& d) { d.tags[0].offset = 32; }));
+  EXPECT_FAILS(Errc::invalid, attempt([](auto& d) { d.size = kObjectBytesMax + 1; }));
+  EXPECT_FAILS(Errc::invalid, attempt([](auto& d) { d.data.resize(kXorRangesMax + 1); }));
+  EXPECT_FAILS(Errc::invalid, derive(*store_, "a/b", good));
+  EXPECT_FAILS(Errc::not_found, read(*store_, "new", {}));
+  EXPECT_FAILS(Errc::exists, derive(*store_, "plain", good));
+  EXPECT_FAILS(Errc::exists, derive(*store_, "base", good));
+  EXPECT_EQ(read_all(*store_, "plain").value(), (Bytes{1, 2, 3}));
+  EXPECT_TRUE(read_all(*store_, "base").value() == contents_of("base", 5000));
+  ASSERT_TRUE(derive(*store_, "new", good));
+  EXPECT_FAILS(Errc::exists, derive(*store_, "new", good));
+}
+
+TEST_P(StoreConformance, CombinesRanges) {
+  const Bytes data = contents_of("base", 9000);
+  ASSERT_TRUE(put(*store_, "base", data));
+  Combination c{{{0, 3001}, {100, 3001}, {8000, 3001}, {1 << 20, 3001}}, {}};
+  c.coefficients = {{1, 0, 0, 5}, {2, 3, 0x8e, 1}, {0, 0, 0, 0}, {0, 0, 1, 0}};
+  const auto reply = combine(*store_, "base", c);
+  ASSERT_TRUE(reply) << reply.error().message();
+  ASSERT_EQ(reply.value().outputs.size(), 4u);
+  for (size_t j = 0; j < 4; ++j) {
+    Bytes expected(3001);
+    for (size_t i = 0; i < 4; ++i) {
+      for (size_t b = 0; b < 3001; ++b) {
+        const uint64_t at = c.ranges[i].offset + b;
+        if (at < data.size()) expected[b] ^= gf256_multiply(c.coefficients[j][i], data[at]);
+      }
+    }
+    EXPECT_TRUE(reply.value().outputs[j] == expected) << "output " << j;
+  }
+  EXPECT_GT(reply.value().bytes_transferred, 0u);
+
+  EXPECT_FAILS(Errc::not_found, combine(*store_, "nothing", c));
+  EXPECT_FAILS(Errc::invalid, combine(*store_, "base", {}));
+  EXPECT_FAILS(Errc::invalid, combine(*store_, "base", {{{0, 1}, {0, 2}}, {{1, 1}}}));
+  EXPECT_FAILS(Errc::invalid, combine(*store_, "base", {{{0, 1}}, {{1, 1}}}));
+  EXPECT_FAILS(Errc::invalid, combine(*store_, "base", {{{0, kObjectBytesMax + 1}}, {{1}}}));
+  const std::vector<std::vector<uint8_t>> rows(kCombinationOutputsMax + 1, {1});
+  EXPECT_FAILS(Errc::invalid, combine(*store_, "base", {{{0, 1}}, rows}));
+}
+
+// The answer is what the definition says, whatever is sampled.
+TEST_P(StoreConformance, ProvesWhatItHolds) {
+  const size_t size = 9 * 4096 + 1000;  // 10 audit blocks
+  ASSERT_TRUE(put_shard(*store_, "base", size, 7));
+  Bytes data = contents_of("base", size);
+  const Bytes tags = contents_of("tags of base", 160);
+  data.resize(10 * kAuditBlockBytes);
+  for (const uint64_t samples : {0, 1, 4, 12, 99}) {
+    AuditChallenge challenge{{}, 12, samples};
+    challenge.seed[0] = static_cast<uint8_t>(samples);
+    const auto proof = prove(*store_, "base", challenge);
+    ASSERT_TRUE(proof) << proof.error().message();
+    EXPECT_EQ(proof.value().object_size, size);
+    EXPECT_EQ(proof.value().instance, 7u);
+    Bytes mu(kAuditBlockBytes);
+    FieldElement tag{};
+    for (const auto& run : challenged_blocks(challenge, 10)) {
+      const auto nu = challenge_coefficients(challenge, run);
+      for (uint64_t i = run.first; i < run.first + run.count; ++i) {
+        const auto weight = nu[i - run.first];
+        for (size_t c = 0; c < kAuditElements; ++c) {
+          const auto element = field_element(ByteView(data).subspan(4096 * i + 16 * c));
+          const auto product = field_multiply(weight, element);
+          for (size_t b = 0; b < 16; ++b) mu[16 * c + b] ^= product[b];
+        }
+        tag = field_add(tag, field_multiply(weight, field_element(ByteView(tags).subspan(16 * i))));
+      }
+    }
+    EXPECT_TRUE(proof.value().mu == mu) << samples;
+    EXPECT_EQ(proof.value().tag, tag) << samples;
+    if (!proof.value().at_site && samples == 4) {
+      EXPECT_GT(proof.value().bytes_transferred, 2 * 4096u);
+    }
+  }
+}
+
+TEST_P(StoreConformance, RefusesToProve) {
+  const AuditChallenge all{{}, 4, 0};
+  EXPECT_FAILS(Errc::not_found, prove(*store_, "nothing", all));
+  ASSERT_TRUE(put(*store_, "plain", {1, 2, 3}));
+  EXPECT_FAILS(Errc::corrupt, prove(*store_, "plain", all));
+  ASSERT_TRUE(put(*store_, "few", contents_of("few", 8000), shard_attributes(1, Bytes(16))));
+  EXPECT_FAILS(Errc::corrupt, prove(*store_, "few", all));
+  ASSERT_TRUE(put_shard(*store_, "base", 8000, 1));
+  EXPECT_FAILS(Errc::invalid, prove(*store_, "base", {{}, kAuditBlocksMax + 1, 0}));
+  const auto none = prove(*store_, "base", {{}, 0, 0});
+  ASSERT_TRUE(none) << none.error().message();
+  EXPECT_EQ(none.value().mu, Bytes(kAuditBlockBytes));
+}
+
 // Counts the answers of each call of a mixed load, and destroys the store while most are in flight.
 TEST_P(StoreConformance, AnswersOnceAlsoWhenDestroyed) {
   constexpr size_t kCalls = 600;
   std::vector<std::atomic<int>> answers(kCalls);
   for (size_t i = 0; i < kCalls; ++i) {
-    const auto name = numbered("load-", i / 6);
+    const auto name = numbered("load-", i / 9);
     const auto count = [&answers, i](auto&&) { ++answers[i]; };
-    switch (i % 6) {
+    switch (i % 9) {
       case 0:
-        store_->put(name, Payload::from(contents_of(name, 5000)), {}, {}, count);
+        store_->put(name, Payload::from(contents_of(name, 5000)), shard_attributes(1, Bytes(32)),
+                    {}, count);
         break;
       case 1:
         store_->read(name, {{0, 5000}}, true, {}, count);
@@ -300,6 +469,15 @@ TEST_P(StoreConformance, AnswersOnceAlsoWhenDestroyed) {
         break;
       case 5:
         store_->capacity({}, count);
+        break;
+      case 6:
+        store_->derive(name + "-derived", {name, 1, 2, 5000, {}, {}}, {}, count);
+        break;
+      case 7:
+        store_->combine(name, {{{0, 100}}, {{1}}}, {}, count);
+        break;
+      case 8:
+        store_->prove(name, {}, {}, count);
         break;
     }
   }
