@@ -22,20 +22,51 @@ std::string with_unit(uint64_t value, MountOption::Unit unit) {
 const std::vector<MountOption>& mount_options() {
   using U = MountOption::Unit;
   static const std::vector<MountOption> options = {
-      {"dirty_bytes_max", U::bytes, &MountConfig::dirty_bytes_max, kMiB, kMiB << 20},
-      {"cache_bytes_max", U::bytes, &MountConfig::cache_bytes_max, 0, kMiB << 20},
-      {"stripes_in_flight_max", U::count, &MountConfig::stripes_in_flight_max, 1, 256},
-      {"readahead_bytes_max", U::bytes, &MountConfig::readahead_bytes_max, 0, 1024 * kMiB},
-      {"flush_after_ms", U::milliseconds, &MountConfig::flush_after_ms, 1, kHourMs},
-      {"close_flush_after_ms", U::milliseconds, &MountConfig::close_flush_after_ms, 0, kHourMs},
-      {"put_deadline_ms", U::milliseconds, &MountConfig::put_deadline_ms, 10, kHourMs},
-      {"read_deadline_ms", U::milliseconds, &MountConfig::read_deadline_ms, 10, kHourMs},
-      {"hedge_after_ms", U::milliseconds, &MountConfig::hedge_after_ms, 1, kHourMs},
-      {"rpc_deadline_ms", U::milliseconds, &MountConfig::rpc_deadline_ms, 10, kHourMs},
-      {"threads", U::count, &MountConfig::threads, 1, 256},
-      {"sync_close", U::flag, &MountConfig::sync_close, 0, 1},
+      {"dirty_bytes_max", U::bytes, &MountConfig::dirty_bytes_max, kMiB, kMiB << 20,
+       "bytes written and not yet durable; writers wait beyond"},
+      {"cache_bytes_max", U::bytes, &MountConfig::cache_bytes_max, 0, kMiB << 20,
+       "bytes of file data kept in memory"},
+      {"stripes_in_flight_max", U::count, &MountConfig::stripes_in_flight_max, 1, 256,
+       "stripes being encoded and written at a time"},
+      {"readahead_bytes_max", U::bytes, &MountConfig::readahead_bytes_max, 0, 1024 * kMiB,
+       "bytes read ahead for each open file"},
+      {"flush_after_ms", U::milliseconds, &MountConfig::flush_after_ms, 1, kHourMs,
+       "age at which unwritten data is written on its own"},
+      {"close_flush_after_ms", U::milliseconds, &MountConfig::close_flush_after_ms, 0, kHourMs,
+       "the same after the last close; small files share stripes meanwhile"},
+      {"put_deadline_ms", U::milliseconds, &MountConfig::put_deadline_ms, 10, kHourMs,
+       "a shard write that takes longer goes to another site"},
+      {"read_deadline_ms", U::milliseconds, &MountConfig::read_deadline_ms, 10, kHourMs,
+       "a shard read that takes longer has failed"},
+      {"hedge_after_ms", U::milliseconds, &MountConfig::hedge_after_ms, 1, kHourMs,
+       "a shard read that takes longer is raced by a decode from other sites"},
+      {"rpc_deadline_ms", U::milliseconds, &MountConfig::rpc_deadline_ms, 10, kHourMs,
+       "how long programs wait for the daemon"},
+      {"threads", U::count, &MountConfig::threads, 1, 256, "threads that serve programs"},
+      {"sync_close", U::flag, &MountConfig::sync_close, 0, 1,
+       "close(2) returns when the data is durable"},
   };
   return options;
+}
+
+std::string describe_mount_options() {
+  constexpr std::string_view kHelpIndent = "\n                 ";
+  const MountConfig defaults;
+  std::string out;
+  for (const auto& option : mount_options()) {
+    const uint64_t now =
+        std::visit([&](auto member) { return uint64_t{defaults.*member}; }, option.member);
+    std::string line = "  " + std::string(option.name);
+    if (option.unit == MountOption::Unit::flag) {
+      line.append(kHelpIndent).append(option.help);
+    } else {
+      line.append("=VALUE").append(kHelpIndent).append(option.help);
+      line += "; default " + with_unit(now, option.unit) + ", from " +
+              with_unit(option.min, option.unit) + " to " + with_unit(option.max, option.unit);
+    }
+    out += line + "\n";
+  }
+  return out;
 }
 
 const MountOption* find_mount_option(std::string_view name) {

@@ -21,6 +21,7 @@ struct MountOption {
   Unit unit;
   Member member;
   uint64_t min = 0, max = 1;
+  std::string_view help;  // for mount.datacloud --help and the manual
 
   // invalid when out of bounds; the text names the option and its bounds.
   result<void> set(MountConfig&, uint64_t value) const;
@@ -29,6 +30,8 @@ struct MountOption {
 };
 
 const std::vector<MountOption>& mount_options();
+// "NAME=VALUE  HELP; default D, MIN to MAX" of every option, one a line, for --help.
+std::string describe_mount_options();
 // nullptr when there is none of that name.
 const MountOption* find_mount_option(std::string_view name);
 

@@ -26,11 +26,21 @@ namespace {
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 constexpr const char* kUsage =
-    "usage: datacloudd --config FILE [--foreground] [--verbose]\n"
-    "  --config FILE     the cloud's configuration\n"
-    "  --foreground, -f  stay in front and log to standard error\n"
-    "  --verbose         log more\n"
-    "  --version, --help\n";
+    "The daemon of a cloud: keeps its metadata, serves its mounts, cares for its shards.\n"
+    "Usage: datacloudd --config FILE [--foreground] [--verbose]\n"
+    "\n"
+    "Options:\n"
+    "  --config FILE     The cloud's configuration\n"
+    "  -f, --foreground  Stay in front and log to standard error; under systemd, tell it the "
+    "state\n"
+    "  --verbose         Log more\n"
+    "  -h, --help        Print this help message and exit\n"
+    "  --version         Print the version and exit\n"
+    "\n"
+    "Exit status:\n"
+    "  0  Stopped by SIGTERM or SIGINT; without --foreground: it serves\n"
+    "  1  It could not start, or its metadata failed; the reason is on standard error\n"
+    "  2  The command line is wrong\n";
 
 struct Arguments {
   std::string config;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "common/mount_options.h"
+
 namespace datacloud {
 namespace {
 
@@ -104,24 +106,33 @@ result<MountArguments> parse_mount_arguments(const std::vector<std::string>& arg
 }
 
 std::string mount_usage() {
-  return "usage: mount.datacloud CONFIG MOUNTPOINT [-f] [-o OPTIONS]\n"
-         "Mounts the cloud of the configuration file; returns once mounted. Unmount with "
-         "umount(8).\n"
+  return "Mounts the cloud of a configuration file; returns once mounted. Unmount with umount(8).\n"
+         "Usage: mount.datacloud CONFIG MOUNTPOINT [-f] [-v] [-o OPTION,...]\n"
+         "Usage: mount -t datacloud CONFIG MOUNTPOINT [-o OPTION,...]\n"
          "\n"
-         "  -f            stay in the foreground, log to standard error\n"
-         "  -v            log more\n"
-         "  -o site=NAME  where this node stands: that site is read first\n"
-         "  -o log=FILE   log file (default /var/log/datacloud/mount.log)\n"
-         "  -o sync_close close(2) returns when the data is durable\n"
-         "  -o NAME=VALUE memory and time bounds, as in the [mount] section of the configuration:\n"
-         "                dirty_bytes_max, cache_bytes_max, stripes_in_flight_max,\n"
-         "                readahead_bytes_max, flush_after_ms, close_flush_after_ms,\n"
-         "                put_deadline_ms, read_deadline_ms, hedge_after_ms, rpc_deadline_ms, "
-         "threads\n"
-         "  -o ro,nosuid,nodev,noexec,noallow_other ...  as for other file systems\n"
-         "  -h, --help    this text;  -V, --version\n"
+         "Options:\n"
+         "  -f             Stay in the foreground, log to standard error\n"
+         "  -v, --verbose  Log more\n"
+         "  -h, --help     Print this help message and exit\n"
+         "  -V, --version  Print the version and exit\n"
          "\n"
-         "Exit status, as mount(8): 0 mounted, 1 wrong usage, 32 the mount failed.\n";
+         "Options after -o:\n"
+         "  site=NAME      Where this node stands: that site is read first\n"
+         "  log=FILE       Log file; default /var/log/datacloud/mount.log\n"
+         "  verbose        Log more\n"
+         "  noallow_other  Only the user who mounts may see the files\n"
+         "  ro, rw, nosuid, nodev, noexec, noatime, nodiratime, sync, dirsync\n"
+         "                 As for other file systems\n"
+         "  _netdev, nofail, noauto, user, x-...\n"
+         "                 Options of mount(8) and fstab(5), ignored here\n"
+         "\n"
+         "Limits, after -o or in the [mount] table of the configuration:\n" +
+         describe_mount_options() +
+         "\n"
+         "Exit status, as of mount(8):\n"
+         "  0   Mounted; with -f: unmounted after everything was written\n"
+         "  1   The command line is wrong\n"
+         "  32  The mount failed, or data could not be written at its end\n";
 }
 
 }  // namespace datacloud

@@ -14,12 +14,13 @@ build=(
   build-essential cmake ninja-build ccache pkg-config
   libfuse3-dev fuse3 libisal-dev libssl-dev libleveldb-dev libsnappy-dev libboost-dev
   libprotobuf-dev protobuf-compiler libzstd-dev libtomlplusplus-dev libcli11-dev
-  libspdlog-dev libfmt-dev nlohmann-json3-dev
+  libspdlog-dev libfmt-dev nlohmann-json3-dev python3
 )
 test=(
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14
   python3 fio sqlite3 git rsync attr acl e2fsprogs imagemagick psmisc
+  groff-base systemd
   ceph-mon ceph-osd ceph-common iproute2
 )
 bench=(gocryptfs imagemagick python3)

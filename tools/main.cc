@@ -40,7 +40,7 @@ constexpr char kFooter[] =
     "The configuration file is also taken from the environment variable DATACLOUD_CONFIG.";
 
 int run(int argc, char** argv) {
-  CLI::App app{"Data Cloud: one file system over several sites."};
+  CLI::App app{"One file system over several sites: the administrator's command.", "datacloud"};
   CommandContext context{"/etc/datacloud/datacloud.toml"};
   std::string config = context.config;
   app.add_option("--config", config, "Configuration file")
