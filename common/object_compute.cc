@@ -6,18 +6,6 @@
 namespace datacloud {
 namespace {
 
-result<void> check_ranges(const std::vector<XorRange>& ranges, uint64_t bytes, const char* what) {
-  if (ranges.size() > kXorRangesMax) {
-    return failure(Errc::invalid, std::string("more than 16384 ranges of ") + what);
-  }
-  for (const auto& range : ranges) {
-    if (range.bytes.size() > bytes || range.offset > bytes - range.bytes.size()) {
-      return failure(Errc::invalid, std::string("a range of ") + what + " beyond its end");
-    }
-  }
-  return success();
-}
-
 template <class Target>
 void apply(const std::vector<XorRange>& ranges, Target& target) {
   for (const auto& range : ranges) {
@@ -56,12 +44,8 @@ Attributes shard_attributes(uint64_t instance, ByteView tags) {
 }
 
 result<void> check_derivation(const Derivation& derivation) {
-  if (derivation.size > kObjectBytesMax) return failure(Errc::invalid, "larger than 64 MiB");
-  if (derivation.instance == derivation.source_instance) {
-    return failure(Errc::invalid, "a derived object needs an instance of its own");
-  }
-  TRY(check_ranges(derivation.data, derivation.size, "data"));
-  return check_ranges(derivation.tags, kFieldBytes * audit_blocks_of(derivation.size), "tags");
+  const char* wrong = fault_of(derivation);
+  return wrong == nullptr ? result<void>(success()) : failure(Errc::invalid, wrong);
 }
 
 result<DerivedObject> derive_object(Bytes source, Attributes attributes,
@@ -94,23 +78,8 @@ result<DerivedObject> derive_object(Bytes source, Attributes attributes,
 }
 
 result<void> check_combination(const Combination& combination) {
-  const auto& ranges = combination.ranges;
-  if (ranges.empty() || ranges.size() > kCombinationRangesMax || combination.coefficients.empty() ||
-      combination.coefficients.size() > kCombinationOutputsMax) {
-    return failure(Errc::invalid, "a combination needs 1 to 256 ranges and outputs");
-  }
-  const uint64_t length = ranges[0].length;
-  const uint64_t wider = std::max(ranges.size(), combination.coefficients.size());
-  if (length > kObjectBytesMax / wider) return failure(Errc::invalid, "more than 64 MiB combined");
-  for (const auto& range : ranges) {
-    if (range.length != length) return failure(Errc::invalid, "ranges of several lengths combined");
-  }
-  for (const auto& row : combination.coefficients) {
-    if (row.size() != ranges.size()) {
-      return failure(Errc::invalid, "a combination needs one coefficient for each range");
-    }
-  }
-  return success();
+  const char* wrong = fault_of(combination);
+  return wrong == nullptr ? result<void>(success()) : failure(Errc::invalid, wrong);
 }
 
 CombineReply combine_ranges(std::vector<Bytes> ranges, const Combination& combination) {
@@ -135,9 +104,7 @@ CombineReply combine_ranges(std::vector<Bytes> ranges, const Combination& combin
 
 result<ProofPlan> plan_proof(const AuditChallenge& challenge, uint64_t object_size,
                              const Attributes& attributes) {
-  if (challenge.blocks_total > kAuditBlocksMax) {
-    return failure(Errc::invalid, "a challenge over more than 64 MiB");
-  }
+  if (const char* wrong = fault_of(challenge)) return failure(Errc::invalid, wrong);
   ProofPlan plan{.challenge = challenge, .object_size = object_size};
   TRY(plan.instance, instance_of(attributes));
   const auto tags = attributes.find(kTagsAttribute);

@@ -14,7 +14,7 @@ result<uint64_t> instance_of(const Attributes&);
 // The attributes every shard object carries.
 Attributes shard_attributes(uint64_t instance, ByteView tags);
 
-// invalid: too large, too many ranges, or ranges out of bounds.
+// invalid, see object_requests.h.
 result<void> check_derivation(const Derivation&);
 struct DerivedObject {
   Bytes data;
@@ -24,7 +24,7 @@ struct DerivedObject {
 // corrupt: another instance, tags that do not fit, or a source longer than the new object.
 result<DerivedObject> derive_object(Bytes source, Attributes attributes, const Derivation&);
 
-// invalid: no or too many ranges and outputs, ranges of several lengths, rows of another length.
+// invalid, see object_requests.h.
 result<void> check_combination(const Combination&);
 // `ranges` as read: short ones count as zero-padded. The combination has been checked.
 CombineReply combine_ranges(std::vector<Bytes> ranges, const Combination&);

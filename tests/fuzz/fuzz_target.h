@@ -24,6 +24,7 @@ FuzzTarget config_target();
 FuzzTarget key_file_target();
 FuzzTarget names_target();
 FuzzTarget object_file_target();
+FuzzTarget osd_class_abi_target();
 FuzzTarget rpc_frame_target();
 FuzzTarget sealed_block_target();
 FuzzTarget site_marker_target();

@@ -64,9 +64,9 @@ TEST_P(FuzzTargets, ReturnForSeedsAndTheirMutations) {
 
 INSTANTIATE_TEST_SUITE_P(All, FuzzTargets,
                          testing::Values(config_target, key_file_target, names_target,
-                                         object_file_target, rpc_frame_target, sealed_block_target,
-                                         site_marker_target, stripe_record_target,
-                                         stripe_slots_target),
+                                         object_file_target, osd_class_abi_target, rpc_frame_target,
+                                         sealed_block_target, site_marker_target,
+                                         stripe_record_target, stripe_slots_target),
                          [](const auto& info) { return std::string(info.param().name); });
 
 }  // namespace
