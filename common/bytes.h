@@ -16,6 +16,13 @@ using ByteView = std::span<const uint8_t>;
 using MutableByteView = std::span<uint8_t>;
 using SharedBytes = std::shared_ptr<const Bytes>;
 
+// Bytes of an object or a shard.
+struct ByteRange {
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  bool operator==(const ByteRange&) const = default;
+};
+
 inline ByteView as_bytes(std::string_view s) {
   return {reinterpret_cast<const uint8_t*>(s.data()), s.size()};
 }

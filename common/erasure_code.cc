@@ -5,12 +5,10 @@
 #include <cassert>
 #include <charconv>
 
-#include "common/reed_solomon.h"
+#include "common/linear_code.h"
 
 namespace datacloud {
 namespace {
-
-constexpr int kColumnsMax = 32;
 
 // Reads a decimal without sign or leading zero; every profile has exactly one name.
 bool read_number(const char*& at, const char* end, int& value) {
@@ -26,8 +24,8 @@ bool parse_reed_solomon(const std::string& profile, int& k, int& m) {
   const char* at = profile.data() + 3;
   const char* end = profile.data() + profile.size();
   if (!read_number(at, end, k) || at == end || *at++ != '-') return false;
-  return at != end && read_number(at, end, m) && at == end && k >= 1 && k <= kColumnsMax &&
-         m <= kColumnsMax - k;
+  return at != end && read_number(at, end, m) && at == end && k >= 1 && k <= kCodeColumnsMax &&
+         m <= kCodeColumnsMax - k;
 }
 
 }  // namespace
@@ -41,13 +39,20 @@ void ErasureCode::apply_delta(ByteView delta, MutableByteView target) {
 }
 
 result<std::shared_ptr<const ErasureCode>> make_erasure_code(const std::string& profile) {
-  int k = 0, m = 0;
-  if (!parse_reed_solomon(profile, k, m))
-    return failure(Errc::invalid,
-                   "unknown erasure code \"" + profile.substr(0, 64) +
-                       "\"; known are rs-K-M with K >= 1, M >= 0 and K + M <= 32, such as rs-3-2, "
-                       "rs-2-1, rs-6-3, rs-4-2 or rs-10-4");
-  return std::shared_ptr<const ErasureCode>(std::make_shared<ReedSolomon>(k, m));
+  const auto made = [](CodeDefinition definition) {
+    return std::shared_ptr<const ErasureCode>(std::make_shared<LinearCode>(std::move(definition)));
+  };
+  if (int k = 0, m = 0; parse_reed_solomon(profile, k, m)) return made(reed_solomon_code(k, m));
+  if (profile == "basic-4-8") return made(basic_code(4));
+  if (profile == "basic-6-12") return made(basic_code(6));
+  if (profile == "basic-8-16") return made(basic_code(8));
+  if (profile == "msr-5-3") return made(msr_code(5, 3));
+  if (profile == "msr-8-4") return made(msr_code(8, 4));
+  return failure(Errc::invalid,
+                 "unknown erasure code \"" + profile.substr(0, 64) +
+                     "\"; known are rs-K-M with K >= 1, M >= 0 and K + M <= 32, such as rs-3-2, "
+                     "rs-2-1, rs-6-3, rs-4-2 or rs-10-4, and basic-4-8, basic-6-12, basic-8-16, "
+                     "msr-5-3 and msr-8-4");
 }
 
 }  // namespace datacloud

@@ -8,6 +8,7 @@
 #include <climits>
 #include <map>
 
+#include "common/linear_code.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {
@@ -187,33 +188,15 @@ TEST(Tolerance, ReadsWell) {
 }
 
 // A code that is not MDS: two data columns, each with a mirror. Some pairs of losses are fatal.
-class Mirrors final : public ErasureCode {
- public:
-  const std::string& name() const override { return name_; }
-  int k() const override { return 2; }
-  int m() const override { return 2; }
-  int packets() const override { return 1; }
-  int guaranteed_tolerance() const override { return 1; }
-  result<ColumnSet> minimum_to_decode(ColumnSet wanted, ColumnSet available,
-                                      const std::vector<uint32_t>&) const override {
-    for (int c = 0; c < 4; ++c)
-      if (contains(wanted, c) && !contains(available, c) && !contains(available, c ^ 2))
-        return failure(Errc::unavailable, "column and mirror are lost");
-    return available;
-  }
-  void encode(const std::vector<ByteView>&, const std::vector<MutableByteView>&) const override {}
-  result<void> decode(ColumnSet, ColumnSet, const std::vector<ByteView>&,
-                      const std::vector<MutableByteView>&) const override {
-    return success();
-  }
-  void encode_delta(int, int, ByteView, MutableByteView) const override {}
-
- private:
-  const std::string name_ = "mirrors";
-};
+CodeDefinition mirrors() {
+  CodeDefinition code{.name = "mirrors", .k = 2, .m = 2, .guaranteed_tolerance = 1};
+  code.generator = GfMatrix(4, 2);
+  for (int c = 0; c < 4; ++c) code.generator.at(c, c % 2) = 1;
+  return code;
+}
 
 TEST(Tolerance, OfACodeThatIsNotMdsIsEnumerated) {
-  const Mirrors code;
+  const LinearCode code(mirrors());
   // On two sites column and mirror (c and c + 2) share a site; on three, 0 and 3 do.
   EXPECT_EQ(compute_tolerance(code, 2).sites, 0);
   const Tolerance three = compute_tolerance(code, 3);

@@ -1,0 +1,39 @@
+// Bulk arithmetic of a code: targets = matrix * sources over GF(2^8), packet by packet.
+//
+// ISA-L's table kernels where the matrix has coefficients beside 0 and 1, else plain XOR over the
+// sources that take part. Long packets are worked off in pieces that stay in the processor's
+// second-level cache.
+//
+// Thread safety: immutable after construction.
+#pragma once
+
+#include <vector>
+
+#include "common/bytes.h"
+#include "common/gf_matrix.h"
+
+namespace datacloud {
+
+inline constexpr int kKernelPacketsMax = 64;  // sources, and targets, of one kernel
+
+class PacketKernel {
+ public:
+  // Rows are targets, columns are sources; at most kKernelPacketsMax of each.
+  explicit PacketKernel(const GfMatrix&);
+
+  // Overwrites the targets; all packets have `length` bytes. Targets do not overlap sources.
+  void apply(const uint8_t* const* sources, uint8_t* const* targets, size_t length) const;
+
+ private:
+  void apply_piece(const uint8_t** sources, uint8_t** targets, size_t length) const;
+
+  int source_count_, target_count_;
+  bool plain_xor_ = true;
+  Bytes tables_;                                // ISA-L's expansion, 32 bytes per coefficient
+  std::vector<std::vector<uint8_t>> summands_;  // of plain XOR: the sources of each target
+};
+
+// target ^= factor * source, of equal length.
+void multiply_add(uint8_t factor, ByteView source, MutableByteView target);
+
+}  // namespace datacloud
