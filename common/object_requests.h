@@ -14,11 +14,6 @@ namespace datacloud {
 
 inline constexpr uint64_t kObjectBytesMax = 64u << 20;  // larger puts and replies are refused
 
-struct ByteRange {
-  uint64_t offset = 0;
-  uint64_t length = 0;
-};
-
 // Bytes XORed into a new object, or into one of its attributes, at `offset`.
 struct XorRange {
   uint64_t offset = 0;
