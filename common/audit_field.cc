@@ -103,7 +103,7 @@ void FieldCombination::add(const std::vector<FieldElement>& weights,
 Bytes FieldCombination::sum() const {
   Bytes components = components_;
   Bytes out(length_);
-  sum_components(components.data(), length_, length_ / kFieldBytes, out.data());
+  kernels_.sum(components.data(), length_, length_ / kFieldBytes, out.data());
   return out;
 }
 

@@ -36,7 +36,12 @@ void combine(const uint8_t* coefficients, size_t outputs, size_t sources, const 
              uint8_t* const* out, size_t length) {
   for (size_t j = 0; j < outputs; ++j) {
     for (size_t i = 0; i < sources; ++i) {
-      const auto& products = kNibbleProducts.of[coefficients[j * sources + i]];
+      const uint8_t by = coefficients[j * sources + i];
+      if (length < 256) {  // less than a table
+        for (size_t b = 0; b < length; ++b) out[j][b] ^= gf256_multiply(by, in[i][b]);
+        continue;
+      }
+      const auto& products = kNibbleProducts.of[by];
       uint8_t table[256];
       for (size_t x = 0; x < 256; ++x) table[x] = products[x & 15] ^ products[16 + (x >> 4)];
       for (size_t b = 0; b < length; ++b) out[j][b] ^= table[in[i][b]];
@@ -117,8 +122,8 @@ void add_times_generator(const uint8_t* a, uint8_t* to, size_t h) {
 constexpr NibbleProducts kNibbleProductsMade = make_nibble_products();
 const NibbleProducts kNibbleProducts = kNibbleProductsMade;
 
-const AuditKernels kPortableAuditKernels{"portable", combine, kFieldBytes* kRow, make_tables,
-                                         evaluate};
+const AuditKernels kPortableAuditKernels{"portable",  combine,  kFieldBytes* kRow,
+                                         make_tables, evaluate, sum_components};
 
 // Pairs of rows, then pairs of those: fifteen products with a generator instead of sixteen with
 // any element.
@@ -136,7 +141,14 @@ void sum_components(uint8_t* components, size_t stride, size_t elements, uint8_t
 }
 
 const std::vector<const AuditKernels*>& usable_audit_kernels() {
-  static const std::vector<const AuditKernels*> usable{&kPortableAuditKernels};
+  static const auto usable = [] {
+    std::vector<const AuditKernels*> found;
+    for (const auto* kernels : {gfni_audit_kernels(), avx2_audit_kernels()}) {
+      if (kernels != nullptr) found.push_back(kernels);
+    }
+    found.push_back(&kPortableAuditKernels);
+    return found;
+  }();
   return usable;
 }
 

@@ -22,9 +22,14 @@ struct AuditKernels {
   void (*make_tables)(const FieldElement& alpha, uint8_t* tables);
   // out[16 i ..] = sum over c = 1..256 of alpha^c times element c of block i of `data`.
   void (*evaluate)(const uint8_t* tables, const uint8_t* data, size_t blocks, uint8_t* out);
+  // out[16 e ..] = sum over j of e_j times the 16 bytes at components[j * stride + 16 e], where e_j
+  // is the element whose byte j is 1; `components` (16 rows) is overwritten.
+  void (*sum)(uint8_t* components, size_t stride, size_t elements, uint8_t* out);
 };
 
 extern const AuditKernels kPortableAuditKernels;
+const AuditKernels* avx2_audit_kernels();  // null: not on this processor
+const AuditKernels* gfni_audit_kernels();
 // Those this processor can run, the fastest first.
 const std::vector<const AuditKernels*>& usable_audit_kernels();
 
@@ -34,8 +39,7 @@ struct NibbleProducts {
 };
 extern const NibbleProducts kNibbleProducts;
 
-// out[16 e ..] = sum over j of e_j times the 16 bytes at components[j * stride + 16 e], where e_j
-// is the element with byte j 1; `components` (16 rows) is overwritten.
+// AuditKernels::sum, portably.
 void sum_components(uint8_t* components, size_t stride, size_t elements, uint8_t* out);
 
 }  // namespace datacloud
