@@ -1,6 +1,7 @@
-// Sets spdlog's default logger up once per program.
+// Sets spdlog's default logger up once per program, and silences protobuf's own.
 #include "common/log.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
@@ -24,6 +25,9 @@ void start_logging(const std::string& program, const std::string& file, bool ver
   logger->set_level(verbose ? spdlog::level::debug : spdlog::level::info);
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
+  // It writes a line to stderr for each text of a peer that is not UTF-8; parsing fails anyway, and
+  // is reported by whoever asked for it.
+  google::protobuf::SetLogHandler(nullptr);
   if (!problem.empty()) spdlog::warn("cannot log to {}: {}; logging to stderr only", file, problem);
 }
 

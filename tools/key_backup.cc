@@ -160,9 +160,10 @@ result<std::string> print_key_backup(const KeyFile& key, const std::string& clou
   std::copy(key.key.view().begin(), key.key.view().end(), bytes.begin() + kKeyAt);
   const Digest digest = sha256({bytes.data(), kCheckAt});
   std::copy_n(digest.begin(), bytes.size() - kCheckAt, bytes.begin() + kCheckAt);
-  std::string text = fmt::format("{} key of the cloud {}\ncloud        {}\nfile         {}\nfingerprint  {}\n\n",
-                                 key.kind == KeyFileKind::data ? "DATA" : "SERVICE", cloud_name,
-                                 key.cloud_uuid, file, key_fingerprint(key.key));
+  std::string text =
+      fmt::format("{} key of the cloud {}\ncloud        {}\nfile         {}\nfingerprint  {}\n\n",
+                  key.kind == KeyFileKind::data ? "DATA" : "SERVICE", cloud_name, key.cloud_uuid,
+                  file, key_fingerprint(key.key));
   for (size_t i = 0; i < kLines; i++) {
     const ByteView line(bytes.data() + i * kLineBytes, kLineBytes);
     std::string letters = to_letters(line, kLineLetters);

@@ -4,4 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 mode=(--dry-run -Werror)
 [ "${1:-}" = --fix ] && mode=(-i)
-find common daemon fs tools tests -name '*.cc' -o -name '*.h' | sort | xargs clang-format-14 "${mode[@]}"
+find . \( -name 'build*' -o -name '.*' -not -name . \) -prune -o \( -name '*.cc' -o -name '*.h' \) -print0 |
+  sort -z | xargs -0 clang-format-14 "${mode[@]}"

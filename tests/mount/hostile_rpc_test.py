@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import socket
 import struct
 import subprocess
@@ -74,6 +75,8 @@ def attacks(rng, recorded):
         for _ in range(rng.choice([1, 1, 2, 8])):
             data[rng.randrange(len(data))] = rng.randrange(256)
         yield bytes(data[:rng.choice([len(data), len(data), rng.randrange(1, len(data) + 1)])])
+    body = bytes.fromhex("1207e203041202ffff")  # a StatusReply whose health is not UTF-8
+    yield b"DDC1" + struct.pack("<I", len(body)) + body
     for _ in range(20):
         yield recorded * rng.randrange(2, 50)
 
@@ -117,6 +120,9 @@ def test(options):
         check_equal((mount / "file").read_bytes(), b"content" * 1000, "and data is exact")
         mount.unmount()
         cloud.stop_daemon()
+        lines = (cloud.root / "daemon.log").read_text(errors="replace").splitlines()
+        foreign = [line for line in lines if not re.match(r"\d{4}-\d\d-\d\d ", line)]
+        check_equal(foreign, [], "only our own lines are in the log")
 
 
 if __name__ == "__main__":
