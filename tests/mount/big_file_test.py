@@ -81,7 +81,7 @@ def test(options):
 
         os.unlink(mount / "large")
         cloud.collect()
-        check_equal(cloud.object_files(), [], "nothing is left at the sites after unlink and gc")
+        check_equal(cloud.object_locations(), set(), "nothing is left at the sites after unlink and gc")
         text = trees.text_like(random.Random(options.seed), 64 << 20)
         trees.write_file(mount / "text", text, sync=True)
         stored, logical = usage(cloud)

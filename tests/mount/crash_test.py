@@ -101,8 +101,8 @@ class CrashTest:
             for name in files:
                 for shard in self.cloud.shards(os.path.join(directory, name)):
                     if shard["state"] in ("present", "damaged"):
-                        named.add(shard["location"])
-        there = {str(p) for p in self.cloud.object_files()}
+                        named.add((shard["site"], shard["location"]))
+        there = self.cloud.object_locations()
         check_equal(there, named, f"the sites hold exactly the {len(named)} objects that are named")
 
 

@@ -43,7 +43,7 @@ def search(cloud, needles):
 
 
 def nothing_readable(compress, rng):
-    with Cloud(cloud={"compress": compress}) as cloud:
+    with Cloud(cloud={"compress": compress}, stores="directory") as cloud:
         cloud.start_daemon()
         mount = cloud.mount()
         directory = mount / NAMES[1]

@@ -166,7 +166,7 @@ class Site:
             "osd_objectstore = bluestore", f"bluestore_block_size = {options.osd_bytes}",
             "bluestore_block_create = true", "bluestore_block_preallocate_file = false",
             f"osd_memory_target = {options.memory_target}", "osd_crush_initial_weight = 1",
-            "osd_max_object_name_len = 256", "osd_max_object_namespace_len = 64",
+            "osd_heartbeat_interval = 1", "osd_max_object_name_len = 256", "osd_max_object_namespace_len = 64",
         ]
         if s["plain"]:
             lines += [f"ms_bind_port_min = {s['port'] + 1}", f"ms_bind_port_max = {s['port'] + 15}"]
@@ -358,6 +358,10 @@ class Sites:
         if cut or heal:
             self.tell_relay(f"{'cut' if cut else 'heal'} {number}")
 
+    def link_as_started(self):
+        for site in self.sites:
+            self.link(site, heal=True, **self.state["link"])
+
     def counters(self):
         rows = json.loads(self.ask_relay("counters"))
         return [{"name": site.name, **row} for site, row in zip(self.sites, rows)]
@@ -483,7 +487,8 @@ def bring_up(options):
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise SitesError(f"{directory} is not empty and holds no sites: refused")
-    state = {"plain": options.plain, "sites": []}
+    state = {"plain": options.plain, "sites": [],
+             "link": {"rtt": options.rtt, "rate": options.rate, "loss": options.loss}}
     (directory / STATE).write_text(json.dumps(state))
     if options.owner:
         watch(directory, options.owner)
@@ -507,8 +512,7 @@ def bring_up(options):
             for done in [pool.submit(s.bring_up, options, classes) for s in sites.sites]:
                 done.result()
         if not options.plain:
-            for site in sites.sites:
-                sites.link(site, options.rtt, options.rate, options.loss)
+            sites.link_as_started()
     except BaseException:
         if options.keep:
             print(f"kept for a look: {directory}", file=sys.stderr)
@@ -593,12 +597,13 @@ def make_pool(sites, site, name):
 
 
 def wait_until_up(site):
-    cluster = site.connect()
-    try:
-        site.wait_for_osd(cluster)
-        site.write_something(cluster)
-    finally:
-        cluster.shutdown()
+    # Two connections: one that has seen the old OSD in the map asks for a newer after 10 s only.
+    for step in (site.wait_for_osd, site.write_something):
+        cluster = site.connect()
+        try:
+            step(cluster)
+        finally:
+            cluster.shutdown()
 
 
 def start(site, *kinds):
@@ -610,6 +615,17 @@ def restart(site):
     for kind in ("osd", "mon"):
         site.stop(kind)
     start(site, "mon", "osd")
+
+
+def reset(sites):
+    """Undoes what a test that died may have left: cut links, ended daemons."""
+    if not sites.state["plain"]:
+        sites.link_as_started()
+    for site in sites.sites:
+        missing = [kind for kind in ("mon", "osd") if site.pid(kind) is None]
+        start(site, *missing)
+        if missing:
+            wait_until_up(site)
 
 
 def ceph_command(site, words):
@@ -650,12 +666,14 @@ def parse(arguments):
     up.add_argument("--no-class", action="store_true")
     up.add_argument("--osd-bytes", type=size, default=20 * GIB, help="as 20G; the file is sparse")
     up.add_argument("--memory-target", type=size, default=size("900M"), help="of each OSD")
-    up.add_argument("--owner", type=int, metavar="PID", help="take down when this process ends")
+    up.add_argument("--owner", type=lambda t: os.getppid() if t == "parent" else int(t),
+                    metavar="PID", help="take down when this process (or `parent`) ends")
     up.add_argument("--keep", action="store_true", help="when the start fails, leave logs for a look")
     verb("down", "end everything and remove the directory")
     verb("clean", "take down what owners that no longer live have left")
     verb("status", "what runs, and how the links are", json_option=True)
     verb("counters", "bytes the relay has passed, per site and way", json_option=True)
+    verb("reset", "links as at the start, and every daemon running")
     verb("config-snippet", "the [[site]] parts of a cloud's configuration")
     link = verb("link", "change a site's link", site=True)
     link_options(link, None)
@@ -692,6 +710,7 @@ def obey(options):
         "status": lambda: show_status(sites, options),
         "counters": lambda: show_counters(sites, options),
         "config-snippet": lambda: print("\n".join(site_toml(s) for s in sites.sites), end=""),
+        "reset": lambda: reset(sites),
         "link": lambda: sites.link(site, options.rtt, options.rate, options.loss, options.cut,
                                    options.heal),
         "kill-osd": lambda: site.stop("osd", options.kill),

@@ -1,4 +1,4 @@
-"""A whole cloud on this machine, for tests: directory sites, the daemon, mounts, and mishaps.
+"""A whole cloud on this machine, for tests: its sites, the daemon, mounts, and mishaps.
 
 Everything lives in one directory on a real disk (/var/tmp, or $DATACLOUD_TEST_DIR) that is named
 after the owning process, so that whatever a killed test leaves behind (mounts, processes, files)
@@ -18,6 +18,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import cloud_sites  # noqa: E402
 
 BASE = Path(os.environ.get("DATACLOUD_TEST_DIR", "/var/tmp"))
 PREFIX = "dctest-"
@@ -147,9 +150,11 @@ class Mount:
 
 
 class Cloud:
-    """Five (or `sites`) directory sites and one daemon; mounts are made by mount()."""
+    """Five (or `sites`) sites and one daemon; mounts are made by mount(). `stores` as
+    cloud_sites.make_sites; by default RADOS where $DATACLOUD_CEPH_SITES is set, else directories."""
 
-    def __init__(self, sites=5, code="rs-3-2", cloud=None, daemon=None, mount=None, create=True):
+    def __init__(self, sites=5, code="rs-3-2", cloud=None, daemon=None, mount=None, create=True,
+                 stores=None):
         clean_stale()
         self.root = BASE / f"{PREFIX}{os.getpid()}-{random.SystemRandom().randrange(1 << 32):08x}"
         self.root.mkdir(mode=0o755)
@@ -158,10 +163,8 @@ class Cloud:
         self.daemon = None
         self._closed = False
         atexit.register(self.close)
-        (self.root / "sites").mkdir()
-        (self.root / "away").mkdir()
-        for name in self.names:
-            self.site(name).mkdir()
+        self.sites = dict(zip(self.names, cloud_sites.make_sites(
+            self.names, self.root, stores or cloud_sites.default_stores())))
         self.config = self.root / "cloud.toml"
         self.socket = self.root / "daemon.sock"
         self.write_config(code, cloud or {}, daemon or {}, mount or {})
@@ -196,15 +199,12 @@ class Cloud:
         if mount:
             parts.append(section("mount", mount))
         for name in self.names:
-            parts.append(section("[site]", {"name": name, "store": "directory",
-                                            "path": self.site(name)}))
+            parts.append(section("[site]", {"name": name, **self.sites[name].settings()}))
         self.config.write_text("\n\n".join(parts) + "\n")
 
     def site(self, name):
-        return self.root / "sites" / self._name(name)
-
-    def _name(self, site):
-        return self.names[site] if isinstance(site, int) else site
+        """The path of a directory site."""
+        return self.root / "sites" / name
 
     # --- programs -------------------------------------------------------------------------
 
@@ -303,27 +303,19 @@ class Cloud:
     # --- mishaps --------------------------------------------------------------------------
 
     def take_away(self, *sites):
-        """Moves sites elsewhere: nothing is at their path."""
+        """Sites leave: moved elsewhere, or their link is cut."""
         for site in sites:
-            self.site(site).rename(self.root / "away" / self._name(site))
+            self.sites[site].take_away()
 
     def empty_in_place(self, *sites):
-        """What an unmounted disk looks like: an empty directory where the site was."""
+        """What is at their place is not the site: an empty directory, a pool without marker."""
         for site in sites:
-            self.take_away(site)
-            self.site(site).mkdir()
+            self.sites[site].empty_in_place()
 
     def put_back(self, *sites):
         """Undoes take_away and empty_in_place. A site filled meanwhile is an error."""
         for site in sites:
-            place = self.site(site)
-            if place.exists():
-                filled = [str(p.relative_to(place)) for p in place.rglob("*")]
-                if filled:
-                    raise CloudError(f"{site}: the empty directory of an away site was filled: "
-                                     f"{filled[:5]}")
-                place.rmdir()
-            (self.root / "away" / self._name(site)).rename(place)
+            self.sites[site].put_back()
 
     def put_back_and_wait(self, *sites):
         """put_back, then until daemon and mounts have noticed: each looks once a second."""
@@ -331,16 +323,10 @@ class Cloud:
         wait_for(lambda: all(s["up"] for s in self.status()["sites"]), 15, "the sites to be back")
         time.sleep(1.5 * SLOWNESS)
 
-    def object_files(self, *sites):
-        """Paths of all object files at the sites (all sites by default)."""
-        found = []
-        for site in sites or self.names:
-            objects = self.site(site) / "objects"
-            for fan in os.scandir(objects):
-                if fan.is_dir():
-                    found += [Path(e.path) for e in os.scandir(fan.path)
-                              if not e.name.startswith(".")]
-        return found
+    def object_locations(self, *sites):
+        """{(site, location as `locate` tells it)} of all objects at the sites (by default all)."""
+        return {(name, location) for name in sites or self.names
+                for location in self.sites[name].locations()}
 
     # --- end ------------------------------------------------------------------------------
 
@@ -363,6 +349,11 @@ class Cloud:
             mount.kill()
         if self.daemon is not None and self.daemon.poll() is None:
             self.kill_daemon()
+        for site in self.sites.values():
+            try:
+                site.remove()
+            except (cloud_sites.SiteError, subprocess.TimeoutExpired) as error:
+                print(f"warning: {error}", file=sys.stderr)  # gone with the clusters
         remove_tree(self.root)
 
 
