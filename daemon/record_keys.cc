@@ -64,6 +64,13 @@ std::string damage(StripeId id, uint32_t column) {
   return k;
 }
 
+std::string repair(uint8_t remaining, StripeId id) {
+  std::string k(1, 'K');
+  k.push_back(static_cast<char>(remaining));
+  append_u64(k, id);
+  return k;
+}
+
 uint64_t u64_at(std::string_view key, size_t offset) {
   uint64_t v = 0;
   for (size_t i = offset; i < offset + 8; ++i) v = v << 8 | static_cast<uint8_t>(key[i]);

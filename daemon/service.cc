@@ -44,6 +44,8 @@ bool allowed_to_tool(const pb::Request& request) {
     case pb::Request::kLocate:
     case pb::Request::kTraffic:
     case pb::Request::kGc:
+    case pb::Request::kRepair:
+    case pb::Request::kSite:
       return true;
     default:
       return false;
@@ -71,11 +73,18 @@ MetadataService::MetadataService(Dependencies deps)
               [this](std::function<void()> f) { when_durable(std::move(f)); }}),
       census_(store_, deps_.loop),
       space_(deps_.sites, deps_.loop, deps_.code),
-      traffic_since_(started_) {
+      traffic_since_(started_),
+      background_(deps_.loop, {static_cast<int>(deps_.config.background_threads),
+                               deps_.config.background_site_bytes_per_second_max}),
+      background_context_(background_context()),
+      background_ids_(background_context_),
+      repairer_(background_context_, background_ids_, deps_.loop,
+                static_cast<int>(deps_.config.background_threads)),
+      missing_scrub_(background_context_) {
   leases_.on_unheld([this](InodeId ino) { reclaimer_.released(ino); });
 }
 
-MetadataService::~MetadataService() = default;
+MetadataService::~MetadataService() { background_.stop(); }
 
 void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::Request request) {
   auto call = std::make_shared<Call>();
@@ -154,6 +163,10 @@ MetadataService::Answer MetadataService::handle(const CallPtr& call) {
       return traffic(call);
     case pb::Request::kGc:
       return gc(call);
+    case pb::Request::kRepair:
+      return repair(call);
+    case pb::Request::kSite:
+      return site(call);
     default:
       return handle_namespace(call);
   }

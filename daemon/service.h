@@ -22,14 +22,17 @@
 #include "common/rpc.h"
 #include "common/site_set.h"
 #include "daemon/census.h"
+#include "daemon/background_context.h"
 #include "daemon/event_loop.h"
 #include "daemon/garbage_collector.h"
 #include "daemon/id_ranges.h"
 #include "daemon/lease_table.h"
 #include "daemon/listing_scrub.h"
 #include "daemon/metadata_store.h"
+#include "daemon/missing_scrub.h"
 #include "daemon/process_probe.h"
 #include "daemon/reclaimer.h"
+#include "daemon/repairer.h"
 #include "daemon/sessions.h"
 #include "daemon/site_space.h"
 
@@ -47,6 +50,7 @@ class MetadataService final : public RpcService {
     Bytes name_key;
     std::shared_ptr<const ErasureCode> code;            // of the root directory
     std::map<std::string, std::string> site_locations;  // by site name, for people
+    ShardTags tags;                                      // empty functions: shards have none
     // The metadata store has failed: nothing more can be promised. Stops the daemon.
     std::function<void(const Error&)> fatal;
   };
@@ -153,6 +157,13 @@ class MetadataService final : public RpcService {
   void answer_gc_when_idle(const CallPtr&, pb::GcReply before);
   pb::GcReply gc_counts() const;
 
+  // handlers_repair.cc
+  Answer repair(const CallPtr&);
+  Answer site(const CallPtr&);
+  BackgroundContext background_context();
+  SiteDuties duties() const;
+  void add_site_infos(google::protobuf::RepeatedPtrField<pb::SiteInfo>*) const;
+
   Dependencies deps_;
   MetadataStore& store_;
   EventLoop& loop_;
@@ -173,7 +184,13 @@ class MetadataService final : public RpcService {
   std::set<SessionId> awaited_;    // sessions of before the start that may still resume
   std::map<std::pair<SiteId, uint32_t>, pb::SiteTraffic> mount_traffic_;
   MonotonicTime traffic_since_;
-  MonotonicTime last_gc_{};
+  MonotonicTime last_gc_{}, last_repair_{};
+  // Last: their threads end before anything they use.
+  Background background_;
+  BackgroundContext background_context_;
+  BackgroundIds background_ids_;
+  Repairer repairer_;
+  MissingScrub missing_scrub_;
 };
 
 }  // namespace datacloud

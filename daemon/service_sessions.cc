@@ -14,6 +14,7 @@ namespace datacloud {
 namespace {
 
 constexpr auto kTick = seconds(1);
+constexpr auto kRepairInterval = seconds(1);
 // A killed process closes its sockets a moment before it is gone.
 constexpr auto kRecheck = milliseconds(50);
 constexpr int kTrafficRowsMax = 1024;
@@ -42,6 +43,7 @@ result<void> MetadataService::start() {
   sessions_at_start_ = sessions_.all().size();
   reclaimer_.pause(true);
   TRY(reclaimer_.open(txn));
+  TRY(repairer_.open(txn));
   TRY(commit(std::move(txn)));
   for (const SessionId id : std::set<SessionId>(awaited_)) end_if_over(id);
   TRY(store_.wait_durable(store_.sequence()));
@@ -52,6 +54,7 @@ result<void> MetadataService::start() {
   }
   collector_.kick();
   scrub_.kick();
+  repairer_.kick();
   loop_.after(kTick, [this] { tick(); });
   return success();
 }
@@ -66,6 +69,10 @@ void MetadataService::tick() {
     collector_.retry();
     scrub_.kick();
   }
+  if (loop_.now() - last_repair_ >= kRepairInterval) {
+    last_repair_ = loop_.now();
+    repairer_.kick();
+  }
   pump();
   loop_.after(kTick, [this] { tick(); });
 }
@@ -73,6 +80,7 @@ void MetadataService::tick() {
 void MetadataService::on_site_change() {
   collector_.restart();
   scrub_.kick();
+  repairer_.restart();
 }
 
 bool MetadataService::in_grace(const Call& call) const {
@@ -261,6 +269,7 @@ MetadataService::Answer MetadataService::keepalive(const CallPtr& call) {
   }
   renew(session);
   pb::Reply reply;
+  add_site_infos(reply.mutable_keepalive()->mutable_sites());
   reply.mutable_keepalive()->set_lease_ms(deps_.config.lease_ms);
   return std::optional(std::move(reply));
 }

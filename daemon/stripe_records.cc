@@ -8,6 +8,7 @@
 #include "common/erasure_code.h"
 #include "common/stripe_layout.h"
 #include "daemon/record_keys.h"
+#include "daemon/repair_queue.h"
 
 namespace datacloud {
 namespace {
@@ -154,7 +155,7 @@ result<void> add_stripe(Transaction& txn, const pb::Stripe& stripe) {
   TRY(auto totals, read_totals(txn));
   count_stripe(stripe, true, totals);
   write_totals(txn, totals);
-  return success();
+  return enqueue_repair(txn, stripe);
 }
 
 result<std::optional<pb::Stripe>> get_stripe(const Transaction& txn, StripeId id) {
@@ -197,7 +198,7 @@ result<void> record_damage(Transaction& txn, const pb::Damage& damage) {
   pb::Damage record = damage;
   if (record.reason().size() > kReasonBytesMax) record.mutable_reason()->resize(kReasonBytesMax);
   txn.put(key::damage(damage.stripe(), damage.column()), record);
-  return success();
+  return enqueue_repair(txn, *stripe);
 }
 
 namespace stripes {
@@ -292,6 +293,17 @@ result<void> drop_stripe(Transaction& txn, StripeId id, Totals& totals) {
   txn.erase(key::live(id));
   TRY(erase_range(txn, owners_of(id)));
   return erase_range(txn, damage_of(id));
+}
+
+result<void> replace_record(Transaction& txn, const pb::Stripe& old_record,
+                            const pb::Stripe& new_record) {
+  TRY(validate_stripe(new_record));
+  TRY(auto totals, read_totals(txn));
+  count_stripe(old_record, false, totals);
+  count_stripe(new_record, true, totals);
+  write_totals(txn, totals);
+  txn.put(key::stripe(new_record.id()), new_record);
+  return success();
 }
 
 }  // namespace stripes

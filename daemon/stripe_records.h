@@ -25,4 +25,8 @@ result<void> unmap_slots(Transaction&, const SlotRange&, Totals&);
 // Erases the stripe with all its records; its objects become pending deletions.
 result<void> drop_stripe(Transaction&, StripeId, Totals&);
 
+// Puts a changed record of a stripe that exists and counts the change.
+result<void> replace_record(Transaction&, const pb::Stripe& old_record,
+                            const pb::Stripe& new_record);
+
 }  // namespace datacloud::stripes

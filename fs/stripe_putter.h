@@ -27,7 +27,7 @@
 #include "fs/stripe_builder.h"
 #include "fs/timer_queue.h"
 #include "fs/write_pipeline.h"
-#include "fs/write_quorum.h"
+#include "common/write_quorum.h"
 
 namespace datacloud {
 

@@ -8,7 +8,7 @@
 #include "fs/id_pool.h"
 #include "fs/stripe_budget.h"
 #include "fs/stripe_builder.h"
-#include "fs/write_quorum.h"
+#include "common/write_quorum.h"
 #include "tests/fs/fake_daemon.h"
 
 namespace datacloud {

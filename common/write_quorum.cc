@@ -1,5 +1,5 @@
 // The acknowledgement rule of a stripe.
-#include "fs/write_quorum.h"
+#include "common/write_quorum.h"
 
 #include <algorithm>
 #include <set>

@@ -1,0 +1,97 @@
+// The threads, the budgets and the locks.
+#include "daemon/background.h"
+
+#include <algorithm>
+
+namespace datacloud {
+namespace {
+
+constexpr auto kBurst = milliseconds(250);  // a site's unused budget is kept this long
+
+}  // namespace
+
+Background::Background(std::shared_ptr<EventLoop> loop, Limits limits)
+    : loop_(std::move(loop)),
+      state_(std::make_shared<State>()),
+      rate_(limits.site_bytes_per_second_max) {
+  for (int i = 0; i < std::max(1, limits.threads); ++i) {
+    threads_.emplace_back([this] { work(); });
+  }
+}
+
+Background::~Background() { stop(); }
+
+void Background::stop() {
+  {
+    std::lock_guard lock(state_->mutex);
+    state_->stopping = true;
+    jobs_.clear();
+    state_->changed.notify_all();
+  }
+  for (auto& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+void Background::submit(std::function<void()> job) {
+  std::lock_guard lock(state_->mutex);
+  if (state_->stopping) return;
+  jobs_.push_back(std::move(job));
+  state_->changed.notify_all();
+}
+
+void Background::work() {
+  for (;;) {
+    std::function<void()> job;
+    {
+      std::unique_lock lock(state_->mutex);
+      state_->changed.wait(lock, [&] { return state_->stopping || !jobs_.empty(); });
+      if (state_->stopping) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    job();
+  }
+}
+
+void Background::spend(SiteId site, uint64_t bytes) {
+  std::unique_lock lock(state_->mutex);
+  state_->changed.wait(lock, [&] { return state_->stopping || !state_->paused; });
+  const uint64_t rate = rate_;
+  if (rate == 0 || state_->stopping) return;
+  const auto now = monotonic_now();
+  auto& free_at = free_at_[site];
+  const auto begin = std::max<MonotonicTime>(free_at, now - kBurst);
+  free_at = begin + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
+                        static_cast<double>(bytes) / static_cast<double>(rate)));
+  if (begin > now) {
+    state_->changed.wait_until(lock, begin, [&] { return state_->stopping.load(); });
+  }
+}
+
+void Background::sleep(Duration duration) {
+  std::unique_lock lock(state_->mutex);
+  state_->changed.wait_for(lock, duration, [&] { return state_->stopping.load(); });
+}
+
+void Background::pause(bool paused) {
+  std::lock_guard lock(state_->mutex);
+  state_->paused = paused;
+  state_->changed.notify_all();
+}
+
+void Background::set_limit(uint64_t site_bytes_per_second_max) {
+  rate_ = site_bytes_per_second_max;
+}
+
+bool Background::lock_stripe(StripeId stripe) {
+  std::lock_guard lock(state_->mutex);
+  return locked_.insert(stripe).second;
+}
+
+void Background::unlock_stripe(StripeId stripe) {
+  std::lock_guard lock(state_->mutex);
+  locked_.erase(stripe);
+}
+
+}  // namespace datacloud

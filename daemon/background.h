@@ -1,0 +1,117 @@
+// Threads of the background work: repair, audit, folding. They may block, unlike the service.
+//
+// A job reads and writes at the sites by itself and touches metadata only through on_loop(), which
+// runs a function on the service's thread and waits for its answer. Work on one stripe is serialised
+// by StripeLocks; each site's bytes are limited by spend().
+//
+// Memory: jobs are as many as there are threads; a job holds the shards of one stripe at a time.
+//
+// Shutdown: stop() makes every on_loop answer unavailable. It must be called only when the loop no
+// longer runs anything, so that a function may refer to what its waiting caller owns.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/error.h"
+#include "common/ids.h"
+#include "daemon/event_loop.h"
+
+namespace datacloud {
+
+class Background {
+ public:
+  struct Limits {
+    int threads = 4;
+    uint64_t site_bytes_per_second_max = 0;  // both directions together; 0: no limit
+  };
+  Background(std::shared_ptr<EventLoop>, Limits);
+  ~Background();
+  Background(const Background&) = delete;
+  Background& operator=(const Background&) = delete;
+
+  void stop();
+  bool stopping() const { return state_->stopping; }
+  // Jobs run in the order given. Callers bound how many they give.
+  void submit(std::function<void()> job);
+
+  // For jobs. Runs `f` on the loop; unavailable once stopped.
+  template <class T>
+  result<T> on_loop(std::function<result<T>()> f) {
+    return await<T>([f = std::move(f)](std::function<void(result<T>)> done) { done(f()); });
+  }
+  // The same for a function that answers later, on the loop.
+  template <class T>
+  result<T> await(std::function<void(std::function<void(result<T>)>)> start) {
+    auto answer = std::make_shared<std::optional<result<T>>>();
+    loop_->post([state = state_, answer, start = std::move(start)] {
+      start([state, answer](result<T> r) {
+        std::lock_guard lock(state->mutex);
+        answer->emplace(std::move(r));
+        state->changed.notify_all();
+      });
+    });
+    std::unique_lock lock(state_->mutex);
+    state_->changed.wait(lock, [&] { return answer->has_value() || state_->stopping; });
+    if (!answer->has_value()) return failure(Errc::unavailable, "the daemon is stopping");
+    return std::move(**answer);
+  }
+
+  // For jobs. Waits until the site's budget allows `bytes` more, and while work is paused.
+  void spend(SiteId, uint64_t bytes);
+  // For jobs: sleeps, or until stop().
+  void sleep(Duration);
+  void pause(bool);
+  bool paused() const { return state_->paused; }
+  void set_limit(uint64_t site_bytes_per_second_max);
+
+  // A stripe that background work holds; false when another job has it.
+  bool lock_stripe(StripeId);
+  void unlock_stripe(StripeId);
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::atomic<bool> stopping{false}, paused{false};
+  };
+  void work();
+
+  const std::shared_ptr<EventLoop> loop_;
+  const std::shared_ptr<State> state_;
+  std::deque<std::function<void()>> jobs_;
+  std::map<SiteId, MonotonicTime> free_at_;  // when the site's budget is in balance
+  std::atomic<uint64_t> rate_;
+  std::set<StripeId> locked_;
+  std::vector<std::thread> threads_;
+};
+
+// A stripe held for the life of this object.
+class StripeLock {
+ public:
+  StripeLock(Background& background, StripeId stripe)
+      : background_(background), stripe_(stripe), held_(background.lock_stripe(stripe)) {}
+  ~StripeLock() {
+    if (held_) background_.unlock_stripe(stripe_);
+  }
+  StripeLock(const StripeLock&) = delete;
+  StripeLock& operator=(const StripeLock&) = delete;
+  explicit operator bool() const { return held_; }
+
+ private:
+  Background& background_;
+  const StripeId stripe_;
+  const bool held_;
+};
+
+}  // namespace datacloud

@@ -1,0 +1,63 @@
+// What background jobs share: the metadata behind the loop, the sites, ids, and the shards' tags.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "common/site_set.h"
+#include "daemon/background.h"
+#include "daemon/metadata_store.h"
+#include "daemon/repair_queue.h"
+
+namespace datacloud {
+
+// Owns the ids of background work; never the id of a client's session.
+inline constexpr SessionId kDaemonSession = ~SessionId{0};
+
+// Audit tags of one shard object: made for the site it goes to, and checked before any byte of it is
+// built upon. From any thread.
+struct ShardTags {
+  std::function<Attributes(SiteId, const ShardName&, ByteView)> make;
+  // corrupt: the bytes are not what was written under this name.
+  std::function<result<void>(SiteId, const ShardName&, const ReadReply&)> verify;
+};
+
+struct BackgroundContext {
+  Background& threads;
+  MetadataStore& store;
+  SiteSet& sites;
+  const ShardNamer& namer;
+  ShardTags tags;
+  SiteId local_site = 0;  // where this daemon stands; 0: every site is remote
+
+  // On the loop only:
+  std::function<result<void>(Transaction&&)> commit;
+  std::function<SiteDuties()> duties;
+  // Takes ids for the daemon in the given transaction; they are used after it is durable.
+  std::function<result<IdRange>(Transaction&, IdKind, uint32_t count)> grant;
+  std::function<void(Transaction&, IdKind, uint64_t id)> revoke;
+  // Runs the function on the loop when everything committed so far survives a power cut.
+  std::function<void(std::function<void()>)> when_durable;
+  std::function<void()> collect;  // there are new pending deletions
+
+  // From any thread.
+  std::string site_name(SiteId id) const {
+    Site* site = sites.find(id);
+    return site != nullptr ? site->name() : "site " + std::to_string(id);
+  }
+};
+
+// Ids for background work, granted durably in batches. From jobs.
+class BackgroundIds {
+ public:
+  explicit BackgroundIds(BackgroundContext& context) : context_(context) {}
+  // The first of `count` consecutive ids.
+  result<uint64_t> take(IdKind, uint32_t count);
+
+ private:
+  BackgroundContext& context_;
+  std::mutex mutex_;
+  std::map<IdKind, IdRange> left_;
+};
+
+}  // namespace datacloud

@@ -1,0 +1,74 @@
+// Works the repair queue off, most endangered stripes first, on the background threads.
+//
+// Runs on the loop; jobs run StripeRepair on the threads. A stripe that cannot be repaired now (its
+// sites are away) is put off with growing pauses, and looked at again when a site returns. A sweep
+// over all stripes queues what a changed duty of a site concerns; its cursor is persisted.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "common/rpc.pb.h"
+#include "daemon/background_context.h"
+#include "daemon/stripe_repair.h"
+
+namespace datacloud {
+
+class Repairer {
+ public:
+  struct Counts {
+    uint64_t shards_repaired = 0;
+    uint64_t bytes_read = 0, bytes_written = 0;
+    uint64_t failures = 0;
+  };
+  Repairer(BackgroundContext&, BackgroundIds&, std::shared_ptr<EventLoop>, int jobs_max);
+
+  // An interrupted sweep goes on.
+  result<void> open(const Transaction&);
+  // The queue may have grown.
+  void kick();
+  // A site came or went: everything put off is looked at again.
+  void restart();
+  // Every stripe is looked at once more; in the transaction that changes a site's duty.
+  void make_sweep_due(Transaction&);
+  // Nothing is running, and what is left in the queue is put off.
+  bool idle() const { return running_.empty() && !passing_ && !sweeping_; }
+  bool sweeping() const { return sweeping_; }
+  size_t put_off() const { return put_off_.size(); }
+  // Why, for the first of them.
+  std::vector<std::string> obstacles(size_t count_max) const;
+  const Counts& counts() const { return counts_; }
+  // Repaired shards with numbers from `after` on; the number behind the last.
+  uint64_t lines(uint64_t after, pb::RepairReply&) const;
+
+ private:
+  struct PutOff {
+    MonotonicTime until{};
+    int attempts = 0;
+    std::string reason;
+  };
+  void step();
+  void begin(const QueuedRepair&);
+  void finished(const QueuedRepair&, result<RepairOutcome>);
+  void put_off(const QueuedRepair&, const std::string& reason);
+  void sweep_step();
+  void count(const RepairOutcome&);
+
+  BackgroundContext& context_;
+  BackgroundIds& ids_;
+  std::shared_ptr<EventLoop> loop_;
+  const size_t jobs_max_;
+  Counts counts_;
+  std::set<StripeId> running_;
+  std::map<StripeId, PutOff> put_off_;  // at most kPutOffMax; more wait in the queue
+  std::string cursor_;
+  bool passing_ = false, again_ = false, sweeping_ = false;
+  StripeId sweep_from_ = 0;
+  std::deque<ShardRepair> lines_;  // the newest kLinesMax
+  uint64_t next_line_ = 0;
+};
+
+}  // namespace datacloud

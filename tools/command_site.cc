@@ -1,0 +1,188 @@
+// `datacloud site`: list, drain, rebuild and reuse sites.
+//
+// rebuild: a site whose storage is there (or has been replaced by an empty one) is filled again in
+// place; one whose storage is gone is declared lost, and what it held is rebuilt at the others.
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "common/site_set.h"
+#include "tools/exit_codes.h"
+#include "tools/json_text.h"
+#include "tools/repair_wait.h"
+#include "tools/terminal.h"
+
+namespace datacloud {
+namespace {
+
+constexpr auto kAnswerMax = seconds(15);  // for a new storage to be seen by the daemon
+
+const char* duty_name(pb::SiteDuty duty) {
+  switch (duty) {
+    case pb::SITE_DRAINING: return "draining";
+    case pb::SITE_LOST: return "lost";
+    default: return "active";
+  }
+}
+
+result<pb::SiteReply> act(DaemonLink& link, const std::string& name, pb::SiteAction action,
+                          bool scrub = false) {
+  pb::Request request;
+  request.mutable_site()->set_name(name);
+  request.mutable_site()->set_action(action);
+  request.mutable_site()->set_scrub(scrub);
+  TRY(auto reply, link.call(std::move(request)));
+  return std::move(*reply.mutable_site());
+}
+
+result<uint64_t> next_line(DaemonLink& link) {
+  pb::Request request;
+  request.mutable_repair()->set_lines_after(~uint64_t{0});
+  TRY(const auto reply, link.call(std::move(request)));
+  return reply.repair().next_line();
+}
+
+// Storage that holds no marker and nothing else is taken as the site's replacement.
+result<bool> format_replacement(const CommandContext& context, const DaemonLink& link,
+                                const std::string& name) {
+  TRY(const auto config, load_config(context.config));
+  for (const auto& site : config.sites) {
+    if (site.name != name) continue;
+    if (read_store_marker(site)) return false;
+    if (site.store == "directory" && !std::filesystem::is_directory(site.path)) return false;
+    SiteMarker marker;
+    marker.cloud_uuid = link.hello.cloud().uuid();
+    marker.cloud_name = link.hello.cloud().name();
+    marker.site_name = name;
+    for (const auto& info : link.hello.cloud().sites()) {
+      if (info.name() == name) marker.site_id = info.id();
+    }
+    if (marker.site_id == 0) return false;
+    TRY(format_store(site, marker));
+    return true;
+  }
+  return failure(Errc::not_found, fmt::format("{}: no [[site]] is named \"{}\"",
+                                              context.config.string(), name));
+}
+
+struct Done {
+  pb::SiteReply site;
+  RepairWait repairs;
+  bool formatted = false, declared_lost = false;
+};
+
+result<pb::SiteReply> wait_until_up(DaemonLink& link, const std::string& name) {
+  const auto end = monotonic_now() + kAnswerMax;
+  for (;;) {
+    TRY(auto reply, act(link, name, pb::SITE_SHOW));
+    if (reply.up() || monotonic_now() > end) return reply;
+    std::this_thread::sleep_for(milliseconds(100));
+  }
+}
+
+result<Done> rebuild(const CommandContext& context, const std::string& name) {
+  TRY(auto link, connect_to_daemon(context, seconds(60)));
+  Done done;
+  TRY(const uint64_t line, next_line(link));
+  TRY(done.site, act(link, name, pb::SITE_SHOW));
+  auto formatted = format_replacement(context, link, name);
+  if (formatted) {
+    done.formatted = formatted.value();
+    if (done.formatted) {
+      TRY(done.site, wait_until_up(link, name));
+    }
+  } else if (!done.site.up()) {
+    if (!context.json) {
+      fmt::print(stderr, "{}\n", printable(formatted.error().message()));
+    }
+  }
+  if (done.site.up()) {
+    TRY(done.site, act(link, name, pb::SITE_ACTIVATE, true));
+  } else {
+    done.declared_lost = true;
+    TRY(done.site, act(link, name, pb::SITE_DECLARE_LOST));
+  }
+  TRY(done.repairs, wait_for_repairs(link, line, context.json));
+  return done;
+}
+
+result<Done> change(const CommandContext& context, const std::string& name,
+                    pb::SiteAction action) {
+  TRY(auto link, connect_to_daemon(context, seconds(60)));
+  Done done;
+  TRY(const uint64_t line, next_line(link));
+  TRY(done.site, act(link, name, action));
+  TRY(done.repairs, wait_for_repairs(link, line, context.json));
+  return done;
+}
+
+int tell(const CommandContext& context, const result<Done>& outcome, const std::string& name) {
+  if (!outcome) return report_failure(outcome.error());
+  const Done& done = outcome.value();
+  uint64_t bytes = 0;
+  for (const auto& line : done.repairs.lines) bytes += line.bytes_written();
+  const uint64_t left = done.repairs.last.queued();
+  if (context.json) {
+    Json obstacles = Json::array();
+    for (const auto& text : done.repairs.last.obstacles()) obstacles.push_back(text);
+    fmt::print("{}", json_text({{"site", name},
+                                {"duty", duty_name(done.site.site().duty())},
+                                {"up", done.site.up()},
+                                {"formatted", done.formatted},
+                                {"declared_lost", done.declared_lost},
+                                {"shards", done.repairs.lines.size()},
+                                {"bytes_written", bytes},
+                                {"left", left},
+                                {"obstacles", std::move(obstacles)}}));
+  } else {
+    if (done.formatted) fmt::print("site {} was empty and has been formatted again\n", name);
+    if (done.declared_lost) {
+      fmt::print("site {} does not answer and is declared lost; `datacloud site activate {}` "
+                 "uses it again\n",
+                 name, name);
+    }
+    fmt::print("site {} is {}: {} shards ({}) were put in their places\n", name,
+               duty_name(done.site.site().duty()), done.repairs.lines.size(), human_bytes(bytes));
+    if (left > 0) fmt::print("{} stripes are left:\n", left);
+    for (const auto& text : done.repairs.last.obstacles()) fmt::print("  {}\n", printable(text));
+  }
+  return left > 0 ? kExitFailed : kExitOk;
+}
+
+}  // namespace
+
+int run_site_list(const CommandContext& context) {
+  auto link = connect_to_daemon(context);
+  if (!link) return report_failure(link.error());
+  Table table({{"SITE"}, {"DUTY"}, {"STATE"}});
+  Json json = Json::array();
+  for (const auto& info : link.value().hello.cloud().sites()) {
+    const auto site = act(link.value(), info.name(), pb::SITE_SHOW);
+    if (!site) return report_failure(site.error());
+    const char* duty = duty_name(site.value().site().duty());
+    const std::string state =
+        site.value().up() ? "up" : "away: " + printable(site.value().reason());
+    table.add({info.name(), duty, state});
+    json.push_back({{"id", info.id()},
+                    {"name", info.name()},
+                    {"duty", duty},
+                    {"up", site.value().up()},
+                    {"reason", site.value().reason()}});
+  }
+  fmt::print("{}", context.json ? json_text(json) : table.text(colour_wanted()));
+  return kExitOk;
+}
+
+int run_site_rebuild(const CommandContext& context, const std::string& name) {
+  return tell(context, rebuild(context, name), name);
+}
+
+int run_site_drain(const CommandContext& context, const std::string& name) {
+  return tell(context, change(context, name, pb::SITE_DRAIN), name);
+}
+
+int run_site_activate(const CommandContext& context, const std::string& name) {
+  return tell(context, change(context, name, pb::SITE_ACTIVATE), name);
+}
+
+}  // namespace datacloud

@@ -1,0 +1,16 @@
+// Waiting for repairs, with progress: shared by `repair` and `site`.
+#pragma once
+
+#include "tools/daemon_link.h"
+
+namespace datacloud {
+
+struct RepairWait {
+  pb::RepairReply last;                    // as things ended
+  std::vector<pb::RepairReply::Line> lines;  // repaired meanwhile
+};
+// Returns when nothing is left besides what cannot be repaired now. A progress bar on a terminal,
+// plain lines now and then otherwise; silent with `quiet`. `lines_after`: from an earlier reply.
+result<RepairWait> wait_for_repairs(DaemonLink&, uint64_t lines_after, bool quiet);
+
+}  // namespace datacloud
