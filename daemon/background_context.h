@@ -20,6 +20,10 @@ struct ShardTags {
   std::function<Attributes(SiteId, const ShardName&, ByteView)> make;
   // corrupt: the bytes are not what was written under this name.
   std::function<result<void>(SiteId, const ShardName&, const ReadReply&)> verify;
+  // corrupt: the site does not hold what was written. bytes: the length the shard should have.
+  std::function<result<void>(SiteId, const ShardName&, uint64_t bytes, const AuditChallenge&,
+                             const AuditProof&)>
+      verify_proof;
 };
 
 struct BackgroundContext {

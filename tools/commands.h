@@ -17,6 +17,11 @@ int run_status(const CommandContext&);
 int run_locate(const CommandContext&, const std::string& path);
 int run_traffic(const CommandContext&, bool reset);
 int run_gc(const CommandContext&, bool wait);
+int run_repair(const CommandContext&, bool wait, bool scrub);
+int run_site_list(const CommandContext&);
+int run_site_rebuild(const CommandContext&, const std::string& name);
+int run_site_drain(const CommandContext&, const std::string& name);
+int run_site_activate(const CommandContext&, const std::string& name);
 // `output` empty or "-": to stdout. Backup files "-": from stdin.
 int run_key_backup(const CommandContext&, const std::string& output);
 int run_key_verify(const CommandContext&, const std::string& backup_file);  // empty: without one

@@ -35,6 +35,24 @@ void add_key_commands(CLI::App& app, const CommandContext& context, std::string&
       ->required();
 }
 
+void add_site_commands(CLI::App& app, const CommandContext& context, std::string& name,
+                       const AddCommand& add) {
+  auto* site = app.add_subcommand("site", "List, drain, rebuild and reuse sites");
+  site->require_subcommand(1);
+  add(*site, "list", "The sites, their duties and whether they answer",
+      [&] { return run_site_list(context); });
+  const auto with_name = [&](CLI::App* command) {
+    command->add_option("NAME", name, "The site's name in the configuration")->required();
+  };
+  with_name(add(*site, "rebuild",
+                "Put back what the site lost; a site that is gone is rebuilt at the others",
+                [&] { return run_site_rebuild(context, name); }));
+  with_name(add(*site, "drain", "Move everything away from the site; it takes nothing new",
+                [&] { return run_site_drain(context, name); }));
+  with_name(add(*site, "activate", "Use a drained or lost site again",
+                [&] { return run_site_activate(context, name); }));
+}
+
 constexpr char kFooter[] =
     "Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong command line.\n"
     "The configuration file is also taken from the environment variable DATACLOUD_CONFIG.";
@@ -80,6 +98,14 @@ int run(int argc, char** argv) {
   command("gc", "Collect objects that nothing names any more", [&] {
     return run_gc(context, wait);
   })->add_flag("--wait", wait, "Return when nothing is left");
+  bool no_scrub = false;
+  auto* repair = command("repair", "Look for missing shards and repair everything bad", [&] {
+    return run_repair(context, wait, !no_scrub);
+  });
+  repair->add_flag("--wait", wait, "Return when nothing is left that can be repaired now");
+  repair->add_flag("--no-scrub", no_scrub, "Only what is known already: list no site");
+  std::string site_name;
+  add_site_commands(app, context, site_name, add);
   std::string key_backup;
   add_key_commands(app, context, key_backup, add);
 
