@@ -273,10 +273,18 @@ void Auditor::add_findings(const StripeAuditReport& report) {
   for (const auto& finding : report.findings) {
     auto& history = history_[finding.site];
     switch (finding.verdict) {
-      case AuditVerdict::missing: history.set_missing(history.missing() + 1); break;
-      case AuditVerdict::corrupt: history.set_corrupt(history.corrupt() + 1); break;
-      case AuditVerdict::stale: history.set_stale(history.stale() + 1); break;
-      case AuditVerdict::silent: history.set_silent(history.silent() + 1); continue;
+      case AuditVerdict::missing:
+        history.set_missing(history.missing() + 1);
+        break;
+      case AuditVerdict::corrupt:
+        history.set_corrupt(history.corrupt() + 1);
+        break;
+      case AuditVerdict::stale:
+        history.set_stale(history.stale() + 1);
+        break;
+      case AuditVerdict::silent:
+        history.set_silent(history.silent() + 1);
+        continue;
     }
     history.set_last_finding_ns(now);
     spdlog::warn("audit: stripe {} column {} at site {} is {}{}{}", finding.stripe, finding.column,

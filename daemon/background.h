@@ -1,8 +1,8 @@
 // Threads of the background work: repair, audit, folding. They may block, unlike the service.
 //
 // A job reads and writes at the sites by itself and touches metadata only through on_loop(), which
-// runs a function on the service's thread and waits for its answer. Work on one stripe is serialised
-// by StripeLocks; each site's bytes are limited by spend().
+// runs a function on the service's thread and waits for its answer. Work on one stripe is
+// serialised by StripeLocks; each site's bytes are limited by spend().
 //
 // Memory: jobs are as many as there are threads; a job holds the shards of one stripe at a time.
 //

@@ -14,8 +14,8 @@ namespace datacloud {
 // Owns the ids of background work; never the id of a client's session.
 inline constexpr SessionId kDaemonSession = ~SessionId{0};
 
-// Audit tags of one shard object: made for the site it goes to, and checked before any byte of it is
-// built upon. From any thread.
+// Audit tags of one shard object: made for the site it goes to, and checked before any byte of it
+// is built upon. From any thread.
 struct ShardTags {
   std::function<Attributes(SiteId, const ShardName&, ByteView)> make;
   // corrupt: the bytes are not what was written under this name.

@@ -244,6 +244,15 @@ result<bool> reclaim_inode(Transaction& txn, InodeId ino, uint32_t runs_max) {
   return done;
 }
 
+result<std::vector<pb::Run>> runs_of(const Transaction& txn, InodeId ino, uint64_t first,
+                                     uint64_t blocks) {
+  constexpr size_t kRunsMax = 4096;
+  const uint64_t end = first > UINT64_MAX - blocks ? UINT64_MAX : first + blocks;
+  TRY(auto runs, overlapping(txn, ino, first, end, kRunsMax));
+  for (auto& run : runs) run = clip(run, first, end);
+  return runs;
+}
+
 result<pb::MapReply> read_map(const Transaction& txn, const pb::MapRequest& request) {
   constexpr size_t kRunsMax = 4096;
   constexpr size_t kReplyBytesMax = 12u << 20;  // below the RPC's frame limit

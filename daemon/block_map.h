@@ -39,6 +39,9 @@ result<bool> reclaim_inode(Transaction&, InodeId, uint32_t runs_max);
 // At most 4096 runs; the reply then covers a prefix.
 result<pb::MapReply> read_map(const Transaction&, const pb::MapRequest&);
 
+// The inode's runs in [first, first + blocks), clipped to it, without their stripes; at most 4096.
+result<std::vector<pb::Run>> runs_of(const Transaction&, InodeId, uint64_t first, uint64_t blocks);
+
 result<std::optional<pb::Stripe>> get_stripe(const Transaction&, StripeId);
 result<void> record_damage(Transaction&, const pb::Damage&);
 // All stripe ids an inode's runs name, in file order, without repetition, at most `count_max`.

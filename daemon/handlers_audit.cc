@@ -17,7 +17,8 @@ constexpr size_t kInodesMax = 1'000'000;  // below the paths of one audit
 constexpr size_t kStripesMax = 1'000'000;
 
 // The regular files at and below an inode.
-result<void> files_below(const Transaction& txn, const pb::Inode& top, std::vector<InodeId>& files) {
+result<void> files_below(const Transaction& txn, const pb::Inode& top,
+                         std::vector<InodeId>& files) {
   std::vector<InodeId> directories;
   if (S_ISDIR(top.mode())) {
     directories.push_back(top.ino());
@@ -50,15 +51,21 @@ MetadataService::Answer MetadataService::audit(const CallPtr& call) {
   const auto& request = call->request.audit();
   uint64_t run = request.run();
   if (run == 0) {
-    if (request.paths_size() > kPathsMax) {
+    if (request.paths_size() + request.inodes_size() > kPathsMax) {
       return failure(Errc::invalid, fmt::format("more than {} paths at once", kPathsMax));
     }
     Auditor::Scope scope;
     scope.shard_samples = request.shard_samples();
     scope.block_samples = request.block_samples();
     const Transaction txn = store_.begin();
+    std::vector<pb::Inode> tops;
     for (const auto& path : request.paths()) {
-      TRY(const auto top, resolve_path(txn, path));
+      TRY(tops.emplace_back(), resolve_path(txn, path));
+    }
+    for (const InodeId ino : request.inodes()) {
+      TRY(tops.emplace_back(), get_inode(txn, ino));
+    }
+    for (const auto& top : tops) {
       std::vector<InodeId> files;
       TRY(files_below(txn, top, files));
       for (const InodeId ino : files) {
@@ -69,7 +76,7 @@ MetadataService::Answer MetadataService::audit(const CallPtr& call) {
     std::sort(scope.stripes.begin(), scope.stripes.end());
     scope.stripes.erase(std::unique(scope.stripes.begin(), scope.stripes.end()),
                         scope.stripes.end());
-    scope.everything = request.paths_size() == 0;
+    scope.everything = tops.empty();
     TRY(run, auditor_.start(std::move(scope)));
   }
   pb::Reply reply;

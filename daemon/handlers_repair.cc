@@ -38,7 +38,13 @@ BackgroundContext MetadataService::background_context() {
   ShardTags tags = deps_.tags;
   if (!tags.make) tags.make = [](SiteId, const ShardName&, ByteView) { return Attributes(); };
   if (!tags.verify) {
-    tags.verify = [](SiteId, const ShardName&, const ReadReply&) { return result<void>(success()); };
+    tags.verify = [](SiteId, const ShardName&, const ReadReply&) {
+      return result<void>(success());
+    };
+  }
+  if (!tags.verify_proof) {
+    tags.verify_proof = [](SiteId, const ShardName&, uint64_t, const AuditChallenge&,
+                           const AuditProof&) { return result<void>(success()); };
   }
   Site* local = deps_.config.site.empty() ? nullptr : deps_.sites.find(deps_.config.site);
   return {
@@ -50,14 +56,10 @@ BackgroundContext MetadataService::background_context() {
       .local_site = local != nullptr ? local->id() : 0,
       .commit = [this](Transaction&& txn) { return commit(std::move(txn)); },
       .duties = [this] { return duties(); },
-      .grant =
-          [this](Transaction& txn, IdKind kind, uint32_t count) {
-            return ranges_.grant(txn, kDaemonSession, kind, count);
-          },
-      .revoke =
-          [this](Transaction& txn, IdKind kind, uint64_t id) {
-            ranges_.revoke(txn, kDaemonSession, kind, id);
-          },
+      .grant = [this](Transaction& txn, IdKind kind,
+                      uint32_t count) { return ranges_.grant(txn, kDaemonSession, kind, count); },
+      .revoke = [this](Transaction& txn, IdKind kind,
+                       uint64_t id) { ranges_.revoke(txn, kDaemonSession, kind, id); },
       .when_durable = [this](std::function<void()> f) { when_durable(std::move(f)); },
       .collect = [this] { collector_.kick(); },
   };
@@ -87,16 +89,20 @@ MetadataService::Answer MetadataService::site(const CallPtr& call) {
   Site* site = deps_.sites.find(request.name());
   pb::SiteInfo* info = site != nullptr ? site_info(deps_.cloud, site->id()) : nullptr;
   if (info == nullptr) {
-    return failure(Errc::not_found,
-                   fmt::format("the cloud has no site \"{}\"; `datacloud status` lists them",
-                               request.name()));
+    return failure(
+        Errc::not_found,
+        fmt::format("the cloud has no site \"{}\"; `datacloud status` lists them", request.name()));
   }
   const auto duty_after = [&]() -> pb::SiteDuty {
     switch (request.action()) {
-      case pb::SITE_DRAIN: return pb::SITE_DRAINING;
-      case pb::SITE_DECLARE_LOST: return pb::SITE_LOST;
-      case pb::SITE_ACTIVATE: return pb::SITE_ACTIVE;
-      default: return info->duty();
+      case pb::SITE_DRAIN:
+        return pb::SITE_DRAINING;
+      case pb::SITE_DECLARE_LOST:
+        return pb::SITE_LOST;
+      case pb::SITE_ACTIVATE:
+        return pb::SITE_ACTIVE;
+      default:
+        return info->duty();
     }
   }();
   if (duty_after != info->duty()) {

@@ -35,9 +35,7 @@ struct MissingScrub::Names {
   std::vector<uint64_t> prints;
 
   bool covers(uint64_t print) const { return print % parts == part; }
-  bool has(uint64_t print) const {
-    return std::binary_search(prints.begin(), prints.end(), print);
-  }
+  bool has(uint64_t print) const { return std::binary_search(prints.begin(), prints.end(), print); }
 };
 
 void MissingScrub::start(SiteId only, std::function<void()> done) {

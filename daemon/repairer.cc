@@ -13,10 +13,10 @@
 namespace datacloud {
 namespace {
 
-constexpr size_t kScanned = 256;         // entries looked at per step
-constexpr size_t kPutOffMax = 100'000;   // remembered; 10 MB
+constexpr size_t kScanned = 256;        // entries looked at per step
+constexpr size_t kPutOffMax = 100'000;  // remembered; 10 MB
 constexpr size_t kLinesMax = 10'000;
-constexpr size_t kSweepStep = 500;       // stripes per step of a sweep
+constexpr size_t kSweepStep = 500;  // stripes per step of a sweep
 constexpr auto kPutOffFirst = seconds(1);
 constexpr auto kPutOffLongest = seconds(60);
 constexpr const char* kSweepCounter = "repair_sweep";
@@ -83,8 +83,8 @@ void Repairer::step() {
 void Repairer::begin(const QueuedRepair& entry) {
   running_.insert(entry.stripe);
   context_.threads.submit([this, entry, loop = loop_] {
-    auto outcome = std::make_shared<result<RepairOutcome>>(
-        StripeRepair(context_, ids_, entry.stripe).run());
+    auto outcome =
+        std::make_shared<result<RepairOutcome>>(StripeRepair(context_, ids_, entry.stripe).run());
     loop->post([this, entry, outcome] { finished(entry, std::move(*outcome)); });
   });
 }

@@ -46,6 +46,7 @@ bool allowed_to_tool(const pb::Request& request) {
     case pb::Request::kGc:
     case pb::Request::kRepair:
     case pb::Request::kSite:
+    case pb::Request::kAudit:
       return true;
     default:
       return false;
@@ -80,7 +81,9 @@ MetadataService::MetadataService(Dependencies deps)
       background_ids_(background_context_),
       repairer_(background_context_, background_ids_, deps_.loop,
                 static_cast<int>(deps_.config.background_threads)),
-      missing_scrub_(background_context_) {
+      missing_scrub_(background_context_),
+      auditor_(background_context_, deps_.loop, milliseconds(deps_.config.audit_cycle_ms),
+               static_cast<int>(deps_.config.background_threads), [this] { repairer_.kick(); }) {
   leases_.on_unheld([this](InodeId ino) { reclaimer_.released(ino); });
 }
 
@@ -167,6 +170,8 @@ MetadataService::Answer MetadataService::handle(const CallPtr& call) {
       return repair(call);
     case pb::Request::kSite:
       return site(call);
+    case pb::Request::kAudit:
+      return audit(call);
     default:
       return handle_namespace(call);
   }

@@ -21,8 +21,9 @@
 #include "common/erasure_code.h"
 #include "common/rpc.h"
 #include "common/site_set.h"
-#include "daemon/census.h"
+#include "daemon/auditor.h"
 #include "daemon/background_context.h"
+#include "daemon/census.h"
 #include "daemon/event_loop.h"
 #include "daemon/garbage_collector.h"
 #include "daemon/id_ranges.h"
@@ -50,7 +51,7 @@ class MetadataService final : public RpcService {
     Bytes name_key;
     std::shared_ptr<const ErasureCode> code;            // of the root directory
     std::map<std::string, std::string> site_locations;  // by site name, for people
-    ShardTags tags;                                      // empty functions: shards have none
+    ShardTags tags;                                     // empty functions: shards have none
     // The metadata store has failed: nothing more can be promised. Stops the daemon.
     std::function<void(const Error&)> fatal;
   };
@@ -160,6 +161,8 @@ class MetadataService final : public RpcService {
   // handlers_repair.cc
   Answer repair(const CallPtr&);
   Answer site(const CallPtr&);
+  // handlers_audit.cc
+  Answer audit(const CallPtr&);
   BackgroundContext background_context();
   SiteDuties duties() const;
   void add_site_infos(google::protobuf::RepeatedPtrField<pb::SiteInfo>*) const;
@@ -191,6 +194,7 @@ class MetadataService final : public RpcService {
   BackgroundIds background_ids_;
   Repairer repairer_;
   MissingScrub missing_scrub_;
+  Auditor auditor_;
 };
 
 }  // namespace datacloud

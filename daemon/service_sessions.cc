@@ -44,6 +44,7 @@ result<void> MetadataService::start() {
   reclaimer_.pause(true);
   TRY(reclaimer_.open(txn));
   TRY(repairer_.open(txn));
+  TRY(auditor_.open(txn));
   TRY(commit(std::move(txn)));
   for (const SessionId id : std::set<SessionId>(awaited_)) end_if_over(id);
   TRY(store_.wait_durable(store_.sequence()));

@@ -81,13 +81,13 @@ class StripeAudit {
     }
     report_.bytes_covered += std::min<uint64_t>(shard.bytes(), held * kAuditBlockBytes);
     if (proof.instance != 0 && proof.instance != shard.instance()) {
-      return add(c, AuditVerdict::stale,
-                 fmt::format("the bytes of instance {} instead of {}", proof.instance,
-                             shard.instance()));
+      return add(
+          c, AuditVerdict::stale,
+          fmt::format("the bytes of instance {} instead of {}", proof.instance, shard.instance()));
     }
     if (proof.object_size != shard.bytes()) {
-      return add(c, AuditVerdict::corrupt, fmt::format("{} bytes instead of {}", proof.object_size,
-                                                       shard.bytes()));
+      return add(c, AuditVerdict::corrupt,
+                 fmt::format("{} bytes instead of {}", proof.object_size, shard.bytes()));
     }
     const auto verified =
         context_.tags.verify_proof(shard.site(), name_of(c), shard.bytes(), challenge_, proof);
@@ -181,10 +181,14 @@ class StripeAudit {
 
 const char* verdict_name(AuditVerdict verdict) {
   switch (verdict) {
-    case AuditVerdict::missing: return "missing";
-    case AuditVerdict::corrupt: return "corrupt";
-    case AuditVerdict::stale: return "stale";
-    case AuditVerdict::silent: break;
+    case AuditVerdict::missing:
+      return "missing";
+    case AuditVerdict::corrupt:
+      return "corrupt";
+    case AuditVerdict::stale:
+      return "stale";
+    case AuditVerdict::silent:
+      break;
   }
   return "silent";
 }

@@ -205,8 +205,7 @@ result<void> StripeRepair::record_failures(const pb::Stripe& stripe,
 result<bool> StripeRepair::put_and_switch(const Snapshot& now, const Plan& plan,
                                           const std::map<int, Bytes>& fresh,
                                           RepairOutcome& outcome) {
-  TRY(const InstanceId first,
-      ids_.take(IdKind::instance, static_cast<uint32_t>(fresh.size())));
+  TRY(const InstanceId first, ids_.take(IdKind::instance, static_cast<uint32_t>(fresh.size())));
   std::vector<NewShard> shards;
   for (const auto& [column, bytes] : fresh) {
     shards.push_back({column, plan.target.at(column), first + shards.size(),

@@ -1,5 +1,5 @@
-// One stripe made whole: bad shards are computed from the others and put where they belong, stand-ins
-// and shards of draining sites move. A job of the background threads; blocks.
+// One stripe made whole: bad shards are computed from the others and put where they belong,
+// stand-ins and shards of draining sites move. A job of the background threads; blocks.
 //
 // Nothing is built upon that was not verified by its tag: a shard that fails is recorded as damaged
 // and counts as bad from then on. The switch to the new shards is one transaction, conditional on
@@ -19,8 +19,8 @@ struct ShardRepair {
   int column = 0;
   SiteId from = 0;  // where it was, or should have been
   SiteId to = 0;
-  const char* method = "";  // "decode" or "move"
-  uint64_t bytes = 0;       // of the shard
+  const char* method = "";                     // "decode" or "move"
+  uint64_t bytes = 0;                          // of the shard
   uint64_t bytes_read = 0, bytes_written = 0;  // its part of the stripe's repair
   milliseconds took{0};
 };

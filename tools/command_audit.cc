@@ -33,9 +33,9 @@ class Progress {
   }
   void show(const pb::AuditReply& now) {
     if (quiet_) return;
-    const std::string text = fmt::format("{} of {} stripes, {} shards, {} bad", now.stripes_done(),
-                                         now.stripes_total(), now.shards_checked(),
-                                         now.bad_total());
+    const std::string text =
+        fmt::format("{} of {} stripes, {} shards, {} bad", now.stripes_done(), now.stripes_total(),
+                    now.shards_checked(), now.bad_total());
     if (terminal_) {
       const uint64_t all = std::max<uint64_t>(1, now.stripes_total());
       const auto filled = static_cast<int>(std::min<uint64_t>(30, 30 * now.stripes_done() / all));
@@ -64,8 +64,12 @@ result<pb::AuditReply> run_to_its_end(const CommandContext& context, const Audit
   pb::Request request;
   auto* audit = request.mutable_audit();
   for (const auto& path : options.paths) {
-    TRY(auto inside, path_inside_cloud(link, path));
-    audit->add_paths(std::move(inside));
+    TRY(const auto inode, mounted_inode(path));
+    if (inode) {
+      audit->add_inodes(*inode);
+    } else {
+      audit->add_paths(path.starts_with('/') ? path : "/" + path);
+    }
   }
   audit->set_shard_samples(options.samples);
   if (options.confidence > 0) {
@@ -107,17 +111,18 @@ Json audit_json(const pb::AuditReply& audit) {
 }
 
 std::string audit_text(const pb::AuditReply& audit) {
-  std::string out = fmt::format(
-      "{} shards of {} stripes asked for {}: {} between sites ({:.3f} %), {} bad\n",
-      audit.shards_checked(), audit.stripes_done(), human_bytes(audit.bytes_covered()),
-      human_bytes(audit.bytes_transferred()),
-      100.0 * double(audit.bytes_transferred()) /
-          double(std::max<uint64_t>(1, audit.bytes_covered())),
-      audit.bad_total());
+  std::string out =
+      fmt::format("{} shards of {} stripes asked for {}: {} between sites ({:.3f} %), {} bad\n",
+                  audit.shards_checked(), audit.stripes_done(), human_bytes(audit.bytes_covered()),
+                  human_bytes(audit.bytes_transferred()),
+                  100.0 * double(audit.bytes_transferred()) /
+                      double(std::max<uint64_t>(1, audit.bytes_covered())),
+                  audit.bad_total());
   if (audit.read_remotely() > 0) {
-    out += fmt::format("{} shards were read as a whole: their sites cannot compute answers "
-                       "(directories, or OSDs without the class), which costs traffic\n",
-                       audit.read_remotely());
+    out += fmt::format(
+        "{} shards were read as a whole: their sites cannot compute answers "
+        "(directories, or OSDs without the class), which costs traffic\n",
+        audit.read_remotely());
   }
   for (const auto& finding : audit.bad()) {
     out += fmt::format("  stripe {} column {} at site {}: {}{}{}\n", finding.stripe(),
@@ -125,7 +130,8 @@ std::string audit_text(const pb::AuditReply& audit) {
                        finding.detail().empty() ? "" : ": ", printable(finding.detail()));
   }
   for (const auto& text : audit.doubts()) out += printable(text) + "\n";
-  if (audit.bad_total() > 0) out += "what is bad is being repaired: see `datacloud repair --wait`\n";
+  if (audit.bad_total() > 0)
+    out += "what is bad is being repaired: see `datacloud repair --wait`\n";
   if (audit.failures() > 0) {
     out += fmt::format("{} stripes could not be looked at: {}\n", audit.failures(),
                        printable(audit.last_failure()));
@@ -143,8 +149,7 @@ int run_audit(const CommandContext& context, const AuditOptions& options) {
   }
   const auto audit = run_to_its_end(context, options);
   if (!audit) return report_failure(audit.error());
-  fmt::print("{}",
-             context.json ? json_text(audit_json(audit.value())) : audit_text(audit.value()));
+  fmt::print("{}", context.json ? json_text(audit_json(audit.value())) : audit_text(audit.value()));
   return audit.value().failures() > 0 ? kExitFailed : kExitOk;
 }
 

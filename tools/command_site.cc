@@ -19,9 +19,12 @@ constexpr auto kAnswerMax = seconds(15);  // for a new storage to be seen by the
 
 const char* duty_name(pb::SiteDuty duty) {
   switch (duty) {
-    case pb::SITE_DRAINING: return "draining";
-    case pb::SITE_LOST: return "lost";
-    default: return "active";
+    case pb::SITE_DRAINING:
+      return "draining";
+    case pb::SITE_LOST:
+      return "lost";
+    default:
+      return "active";
   }
 }
 
@@ -61,8 +64,8 @@ result<bool> format_replacement(const CommandContext& context, const DaemonLink&
     TRY(format_store(site, marker));
     return true;
   }
-  return failure(Errc::not_found, fmt::format("{}: no [[site]] is named \"{}\"",
-                                              context.config.string(), name));
+  return failure(Errc::not_found,
+                 fmt::format("{}: no [[site]] is named \"{}\"", context.config.string(), name));
 }
 
 struct Done {
@@ -106,8 +109,7 @@ result<Done> rebuild(const CommandContext& context, const std::string& name) {
   return done;
 }
 
-result<Done> change(const CommandContext& context, const std::string& name,
-                    pb::SiteAction action) {
+result<Done> change(const CommandContext& context, const std::string& name, pb::SiteAction action) {
   TRY(auto link, connect_to_daemon(context, seconds(60)));
   Done done;
   TRY(const uint64_t line, next_line(link));
@@ -137,9 +139,10 @@ int tell(const CommandContext& context, const result<Done>& outcome, const std::
   } else {
     if (done.formatted) fmt::print("site {} was empty and has been formatted again\n", name);
     if (done.declared_lost) {
-      fmt::print("site {} does not answer and is declared lost; `datacloud site activate {}` "
-                 "uses it again\n",
-                 name, name);
+      fmt::print(
+          "site {} does not answer and is declared lost; `datacloud site activate {}` "
+          "uses it again\n",
+          name, name);
     }
     fmt::print("site {} is {}: {} shards ({}) were put in their places\n", name,
                duty_name(done.site.site().duty()), done.repairs.lines.size(), human_bytes(bytes));

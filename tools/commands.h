@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace datacloud {
 
@@ -18,6 +19,14 @@ int run_locate(const CommandContext&, const std::string& path);
 int run_traffic(const CommandContext&, bool reset);
 int run_gc(const CommandContext&, bool wait);
 int run_repair(const CommandContext&, bool wait, bool scrub);
+struct AuditOptions {
+  std::vector<std::string> paths;  // files or directories; none: everything
+  uint64_t samples = 0;            // shards at random; 0: all
+  uint64_t blocks = 0;             // audit blocks per shard; 0: all
+  double confidence = 0;           // > 0: as many shards as find `damage` with it
+  double damage = 0.001;
+};
+int run_audit(const CommandContext&, const AuditOptions&);
 int run_site_list(const CommandContext&);
 int run_site_rebuild(const CommandContext&, const std::string& name);
 int run_site_drain(const CommandContext&, const std::string& name);

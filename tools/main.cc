@@ -35,6 +35,23 @@ void add_key_commands(CLI::App& app, const CommandContext& context, std::string&
       ->required();
 }
 
+void add_audit_command(CLI::App& app, const CommandContext& context, AuditOptions& options,
+                       const AddCommand& add) {
+  auto* audit = add(app, "audit", "Have every site prove that it holds every byte",
+                    [&] { return run_audit(context, options); });
+  audit->add_option("PATH", options.paths, "Only these files and directories");
+  auto* full = audit->add_flag("--full", "Every byte of every shard (the default)");
+  auto* sample = audit->add_option("--sample", options.samples, "Only this many shards, at random");
+  auto* confidence = audit->add_option(
+      "--confidence", options.confidence,
+      "As many shards as find the share --damage of bad ones with this probability");
+  audit->add_option("--damage", options.damage, "See --confidence")->capture_default_str();
+  audit->add_option("--blocks", options.blocks,
+                    "Only this many blocks of 4 KiB of each shard, at random");
+  full->excludes(sample)->excludes(confidence);
+  sample->excludes(confidence);
+}
+
 void add_site_commands(CLI::App& app, const CommandContext& context, std::string& name,
                        const AddCommand& add) {
   auto* site = app.add_subcommand("site", "List, drain, rebuild and reuse sites");
@@ -99,11 +116,12 @@ int run(int argc, char** argv) {
     return run_gc(context, wait);
   })->add_flag("--wait", wait, "Return when nothing is left");
   bool no_scrub = false;
-  auto* repair = command("repair", "Look for missing shards and repair everything bad", [&] {
-    return run_repair(context, wait, !no_scrub);
-  });
+  auto* repair = command("repair", "Look for missing shards and repair everything bad",
+                         [&] { return run_repair(context, wait, !no_scrub); });
   repair->add_flag("--wait", wait, "Return when nothing is left that can be repaired now");
   repair->add_flag("--no-scrub", no_scrub, "Only what is known already: list no site");
+  AuditOptions audit;
+  add_audit_command(app, context, audit, add);
   std::string site_name;
   add_site_commands(app, context, site_name, add);
   std::string key_backup;

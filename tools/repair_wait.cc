@@ -26,10 +26,10 @@ class Progress {
   void show(const pb::RepairReply& now, size_t done) {
     if (quiet_) return;
     const uint64_t left = now.queued() - std::min(now.queued(), now.put_off());
-    const std::string text =
-        now.scrubbing() ? fmt::format("looking for missing shards: {} checked, {} missing",
-                                      now.shards_checked(), now.missing_found())
-                        : fmt::format("{} shards repaired, {} stripes to go", done, left);
+    const std::string text = now.scrubbing()
+                                 ? fmt::format("looking for missing shards: {} checked, {} missing",
+                                               now.shards_checked(), now.missing_found())
+                                 : fmt::format("{} shards repaired, {} stripes to go", done, left);
     if (terminal_) {
       const uint64_t all = done + left;
       const int filled = all == 0 ? 0 : static_cast<int>(30 * done / all);

@@ -6,7 +6,7 @@
 namespace datacloud {
 
 struct RepairWait {
-  pb::RepairReply last;                    // as things ended
+  pb::RepairReply last;                      // as things ended
   std::vector<pb::RepairReply::Line> lines;  // repaired meanwhile
 };
 // Returns when nothing is left besides what cannot be repaired now. A progress bar on a terminal,
