@@ -231,11 +231,14 @@ result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::st
   TRY(s.number("requests_in_flight_max", daemon.requests_in_flight_max, 1, 65536));
   TRY(s.number("leveldb_cache_bytes", daemon.leveldb_cache_bytes, kMiB, kMiB << 20, parse_bytes));
   TRY(s.number("gc_interval_ms", daemon.gc_interval_ms, 1, 24 * kHourMs, parse_milliseconds));
+  TRY(s.text("fold", daemon.fold));
+  if (daemon.fold != "auto" && daemon.fold != "manual")
+    return failure(s.error("fold", "fold must be \"auto\" or \"manual\""));
   TRY(s.number("audit_cycle_ms", daemon.audit_cycle_ms, 0, 3650ull * 24 * kHourMs,
                parse_milliseconds));
   TRY(s.number("background_threads", daemon.background_threads, 1, 64));
-  TRY(s.number("background_site_bytes_per_second_max", daemon.background_site_bytes_per_second_max, 0,
-               kMiB << 20, parse_bytes));
+  TRY(s.number("background_site_bytes_per_second_max", daemon.background_site_bytes_per_second_max,
+               0, kMiB << 20, parse_bytes));
   return s.refuse_unknown();
 }
 

@@ -37,8 +37,9 @@ struct DaemonConfig {
   uint32_t requests_in_flight_max = 1024;  // per connection
   uint64_t leveldb_cache_bytes = 64u << 20;
   uint32_t gc_interval_ms = 5'000;
+  std::string fold = "auto";  // "auto": merge half-dead and small stripes unasked; "manual"
   uint64_t audit_cycle_ms = 14ull * 24 * 3600 * 1000;  // every shard proven once in it; 0: never
-  uint32_t background_threads = 4;  // stripes repaired, audited or folded at once
+  uint32_t background_threads = 4;                    // stripes repaired, audited or folded at once
   uint64_t background_site_bytes_per_second_max = 0;  // 0: no limit
 };
 

@@ -39,6 +39,9 @@ class Site {
   ObjectStore& store() { return *store_; }
   bool up() const { return up_.load(std::memory_order_relaxed); }
   std::string away_reason() const;  // empty when up
+  // False for a site that is drained or declared lost: nothing new is put there.
+  bool takes_shards() const { return takes_shards_.load(std::memory_order_relaxed); }
+  void set_takes_shards(bool takes) { takes_shards_ = takes; }
   const TrafficCounters& traffic() const { return traffic_; }
   void reset_traffic() { traffic_.reset(); }
 
@@ -53,7 +56,7 @@ class Site {
 
   const SiteId id_;
   const std::string name_;
-  std::atomic<bool> up_{true};
+  std::atomic<bool> up_{true}, takes_shards_{true};
   std::atomic<int> timeouts_{0};
   mutable std::mutex mutex_;
   std::string away_reason_;

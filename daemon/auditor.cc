@@ -98,11 +98,13 @@ result<void> Auditor::describe(uint64_t id, pb::AuditReply& reply) const {
   return success();
 }
 
-bool Auditor::suspect(SiteId site) const {
+uint64_t Auditor::findings(SiteId site) const {
   const auto it = history_.find(site);
-  return it != history_.end() &&
-         it->second.corrupt() + it->second.stale() + it->second.missing() >= kSuspectFindings;
+  if (it == history_.end()) return 0;
+  return it->second.corrupt() + it->second.stale() + it->second.missing();
 }
+
+bool Auditor::suspect(SiteId site) const { return findings(site) >= kSuspectFindings; }
 
 double Auditor::cycle_progress() const {
   const auto it = runs_.find(kContinuous);

@@ -37,6 +37,7 @@ class Auditor {
   result<void> describe(uint64_t run, pb::AuditReply&) const;
   const std::map<SiteId, pb::AuditHistory>& history() const { return history_; }
   bool suspect(SiteId) const;
+  uint64_t findings(SiteId) const;  // all but silence
   // Share of the current cycle's stripes that are done, 0 to 1.
   double cycle_progress() const;
 

@@ -74,6 +74,7 @@ class Background {
   void pause(bool);
   bool paused() const { return state_->paused; }
   void set_limit(uint64_t site_bytes_per_second_max);
+  uint64_t limit() const { return rate_; }
 
   // A stripe that background work holds; false when another job has it.
   bool lock_stripe(StripeId);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "common/shard_tags.h"
 #include "common/site_set.h"
 #include "daemon/background.h"
 #include "daemon/metadata_store.h"
@@ -14,24 +15,12 @@ namespace datacloud {
 // Owns the ids of background work; never the id of a client's session.
 inline constexpr SessionId kDaemonSession = ~SessionId{0};
 
-// Audit tags of one shard object: made for the site it goes to, and checked before any byte of it
-// is built upon. From any thread.
-struct ShardTags {
-  std::function<Attributes(SiteId, const ShardName&, ByteView)> make;
-  // corrupt: the bytes are not what was written under this name.
-  std::function<result<void>(SiteId, const ShardName&, const ReadReply&)> verify;
-  // corrupt: the site does not hold what was written. bytes: the length the shard should have.
-  std::function<result<void>(SiteId, const ShardName&, uint64_t bytes, const AuditChallenge&,
-                             const AuditProof&)>
-      verify_proof;
-};
-
 struct BackgroundContext {
   Background& threads;
   MetadataStore& store;
   SiteSet& sites;
   const ShardNamer& namer;
-  ShardTags tags;
+  const ShardTags& tags;
   SiteId local_site = 0;  // where this daemon stands; 0: every site is remote
 
   // On the loop only:

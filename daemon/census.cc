@@ -1,8 +1,10 @@
 // The stepwise scan.
 #include "daemon/census.h"
 
+#include <algorithm>
 #include <array>
 
+#include "common/erasure_code.h"
 #include "common/log.h"
 #include "daemon/record_keys.h"
 
@@ -11,10 +13,12 @@ namespace {
 
 constexpr size_t kRecordsPerStep = 1000;
 constexpr size_t kDamagedFirst = 100;
+constexpr size_t kDamagedStripes = 1'000'000;
+enum Phase : size_t { kDamage, kStripes, kPending, kQueued };
 
-std::array<std::string, 3> prefixes() {
-  return {key::stripe(0).substr(0, 1), key::damage(0, 0).substr(0, 1),
-          key::pending(0).substr(0, 1)};
+std::array<std::string, 4> prefixes() {
+  return {key::damage(0, 0).substr(0, 1), key::stripe(0).substr(0, 1), key::pending(0).substr(0, 1),
+          key::repair(0, 0).substr(0, 1)};
 }
 
 }  // namespace
@@ -31,6 +35,7 @@ void Census::begin() {
   asked_ = std::exchange(waiting_, {});
   counts_ = {};
   counted_at_ = store_.sequence();
+  damaged_.clear();
   phase_ = 0;
   position_.clear();
   loop_->post([this] { step(); });
@@ -67,15 +72,20 @@ void Census::step() {
 }
 
 void Census::count_record(std::string_view, std::string_view value) {
-  if (phase_ == 0) return count_stripe(value);
-  if (phase_ == 2) {
+  if (phase_ == kStripes) return count_stripe(value);
+  if (phase_ == kPending) {
     ++counts_.pending_deletions;
+    return;
+  }
+  if (phase_ == kQueued) {
+    ++counts_.repair_queued;
     return;
   }
   ++counts_.damaged;
   pb::Damage damage;
-  if (counts_.damaged_first.size() < kDamagedFirst &&
-      damage.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+  if (!damage.ParseFromArray(value.data(), static_cast<int>(value.size()))) return;
+  if (damaged_.size() < kDamagedStripes) ++damaged_[damage.stripe()];
+  if (counts_.damaged_first.size() < kDamagedFirst) {
     counts_.damaged_first.push_back(std::move(damage));
   }
 }
@@ -86,6 +96,18 @@ void Census::count_stripe(std::string_view value) {
     counts_.incomplete = true;
     return;
   }
+  int bad = 0;
+  if (const auto it = damaged_.find(stripe.id()); it != damaged_.end()) bad = it->second;
+  for (const auto& shard : stripe.shards()) bad += shard.state() == pb::SHARD_MISSING;
+  auto tolerance = tolerances_.find(stripe.code());
+  if (tolerance == tolerances_.end()) {
+    const auto code = make_erasure_code(stripe.code());
+    tolerance =
+        tolerances_.emplace(stripe.code(), code ? code.value()->guaranteed_tolerance() : 0).first;
+  }
+  const auto left = static_cast<size_t>(std::max(0, tolerance->second - bad));
+  if (counts_.stripes_by_remaining.size() <= left) counts_.stripes_by_remaining.resize(left + 1);
+  ++counts_.stripes_by_remaining[left];
   for (const auto& shard : stripe.shards()) {
     auto& site = counts_.sites[shard.site()];
     if (shard.state() == pb::SHARD_MISSING) ++site.missing;

@@ -25,7 +25,9 @@ class Census {
     uint64_t damaged = 0;
     std::vector<pb::Damage> damaged_first;  // at most 100
     uint64_t pending_deletions = 0;
-    bool incomplete = false;  // the scan failed
+    uint64_t repair_queued = 0;
+    std::vector<uint64_t> stripes_by_remaining;  // losses still survived: 0, 1, ...
+    bool incomplete = false;                     // the scan failed
   };
   Census(MetadataStore& store, std::shared_ptr<EventLoop> loop)
       : store_(store), loop_(std::move(loop)) {}
@@ -47,6 +49,8 @@ class Census {
   bool valid_ = false, running_ = false;
   size_t phase_ = 0;
   std::string position_, end_;
+  std::map<std::string, int> tolerances_;  // by code
+  std::map<StripeId, int> damaged_;        // shards known bad, of at most kDamagedStripes stripes
   std::vector<std::function<void(const Counts&)>> asked_, waiting_;
 };
 

@@ -35,24 +35,13 @@ void MetadataService::add_site_infos(google::protobuf::RepeatedPtrField<pb::Site
 }
 
 BackgroundContext MetadataService::background_context() {
-  ShardTags tags = deps_.tags;
-  if (!tags.make) tags.make = [](SiteId, const ShardName&, ByteView) { return Attributes(); };
-  if (!tags.verify) {
-    tags.verify = [](SiteId, const ShardName&, const ReadReply&) {
-      return result<void>(success());
-    };
-  }
-  if (!tags.verify_proof) {
-    tags.verify_proof = [](SiteId, const ShardName&, uint64_t, const AuditChallenge&,
-                           const AuditProof&) { return result<void>(success()); };
-  }
   Site* local = deps_.config.site.empty() ? nullptr : deps_.sites.find(deps_.config.site);
   return {
       .threads = background_,
       .store = store_,
       .sites = deps_.sites,
       .namer = namer_,
-      .tags = std::move(tags),
+      .tags = tags_,
       .local_site = local != nullptr ? local->id() : 0,
       .commit = [this](Transaction&& txn) { return commit(std::move(txn)); },
       .duties = [this] { return duties(); },
@@ -107,9 +96,12 @@ MetadataService::Answer MetadataService::site(const CallPtr& call) {
   }();
   if (duty_after != info->duty()) {
     spdlog::warn("site {} is now {}", site->name(), pb::SiteDuty_Name(duty_after));
-    info->set_duty(duty_after);
     Transaction txn = store_.begin();
-    txn.put(key::meta("cloud"), deps_.cloud);
+    pb::Cloud record;
+    TRY(txn.get(key::meta("cloud"), record));
+    if (pb::SiteInfo* stored = site_info(record, site->id())) stored->set_duty(duty_after);
+    txn.put(key::meta("cloud"), record);
+    info->set_duty(duty_after);
     repairer_.make_sweep_due(txn);
     TRY(commit(std::move(txn)));
   }

@@ -90,6 +90,21 @@ void check_redundancy(const pb::StatusReply& status, Findings& findings) {
   }
 }
 
+void check_duties(const pb::Cloud& cloud, const Auditor& auditor, Findings& findings) {
+  for (const auto& info : cloud.sites()) {
+    if (info.duty() == pb::SITE_LOST) {
+      findings.add(Health::degraded,
+                   fmt::format("site {} is declared lost; `datacloud site activate {}` uses it "
+                               "again",
+                               info.name(), info.name()));
+    }
+    if (!auditor.suspect(info.id())) continue;
+    findings.add(Health::degraded,
+                 fmt::format("site {} is suspect: audits have found {} bad shards there",
+                             info.name(), auditor.findings(info.id())));
+  }
+}
+
 void check_mount(const SessionState& session, SiteSet& sites, Findings& findings) {
   for (const auto& seen : session.health) {
     Site* site = sites.find(seen.site());
@@ -181,6 +196,7 @@ pb::Reply MetadataService::status_reply(const Census::Counts& counts,
   status.set_uptime_ms(std::chrono::duration_cast<milliseconds>(loop_.now() - started_).count());
   check_sites(deps_.sites, deps_.cloud, *deps_.code, findings);
   check_redundancy(status, findings);
+  check_duties(deps_.cloud, auditor_, findings);
   for (const auto& [id, session] : sessions_.all()) {
     if (!session->tool()) check_mount(*session, deps_.sites, findings);
   }
@@ -188,6 +204,7 @@ pb::Reply MetadataService::status_reply(const Census::Counts& counts,
     findings.add(Health::failing, "some metadata records cannot be read: see the daemon's log");
   }
   status.set_health(findings.health());
+  status.set_details(status_details(counts));
   return reply;
 }
 

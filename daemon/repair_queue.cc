@@ -2,19 +2,12 @@
 #include "daemon/repair_queue.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
 
 namespace datacloud {
 namespace {
-
-int64_t wall_now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 result<ColumnSet> damaged_columns(const Transaction& txn, const pb::Stripe& stripe) {
   ColumnSet damaged = 0;
@@ -63,9 +56,7 @@ result<void> enqueue_repair(Transaction& txn, const pb::Stripe& stripe, const Si
   const std::string k = key::repair(place, stripe.id());
   TRY(const auto known, txn.get(k));
   if (known) return success();
-  pb::RepairEntry entry;
-  entry.set_queued_ns(wall_now_ns());
-  txn.put(k, entry);
+  txn.put(k, pb::RepairEntry());
   return success();
 }
 

@@ -47,6 +47,8 @@ bool allowed_to_tool(const pb::Request& request) {
     case pb::Request::kRepair:
     case pb::Request::kSite:
     case pb::Request::kAudit:
+    case pb::Request::kFold:
+    case pb::Request::kAdmin:
       return true;
     default:
       return false;
@@ -60,6 +62,7 @@ MetadataService::MetadataService(Dependencies deps)
       store_(deps_.store),
       loop_(*deps_.loop),
       namer_(deps_.name_key),
+      tags_(deps_.audit_keys),
       started_(loop_.now()),
       leases_(deps_.config.leases_max),
       reclaimer_(store_, deps_.loop,
@@ -83,7 +86,8 @@ MetadataService::MetadataService(Dependencies deps)
                 static_cast<int>(deps_.config.background_threads)),
       missing_scrub_(background_context_),
       auditor_(background_context_, deps_.loop, milliseconds(deps_.config.audit_cycle_ms),
-               static_cast<int>(deps_.config.background_threads), [this] { repairer_.kick(); }) {
+               static_cast<int>(deps_.config.background_threads), [this] { repairer_.kick(); }),
+      folder_(background_context_, background_ids_, deps_.loop, 1, deps_.config.fold == "auto") {
   leases_.on_unheld([this](InodeId ino) { reclaimer_.released(ino); });
 }
 
@@ -172,6 +176,10 @@ MetadataService::Answer MetadataService::handle(const CallPtr& call) {
       return site(call);
     case pb::Request::kAudit:
       return audit(call);
+    case pb::Request::kFold:
+      return fold(call);
+    case pb::Request::kAdmin:
+      return admin(call);
     default:
       return handle_namespace(call);
   }

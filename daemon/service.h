@@ -25,6 +25,7 @@
 #include "daemon/background_context.h"
 #include "daemon/census.h"
 #include "daemon/event_loop.h"
+#include "daemon/folder.h"
 #include "daemon/garbage_collector.h"
 #include "daemon/id_ranges.h"
 #include "daemon/lease_table.h"
@@ -39,6 +40,12 @@
 
 namespace datacloud {
 
+namespace pb {
+class BackgroundRequest;
+class BundleRequest;
+class PolicyRequest;
+}  // namespace pb
+
 class MetadataService final : public RpcService {
  public:
   struct Dependencies {
@@ -51,7 +58,7 @@ class MetadataService final : public RpcService {
     Bytes name_key;
     std::shared_ptr<const ErasureCode> code;            // of the root directory
     std::map<std::string, std::string> site_locations;  // by site name, for people
-    ShardTags tags;                                     // empty functions: shards have none
+    std::map<SiteId, SecretKey> audit_keys;
     // The metadata store has failed: nothing more can be promised. Stops the daemon.
     std::function<void(const Error&)> fatal;
   };
@@ -163,6 +170,16 @@ class MetadataService final : public RpcService {
   Answer site(const CallPtr&);
   // handlers_audit.cc
   Answer audit(const CallPtr&);
+
+  // handlers_fold.cc
+  Answer fold(const CallPtr&);
+
+  // handlers_policy.cc
+  Answer admin(const CallPtr&);
+  Answer policy(const CallPtr&, const pb::PolicyRequest&);
+  Answer background(const pb::BackgroundRequest&);
+  Answer bundle(const pb::BundleRequest&);
+  std::string status_details(const Census::Counts&) const;
   BackgroundContext background_context();
   SiteDuties duties() const;
   void add_site_infos(google::protobuf::RepeatedPtrField<pb::SiteInfo>*) const;
@@ -171,6 +188,7 @@ class MetadataService final : public RpcService {
   MetadataStore& store_;
   EventLoop& loop_;
   const ShardNamer namer_;
+  const ShardTags tags_;
   const MonotonicTime started_;
   uint64_t start_count_ = 0;
   size_t sessions_at_start_ = 0;
@@ -195,6 +213,7 @@ class MetadataService final : public RpcService {
   Repairer repairer_;
   MissingScrub missing_scrub_;
   Auditor auditor_;
+  Folder folder_;
 };
 
 }  // namespace datacloud

@@ -45,6 +45,7 @@ result<void> MetadataService::start() {
   TRY(reclaimer_.open(txn));
   TRY(repairer_.open(txn));
   TRY(auditor_.open(txn));
+  folder_.start();
   TRY(commit(std::move(txn)));
   for (const SessionId id : std::set<SessionId>(awaited_)) end_if_over(id);
   TRY(store_.wait_durable(store_.sequence()));
@@ -122,7 +123,14 @@ pb::Reply MetadataService::hello_reply(const Call& call, SessionState& session, 
   hello->set_start(start_count_);
   hello->set_lease_ms(deps_.config.lease_ms);
   *hello->mutable_cloud() = deps_.cloud;
-  if (!session.tool()) hello->set_name_key(std::string(as_text(deps_.name_key)));
+  if (!session.tool()) {
+    hello->set_name_key(std::string(as_text(deps_.name_key)));
+    for (const auto& [site, key] : deps_.audit_keys) {
+      auto* out = hello->add_audit_keys();
+      out->set_site(site);
+      out->set_key(std::string(as_text(key.view())));
+    }
+  }
   hello->set_resumed(resumed);
   hello->set_ids_revoked(resumed && session.ids_revoked);
   return reply;

@@ -45,7 +45,7 @@ result<Bytes> verified(const BackgroundContext& context, const pb::Stripe& strip
     return failure(Errc::corrupt, fmt::format("the object has {} bytes instead of {}",
                                               found.object_size, shard.bytes()));
   }
-  TRY(context.tags.verify(shard.site(), name_of(stripe, column), found));
+  TRY(context.tags.verify(stripe, column, found.ranges[0], found.attributes));
   return std::move(found.ranges[0]);
 }
 
@@ -99,7 +99,7 @@ ShardsPut put_shards(BackgroundContext& context, StripeId stripe,
       continue;
     }
     site->store().put(context.namer.object_name(name), std::move(payload),
-                      context.tags.make(shard.site, name, *shard.bytes),
+                      context.tags.make(shard.site, name, {ByteView(*shard.bytes)}),
                       {monotonic_now() + kDeadline, purpose}, std::move(done));
   }
   for (size_t i = 0; i < shards.size(); ++i) {

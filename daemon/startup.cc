@@ -162,11 +162,12 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
       .sites = *sites_,
       .loop = loop_,
       .processes = processes_,
-      .cloud = std::move(cloud),
+      .cloud = cloud,
       .config = config.daemon,
       .name_key = std::move(name_key),
       .code = std::move(code),
       .site_locations = std::move(locations),
+      .audit_keys = ShardTags::derive_keys(key.key, cloud),
       .fatal =
           [this](const Error& error) {
             spdlog::critical("the metadata store has failed: {}; stopping", error.message());

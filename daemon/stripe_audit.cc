@@ -2,7 +2,6 @@
 #include "daemon/stripe_audit.h"
 
 #include <fmt/format.h>
-#include <openssl/rand.h>
 
 #include <future>
 
@@ -23,14 +22,11 @@ class StripeAudit {
  public:
   StripeAudit(BackgroundContext& context, pb::Stripe stripe, uint64_t samples)
       : context_(context), stripe_(std::move(stripe)) {
-    challenge_.blocks_total = audit_blocks_of(stripe_.parity_bytes());
-    challenge_.samples = samples >= challenge_.blocks_total ? 0 : samples;
+    const uint64_t blocks = audit_blocks_of(stripe_.parity_bytes());
+    challenge_ = random_challenge(blocks, samples >= blocks ? 0 : samples);
   }
 
   result<StripeAuditReport> run(ColumnSet columns) {
-    if (RAND_bytes(challenge_.seed.data(), static_cast<int>(challenge_.seed.size())) != 1) {
-      return failure(Errc::io, "no random numbers for a challenge");
-    }
     ask(columns);
     for (auto& asked : asked_) judge(asked.column, asked.answer.get());
     check_codeword();
@@ -89,8 +85,7 @@ class StripeAudit {
       return add(c, AuditVerdict::corrupt,
                  fmt::format("{} bytes instead of {}", proof.object_size, shard.bytes()));
     }
-    const auto verified =
-        context_.tags.verify_proof(shard.site(), name_of(c), shard.bytes(), challenge_, proof);
+    const auto verified = context_.tags.verify_proof(stripe_, c, challenge_, proof);
     if (!verified) return add(c, AuditVerdict::corrupt, verified.error().message());
     proven_[c] = proof.mu;
   }
@@ -99,26 +94,21 @@ class StripeAudit {
   void check_codeword() {
     const auto code = make_erasure_code(stripe_.code());
     if (!code || code.value()->packets() != 1 || !report_.findings.empty()) return;
-    const int k = code.value()->k(), n = code.value()->n();
-    const Bytes zeros(kAuditBlockBytes);
-    std::vector<ByteView> data;
+    const int n = code.value()->n();
+    std::vector<Bytes> answers(static_cast<size_t>(n), Bytes(kAuditBlockBytes));
     for (int c = 0; c < n; ++c) {
-      const bool empty = stripe_.shards(c).state() == pb::SHARD_EMPTY;
-      if (!empty && !proven_.contains(c)) return;
-      if (c < k) data.push_back(empty ? ByteView(zeros) : ByteView(proven_[c]));
+      if (stripe_.shards(c).state() == pb::SHARD_EMPTY) continue;
+      if (!proven_.contains(c)) return;
+      answers[static_cast<size_t>(c)] = proven_[c];
     }
-    std::vector<Bytes> parity(static_cast<size_t>(n - k), zeros);
-    std::vector<MutableByteView> views(parity.begin(), parity.end());
-    code.value()->encode(data, views);
-    for (int p = 0; p < n - k; ++p) {
-      if (parity[static_cast<size_t>(p)] == proven_[k + p]) continue;
-      report_.doubt = fmt::format(
-          "stripe {}: every tag is right and the answers are no codeword: a site that knows its "
-          "audit key, or the daemon's keys, cannot be trusted",
-          stripe_.id());
-      spdlog::error("audit: {}", report_.doubt);
-      return;
-    }
+    const ColumnSet all = n == 32 ? ~ColumnSet{0} : (ColumnSet{1} << n) - 1;
+    const auto wrong = columns_in_error(*code.value(), all, answers);
+    if (wrong && *wrong == 0) return;
+    report_.doubt = fmt::format(
+        "stripe {}: every tag is right and the answers are no codeword{}: a site that knows its "
+        "audit key, or the daemon's keys, cannot be trusted",
+        stripe_.id(), wrong ? fmt::format(" (column set {:#x})", *wrong) : "");
+    spdlog::error("audit: {}", report_.doubt);
   }
 
   // What was replaced meanwhile is no finding.

@@ -15,7 +15,7 @@
 namespace datacloud {
 namespace {
 
-constexpr uint64_t kDataBytesMax = 4u << 20;    // of one new data shard
+constexpr uint64_t kDataBytesMax = 4u << 20;     // of one new data shard
 constexpr uint32_t kSpreadBytesMin = 64u << 10;  // less stays in one column
 constexpr size_t kPiecesMax = 65536;             // of one job
 
@@ -27,9 +27,7 @@ struct Piece {
   StripeId stripe = 0;
   uint32_t slot = 0;
   uint32_t length = 0;
-  bool operator<(const Piece& o) const {
-    return std::tie(ino, block) < std::tie(o.ino, o.block);
-  }
+  bool operator<(const Piece& o) const { return std::tie(ino, block) < std::tie(o.ino, o.block); }
 };
 
 struct Source {
@@ -126,8 +124,8 @@ class Merge {
         continue;
       }
       const auto& failed = read.failures.front();
-      outcome_.obstacle = fmt::format("stripe {} column {}: {}", it->first, failed.column,
-                                      failed.error.message());
+      outcome_.obstacle =
+          fmt::format("stripe {} column {}: {}", it->first, failed.column, failed.error.message());
       TRY(report_damage(source.stripe, read.failures));
       const StripeId id = it->first;
       std::erase_if(pieces_, [&](const Piece& p) { return p.stripe == id; });
@@ -165,8 +163,7 @@ class Merge {
   result<bool> write_stripe(size_t first, size_t count) {
     std::vector<uint32_t> lengths;
     for (size_t i = first; i < first + count; ++i) lengths.push_back(pieces_[i].length);
-    TRY(const auto layout,
-        lay_out_stripe(lengths, code_->k(), code_->packets(), kSpreadBytesMin));
+    TRY(const auto layout, lay_out_stripe(lengths, code_->k(), code_->packets(), kSpreadBytesMin));
     const auto k = static_cast<size_t>(code_->k()), n = static_cast<size_t>(code_->n());
     std::vector<Bytes> columns(n, Bytes(layout.parity_length));
     for (size_t i = 0; i < count; ++i) {
@@ -198,12 +195,11 @@ class Merge {
                                                      std::vector<Bytes>& columns,
                                                      pb::Stripe& stripe) {
     TRY(const StripeId id, ids_.take(IdKind::stripe, 1));
-    TRY(const auto duties,
-        context_.threads.on_loop<SiteDuties>([&] { return result<SiteDuties>(context_.duties()); }));
+    TRY(const auto duties, context_.threads.on_loop<SiteDuties>(
+                               [&] { return result<SiteDuties>(context_.duties()); }));
     std::vector<PlacementSite> sites;
     for (Site* site : context_.sites.all()) {
-      sites.push_back(
-          {site->id(), site->up() && duty_of(duties, site->id()) == pb::SITE_ACTIVE});
+      sites.push_back({site->id(), site->up() && duty_of(duties, site->id()) == pb::SITE_ACTIVE});
     }
     ColumnSet stored = 0;
     for (size_t c = 0; c < columns.size(); ++c) stored |= ColumnSet{!columns[c].empty()} << c;

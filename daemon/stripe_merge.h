@@ -1,9 +1,9 @@
-// The live blocks of several stripes written together as new ones: space of overwritten blocks comes
-// back, and many small stripes become one. A job of the background threads; blocks.
+// The live blocks of several stripes written together as new ones: space of overwritten blocks
+// comes back, and many small stripes become one. A job of the background threads; blocks.
 //
 // Sealed blocks move as they are: nobody needs a data key. Everything read is verified by tag. The
-// switch is one transaction that adds the new stripe and moves exactly the blocks whose map entry is
-// still the one that was read (compare-and-move): a block overwritten meanwhile keeps its newer
+// switch is one transaction that adds the new stripe and moves exactly the blocks whose map entry
+// is still the one that was read (compare-and-move): a block overwritten meanwhile keeps its newer
 // data. Old stripes go when their last live block has gone.
 #pragma once
 

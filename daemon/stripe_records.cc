@@ -155,7 +155,11 @@ result<void> add_stripe(Transaction& txn, const pb::Stripe& stripe) {
   TRY(auto totals, read_totals(txn));
   count_stripe(stripe, true, totals);
   write_totals(txn, totals);
-  return enqueue_repair(txn, stripe);
+  const bool whole = std::all_of(stripe.shards().begin(), stripe.shards().end(), [](const auto& s) {
+    return s.state() == pb::SHARD_EMPTY ||
+           (s.state() == pb::SHARD_PRESENT && (s.home_site() == 0 || s.home_site() == s.site()));
+  });
+  return whole ? success() : enqueue_repair(txn, stripe);
 }
 
 result<std::optional<pb::Stripe>> get_stripe(const Transaction& txn, StripeId id) {

@@ -54,6 +54,11 @@ result<void> Mount::connect(const std::string& mountpoint) {
   TRY(client_, connect_rpc(std::move(options), &hello));
   cloud_ = hello.cloud();
   namer_ = std::make_unique<ShardNamer>(as_bytes(hello.name_key()));
+  std::map<SiteId, SecretKey> audit_keys;
+  for (const auto& key : hello.audit_keys()) {
+    if (key.key().size() == 32) audit_keys[key.site()] = SecretKey(as_bytes(key.key()));
+  }
+  tags_ = std::make_shared<const ShardTags>(audit_keys);
   metadata_ = std::make_unique<MetadataClient>(*client_, table_);
   return success();
 }
@@ -79,6 +84,7 @@ result<void> Mount::build(const std::string& site_name) {
   if (!site_name.empty() && !local)
     return failure(Errc::invalid, "-o site=" + site_name + ": the cloud has no site of that name");
   sites_ = std::make_unique<SiteSet>(std::move(members));
+  apply_duties(cloud_.sites());
   sites_->check_all(seconds(2));
 
   const MountConfig& limits = config_.mount;
@@ -95,8 +101,8 @@ result<void> Mount::build(const std::string& site_name) {
       StripeReader::Dependencies{*sites_, *namer_, *sealer_, *cpu_, limits, local, on_damage});
   reader_ = std::make_unique<FileReader>(
       FileReader::Dependencies{*client_, *cache_, *stripe_reader_, limits});
-  pipeline_ = std::make_unique<WritePipeline>(
-      WritePipeline::Dependencies{*client_, *sites_, *namer_, *sealer_, *ids_, cloud_, limits});
+  pipeline_ = std::make_unique<WritePipeline>(WritePipeline::Dependencies{
+      *client_, *sites_, *namer_, *sealer_, *ids_, cloud_, limits, tags_});
   io_ = std::make_unique<FileIo>(FileIo::Dependencies{*metadata_, *reader_, *pipeline_, *sites_,
                                                       limits, cloud_.write_sites_min(), [this] {
                                                         {
@@ -112,6 +118,14 @@ result<void> Mount::build(const std::string& site_name) {
       spdlog::warn("site {} is away: {}", site.name(), site.away_reason());
   });
   return success();
+}
+
+void Mount::apply_duties(const google::protobuf::RepeatedPtrField<pb::SiteInfo>& infos) {
+  for (const auto& info : infos) {
+    if (Site* site = sites_->find(info.id())) {
+      site->set_takes_shards(info.duty() == pb::SITE_ACTIVE);
+    }
+  }
 }
 
 void Mount::start(fuse_session* session) {

@@ -63,6 +63,7 @@ class Mount {
   void flush_due(bool pressure);
   void keepalive_loop();
   void send_keepalive();
+  void apply_duties(const google::protobuf::RepeatedPtrField<pb::SiteInfo>&);
 
   const Config config_;
   SecretKey data_key_;
@@ -73,6 +74,7 @@ class Mount {
   std::unique_ptr<MetadataClient> metadata_;
   pb::Cloud cloud_;
   std::unique_ptr<ShardNamer> namer_;
+  std::shared_ptr<const ShardTags> tags_;
   std::unique_ptr<BlockSealer> sealer_;
   std::unique_ptr<SiteSet> sites_;
   std::unique_ptr<Executor> cpu_;

@@ -102,7 +102,10 @@ void Mount::send_keepalive() {
   stats->set_degraded_reads(stripe_reader_->degraded_reads());
   stats->set_flush_failures(io_->failures());
   stats->set_last_failure(io_->last_failure());
-  if (client_->call(std::move(request))) reported_ = std::move(now);
+  const auto reply = client_->call(std::move(request));
+  if (!reply) return;
+  reported_ = std::move(now);
+  apply_duties(reply.value().keepalive().sites());
 }
 
 }  // namespace datacloud

@@ -34,7 +34,7 @@ std::vector<PlacementSite> StripePutter::placement_sites() const {
   size_t live = 0, slow = 0;
   for (const SiteId id : context_->site_order) {
     Site* site = context_->sites.find(id);
-    sites.push_back({.id = id, .live = site != nullptr && site->up()});
+    sites.push_back({.id = id, .live = site != nullptr && site->up() && site->takes_shards()});
     live += sites.back().live ? 1 : 0;
     slow += sites.back().live && context_->budget.slow(id) ? 1 : 0;
   }
@@ -131,8 +131,9 @@ void StripePutter::perform(Actions actions) {
   for (Put& put : actions.puts) {
     const ShardName name{stripe_, static_cast<uint8_t>(put.column), put.instance};
     Payload payload = std::exchange(put.payload, {});
+    Attributes attributes = context_->tags->make(put.site, name, payload.parts);
     context_->sites.find(put.site)->store().put(
-        context_->namer.object_name(name), std::move(payload), {}, options,
+        context_->namer.object_name(name), std::move(payload), std::move(attributes), options,
         [self = shared_from_this(), put](result<void> r) { self->answered(put, r); });
   }
   if (actions.outcome) std::exchange(done_, nullptr)(std::move(*actions.outcome));
@@ -197,7 +198,8 @@ std::optional<SiteId> StripePutter::stand_in(int c) const {
   long best_count = 0;
   for (const SiteId id : context_->site_order) {
     Site* site = context_->sites.find(id);
-    if (site == nullptr || !site->up() || failed_.contains(id) || overdue_.contains(id)) continue;
+    if (site == nullptr || !site->up() || !site->takes_shards()) continue;
+    if (failed_.contains(id) || overdue_.contains(id)) continue;
     if (std::count(column.pending.begin(), column.pending.end(), id) > 0) continue;
     long count = 0;
     for (const Column& other : columns_) {
@@ -216,7 +218,8 @@ size_t StripePutter::usable_sites() const {
   size_t usable = 0;
   for (const SiteId id : context_->site_order) {
     Site* site = context_->sites.find(id);
-    usable += site != nullptr && site->up() && !failed_.contains(id) && !overdue_.contains(id);
+    usable += site != nullptr && site->up() && site->takes_shards() && !failed_.contains(id) &&
+              !overdue_.contains(id);
   }
   return usable;
 }

@@ -20,14 +20,15 @@
 #include <vector>
 
 #include "common/placement.h"
+#include "common/shard_tags.h"
 #include "common/site_set.h"
+#include "common/write_quorum.h"
 #include "fs/abandon_reporter.h"
 #include "fs/id_pool.h"
 #include "fs/stripe_budget.h"
 #include "fs/stripe_builder.h"
 #include "fs/timer_queue.h"
 #include "fs/write_pipeline.h"
-#include "common/write_quorum.h"
 
 namespace datacloud {
 
@@ -43,6 +44,7 @@ struct PutContext {
   const ShardNamer& namer;
   IdPool& ids;
   std::shared_ptr<TimerQueue> timers;
+  std::shared_ptr<const ShardTags> tags;
   std::vector<SiteId> site_order;
   uint32_t sites_min;
   Duration put_deadline;

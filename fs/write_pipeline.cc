@@ -40,6 +40,7 @@ std::shared_ptr<PutContext> make_put_context(const WritePipeline::Dependencies& 
       .namer = d.namer,
       .ids = d.ids,
       .timers = std::make_shared<TimerQueue>(),
+      .tags = d.tags,
       .site_order = std::move(order),
       .sites_min = d.cloud.write_sites_min() != 0 ? d.cloud.write_sites_min() : majority,
       .put_deadline = milliseconds(d.config.put_deadline_ms),

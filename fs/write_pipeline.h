@@ -32,6 +32,7 @@
 #include "common/ids.h"
 #include "common/rpc.h"
 #include "common/sealed_block.h"
+#include "common/shard_tags.h"
 #include "common/site_set.h"
 #include "fs/id_pool.h"
 
@@ -79,6 +80,7 @@ class WritePipeline {
     IdPool& ids;
     pb::Cloud cloud;
     MountConfig config;
+    std::shared_ptr<const ShardTags> tags = std::make_shared<ShardTags>();
   };
   explicit WritePipeline(Dependencies);
   ~WritePipeline();  // finishes or fails what was submitted

@@ -21,11 +21,23 @@ int run_gc(const CommandContext&, bool wait);
 int run_repair(const CommandContext&, bool wait, bool scrub);
 struct AuditOptions {
   std::vector<std::string> paths;  // files or directories; none: everything
+  bool full = false;               // the default: every byte
   uint64_t samples = 0;            // shards at random; 0: all
   uint64_t blocks = 0;             // audit blocks per shard; 0: all
   double confidence = 0;           // > 0: as many shards as find `damage` with it
   double damage = 0.001;
 };
+struct PolicyOptions {
+  std::string code, block, compress;  // empty: as it is
+};
+int run_policy_show(const CommandContext&, const std::string& path);
+int run_policy_set(const CommandContext&, const std::string& path, const PolicyOptions&);
+struct BackgroundOptions {
+  bool pause = false, resume = false;
+  std::string limit;  // bytes per second and site; empty: as it is
+};
+int run_background(const CommandContext&, const BackgroundOptions&);
+int run_fold(const CommandContext&, bool wait);
 int run_audit(const CommandContext&, const AuditOptions&);
 int run_site_list(const CommandContext&);
 int run_site_rebuild(const CommandContext&, const std::string& name);

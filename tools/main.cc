@@ -35,12 +35,35 @@ void add_key_commands(CLI::App& app, const CommandContext& context, std::string&
       ->required();
 }
 
+void add_policy_commands(CLI::App& app, const CommandContext& context, std::string& path,
+                         PolicyOptions& policy, BackgroundOptions& background,
+                         const AddCommand& add) {
+  auto* group = app.add_subcommand("policy", "Code, block size and compression of new files");
+  group->require_subcommand(1);
+  auto* show = add(*group, "show", "What new files of a directory look like",
+                   [&] { return run_policy_show(context, path); });
+  auto* set = add(*group, "set", "Change it for what is made in the directory from now on",
+                  [&] { return run_policy_set(context, path, policy); });
+  for (auto* command : {show, set}) {
+    command->add_option("DIR", path, "Below a mount, or a path inside the cloud")->required();
+  }
+  set->add_option("--code", policy.code, "rs-K-M, basic-4-8, msr-5-3, ...");
+  set->add_option("--block", policy.block, "4KiB to 1MiB");
+  set->add_option("--compress", policy.compress, "zstd or none");
+  auto* work = add(app, "background", "Pause, resume or limit repair, audits and folding",
+                   [&] { return run_background(context, background); });
+  auto* pause = work->add_flag("--pause", background.pause, "Until resumed or the next start");
+  work->add_flag("--resume", background.resume, "Go on")->excludes(pause);
+  work->add_option("--limit", background.limit,
+                   "Bytes per second and site, such as 20MiB; 0: none");
+}
+
 void add_audit_command(CLI::App& app, const CommandContext& context, AuditOptions& options,
                        const AddCommand& add) {
   auto* audit = add(app, "audit", "Have every site prove that it holds every byte",
                     [&] { return run_audit(context, options); });
   audit->add_option("PATH", options.paths, "Only these files and directories");
-  auto* full = audit->add_flag("--full", "Every byte of every shard (the default)");
+  auto* full = audit->add_flag("--full", options.full, "Every byte of every shard (the default)");
   auto* sample = audit->add_option("--sample", options.samples, "Only this many shards, at random");
   auto* confidence = audit->add_option(
       "--confidence", options.confidence,
@@ -120,6 +143,12 @@ int run(int argc, char** argv) {
                          [&] { return run_repair(context, wait, !no_scrub); });
   repair->add_flag("--wait", wait, "Return when nothing is left that can be repaired now");
   repair->add_flag("--no-scrub", no_scrub, "Only what is known already: list no site");
+  command("fold", "Give back the space of overwritten blocks, merge small stripes", [&] {
+    return run_fold(context, wait);
+  })->add_flag("--wait", wait, "Return when nothing is left");
+  PolicyOptions policy;
+  BackgroundOptions background;
+  add_policy_commands(app, context, path, policy, background, add);
   AuditOptions audit;
   add_audit_command(app, context, audit, add);
   std::string site_name;

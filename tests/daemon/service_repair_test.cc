@@ -1,10 +1,11 @@
-// What a cloud has lost comes back: missing, deleted and corrupt shards, stand-ins, drained and lost
-// sites. Stripes are really coded; tags are a checksum here, so that the tests decide what is sound.
+// What a cloud has lost comes back: missing, deleted and corrupt shards, stand-ins, drained and
+// lost sites. Stripes are really coded and tagged.
 #include <gtest/gtest.h>
 
 #include <numeric>
 #include <random>
 
+#include "daemon/record_keys.h"
 #include "service_rig.h"
 
 namespace datacloud {
@@ -15,37 +16,11 @@ constexpr uint32_t kShardBytes = 5000;
 class RepairTest : public ServiceTest {
  protected:
   void SetUp() override {
-    tags_.make = [](SiteId site, const ShardName& name, ByteView bytes) {
-      Attributes attributes;
-      attributes["sum"] = checksum(site, name, bytes);
-      return attributes;
-    };
-    tags_.verify = [](SiteId site, const ShardName& name, const ReadReply& reply) {
-      const auto sum = reply.attributes.find("sum");
-      if (sum != reply.attributes.end() &&
-          sum->second == checksum(site, name, reply.ranges.at(0))) {
-        return result<void>(success());
-      }
-      return result<void>(failure(Errc::corrupt, "the bytes are not those written"));
-    };
-    // As a full proof would: the site's object is what the record's instance wrote there.
-    tags_.verify_proof = [this](SiteId site, const ShardName& name, uint64_t bytes,
-                                const AuditChallenge&, const AuditProof& proof) {
-      const auto reply = read_object(site, name);
-      if (proof.object_size == bytes && reply && tags_.verify(site, name, reply.value())) {
-        return result<void>(success());
-      }
-      return result<void>(failure(Errc::corrupt, "the proof is wrong"));
-    };
     config_.gc_interval_ms = 100;
     ServiceTest::SetUp();
+    tags_ = ShardTags(ShardTags::derive_keys(service_key_, cloud_));
   }
 
-  static std::string checksum(SiteId site, const ShardName& name, ByteView bytes) {
-    uint64_t sum = site * 31 + name.instance * 131 + name.stripe * 17 + name.column;
-    for (const uint8_t b : bytes) sum = sum * 1099511628211u + b;
-    return std::to_string(sum);
-  }
   result<ReadReply> read_object(SiteId site, const ShardName& name) {
     return wait_for<ReadReply>([&](Callback<ReadReply> done) {
       sites_->find(site)->store().read(object_name(name), {{0, 1u << 20}}, true, {}, done);
@@ -54,7 +29,7 @@ class RepairTest : public ServiceTest {
   void put_shard(SiteId site, const ShardName& name, const Bytes& bytes) {
     const auto stored = wait_for<void>([&](Callback<void> done) {
       sites_->find(site)->store().put(object_name(name), Payload::from(bytes),
-                                      tags_.make(site, name, bytes), {}, done);
+                                      tags_.make(site, name, {ByteView(bytes)}), {}, done);
     });
     ASSERT_TRUE(stored) << stored.error().message();
   }
@@ -124,9 +99,7 @@ class RepairTest : public ServiceTest {
   static ShardName name_of(const pb::Stripe& stripe, int column) {
     return {stripe.id(), static_cast<uint8_t>(column), stripe.shards(column).instance()};
   }
-  pb::Stripe record(StripeId id) {
-    return get_stripe(store_->begin(), id).value().value();
-  }
+  pb::Stripe record(StripeId id) { return get_stripe(store_->begin(), id).value().value(); }
 
   pb::RepairReply ask(Client& client, bool start, bool scrub, uint64_t after = 0) {
     pb::Request request;
@@ -158,11 +131,13 @@ class RepairTest : public ServiceTest {
       const auto reply = read_object(shard.site(), name_of(stripe, c));
       ASSERT_TRUE(reply) << "column " << c << ": " << reply.error().message();
       EXPECT_EQ(reply.value().ranges.at(0), columns_[id][static_cast<size_t>(c)]);
-      EXPECT_TRUE(tags_.verify(shard.site(), name_of(stripe, c), reply.value())) << "column " << c;
+      EXPECT_TRUE(tags_.verify(stripe, c, reply.value().ranges.at(0), reply.value().attributes))
+          << "column " << c;
     }
     EXPECT_FALSE(stripe.weak());
   }
 
+  ShardTags tags_;
   std::map<StripeId, std::vector<Bytes>> columns_;
   InodeId file_ = 0;
 };
@@ -263,8 +238,9 @@ TEST_F(RepairTest, ADrainedSiteHoldsNothing) {
   EXPECT_EQ(memory_[0].object_count(), 0u);
   // The duty is kept over a restart.
   restart();
-  asker = tool();
-  EXPECT_EQ(asker.hello.cloud().sites(0).duty(), pb::SITE_DRAINING);
+  pb::Cloud record;
+  ASSERT_TRUE(store_->begin().get(key::meta("cloud"), record));
+  EXPECT_EQ(record.sites(0).duty(), pb::SITE_DRAINING);
 }
 
 TEST_F(RepairTest, ALostSiteIsRebuiltAtTheOthers) {

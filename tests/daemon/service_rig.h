@@ -164,7 +164,7 @@ class ServiceTest : public testing::Test {
         .name_key = Bytes(16, 7),
         .code = make_erasure_code("rs-3-2").value(),
         .site_locations = {},
-        .tags = tags_,
+        .audit_keys = ShardTags::derive_keys(service_key_, cloud_),
         .fatal = [](const Error& e) { ADD_FAILURE() << "fatal: " << e.message(); },
     });
     const auto started = service_->start();
@@ -417,7 +417,7 @@ class ServiceTest : public testing::Test {
     return sum;
   }
 
-  ShardTags tags_;
+  const SecretKey service_key_ = SecretKey(Bytes(32, 5));
   std::string root_;
   pb::Cloud cloud_;
   DaemonConfig config_;

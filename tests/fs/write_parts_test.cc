@@ -4,11 +4,11 @@
 #include <random>
 
 #include "common/placement.h"
+#include "common/write_quorum.h"
 #include "fs/commit_request.h"
 #include "fs/id_pool.h"
 #include "fs/stripe_budget.h"
 #include "fs/stripe_builder.h"
-#include "common/write_quorum.h"
 #include "tests/fs/fake_daemon.h"
 
 namespace datacloud {

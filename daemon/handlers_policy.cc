@@ -1,0 +1,181 @@
+// Requests of the administrator that only daemon and tool know (admin.proto): policies of
+// directories, the background work as a whole, and what an auditor of another house needs.
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include "common/admin.pb.h"
+#include "common/log.h"
+#include "common/placement.h"
+#include "common/sealed_block.h"
+#include "daemon/block_map.h"
+#include "daemon/namespace_ops.h"
+#include "daemon/record_keys.h"
+#include "daemon/service.h"
+
+namespace datacloud {
+namespace {
+
+constexpr uint32_t kBlockBytesMin = 4096, kBlockBytesMax = 1u << 20;
+constexpr uint32_t kBundlePageMax = 2000;
+
+std::optional<pb::Reply> wrapped(const pb::AdminReply& admin) {
+  pb::Reply reply;
+  reply.set_admin(admin.SerializeAsString());
+  return reply;
+}
+
+result<void> change_policy(const pb::PolicyRequest& request, pb::Policy& policy) {
+  if (!request.code().empty()) {
+    TRY(const auto code, make_erasure_code(request.code()));
+    policy.set_code(code->name());
+  }
+  if (request.block_bytes() != 0) {
+    const uint32_t bytes = request.block_bytes();
+    if (bytes < kBlockBytesMin || bytes > kBlockBytesMax || (bytes & (bytes - 1)) != 0) {
+      return failure(
+          Errc::invalid,
+          fmt::format("a block of {} bytes: blocks are 4 KiB to 1 MiB, a power of two", bytes));
+    }
+    policy.set_block_bytes(bytes);
+  }
+  if (request.compress() == "zstd") {
+    policy.set_compression(static_cast<uint32_t>(Compression::zstd));
+  } else if (request.compress() == "none") {
+    policy.set_compression(static_cast<uint32_t>(Compression::none));
+  } else if (!request.compress().empty()) {
+    return failure(Errc::invalid, fmt::format("compression \"{}\" is not known: zstd or none",
+                                              request.compress()));
+  }
+  return success();
+}
+
+}  // namespace
+
+MetadataService::Answer MetadataService::admin(const CallPtr& call) {
+  pb::AdminRequest request;
+  if (!request.ParseFromString(call->request.admin())) {
+    return failure(Errc::invalid, "the administrator's request does not parse");
+  }
+  switch (request.op_case()) {
+    case pb::AdminRequest::kPolicy:
+      return policy(call, request.policy());
+    case pb::AdminRequest::kBackground:
+      return background(request.background());
+    case pb::AdminRequest::kBundle:
+      return bundle(request.bundle());
+    default:
+      return failure(Errc::unsupported,
+                     "the daemon does not know this request; install the same version on both "
+                     "sides");
+  }
+}
+
+// What is there already keeps its policy; what is made in the directory from now on inherits it.
+MetadataService::Answer MetadataService::policy(const CallPtr& call,
+                                                const pb::PolicyRequest& request) {
+  Transaction txn = store_.begin();
+  TRY(auto inode,
+      request.path().empty() ? get_inode(txn, request.ino()) : resolve_path(txn, request.path()));
+  pb::AdminReply admin;
+  auto& out = *admin.mutable_policy();
+  if (request.change()) {
+    if (!S_ISDIR(inode.mode())) {
+      return failure(Errc::invalid,
+                     "policies are set on directories; a file keeps the one it was "
+                     "made with");
+    }
+    TRY(change_policy(request, *inode.mutable_policy()));
+    txn.put(key::inode(inode.ino()), inode);
+    TRY(commit(std::move(txn)));
+  }
+  TRY(const auto code, make_erasure_code(inode.policy().code()));
+  *out.mutable_policy() = inode.policy();
+  if (S_ISDIR(inode.mode())) {
+    TRY(*out.mutable_path(), directory_path(store_.begin(), inode.ino()));
+  }
+  out.set_tolerance(compute_tolerance(*code, static_cast<int>(deps_.sites.size())).text);
+  out.set_overhead(double(code->n()) / code->k());
+  if (!request.change()) return wrapped(admin);
+  when_durable([this, call, reply = *wrapped(admin)] { answer(call, reply); });
+  return later();
+}
+
+MetadataService::Answer MetadataService::background(const pb::BackgroundRequest& request) {
+  if (request.has_pause()) {
+    background_.pause(request.pause());
+    spdlog::info("background work is {}", request.pause() ? "paused" : "going on");
+  }
+  if (request.has_site_bytes_per_second_max()) {
+    background_.set_limit(request.site_bytes_per_second_max());
+  }
+  pb::AdminReply admin;
+  admin.mutable_background()->set_paused(background_.paused());
+  admin.mutable_background()->set_site_bytes_per_second_max(background_.limit());
+  return wrapped(admin);
+}
+
+// No names of files, no slots, no data keys: only what proves that shards are there.
+MetadataService::Answer MetadataService::bundle(const pb::BundleRequest& request) {
+  const Transaction txn = store_.begin();
+  const uint32_t most = std::clamp(request.count_max(), 1u, kBundlePageMax);
+  pb::AdminReply admin;
+  auto& out = *admin.mutable_bundle();
+  const std::string end = key::after_prefix(key::stripe(0).substr(0, 1));
+  TRY(txn.scan(key::stripe(request.from_stripe()), end, [&](std::string_view, std::string_view v) {
+    pb::Stripe stripe;
+    if (!stripe.ParseFromArray(v.data(), static_cast<int>(v.size()))) return true;
+    if (out.stripes_size() >= static_cast<int>(most)) {
+      out.set_next_stripe(stripe.id());
+      return false;
+    }
+    stripe.clear_slot_column();
+    stripe.clear_slot_offset();
+    stripe.clear_slot_length();
+    for (int c = 0; c < stripe.shards_size(); ++c) {
+      const auto& shard = stripe.shards(c);
+      out.add_names(
+          shard.state() == pb::SHARD_PRESENT
+              ? namer_.object_name({stripe.id(), static_cast<uint8_t>(c), shard.instance()})
+              : std::string());
+    }
+    *out.add_stripes() = std::move(stripe);
+    return true;
+  }));
+  if (request.from_stripe() == 0) {
+    for (const auto& [site, secret] : deps_.audit_keys) {
+      auto* key = out.add_audit_keys();
+      key->set_site(site);
+      key->set_key(std::string(as_text(secret.view())));
+    }
+    *out.mutable_cloud() = deps_.cloud;
+  }
+  return wrapped(admin);
+}
+
+// --- What `status` says beyond the records' counts ---
+
+std::string MetadataService::status_details(const Census::Counts& counts) const {
+  pb::StatusDetails details;
+  for (const uint64_t stripes : counts.stripes_by_remaining) {
+    details.add_stripes_by_remaining(stripes);
+  }
+  details.set_repair_queued(counts.repair_queued);
+  details.set_repair_put_off(repairer_.put_off());
+  details.set_shards_repaired(repairer_.counts().shards_repaired);
+  details.set_audit_cycle_done(auditor_.cycle_progress());
+  for (const auto& info : deps_.cloud.sites()) {
+    auto* out = details.add_audits();
+    out->set_site(info.id());
+    out->set_duty(info.duty());
+    out->set_suspect(auditor_.suspect(info.id()));
+    const auto history = auditor_.history().find(info.id());
+    if (history != auditor_.history().end()) *out->mutable_history() = history->second;
+  }
+  pb::FoldReply fold;
+  folder_.describe(fold);
+  details.set_stripes_merged(fold.stripes_merged());
+  details.set_background_paused(background_.paused());
+  return details.SerializeAsString();
+}
+
+}  // namespace datacloud
