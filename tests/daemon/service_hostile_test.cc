@@ -2,6 +2,7 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
+#include "common/admin.pb.h"
 #include "daemon/record_keys.h"
 #include "tests/daemon/service_rig.h"
 #include "tests/support/seeded.h"
@@ -21,6 +22,15 @@ class Mutator {
     pb::Request request;
     const auto* op = pb::Request::descriptor()->FindOneofByName("op");
     const auto* field = op->field(static_cast<int>(random_.number(0, op->field_count() - 1)));
+    if (field->name() == "admin") {  // a message inside
+      pb::AdminRequest admin;
+      const auto* inner = pb::AdminRequest::descriptor()->FindOneofByName("op");
+      fill(*admin.GetReflection()->MutableMessage(
+               &admin, inner->field(static_cast<int>(random_.number(0, inner->field_count() - 1)))),
+           1);
+      request.set_admin(random_.number(0, 9) == 0 ? bytes() : admin.SerializeAsString());
+      return request;
+    }
     fill(*request.GetReflection()->MutableMessage(&request, field), 0);
     return request;
   }
