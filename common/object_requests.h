@@ -14,6 +14,10 @@ namespace datacloud {
 
 inline constexpr uint64_t kObjectBytesMax = 64u << 20;  // larger puts and replies are refused
 
+// Attributes of a shard object.
+inline constexpr const char* kInstanceAttribute = "i";  // the instance id, u64 little-endian
+inline constexpr const char* kTagsAttribute = "t";      // 16 bytes per audit block, in order
+
 // Bytes XORed into a new object, or into one of its attributes, at `offset`.
 struct XorRange {
   uint64_t offset = 0;

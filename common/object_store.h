@@ -48,10 +48,6 @@ bool valid_object_name(const std::string&);
 using Attributes = std::map<std::string, std::string>;
 inline constexpr size_t kAttributesBytesMax = 64u << 10;  // names and values
 
-// Attributes of a shard object.
-inline constexpr const char* kInstanceAttribute = "i";  // the instance id, u64 little-endian
-inline constexpr const char* kTagsAttribute = "t";      // 16 bytes per audit block, in order
-
 // Bytes to write: the concatenation of the parts. `owner` keeps the memory behind them alive
 // until the callback has run (and, after a timeout, for as long as the back end needs it).
 struct Payload {
