@@ -11,7 +11,7 @@
 set -euo pipefail
 
 build=(
-  build-essential cmake ninja-build ccache pkg-config
+  build-essential cmake ninja-build ccache pkg-config rados-objclass-dev
   libfuse3-dev fuse3 libisal-dev libssl-dev libleveldb-dev libsnappy-dev libboost-dev
   libprotobuf-dev protobuf-compiler libzstd-dev libtomlplusplus-dev libcli11-dev
   libspdlog-dev libfmt-dev nlohmann-json3-dev python3
