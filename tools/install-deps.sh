@@ -18,7 +18,7 @@ build=(
 )
 test=(
   libgtest-dev libgmock-dev libbenchmark-dev
-  clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14
+  clang-14 lld-14 libclang-rt-14-dev clang-format-14 clang-tidy-14
   python3 fio sqlite3 git rsync attr acl e2fsprogs imagemagick psmisc
   groff-base systemd
   ceph-mon ceph-osd ceph-common iproute2

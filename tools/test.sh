@@ -1,29 +1,45 @@
 #!/bin/bash
-# Installs what the tests need, builds everything once, runs every test and ends with ctest's own
-# summary. CI runs exactly this.
+# Installs what the tests need, builds, runs every test and ends with ctest's own summary. CI runs
+# exactly this.
 #
-#   tools/test.sh                  every test on one Release build
-#   tools/test.sh --all            also the tests under sanitizers, fuzz runs and clang-tidy, which
-#                                  need three more builds: an hour on two cores
+#   tools/test.sh                  every test: on a Release build, and what can run without a mount
+#                                  again under sanitizers, with short fuzz runs
+#   tools/test.sh --all            also clang-tidy, which reads every file once more
+#   tools/test.sh --quick          the Release build only
 #   tools/test.sh [...] ARGUMENTS  further arguments go to ctest (-R NAME, -L LABEL, ...)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 build=${DATACLOUD_BUILD:-$root/build}
 jobs=${JOBS:-2}
-all=OFF
-if [ "${1:-}" = --all ]; then
-  all=ON
-  shift
-fi
+checks=ON
+tidy=OFF
+case ${1:-} in
+  --all) tidy=ON; shift ;;
+  --quick) checks=OFF; shift ;;
+esac
 
-step() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
+# Each step's wall time, and the processor time of all it started.
+steps=()
+step_name=
+cpu_seconds() { awk '{print int(($16 + $17) / 100)}' "/proc/$$/stat"; }
+step() {
+  local now=$SECONDS cpu
+  cpu=$(cpu_seconds)
+  if [ -n "$step_name" ]; then
+    steps+=("$(printf '%5d s  %5d s of CPU  %s' $((now - step_start)) $((cpu - step_cpu)) "$step_name")")
+  fi
+  step_name=${1:-} step_start=$now step_cpu=$cpu
+  [ -z "$step_name" ] || printf '\n== %s (%d s)\n' "$step_name" "$now"
+}
 clean() { python3 -B tests/support/cloud.py --clean || true; }
 trap clean EXIT
 trap 'exit 130' INT TERM HUP
 
+step "packages"
 tools/install-deps.sh --test
 export CCACHE_BASEDIR=/ CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-5G}
+export CCACHE_SLOPPINESS=pch_defines,time_macros # for the precompiled header
 clean
 
 configure() {
@@ -44,24 +60,24 @@ build_quietly() { # shows the compiler's words only when it has some
   tail -n 1 "$1.log"
   rm -f "$1.log"
 }
+build_sanitized() { # NAME SANITIZERS
+  configure "$build-$1" -DCMAKE_BUILD_TYPE=None -DDATACLOUD_SANITIZE="$2" \
+    -DCMAKE_CXX_COMPILER=clang++-14
+  build_quietly "$build-$1" sanitized_tests
+}
 
 step "build"
-configure "$build" -DCMAKE_BUILD_TYPE=Release -DDATACLOUD_ALL_CHECKS=$all
+configure "$build" -DCMAKE_BUILD_TYPE=Release -DDATACLOUD_CHECKS=$checks -DDATACLOUD_TIDY=$tidy
 build_quietly "$build"
-if [ "$all" = ON ]; then
-  step "build with address and undefined-behaviour sanitizers"
-  configure "$build-asan" -DCMAKE_BUILD_TYPE=Debug -DDATACLOUD_SANITIZE=address,undefined
-  build_quietly "$build-asan"
-  step "build with the thread sanitizer"
-  configure "$build-tsan" -DCMAKE_BUILD_TYPE=Debug -DDATACLOUD_SANITIZE=thread
-  build_quietly "$build-tsan"
-  step "build the fuzz targets"
-  configure "$build-fuzz" -DCMAKE_BUILD_TYPE=Debug -DDATACLOUD_FUZZ=ON -DDATACLOUD_PROGRAMS=OFF \
-    -DCMAKE_CXX_COMPILER=clang++-14 -DCMAKE_C_COMPILER=clang-14
-  build_quietly "$build-fuzz" fuzz
+if [ "$checks" = ON ]; then
+  step "build under the address and undefined-behaviour sanitizers, and for fuzzing"
+  build_sanitized asan address,undefined
+  step "build under the thread sanitizer"
+  build_sanitized tsan thread
 fi
 
 step "tests"
+printf '%s\n' "${steps[@]}"
 status=0
 ctest --test-dir "$build" --output-on-failure -j "$jobs" "$@" || status=$?
 exit $status

@@ -2,6 +2,7 @@
 #include <ctime>
 
 #include "block_map_fixture.h"
+#include "tests/support/slowdown.h"
 
 namespace datacloud {
 namespace {
@@ -296,7 +297,7 @@ TEST_F(BlockMapRulesTest, SmallFilesCommitQuickly) {
     }
     const int64_t each_us = (thread_cpu_us() - started) / kRounds;
     std::printf("%s write: %lld us of CPU per commit\n", what, static_cast<long long>(each_us));
-    EXPECT_LT(each_us, 20'000);
+    EXPECT_LT(each_us, 20'000 * kSlowdown);
   }
   expect_clean();
 }

@@ -166,7 +166,7 @@ TEST(BlockMapCache, NeverContradictsTheTruth) {
       // One reply or commit is kept whatever the bound.
       ASSERT_LE(model.cache.bytes(), bytes_max + 2 * kBlocks * 500);
     }
-    EXPECT_GT(known, 1000u);
+    EXPECT_GT(known, 200u);  // else nothing was compared
   }
 }
 

@@ -1,6 +1,8 @@
 // The pure and small parts of the write path: ids, quorum arithmetic, building of stripes, updates.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <random>
 
 #include "common/placement.h"
@@ -82,8 +84,11 @@ std::vector<std::shared_ptr<const SealedChunk>> random_chunks(std::mt19937_64& r
     auto chunk = std::make_shared<SealedChunk>();
     for (size_t n = 1 + random() % 5; n > 0 && blocks > 0; --n, --blocks) {
       chunk->lengths.push_back(static_cast<uint32_t>(1 + random() % bytes_max));
-      for (uint32_t i = 0; i < chunk->lengths.back(); ++i) {
-        chunk->bytes.push_back(static_cast<uint8_t>(random()));
+      const size_t begin = chunk->bytes.size();
+      chunk->bytes.resize(begin + chunk->lengths.back());
+      for (size_t i = begin; i < chunk->bytes.size(); i += sizeof(uint64_t)) {
+        const uint64_t eight = random();
+        std::memcpy(&chunk->bytes[i], &eight, std::min(sizeof(eight), chunk->bytes.size() - i));
       }
     }
     chunks.push_back(std::move(chunk));

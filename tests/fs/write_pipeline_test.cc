@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/fs/write_cloud.h"
+#include "tests/support/slowdown.h"
 
 namespace datacloud {
 namespace {
@@ -87,8 +88,8 @@ TEST(WritePipeline, ManySmallUnitsShareAStripe) {
     answers.push_back(cloud.write(WriteCloud::unit(ino, 0, {expected[ino][0]}), Urgency::batch));
   }
   for (auto& answer : answers) ASSERT_TRUE(answer.get());  // closed by the timer
-  EXPECT_LE(cloud.daemon.stripes.size(), 10u);
-  EXPECT_LE(cloud.daemon.commits, 10);
+  EXPECT_LE(cloud.daemon.stripes.size(), 10u * kSlowdown);
+  EXPECT_LE(cloud.daemon.commits, 10 * kSlowdown);
   expect_contents(cloud, expected, random);
 }
 

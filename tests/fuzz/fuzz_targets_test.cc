@@ -45,10 +45,10 @@ void mutate(Bytes& input, const std::vector<Bytes>& seeds, Seeded& random) {
   }
 }
 
-class FuzzTargets : public testing::TestWithParam<FuzzTarget (*)()> {};
+class FuzzTargets : public testing::TestWithParam<FuzzTarget> {};
 
 TEST_P(FuzzTargets, ReturnForSeedsAndTheirMutations) {
-  const FuzzTarget target = GetParam()();
+  const FuzzTarget target = GetParam();
   SCOPED_TRACE(target.name);
   Seeded random;
   const auto seeds = target.seeds();
@@ -62,12 +62,8 @@ TEST_P(FuzzTargets, ReturnForSeedsAndTheirMutations) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, FuzzTargets,
-                         testing::Values(config_target, key_file_target, names_target,
-                                         object_file_target, osd_class_abi_target, rpc_frame_target,
-                                         sealed_block_target, site_marker_target,
-                                         stripe_record_target, stripe_slots_target),
-                         [](const auto& info) { return std::string(info.param().name); });
+INSTANTIATE_TEST_SUITE_P(All, FuzzTargets, testing::ValuesIn(all_targets()),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace datacloud::fuzz
