@@ -52,5 +52,9 @@ result<void> add_pending_deletion(Transaction&, const pb::PendingDeletion&);
 
 // Verifies the invariants above over the whole store; returns findings, one line each (bounded).
 result<std::vector<std::string>> check_block_map(const Transaction&);
+// Computes anew what follows from runs, stripes and inodes: live counts, reverse map, counts of
+// mapped blocks, totals; erases damage of stripes that do not exist. Loses nothing: runs, stripes
+// and inodes stay as they are. Returns what was changed, one line each (bounded).
+result<std::vector<std::string>> mend_block_map(Transaction&);
 
 }  // namespace datacloud

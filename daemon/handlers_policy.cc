@@ -63,6 +63,8 @@ MetadataService::Answer MetadataService::admin(const CallPtr& call) {
       return background(request.background());
     case pb::AdminRequest::kBundle:
       return bundle(request.bundle());
+    case pb::AdminRequest::kFsck:
+      return fsck(request.fsck());
     default:
       return failure(Errc::unsupported,
                      "the daemon does not know this request; install the same version on both "

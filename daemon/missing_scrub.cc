@@ -38,8 +38,17 @@ struct MissingScrub::Names {
   bool has(uint64_t print) const { return std::binary_search(prints.begin(), prints.end(), print); }
 };
 
-void MissingScrub::start(SiteId only, std::function<void()> done) {
-  if (progress_->running.exchange(true)) return;
+bool MissingScrub::start(SiteId only, std::function<void()> done) {
+  return begin(only, std::move(done), nullptr);
+}
+
+bool MissingScrub::look_only(std::function<void()> done, Told told) {
+  return begin(0, std::move(done), std::move(told));
+}
+
+bool MissingScrub::begin(SiteId only, std::function<void()> done, Told told) {
+  if (progress_->running.exchange(true)) return false;
+  told_ = std::move(told);
   progress_->shards_checked = progress_->missing = 0;
   progress_->sites_done = progress_->sites_skipped = 0;
   context_.threads.submit([this, only, done = std::move(done)] {
@@ -50,6 +59,7 @@ void MissingScrub::start(SiteId only, std::function<void()> done) {
       return success();
     });
   });
+  return true;
 }
 
 void MissingScrub::run(SiteId only) {
@@ -166,6 +176,10 @@ result<void> MissingScrub::confirm(Site& site, const std::vector<ShardName>& sus
   if (found.empty()) return success();
   progress_->missing += found.size();
   return context_.threads.on_loop<void>([&]() -> result<void> {
+    if (told_) {
+      told_(found);
+      return success();
+    }
     Transaction txn = context_.store.begin();
     for (const auto& damage : found) {
       TRY(record_damage(txn, damage));

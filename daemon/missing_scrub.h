@@ -25,12 +25,17 @@ class MissingScrub {
 
   // On the loop: starts a pass over the live sites (0: all, else one) unless one is under way.
   // `done` runs on the loop.
-  void start(SiteId only, std::function<void()> done);
+  // Returns false when one is.
+  bool start(SiteId only, std::function<void()> done);
+  // The same, telling what is missing instead of recording it: fsck -n changes nothing.
+  using Told = std::function<void(const std::vector<pb::Damage>&)>;
+  bool look_only(std::function<void()> done, Told told);
   bool running() const { return progress_->running; }
   const Progress& progress() const { return *progress_; }
 
  private:
   struct Names;
+  bool begin(SiteId only, std::function<void()> done, Told told);
   void run(SiteId only);
   result<void> scrub_site(Site&);
   result<bool> list_names(Site&, Names&) const;
@@ -38,6 +43,7 @@ class MissingScrub {
   result<void> confirm(Site&, const std::vector<ShardName>&);
 
   BackgroundContext& context_;
+  Told told_;  // set before a pass begins
   std::shared_ptr<Progress> progress_ = std::make_shared<Progress>();
 };
 

@@ -43,6 +43,8 @@ namespace datacloud {
 namespace pb {
 class BackgroundRequest;
 class BundleRequest;
+class FsckReply;
+class FsckRequest;
 class PolicyRequest;
 }  // namespace pb
 
@@ -179,6 +181,12 @@ class MetadataService final : public RpcService {
   Answer policy(const CallPtr&, const pb::PolicyRequest&);
   Answer background(const pb::BackgroundRequest&);
   Answer bundle(const pb::BundleRequest&);
+
+  // handlers_fsck.cc
+  struct FsckRun;
+  Answer fsck(const pb::FsckRequest&);
+  result<void> fsck_records(bool repair, pb::FsckReply&);
+  void add_missing(const pb::Damage&, bool repair, pb::FsckReply&);
   std::string status_details(const Census::Counts&) const;
   BackgroundContext background_context();
   SiteDuties duties() const;
@@ -212,6 +220,7 @@ class MetadataService final : public RpcService {
   BackgroundIds background_ids_;
   Repairer repairer_;
   MissingScrub missing_scrub_;
+  std::shared_ptr<FsckRun> fsck_;  // the latest
   Auditor auditor_;
   Folder folder_;
 };

@@ -12,8 +12,9 @@ inline result<pb::AdminReply> call_admin(DaemonLink& link, const pb::AdminReques
   TRY(const auto reply, link.call(std::move(wrapped)));
   pb::AdminReply admin;
   if (admin.ParseFromString(reply.admin())) return admin;
-  return failure(Errc::corrupt, "the daemon's answer does not parse; install the same version on "
-                                "both sides");
+  return failure(Errc::corrupt,
+                 "the daemon's answer does not parse; install the same version on "
+                 "both sides");
 }
 
 }  // namespace datacloud

@@ -37,6 +37,11 @@ struct BackgroundOptions {
   std::string limit;  // bytes per second and site; empty: as it is
 };
 int run_background(const CommandContext&, const BackgroundOptions&);
+struct FsckOptions {
+  bool no = false, yes = false;  // neither: asks on a terminal
+  bool deep = false;             // every shard proven
+};
+int run_fsck(const CommandContext&, const FsckOptions&);
 int run_fold(const CommandContext&, bool wait);
 int run_audit(const CommandContext&, const AuditOptions&);
 int run_site_list(const CommandContext&);

@@ -9,4 +9,13 @@ enum ExitCode : int {
   kExitUsage = 2,   // the command line is wrong; nothing was done
 };
 
+// fsck has those of fsck(8).
+enum FsckCode : int {
+  kFsckClean = 0,
+  kFsckCorrected = 1,
+  kFsckLeft = 4,  // found, and not corrected
+  kFsckOperational = 8,
+  kFsckUsage = 16,
+};
+
 }  // namespace datacloud

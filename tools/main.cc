@@ -97,6 +97,16 @@ constexpr char kFooter[] =
     "Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong command line.\n"
     "The configuration file is also taken from the environment variable DATACLOUD_CONFIG.";
 
+// fsck.datacloud [-n|-y|...] CONFIG, as fsck(8) calls it.
+std::vector<std::string> fsck_words(const std::vector<std::string>& words) {
+  std::vector<std::string> out{"datacloud", "fsck"};
+  for (size_t i = 1; i < words.size(); ++i) {
+    if (!words[i].starts_with('-')) out.push_back("--config");
+    out.push_back(words[i]);
+  }
+  return out;
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"One file system over several sites: the administrator's command.", "datacloud"};
   CommandContext context{"/etc/datacloud/datacloud.toml"};
@@ -149,6 +159,14 @@ int run(int argc, char** argv) {
   PolicyOptions policy;
   BackgroundOptions background;
   add_policy_commands(app, context, path, policy, background, add);
+  FsckOptions fsck;
+  bool ignored = false;
+  auto* check = command("fsck", "Check the cloud's records and sites, and mend them",
+                        [&] { return run_fsck(context, fsck); });
+  auto* no = check->add_flag("-n", fsck.no, "Change nothing");
+  check->add_flag("-y,-a,-p,--repair", fsck.yes, "Mend without asking")->excludes(no);
+  check->add_flag("-f", ignored, "As fsck(8) passes it: no effect, everything is always checked");
+  check->add_flag("--deep", fsck.deep, "Have every site prove every byte as well");
   AuditOptions audit;
   add_audit_command(app, context, audit, add);
   std::string site_name;
@@ -175,5 +193,12 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   spdlog::set_level(spdlog::level::off);  // failures are told once, by the command
-  return datacloud::run(argc, argv);
+  std::vector<std::string> words(argv, argv + argc);
+  const bool as_fsck = words[0].ends_with("fsck.datacloud");
+  if (as_fsck) words = datacloud::fsck_words(words);
+  std::vector<char*> pointers;
+  for (auto& word : words) pointers.push_back(word.data());
+  const int code = datacloud::run(static_cast<int>(pointers.size()), pointers.data());
+  const bool is_fsck = words.size() > 1 && words[1] == "fsck";
+  return is_fsck && code == datacloud::kExitUsage ? int{datacloud::kFsckUsage} : code;
 }
