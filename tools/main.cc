@@ -1,6 +1,7 @@
 // The `datacloud` command: parses the command line and runs one command. The only file that
 // includes CLI11, which is slow to compile.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <functional>
 #include <iostream>
 #include <string>
@@ -199,6 +200,6 @@ int main(int argc, char** argv) {
   std::vector<char*> pointers;
   for (auto& word : words) pointers.push_back(word.data());
   const int code = datacloud::run(static_cast<int>(pointers.size()), pointers.data());
-  const bool is_fsck = words.size() > 1 && words[1] == "fsck";
+  const bool is_fsck = std::find(words.begin(), words.end(), "fsck") != words.end();
   return is_fsck && code == datacloud::kExitUsage ? int{datacloud::kFsckUsage} : code;
 }

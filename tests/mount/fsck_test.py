@@ -34,7 +34,7 @@ def test(options):
                     "a sound cloud is clean while it is mounted")
         check(report["objects_checked"] > 10, "its sites were looked at", report)
 
-        files = cloud.object_files(rng.choice(cloud.names))
+        files = [Path(at) for _, at in sorted(cloud.object_locations(rng.choice(cloud.names)))]
         lost = rng.sample(files, 3)
         for path in lost:
             path.unlink()

@@ -60,7 +60,7 @@ def audits_name_the_culprit(cloud, mount, rng):
 
 
 def lost_shards_come_back(cloud, mount, expected, rng):
-    files = cloud.object_files(*rng.sample(cloud.names, 2))
+    files = [Path(at) for _, at in sorted(cloud.object_locations(*rng.sample(cloud.names, 2)))]
     for path in rng.sample(files, len(files) // 2):
         path.unlink()
     report = tool_json(cloud, "repair", "--wait")
@@ -97,7 +97,7 @@ def a_site_is_drained_and_used_again(cloud, mount, expected, rng):
     report = tool_json(cloud, "site", "drain", name)
     check_equal(report["left"], 0, f"{name} is drained")
     cloud.collect()
-    check_equal(cloud.object_files(name), [], "a drained site holds nothing")
+    check_equal(cloud.object_locations(name), set(), "a drained site holds nothing")
     wait_for(lambda: True, 1, "a moment")
     check_equal(sha256_tree(mount / "data"), expected, "and nothing is missed")
     tool_json(cloud, "site", "activate", name)
