@@ -270,23 +270,41 @@ result<void> read_mount(Section s, const toml::table& table, MountConfig& mount)
   return s.refuse_unknown();
 }
 
+result<void> read_rados_site(Section& s, SiteConfig& site) {
+  TRY(s.absolute_path("conf", site.conf));
+  TRY(s.text("user", site.user));
+  if (!site.user.starts_with("client.") || !valid_name(site.user))
+    return failure(
+        s.error("user", in_quotes(site.user) + " cannot be a Ceph user; write \"client.NAME\""));
+  if (s.find("keyring") != nullptr) {
+    TRY(s.absolute_path("keyring", site.keyring));
+  }
+  TRY(s.text("pool", site.pool));
+  if (site.pool.empty()) return failure(s.missing("pool", "name the pool of the Ceph cluster"));
+  if (!valid_name(site.pool))
+    return failure(s.error("pool", in_quotes(site.pool) + " cannot name a pool; " + kNameRule));
+  TRY(s.text("namespace", site.nspace));
+  if (!site.nspace.empty() && !valid_name(site.nspace))
+    return failure(s.error("namespace",
+                           in_quotes(site.nspace) + " cannot be a RADOS namespace; " + kNameRule));
+  return success();
+}
+
 result<void> read_site(Section s, SiteConfig& site) {
   TRY(s.text("name", site.name));
   if (site.name.empty()) return failure(s.missing("name", "give every site a name"));
   if (!valid_name(site.name))
     return failure(s.error("name", in_quotes(site.name) + " cannot name a site; " + kNameRule));
   TRY(s.text("store", site.store));
-  if (site.store.empty()) return failure(s.missing("store", "set it to \"directory\""));
-  if (site.store == "rados")
-    return failure(s.error("store",
-                           "store \"rados\" is not built into this version; use a \"directory\" "
-                           "site, for example on a mounted file system",
-                           Errc::unsupported));
-  if (site.store != "directory" && site.store != "memory")
-    return failure(
-        s.error("store", "unknown store " + in_quotes(site.store) + "; it must be \"directory\""));
+  if (site.store.empty())
+    return failure(s.missing("store", "set it to \"directory\" or \"rados\""));
   if (site.store == "directory") {
     TRY(s.absolute_path("path", site.path));
+  } else if (site.store == "rados") {
+    TRY(read_rados_site(s, site));
+  } else if (site.store != "memory") {
+    return failure(s.error("store", "unknown store " + in_quotes(site.store) +
+                                        "; it must be \"directory\" or \"rados\""));
   }
   return s.refuse_unknown();
 }
@@ -301,6 +319,7 @@ result<void> read_sites(Section& root, const std::string& file, std::vector<Site
                                           " sites, not " + std::to_string(list->size())));
   std::set<std::string> names;
   std::set<std::filesystem::path> paths;
+  std::set<std::string> pools;
   for (const auto& item : *list) {
     const toml::table& table = *item.as_table();
     SiteConfig site;
@@ -312,6 +331,12 @@ result<void> read_sites(Section& root, const std::string& file, std::vector<Site
     if (site.store == "directory" && !paths.insert(site.path.lexically_normal()).second)
       return failure(section.error("path", "two sites have the path " +
                                                in_quotes(site.path.string()) +
+                                               "; every site needs a place of its own"));
+    if (site.store == "rados" &&
+        !pools.insert(site.conf.lexically_normal().string() + "\n" + site.pool + "\n" + site.nspace)
+             .second)
+      return failure(section.error("pool", "two sites have the conf, pool and namespace of " +
+                                               in_quotes(site.pool) +
                                                "; every site needs a place of its own"));
     sites.push_back(std::move(site));
   }

@@ -15,8 +15,14 @@ namespace datacloud {
 
 struct SiteConfig {
   std::string name;
-  std::string store;           // "directory" (and, in tests, "memory")
+  std::string store;           // "directory" or "rados" (and, in tests, "memory")
   std::filesystem::path path;  // directory
+
+  std::filesystem::path conf;             // rados: the cluster's ceph.conf
+  std::string user = "client.datacloud";  // rados
+  std::filesystem::path keyring;          // rados; empty: where conf says
+  std::string pool;                       // rados
+  std::string nspace;                     // rados, `namespace`; empty: the cloud's UUID
 };
 
 struct CloudConfig {

@@ -21,6 +21,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -113,12 +114,14 @@ class ObjectStore {
   virtual void check(OpOptions, Callback<void>) = 0;
 
   // Where the object would be found by an administrator: an absolute file path for a directory
-  // site, "memory:NAME" for tests.
+  // site, "pool/namespace/object" for RADOS, "memory:NAME" for tests.
   virtual std::string location(const std::string& name) const = 0;
 
   struct Capacity {
     uint64_t bytes_total = 0;
     uint64_t bytes_free = 0;
+    double raw_bytes_per_byte = 1;    // on its media, per byte stored: the site's own redundancy
+    std::optional<bool> class_there;  // RADOS: our OSD class works there
   };
   virtual void capacity(OpOptions, Callback<Capacity>) = 0;
 };

@@ -26,6 +26,8 @@
 
 namespace datacloud {
 
+struct RadosOptions;  // common/rados_store.h
+
 class Site {
  public:
   static constexpr int kTimeoutsMax = 3;
@@ -116,7 +118,11 @@ result<std::unique_ptr<ObjectStore>> open_store(const SiteConfig&, const SiteMar
 // Creates the site's layout and marker. exists when it already holds a cloud's marker, invalid
 // when it is not empty.
 result<void> format_store(const SiteConfig&, const SiteMarker&);
-// The marker found there; not_found when there is none.
-result<SiteMarker> read_store_marker(const SiteConfig&);
+// The marker found there; not_found when there is none. A RADOS site without a configured namespace
+// has one per cloud: the marker of `cloud_uuid` is looked for.
+result<SiteMarker> read_store_marker(const SiteConfig&, const std::string& cloud_uuid = {});
+RadosOptions rados_options(const SiteConfig&, const SiteMarker& expected);
+// Where an administrator finds the site: a directory, or "pool/namespace".
+std::string site_place(const SiteConfig&, const std::string& cloud_uuid);
 
 }  // namespace datacloud

@@ -143,6 +143,10 @@ void MetadataService::add_sites(const Census::Counts& counts, const SiteSpace::R
       out->set_bytes_total(c->second.bytes_total);
       out->set_bytes_free(c->second.bytes_free);
     }
+    if (const auto c = space.sites_last.find(site->id()); c != space.sites_last.end()) {
+      out->set_raw_bytes_per_byte(c->second.raw_bytes_per_byte);
+      if (c->second.class_there) out->set_osd_class(*c->second.class_there ? "yes" : "no");
+    }
     if (const auto c = counts.sites.find(site->id()); c != counts.sites.end()) {
       out->set_shards(c->second.shards);
       out->set_shard_bytes(c->second.shard_bytes);

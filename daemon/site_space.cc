@@ -75,6 +75,7 @@ void SiteSpace::get(std::function<void(const Report&)> done, Age age) {
 
 void SiteSpace::finish(const Round& round) {
   report_.sites = round.sites;
+  for (const auto& [id, capacity] : round.sites) report_.sites_last[id] = capacity;
   std::vector<uint64_t> total, free;
   for (const auto& [id, capacity] : report_.sites) {
     total.push_back(capacity.bytes_total);

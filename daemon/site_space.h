@@ -23,8 +23,9 @@ uint64_t logical_capacity(const std::vector<uint64_t>& site_bytes, int k, int n)
 class SiteSpace {
  public:
   struct Report {
-    std::map<SiteId, ObjectStore::Capacity> sites;  // of those that answered
-    uint64_t bytes_total = 0, bytes_free = 0;       // logical
+    std::map<SiteId, ObjectStore::Capacity> sites;       // of those that answered
+    std::map<SiteId, ObjectStore::Capacity> sites_last;  // what each said last
+    uint64_t bytes_total = 0, bytes_free = 0;            // logical
   };
   SiteSpace(SiteSet&, std::shared_ptr<EventLoop>, std::shared_ptr<const ErasureCode>);
 

@@ -14,6 +14,7 @@
 #include "common/erasure_code.h"
 #include "common/keys.h"
 #include "common/object_store.h"
+#include "common/rados_store.h"
 #include "common/sealed_block.h"
 #include "common/site_set.h"
 #include "daemon/metadata_store.h"
@@ -75,16 +76,21 @@ result<void> format_sites(const Config& config, const pb::Cloud& cloud, Undo& un
   for (size_t i = 0; i < config.sites.size(); i++) {
     const SiteConfig& site = config.sites[i];
     std::error_code ec;
-    const bool was_empty = std::filesystem::is_empty(site.path, ec) && !ec;
+    const bool was_empty =
+        site.store == "directory" && std::filesystem::is_empty(site.path, ec) && !ec;
     SiteMarker marker;
     marker.cloud_uuid = cloud.uuid();
     marker.cloud_name = cloud.name();
     marker.site_name = site.name;
     marker.site_id = cloud.sites(static_cast<int>(i)).id();
     auto formatted = format_store(site, marker);
-    const std::string what = fmt::format("site {} in {}", site.name, site.path.string());
-    if (was_empty) {
-      undo.add(what, [site] { return undo_format(site); });
+    const std::string what =
+        fmt::format("site {} in {}", site.name, site_place(site, cloud.uuid()));
+    // A marker whose writing timed out may be there.
+    const bool in_pool =
+        site.store == "rados" && (formatted || formatted.error().is(Errc::timed_out));
+    if (was_empty || in_pool) {
+      undo.add(what, [site, marker] { return undo_format(site, marker); });
     } else if (formatted) {
       undo.add(what, [] { return false; });
     }
@@ -132,15 +138,26 @@ pb::Cloud describe_cloud(const Config& config, std::string uuid) {
 std::vector<std::string> warnings_of(const Config& config, const Tolerance& tolerance) {
   std::vector<std::string> warnings;
   std::set<dev_t> devices;
+  std::set<std::string> clusters;
+  size_t directories = 0, pools = 0;
   for (const auto& site : config.sites) {
+    if (site.store == "rados") {
+      const auto identity = identify_rados(rados_options(site, {}));
+      pools += identity ? 1 : 0;
+      if (identity) clusters.insert(identity.value().cluster);
+      continue;
+    }
     struct stat st {};
     if (::stat(site.path.c_str(), &st) == 0) devices.insert(st.st_dev);
+    ++directories;
   }
-  if (devices.size() < config.sites.size()) {
-    warnings.push_back(
-        fmt::format("{} sites lie on {} file system{}: they are lost together with it",
-                    config.sites.size(), devices.size(), devices.size() == 1 ? "" : "s"));
-  }
+  const auto compare = [&](size_t sites, size_t places, const char* kind) {
+    if (places >= sites) return;
+    warnings.push_back(fmt::format("{} sites lie on {} {}{}: they are lost together with it", sites,
+                                   places, kind, places == 1 ? "" : "s"));
+  };
+  compare(directories, devices.size(), "file system");
+  compare(pools, clusters.size(), "Ceph cluster");
   if (tolerance.sites == 0) {
     warnings.push_back("the loss of any one site loses data");
   }
@@ -164,7 +181,11 @@ result<std::string> random_uuid() {
   return text;
 }
 
-bool undo_format(const SiteConfig& site) {
+bool undo_format(const SiteConfig& site, const SiteMarker& marker) {
+  if (site.store == "rados") {
+    const auto undone = unformat_rados(rados_options(site, marker));
+    return undone || undone.error().is(Errc::not_found);
+  }
   // Only files format_store makes and only empty directories: an object would stop it.
   std::error_code ec;
   std::filesystem::remove(site.path / "datacloud-site", ec);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/config.h"
+#include "common/object_store.h"
 #include "common/placement.h"
 #include "common/records.pb.h"
 
@@ -32,7 +33,7 @@ result<std::string> random_uuid();
 // every reason found, one per line.
 result<void> check_creation(const Config&);
 
-// Takes back an empty site made by this run. False: something is left.
-bool undo_format(const SiteConfig&);
+// Takes back an empty site made by this run with that marker. False: something is left.
+bool undo_format(const SiteConfig&, const SiteMarker&);
 
 }  // namespace datacloud

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "common/site_set.h"
 #include "tools/cloud_creation.h"
 #include "tools/commands.h"
 #include "tools/exit_codes.h"
@@ -14,9 +15,10 @@ namespace {
 Json created_json(const Config& config, const CreatedCloud& created) {
   Json sites = Json::array();
   for (int i = 0; i < created.cloud.sites_size(); i++) {
-    sites.push_back({{"id", created.cloud.sites(i).id()},
-                     {"name", created.cloud.sites(i).name()},
-                     {"location", config.sites[static_cast<size_t>(i)].path.string()}});
+    sites.push_back(
+        {{"id", created.cloud.sites(i).id()},
+         {"name", created.cloud.sites(i).name()},
+         {"location", site_place(config.sites[static_cast<size_t>(i)], created.cloud.uuid())}});
   }
   return {
       {"cloud",

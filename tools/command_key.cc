@@ -66,7 +66,7 @@ struct SitesView {
 SitesView ask_sites(const Config& config, const std::string& uuid) {
   SitesView view;
   for (const auto& site : config.sites) {
-    const auto marker = read_store_marker(site);
+    const auto marker = read_store_marker(site, uuid);
     if (!marker) {
       view.silent++;
     } else if (marker.value().cloud_uuid == uuid) {

@@ -51,7 +51,7 @@ result<bool> format_replacement(const CommandContext& context, const DaemonLink&
   TRY(const auto config, load_config(context.config));
   for (const auto& site : config.sites) {
     if (site.name != name) continue;
-    if (read_store_marker(site)) return false;
+    if (read_store_marker(site, link.hello.cloud().uuid())) return false;
     if (site.store == "directory" && !std::filesystem::is_directory(site.path)) return false;
     SiteMarker marker;
     marker.cloud_uuid = link.hello.cloud().uuid();

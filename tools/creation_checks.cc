@@ -9,8 +9,8 @@
 #include <filesystem>
 #include <map>
 
-#include "common/directory_store.h"
 #include "common/keys.h"
+#include "common/rados_store.h"
 #include "common/site_set.h"
 #include "daemon/state_directory.h"
 #include "tools/cloud_creation.h"
@@ -18,38 +18,60 @@
 namespace datacloud {
 namespace {
 
-using DirectoryId = std::pair<dev_t, ino_t>;
+// What tells places apart (device and inode; cluster, pool and namespace), and whose they are.
+using Places = std::map<std::string, std::string>;
 
-// Empty: the site can be formatted as far as one can see.
-std::string site_problem(const SiteConfig& site, std::map<DirectoryId, std::string>& seen) {
-  const std::string where = fmt::format("site {} ({})", site.name, site.path.string());
-  if (site.store != "directory") {
-    return fmt::format("site {}: a store of type \"{}\" cannot be created", site.name, site.store);
+// Empty: there is no other marker.
+std::string marker_problem(const SiteConfig& site, const std::string& where) {
+  auto marker = read_store_marker(site);
+  if (marker) {
+    return fmt::format(
+        "{} already holds site {} of cloud {} (uuid {}); use that cloud, or empty it if its data "
+        "may be lost",
+        where, marker.value().site_name, marker.value().cloud_name, marker.value().cloud_uuid);
   }
+  if (marker.error().is(Errc::not_found)) return {};
+  return fmt::format(
+      "{} holds a site whose marker cannot be read ({}); empty it if its data may be lost", where,
+      marker.error().text());
+}
+
+std::string pool_problem(const SiteConfig& site, Places& seen) {
+  const std::string where = fmt::format("site {} (pool {} of the cluster of {})", site.name,
+                                        site.pool, site.conf.string());
+  const auto identity = identify_rados(rados_options(site, {}));
+  if (!identity) return fmt::format("{}: {}", where, identity.error().text());
+  const std::string place =
+      fmt::format("{}/{}/{}", identity.value().cluster, identity.value().pool, site.nspace);
+  if (auto [it, fresh] = seen.try_emplace(place, site.name); !fresh) {
+    return fmt::format("{} is the same pool as site {}; each site needs its own", where,
+                       it->second);
+  }
+  // Without a namespace of its own it gets that of the new cloud, which nobody can have used.
+  return site.nspace.empty() ? std::string() : marker_problem(site, where);
+}
+
+std::string directory_problem(const SiteConfig& site, Places& seen) {
+  const std::string where = fmt::format("site {} ({})", site.name, site.path.string());
   struct stat st {};
   if (::stat(site.path.c_str(), &st) != 0) {
     if (errno == ENOENT) return where + " does not exist; create it, or mount what belongs there";
     return fmt::format("{}: {}", where, std::strerror(errno));
   }
   if (!S_ISDIR(st.st_mode)) return where + " is not a directory";
-  if (auto [it, fresh] = seen.try_emplace({st.st_dev, st.st_ino}, site.name); !fresh) {
+  const std::string place = fmt::format("{}:{}", st.st_dev, st.st_ino);
+  if (auto [it, fresh] = seen.try_emplace(place, site.name); !fresh) {
     return fmt::format("{} is the same directory as site {}; each site needs its own", where,
                        it->second);
   }
-  auto marker = read_store_marker(site);
-  if (marker) {
-    return fmt::format(
-        "{} already holds site {} of cloud {} (uuid {}); use that cloud, or empty the directory if "
-        "its data may be lost",
-        where, marker.value().site_name, marker.value().cloud_name, marker.value().cloud_uuid);
-  }
-  if (!marker.error().is(Errc::not_found)) {
-    return fmt::format(
-        "{} holds a site whose marker cannot be read ({}); empty the directory if "
-        "its data may be lost",
-        where, marker.error().text());
-  }
-  return {};
+  return marker_problem(site, where);
+}
+
+// Empty: the site can be formatted as far as one can see.
+std::string site_problem(const SiteConfig& site, Places& seen) {
+  if (site.store == "rados") return pool_problem(site, seen);
+  if (site.store == "directory") return directory_problem(site, seen);
+  return fmt::format("site {}: a store of type \"{}\" cannot be created", site.name, site.store);
 }
 
 bool is_empty_or_absent(const std::filesystem::path& directory) {
@@ -76,7 +98,7 @@ void find_key_files(const Config& config, std::vector<std::string>& problems) {
 
 result<void> check_creation(const Config& config) {
   std::vector<std::string> problems;
-  std::map<DirectoryId, std::string> seen;
+  Places seen;
   if (config.sites.empty()) problems.push_back("the configuration names no [[site]]");
   for (const auto& site : config.sites) {
     if (auto problem = site_problem(site, seen); !problem.empty()) problems.push_back(problem);

@@ -15,6 +15,7 @@ build=(
   libfuse3-dev fuse3 libisal-dev libssl-dev libleveldb-dev libsnappy-dev libboost-dev
   libprotobuf-dev protobuf-compiler libzstd-dev libtomlplusplus-dev libcli11-dev
   libspdlog-dev libfmt-dev nlohmann-json3-dev python3
+  librados-dev libradospp-dev
 )
 test=(
   libgtest-dev libgmock-dev libbenchmark-dev

@@ -94,6 +94,16 @@ void add_site_commands(CLI::App& app, const CommandContext& context, std::string
                 [&] { return run_site_activate(context, name); }));
 }
 
+// What `create --help` says about Ceph sites.
+constexpr char kRadosHelp[] =
+    "A site with store = \"rados\" needs a pool and a user in its Ceph cluster, made there by\n"
+    "  ceph osd pool create datacloud && ceph osd pool application enable datacloud datacloud\n"
+    "  ceph auth get-or-create client.datacloud mon 'allow r' \\\n"
+    "      osd 'allow rwx pool=datacloud namespace=NAMESPACE' -o ceph.client.datacloud.keyring\n"
+    "with `namespace = \"NAMESPACE\"` in its [[site]]. Without one the cloud's UUID is the "
+    "namespace,\n"
+    "which is known after create: leave namespace=... out until then. docs/operations.md";
+
 constexpr char kFooter[] =
     "Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong command line.\n"
     "The configuration file is also taken from the environment variable DATACLOUD_CONFIG.";
@@ -134,8 +144,9 @@ int run(int argc, char** argv) {
   auto command = [&](const char* name, const char* help, std::function<int()> action) {
     return add(app, name, help, std::move(action));
   };
-  command("create", "Format a new cloud on the configured sites",
-          [&] { return run_create(context); });
+  command("create", "Format a new cloud on the configured sites", [&] {
+    return run_create(context);
+  })->footer(kRadosHelp);
   command("status", "Health, sites, capacity and mounts", [&] { return run_status(context); });
   std::string path;
   command("locate", "Where the shards of a file are", [&] { return run_locate(context, path); })

@@ -1,6 +1,7 @@
 // `status` as JSON (docs/status-json.md) and as text.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tools/reports.h"
@@ -26,7 +27,25 @@ Json site_json(const pb::StatusReply::SiteStatus& site) {
           {"shards", site.shards()},
           {"shard_bytes", site.shard_bytes()},
           {"shards_missing", site.missing()},
-          {"stand_ins", site.stand_ins()}};
+          {"stand_ins", site.stand_ins()},
+          {"raw_bytes_per_byte",
+           site.raw_bytes_per_byte() > 0 ? Json(site.raw_bytes_per_byte()) : Json()},
+          {"osd_class", site.osd_class().empty() ? Json() : Json(site.osd_class())}};
+}
+
+// Bytes on the sites' media: what we store times each site's own redundancy, where it is known.
+uint64_t raw_bytes(const pb::StatusReply& status) {
+  double raw = 0;
+  for (const auto& site : status.sites()) {
+    const double factor = site.raw_bytes_per_byte() > 0 ? site.raw_bytes_per_byte() : 1;
+    raw += static_cast<double>(site.shard_bytes()) * factor;
+  }
+  return static_cast<uint64_t>(raw);
+}
+
+bool sites_replicate(const pb::StatusReply& status) {
+  return std::any_of(status.sites().begin(), status.sites().end(),
+                     [](const auto& site) { return site.raw_bytes_per_byte() > 1; });
 }
 
 Json mount_json(const pb::StatusReply& status, const pb::StatusReply::MountStatus& mount) {
@@ -78,12 +97,15 @@ std::string data_lines(const pb::StatusReply& status) {
     return out + fmt::format("stored    {}\n", human_bytes(status.stored_bytes()));
   }
   const auto logical = static_cast<double>(status.logical_bytes());
+  out += fmt::format(
+      "stored    {}: {:.2f} bytes per byte of data (compressed and sealed to {:.2f})\n",
+      human_bytes(status.stored_bytes()), static_cast<double>(status.stored_bytes()) / logical,
+      static_cast<double>(status.live_bytes()) / logical);
+  if (!sites_replicate(status)) return out;
+  const auto raw = static_cast<double>(raw_bytes(status));
   return out + fmt::format(
-                   "stored    {}: {:.2f} bytes per byte of data (compressed and sealed to "
-                   "{:.2f})\n",
-                   human_bytes(status.stored_bytes()),
-                   static_cast<double>(status.stored_bytes()) / logical,
-                   static_cast<double>(status.live_bytes()) / logical);
+                   "on media  {}: {:.2f} bytes per byte of data, with the pools' own redundancy\n",
+                   human_bytes(raw_bytes(status)), raw / logical);
 }
 
 std::string stripe_line(const pb::StatusReply& status, bool colours) {
@@ -106,12 +128,17 @@ std::string site_table(const pb::StatusReply& status, bool colours) {
                {"MISSING", Align::right},
                {"STAND-INS", Align::right},
                {"FREE", Align::right},
+               {"RAW", Align::right},
+               {"CLASS"},
                {"LOCATION"}});
   for (const auto& site : status.sites()) {
-    table.add({printable(site.name()),
-               site.up() ? Table::Cell("up", Colour::good) : Table::Cell("away", Colour::bad),
-               site.shards(), human_bytes(site.shard_bytes()), site.missing(), site.stand_ins(),
-               site.up() ? human_bytes(site.bytes_free()) : "-", printable(site.location())});
+    table.add(
+        {printable(site.name()),
+         site.up() ? Table::Cell("up", Colour::good) : Table::Cell("away", Colour::bad),
+         site.shards(), human_bytes(site.shard_bytes()), site.missing(), site.stand_ins(),
+         site.up() ? human_bytes(site.bytes_free()) : "-",
+         site.raw_bytes_per_byte() > 0 ? fmt::format("x{:.4g}", site.raw_bytes_per_byte()) : "-",
+         site.osd_class().empty() ? "-" : site.osd_class(), printable(site.location())});
   }
   return table.text(colours);
 }
@@ -175,6 +202,8 @@ Json status_json(const pb::StatusReply& status) {
             {"live_bytes", status.live_bytes()},
             {"stored_bytes", status.stored_bytes()},
             {"overhead", ratio(status.stored_bytes(), status.logical_bytes())},
+            {"raw_bytes", raw_bytes(status)},
+            {"raw_overhead", ratio(raw_bytes(status), status.logical_bytes())},
             {"compression", ratio(status.live_bytes(), status.logical_bytes())}}},
           {"inodes", status.inodes()},
           {"stripes", {{"total", status.stripes()}, {"weak", status.stripes_weak()}}},

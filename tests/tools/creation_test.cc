@@ -151,7 +151,7 @@ TEST_F(CreationTest, UndoNeverRemovesAnObject) {
   ASSERT_TRUE(create_cloud(config_, 0, 0));
   const auto object = config_.sites[0].path / "objects/00/0123";
   std::ofstream(object) << "data";
-  EXPECT_FALSE(undo_format(config_.sites[0]));
+  EXPECT_FALSE(undo_format(config_.sites[0], {}));
   EXPECT_TRUE(fs::exists(object));
 }
 

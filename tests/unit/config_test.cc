@@ -190,12 +190,50 @@ TEST(Config, WrongValuesAreExplained) {
     EXPECT_THAT(error_of(replaced(kMinimal, c.from, c.to)), HasSubstr(c.expected));
 }
 
-TEST(Config, RadosIsNotBuiltIn) {
-  const auto config = parse_config(replaced(kMinimal, "\"directory\"", "\"rados\""), "demo.toml");
-  ASSERT_FALSE(config);
-  EXPECT_TRUE(config.error().is(Errc::unsupported));
-  EXPECT_THAT(config.error().text(),
-              StartsWith("demo.toml:11: store \"rados\" is not built into this version"));
+const std::string kRadosSite = R"([[site]]
+name = "chubu"
+store = "rados"
+conf = "/etc/ceph/chubu.conf"
+pool = "datacloud"
+)";
+
+TEST(Config, ReadsRadosSites) {
+  const auto config = parsed(kMinimal + kRadosSite + R"([[site]]
+name = "kansai"
+store = "rados"
+conf = "/etc/ceph/kansai.conf"
+pool = "cold"
+user = "client.dc"
+keyring = "/etc/ceph/kansai.keyring"
+namespace = "demo"
+)");
+  ASSERT_EQ(config.sites.size(), 3u);
+  EXPECT_EQ(config.sites[1].conf, "/etc/ceph/chubu.conf");
+  EXPECT_EQ(config.sites[1].user, "client.datacloud");
+  EXPECT_EQ(config.sites[1].pool, "datacloud");
+  EXPECT_EQ(config.sites[1].nspace, "");
+  EXPECT_EQ(config.sites[1].keyring, "");
+  EXPECT_EQ(config.sites[2].user, "client.dc");
+  EXPECT_EQ(config.sites[2].keyring, "/etc/ceph/kansai.keyring");
+  EXPECT_EQ(config.sites[2].nspace, "demo");
+}
+
+TEST(Config, RadosSitesAreChecked) {
+  const struct {
+    const char *from, *to, *expected;
+  } cases[] = {
+      {"pool = \"datacloud\"\n", "", "[[site]] has no \"pool\""},
+      {"conf = \"/etc/ceph/chubu.conf\"\n", "", "[[site]] has no \"conf\""},
+      {"/etc/ceph/chubu.conf", "chubu.conf", "it must be an absolute path"},
+      {"pool = \"datacloud\"", "pool = \"a/b\"", "cannot name a pool"},
+      {"pool =", "user = \"datacloud\"\npool =", "write \"client.NAME\""},
+      {"pool =", "namespace = \"a b\"\npool =", "cannot be a RADOS namespace"},
+      {"pool =", "path = \"/srv\"\npool =", "unknown key \"path\""},
+  };
+  for (const auto& c : cases)
+    EXPECT_THAT(error_of(kMinimal + replaced(kRadosSite, c.from, c.to)), HasSubstr(c.expected));
+  EXPECT_THAT(error_of(kMinimal + kRadosSite + replaced(kRadosSite, "chubu", "kansai")),
+              HasSubstr("two sites have the conf, pool and namespace"));
 }
 
 TEST(Config, SitesMustDiffer) {
