@@ -2,21 +2,21 @@
 # Installs what the tests need, builds, runs every test and ends with ctest's own summary. CI runs
 # exactly this.
 #
-#   tools/test.sh                  every test: on a Release build, and what can run without a mount
-#                                  again under sanitizers, with short fuzz runs
+#   tools/test.sh                  every test on a Release build
+#   tools/test.sh --sanitizers     also what can run without a mount again under ASan, UBSan and TSan,
+#                                  and short fuzz runs: two more builds
 #   tools/test.sh --all            also clang-tidy, which reads every file once more
-#   tools/test.sh --quick          the Release build only
 #   tools/test.sh [...] ARGUMENTS  further arguments go to ctest (-R NAME, -L LABEL, ...)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 build=${DATACLOUD_BUILD:-$root/build}
 jobs=${JOBS:-2}
-checks=ON
+checks=OFF
 tidy=OFF
 case ${1:-} in
-  --all) tidy=ON; shift ;;
-  --quick) checks=OFF; shift ;;
+  --all) checks=ON tidy=ON; shift ;;
+  --sanitizers) checks=ON; shift ;;
 esac
 
 # Each step's wall time, and the processor time of all it started.
