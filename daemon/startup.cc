@@ -46,7 +46,8 @@ const SiteConfig& config_of(const Config& config, const std::string& name) {
 }
 
 // A site that cannot be seen is away; one that is somebody else's is a mistake to be mended first.
-// Nobody waits for a Ceph cluster here: its store looks at the marker itself and says what it finds.
+// Nobody waits for a Ceph cluster here: its store looks at the marker itself and says what it
+// finds.
 result<void> check_marker(const SiteConfig& site, const SiteMarker& expected) {
   if (site.store == "rados") return success();
   const auto found = read_store_marker(site);

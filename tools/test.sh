@@ -2,9 +2,8 @@
 # Installs what the tests need, builds, runs every test and ends with ctest's own summary. CI runs
 # exactly this.
 #
-#   tools/test.sh                  every test on a Release build
-#   tools/test.sh --sanitizers     also what can run without a mount again under ASan, UBSan and TSan,
-#                                  and short fuzz runs: two more builds
+#   tools/test.sh                  every test on a Release build, and short fuzz runs under ASan+UBSan
+#   tools/test.sh --sanitizers     also what can run without a mount again under ASan, UBSan and TSan
 #   tools/test.sh --all            also clang-tidy, which reads every file once more
 #   tools/test.sh [...] ARGUMENTS  further arguments go to ctest (-R NAME, -L LABEL, ...)
 set -euo pipefail
@@ -12,11 +11,11 @@ cd "$(dirname "$0")/.."
 root=$PWD
 build=${DATACLOUD_BUILD:-$root/build}
 jobs=${JOBS:-2}
-checks=OFF
+checks=fuzz
 tidy=OFF
 case ${1:-} in
-  --all) checks=ON tidy=ON; shift ;;
-  --sanitizers) checks=ON; shift ;;
+  --all) checks=all tidy=ON; shift ;;
+  --sanitizers) checks=all; shift ;;
 esac
 
 # Each step's wall time, and the processor time of all it started.
@@ -60,20 +59,23 @@ build_quietly() { # shows the compiler's words only when it has some
   tail -n 1 "$1.log"
   rm -f "$1.log"
 }
-build_sanitized() { # NAME SANITIZERS
+build_sanitized() { # NAME SANITIZERS TARGET
   configure "$build-$1" -DCMAKE_BUILD_TYPE=None -DDATACLOUD_SANITIZE="$2" \
     -DCMAKE_CXX_COMPILER=clang++-14
-  build_quietly "$build-$1" sanitized_tests
+  build_quietly "$build-$1" "$3"
 }
 
 step "build"
 configure "$build" -DCMAKE_BUILD_TYPE=Release -DDATACLOUD_CHECKS=$checks -DDATACLOUD_TIDY=$tidy
 build_quietly "$build"
-if [ "$checks" = ON ]; then
+if [ "$checks" = all ]; then
   step "build under the address and undefined-behaviour sanitizers, and for fuzzing"
-  build_sanitized asan address,undefined
+  build_sanitized asan address,undefined sanitized_tests
   step "build under the thread sanitizer"
-  build_sanitized tsan thread
+  build_sanitized tsan thread sanitized_tests
+else
+  step "build for fuzzing"
+  build_sanitized asan address,undefined fuzz
 fi
 
 step "tests"
