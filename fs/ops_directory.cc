@@ -24,8 +24,12 @@ struct DirectoryHandle {
   uint64_t page_changes = 0;  // the directory's entry_changes before the page was asked for
 };
 
-DirectoryHandle& directory_of(const fuse_file_info* fi) {
-  return *reinterpret_cast<DirectoryHandle*>(fi->fh);
+// Shared, because the kernel may close a directory as soon as it has a reply, while the thread that
+// sent it still unlocks.
+using HandlePointer = std::shared_ptr<DirectoryHandle>;
+
+const HandlePointer& directory_of(const fuse_file_info* fi) {
+  return *reinterpret_cast<HandlePointer*>(fi->fh);
 }
 
 void drop_page(Mount& mount, DirectoryHandle& handle) {
@@ -39,15 +43,18 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   Mount& mount = mount_of(req);
   auto inode = known_inode(mount, ino);
   if (!inode) return reply_error(req, inode.error());
-  auto handle = std::make_unique<DirectoryHandle>();
-  handle->inode = inode.value();
+  auto handle = std::make_unique<HandlePointer>(std::make_shared<DirectoryHandle>());
+  (*handle)->inode = inode.value();
   fi->fh = reinterpret_cast<uint64_t>(handle.get());
   if (fuse_reply_open(req, fi) == 0) (void)handle.release();
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
-  std::unique_ptr<DirectoryHandle> handle(&directory_of(fi));
-  drop_page(mount_of(req), *handle);
+  const std::unique_ptr<HandlePointer> handle(reinterpret_cast<HandlePointer*>(fi->fh));
+  {
+    std::lock_guard lock((*handle)->mutex);
+    drop_page(mount_of(req), **handle);
+  }
   fuse_reply_err(req, 0);
 }
 
@@ -164,7 +171,8 @@ bool add_dots(DirectoryReply& reply, DirectoryHandle& handle, uint64_t& cookie, 
 void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* fi, bool plus) {
   Mount& mount = mount_of(req);
   mount.count_operation();
-  DirectoryHandle& handle = directory_of(fi);
+  const HandlePointer kept = directory_of(fi);
+  DirectoryHandle& handle = *kept;
   std::lock_guard lock(handle.mutex);
   const auto from = static_cast<uint64_t>(offset);
   if (from == 0) drop_page(mount, handle);  // opened or rewound: see what is there now
