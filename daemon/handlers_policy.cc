@@ -27,6 +27,11 @@ std::optional<pb::Reply> wrapped(const pb::AdminReply& admin) {
 result<void> change_policy(const pb::PolicyRequest& request, pb::Policy& policy) {
   if (!request.code().empty()) {
     TRY(const auto code, make_erasure_code(request.code()));
+    if (code->packets() != 1) {
+      return failure(Errc::unsupported, fmt::format("files cannot be written with {} yet: choose "
+                                                    "an rs-K-M code",
+                                                    code->name()));
+    }
     policy.set_code(code->name());
   }
   if (request.block_bytes() != 0) {
