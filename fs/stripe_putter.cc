@@ -162,9 +162,10 @@ void StripePutter::answered(const Put& put, const result<void>& outcome) {
       if (ours) abandon(put.column, put.site, put.instance, actions);
     } else if (!outcome) {
       note_failure(put, outcome.error(), actions);
-    } else if (column.durable) {
+    } else if (column.durable && !spreads(column, put.site)) {
       abandon(put.column, put.site, put.instance, actions);
     } else {
+      if (column.durable) abandon(put.column, column.site, column.instance, actions);
       column.durable = true;
       column.site = put.site;
       column.instance = put.instance;
@@ -174,6 +175,16 @@ void StripePutter::answered(const Put& put, const result<void>& outcome) {
   }
   perform(std::move(actions));
   if (late) context_->budget.late_ends(put.site, columns_[static_cast<size_t>(put.column)].bytes);
+}
+
+// A durable column answered once more, at a site with fewer columns of this stripe: without that,
+// stand-ins for sites that are only slow could leave all shards durable, on too few sites.
+bool StripePutter::spreads(const Column& column, SiteId site) const {
+  const auto columns_at = [&](SiteId id) {
+    return std::count_if(columns_.begin(), columns_.end(),
+                         [&](const Column& c) { return c.durable && c.site == id; });
+  };
+  return columns_at(site) + 1 < columns_at(column.site);
 }
 
 // A refused shard goes to a stand-in; a name that exists is replaced at the same site.

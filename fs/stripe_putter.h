@@ -98,6 +98,7 @@ class StripePutter : public std::enable_shared_from_this<StripePutter> {
   void note_failure(const Put&, const Error&, Actions&);
   void abandon(int column, SiteId, InstanceId, Actions&) const;
   std::optional<SiteId> stand_in(int column) const;
+  bool spreads(const Column&, SiteId) const;
   void decide(Actions&);
   void succeed(Actions&);
   void fail(Actions&);

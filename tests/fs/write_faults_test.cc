@@ -141,6 +141,22 @@ TEST(WriteFaults, TwoSilentSitesAreReplacedByStandIns) {
   expect_readable(cloud, 2, blocks);
 }
 
+// One site is full and two are slow: the stand-ins crowd on the other two until the slow ones land.
+TEST(WriteFaults, SlowSitesThatAnswerSpreadAStripeThatCrowds) {
+  WriteCloud cloud;
+  cloud.start();
+  cloud.set_fault(4, {.kind = Fault::Kind::fail_before, .error = Error(Errc::no_space, "full")});
+  cloud.set_fault(0, {.kind = Fault::Kind::delay, .delay = milliseconds(1200)});
+  cloud.set_fault(2, {.kind = Fault::Kind::delay, .delay = milliseconds(1200)});
+  const auto blocks = big_file();
+  const auto r = cloud.write(WriteCloud::unit(2, 0, blocks)).get();
+  ASSERT_TRUE(r) << r.error().message();
+  EXPECT_GE(present_by_site(*r.value().stripes[0]).size(), 3u);
+  expect_readable(cloud, 2, blocks);
+  cloud.pipeline.reset();
+  EXPECT_EQ(cloud.daemon.violations, std::vector<std::string>{});
+}
+
 // Stripes keep flowing past a silent site without waiting for it each time.
 TEST(WriteFaults, ASilentSiteIsPassedOverOnceItOwesTooMuch) {
   WriteCloud cloud;
