@@ -66,6 +66,20 @@ void check_sites(SiteSet& sites, const pb::Cloud& cloud, const ErasureCode& code
   }
 }
 
+// Below this share of its bytes a site counts as full.
+constexpr uint64_t kFullPercent = 3;
+
+void check_space(const pb::StatusReply& status, Findings& findings) {
+  for (const auto& site : status.sites()) {
+    if (!site.up() || site.bytes_total() == 0) continue;
+    if (site.bytes_free() / kFullPercent >= site.bytes_total() / 100) continue;
+    findings.add(Health::degraded,
+                 fmt::format("site {} is full: {} of {} MiB are free; new shards go to the other "
+                             "sites until it has room again",
+                             site.name(), site.bytes_free() >> 20, site.bytes_total() >> 20));
+  }
+}
+
 void check_redundancy(const pb::StatusReply& status, Findings& findings) {
   if (status.shards_missing() > 0) {
     findings.add(Health::degraded,
@@ -199,6 +213,7 @@ pb::Reply MetadataService::status_reply(const Census::Counts& counts,
   status.set_sequence(store_.sequence());
   status.set_uptime_ms(std::chrono::duration_cast<milliseconds>(loop_.now() - started_).count());
   check_sites(deps_.sites, deps_.cloud, *deps_.code, findings);
+  check_space(status, findings);
   check_redundancy(status, findings);
   check_duties(deps_.cloud, auditor_, findings);
   for (const auto& [id, session] : sessions_.all()) {

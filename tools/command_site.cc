@@ -10,23 +10,13 @@
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"
 #include "tools/repair_wait.h"
+#include "tools/reports.h"
 #include "tools/terminal.h"
 
 namespace datacloud {
 namespace {
 
 constexpr auto kAnswerMax = seconds(15);  // for a new storage to be seen by the daemon
-
-const char* duty_name(pb::SiteDuty duty) {
-  switch (duty) {
-    case pb::SITE_DRAINING:
-      return "draining";
-    case pb::SITE_LOST:
-      return "lost";
-    default:
-      return "active";
-  }
-}
 
 result<pb::SiteReply> act(DaemonLink& link, const std::string& name, pb::SiteAction action,
                           bool scrub = false) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/admin.pb.h"
 #include "tools/reports.h"
 #include "tools/terminal.h"
 
@@ -71,6 +72,47 @@ Json mount_json(const pb::StatusReply& status, const pb::StatusReply::MountStatu
           {"flush_failures", stats.flush_failures()},
           {"last_failure", stats.last_failure()},
           {"sites_away", std::move(away)}};
+}
+
+pb::StatusDetails details_of(const pb::StatusReply& status) {
+  pb::StatusDetails details;
+  if (!details.ParseFromString(status.details())) details.Clear();
+  return details;
+}
+
+Json audits_json(const pb::StatusReply& status, const pb::StatusDetails& details) {
+  Json list = Json::array();
+  for (const auto& audit : details.audits()) {
+    const auto& history = audit.history();
+    list.push_back({{"site", site_name(status.cloud(), audit.site())},
+                    {"duty", duty_name(audit.duty())},
+                    {"suspect", audit.suspect()},
+                    {"shards_checked", history.shards_checked()},
+                    {"missing", history.missing()},
+                    {"corrupt", history.corrupt()},
+                    {"stale", history.stale()},
+                    {"silent", history.silent()},
+                    {"cycles", history.cycles()}});
+  }
+  return list;
+}
+
+// What goes on behind, and how much each stripe could still lose.
+std::string background_lines(const pb::StatusReply& status) {
+  const auto details = details_of(status);
+  std::string remaining;
+  for (int losses = 0; losses < details.stripes_by_remaining_size(); ++losses) {
+    if (details.stripes_by_remaining(losses) == 0) continue;
+    remaining += fmt::format("{}{} stripes survive {} more", remaining.empty() ? "" : ", ",
+                             details.stripes_by_remaining(losses), losses);
+  }
+  return fmt::format(
+      "protected {}\nbehind    {}repair queue {} ({} wait), {} shards repaired, {} stripes merged; "
+      "audit cycle {:.0f} %\n",
+      remaining.empty() ? "nothing is stored" : remaining,
+      details.background_paused() ? "PAUSED; " : "", details.repair_queued(),
+      details.repair_put_off(), details.shards_repaired(), details.stripes_merged(),
+      100 * details.audit_cycle_done());
 }
 
 Json damaged_json(const pb::StatusReply& status) {
@@ -177,6 +219,17 @@ std::string mount_table(const pb::StatusReply& status, bool colours) {
 
 }  // namespace
 
+const char* duty_name(pb::SiteDuty duty) {
+  switch (duty) {
+    case pb::SITE_DRAINING:
+      return "draining";
+    case pb::SITE_LOST:
+      return "lost";
+    default:
+      return "active";
+  }
+}
+
 std::string site_name(const pb::Cloud& cloud, uint32_t id) {
   for (const auto& site : cloud.sites()) {
     if (site.id() == id) return site.name();
@@ -185,6 +238,7 @@ std::string site_name(const pb::Cloud& cloud, uint32_t id) {
 }
 
 Json status_json(const pb::StatusReply& status) {
+  const auto details = details_of(status);
   Json sites = Json::array(), mounts = Json::array(), problems = Json::array();
   for (const auto& problem : status.problems()) problems.push_back(problem);
   for (const auto& site : status.sites()) sites.push_back(site_json(site));
@@ -209,6 +263,15 @@ Json status_json(const pb::StatusReply& status) {
           {"stripes", {{"total", status.stripes()}, {"weak", status.stripes_weak()}}},
           {"shards", {{"missing", status.shards_missing()}, {"damaged", status.shards_damaged()}}},
           {"damaged", damaged_json(status)},
+          {"stripes_by_remaining", details.stripes_by_remaining()},
+          {"repair",
+           {{"queued", details.repair_queued()},
+            {"put_off", details.repair_put_off()},
+            {"shards_repaired", details.shards_repaired()}}},
+          {"audit",
+           {{"cycle_done", details.audit_cycle_done()}, {"sites", audits_json(status, details)}}},
+          {"stripes_merged", details.stripes_merged()},
+          {"background_paused", details.background_paused()},
           {"mounts", std::move(mounts)},
           {"pending_deletions", status.pending_deletions()},
           {"sequence", status.sequence()},
@@ -224,7 +287,7 @@ std::string status_text(const pb::StatusReply& status, bool colours) {
     out += "          " + printable(problem) + "\n";
   }
   out += fmt::format("survives  {}\n", status.tolerance());
-  out += data_lines(status) + stripe_line(status, colours);
+  out += data_lines(status) + stripe_line(status, colours) + background_lines(status);
   out += fmt::format("daemon    up {}, sequence {}\n\n", human_duration(status.uptime_ms()),
                      status.sequence());
   return out + site_table(status, colours) + "\n" + mount_table(status, colours);

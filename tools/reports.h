@@ -12,6 +12,8 @@ namespace datacloud {
 // The name of a site of the cloud, "site N" for an unknown one.
 std::string site_name(const pb::Cloud&, uint32_t id);
 
+const char* duty_name(pb::SiteDuty);  // "active", "draining", "lost"
+
 Json status_json(const pb::StatusReply&);
 std::string status_text(const pb::StatusReply&, bool colours);
 
