@@ -27,12 +27,6 @@ constexpr const char* kCursor = "audit_cursor";
 
 std::string history_key(SiteId site) { return key::meta(fmt::format("audit_site/{}", site)); }
 
-int64_t wall_now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
 uint64_t stripes_total(const BackgroundContext& context) {
   const auto totals = read_totals(context.store.begin());
   return totals ? totals.value().stripes : 0;
@@ -154,7 +148,10 @@ void Auditor::choose_sample(uint64_t id) {
             }));
         return count == kScanStep;
       });
-      if (!step) return;
+      if (!step) {
+        loop->post([this, id, text = step.error().message()] { give_up(id, text); });
+        return;
+      }
       more = step.value();
     }
     loop->post([this, id, chosen] {
@@ -166,6 +163,14 @@ void Auditor::choose_sample(uint64_t id) {
       pump();
     });
   });
+}
+
+void Auditor::give_up(uint64_t id, const std::string& why) {
+  const auto it = runs_.find(id);
+  if (it == runs_.end()) return;
+  it->second.reply.set_failures(it->second.reply.failures() + 1);
+  it->second.reply.set_last_failure(why);
+  it->second.reply.set_done(true);
 }
 
 std::vector<StripeId> Auditor::stripes_from(StripeId from, size_t count) const {

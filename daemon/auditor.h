@@ -60,6 +60,7 @@ class Auditor {
   void pump();
   bool next_item(Run&, Item&);
   void choose_sample(uint64_t run);
+  void give_up(uint64_t run, const std::string& why);
   void begin(uint64_t run, const Item&);
   void finished(uint64_t run, result<StripeAuditReport>);
   void add_findings(const StripeAuditReport&);

@@ -4,7 +4,9 @@
 // runs a function on the service's thread and waits for its answer. Work on one stripe is
 // serialised by StripeLocks; each site's bytes are limited by spend().
 //
-// Memory: jobs are as many as there are threads; a job holds the shards of one stripe at a time.
+// Memory: jobs are as many as there are threads. One that repairs holds the shards of one stripe,
+// one that merges as much as it reads and one new stripe (folder.cc: 48 MiB, or one stripe if
+// larger).
 //
 // Shutdown: stop() makes every on_loop answer unavailable. It must be called only when the loop no
 // longer runs anything, so that a function may refer to what its waiting caller owns.

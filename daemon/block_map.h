@@ -44,6 +44,8 @@ result<std::vector<pb::Run>> runs_of(const Transaction&, InodeId, uint64_t first
 
 result<std::optional<pb::Stripe>> get_stripe(const Transaction&, StripeId);
 result<void> record_damage(Transaction&, const pb::Damage&);
+// A shard found bad now.
+pb::Damage damage_of(const ShardName&, SiteId, const std::string& reason);
 // All stripe ids an inode's runs name, in file order, without repetition, at most `count_max`.
 result<std::vector<StripeId>> stripes_of_inode(const Transaction&, InodeId, size_t count_max);
 

@@ -88,7 +88,7 @@ void Folder::step() {
   }
   const bool over = stripes.size() < kStep;
   if (over) {
-    for (auto& [code, batch] : batches_) flush(code, true);
+    for (auto& [code, batch] : batches_) flush(code, std::move(batch));
     batches_.clear();
     cursor_ = 0;
     if (asked_) {
@@ -111,24 +111,19 @@ void Folder::consider(const pb::Stripe& stripe, const pb::StripeLive& live) {
   if (!batch.stripes.empty() && (batch.live + candidate.live_bytes > full ||
                                  batch.read + candidate.data_bytes > kBatchReadMax ||
                                  batch.stripes.size() >= kBatchStripesMax)) {
-    flush(stripe.code(), false);
+    begin(std::exchange(batch, {}));
   }
   batch.live += candidate.live_bytes;
   batch.read += candidate.data_bytes;
   batch.stripes.push_back(std::move(candidate));
 }
 
-// What pays is merged: space comes back, or several small stripes become a large one.
-void Folder::flush(const std::string& code, bool at_end) {
-  Batch batch = std::exchange(batches_[code], {});
-  if (batch.stripes.empty()) return;
+// What is left at the end of a sweep is merged where it pays: space comes back, or several small
+// stripes become a large one.
+void Folder::flush(const std::string& code, Batch batch) {
   const double dead = 1.0 - double(batch.live) / double(std::max<uint64_t>(1, batch.read));
   const bool filled = double(batch.live) >= limits_.fill * double(full_stripe(code));
-  if (dead > limits_.dead_share || (batch.stripes.size() > 1 && (filled || asked_))) {
-    begin(std::move(batch));
-  } else if (!at_end && !filled) {
-    batches_[code] = std::move(batch);
-  }
+  if (dead > limits_.dead_share || (batch.stripes.size() > 1 && filled)) begin(std::move(batch));
 }
 
 void Folder::begin(Batch batch) {

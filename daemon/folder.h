@@ -41,7 +41,7 @@ class Folder {
   void tick();
   void step();
   void consider(const pb::Stripe&, const pb::StripeLive&);
-  void flush(const std::string& code, bool at_end);
+  void flush(const std::string& code, Batch);
   void begin(Batch);
   void finished(const result<MergeOutcome>&);
   uint64_t full_stripe(const std::string& code) const;

@@ -2,8 +2,8 @@
 #include "daemon/fsck.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "common/clock.h"
 #include "daemon/block_map.h"
 #include "daemon/check_namespace.h"
 #include "daemon/totals.h"
@@ -29,9 +29,7 @@ void add(pb::FsckReply& reply, const char* kind, const std::string& text, const 
 
 result<void> fsck_metadata(Transaction& txn, bool mend, pb::FsckReply& reply,
                            const std::function<InodeId()>& new_ino) {
-  const int64_t now_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                             std::chrono::system_clock::now().time_since_epoch())
-                             .count();
+  const int64_t now_ns = wall_now_ns();
   TRY(const auto names, check_namespace(txn, mend, now_ns, new_ino));
   for (const auto& finding : names) {
     add(reply, "namespace", finding.text, finding.action, mend && !finding.action.empty());

@@ -2,8 +2,6 @@
 // background. Nothing is changed without `repair`, and metadata only while no mount is connected.
 #include <fmt/format.h>
 
-#include <chrono>
-
 #include "common/admin.pb.h"
 #include "common/log.h"
 #include "daemon/block_map.h"
@@ -48,7 +46,6 @@ MetadataService::Answer MetadataService::fsck(const pb::FsckRequest& request) {
     run->reply.set_done(true);
     return wrapped(run->reply);
   }
-  run->reply.set_phase("sites");
   const auto over = [run] { run->reply.set_done(true); };
   const auto told = [this, run, repair = request.repair()](const std::vector<pb::Damage>& found) {
     for (const auto& damage : found) add_missing(damage, repair, run->reply);

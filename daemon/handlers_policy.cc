@@ -1,5 +1,5 @@
 // Requests of the administrator that only daemon and tool know (admin.proto): policies of
-// directories, the background work as a whole, and what an auditor of another house needs.
+// directories, and the background work as a whole.
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -16,7 +16,6 @@ namespace datacloud {
 namespace {
 
 constexpr uint32_t kBlockBytesMin = 4096, kBlockBytesMax = 1u << 20;
-constexpr uint32_t kBundlePageMax = 2000;
 
 std::optional<pb::Reply> wrapped(const pb::AdminReply& admin) {
   pb::Reply reply;
@@ -66,8 +65,6 @@ MetadataService::Answer MetadataService::admin(const CallPtr& call) {
       return policy(call, request.policy());
     case pb::AdminRequest::kBackground:
       return background(request.background());
-    case pb::AdminRequest::kBundle:
-      return bundle(request.bundle());
     case pb::AdminRequest::kFsck:
       return fsck(request.fsck());
     default:
@@ -118,44 +115,6 @@ MetadataService::Answer MetadataService::background(const pb::BackgroundRequest&
   pb::AdminReply admin;
   admin.mutable_background()->set_paused(background_.paused());
   admin.mutable_background()->set_site_bytes_per_second_max(background_.limit());
-  return wrapped(admin);
-}
-
-// No names of files, no slots, no data keys: only what proves that shards are there.
-MetadataService::Answer MetadataService::bundle(const pb::BundleRequest& request) {
-  const Transaction txn = store_.begin();
-  const uint32_t most = std::clamp(request.count_max(), 1u, kBundlePageMax);
-  pb::AdminReply admin;
-  auto& out = *admin.mutable_bundle();
-  const std::string end = key::after_prefix(key::stripe(0).substr(0, 1));
-  TRY(txn.scan(key::stripe(request.from_stripe()), end, [&](std::string_view, std::string_view v) {
-    pb::Stripe stripe;
-    if (!stripe.ParseFromArray(v.data(), static_cast<int>(v.size()))) return true;
-    if (out.stripes_size() >= static_cast<int>(most)) {
-      out.set_next_stripe(stripe.id());
-      return false;
-    }
-    stripe.clear_slot_column();
-    stripe.clear_slot_offset();
-    stripe.clear_slot_length();
-    for (int c = 0; c < stripe.shards_size(); ++c) {
-      const auto& shard = stripe.shards(c);
-      out.add_names(
-          shard.state() == pb::SHARD_PRESENT
-              ? namer_.object_name({stripe.id(), static_cast<uint8_t>(c), shard.instance()})
-              : std::string());
-    }
-    *out.add_stripes() = std::move(stripe);
-    return true;
-  }));
-  if (request.from_stripe() == 0) {
-    for (const auto& [site, secret] : deps_.audit_keys) {
-      auto* key = out.add_audit_keys();
-      key->set_site(site);
-      key->set_key(std::string(as_text(secret.view())));
-    }
-    *out.mutable_cloud() = deps_.cloud;
-  }
   return wrapped(admin);
 }
 

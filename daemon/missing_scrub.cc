@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <future>
 
 #include "common/log.h"
 #include "daemon/block_map.h"
+#include "daemon/fan_out.h"
 #include "daemon/record_keys.h"
 
 namespace datacloud {
@@ -151,27 +151,15 @@ result<void> MissingScrub::look_up(Site& site, const Names& names) {
 }
 
 result<void> MissingScrub::confirm(Site& site, const std::vector<ShardName>& suspects) {
-  std::vector<std::future<result<ReadReply>>> answers;
+  FanOut<ReadReply> answers;
   for (const auto& name : suspects) {
-    auto promise = std::make_shared<std::promise<result<ReadReply>>>();
-    answers.push_back(promise->get_future());
-    site.store().read(context_.namer.object_name(name), {}, false, options(),
-                      [promise](result<ReadReply> r) { promise->set_value(std::move(r)); });
+    site.store().read(context_.namer.object_name(name), {}, false, options(), answers.slot());
   }
   std::vector<pb::Damage> found;
   for (size_t i = 0; i < suspects.size(); ++i) {
-    const auto answer = answers[i].get();
+    const auto answer = answers.answer(i);
     if (answer || !answer.error().is(Errc::not_found)) continue;
-    pb::Damage damage;
-    damage.set_stripe(suspects[i].stripe);
-    damage.set_column(suspects[i].column);
-    damage.set_instance(suspects[i].instance);
-    damage.set_site(site.id());
-    damage.set_reason("missing");
-    damage.set_found_ns(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                            std::chrono::system_clock::now().time_since_epoch())
-                            .count());
-    found.push_back(std::move(damage));
+    found.push_back(damage_of(suspects[i], site.id(), "missing"));
   }
   if (found.empty()) return success();
   progress_->missing += found.size();

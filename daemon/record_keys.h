@@ -26,7 +26,7 @@ std::string granted(IdKind, uint64_t first);               // 'G' kind first -> 
 std::string pending(uint64_t number);                      // 'P' number -> PendingDeletion
 std::string damage(StripeId, uint32_t column);             // 'B' stripe column -> Damage
 
-std::string repair(uint8_t remaining, StripeId);  // 'K' remaining stripe -> RepairEntry
+std::string repair(uint8_t remaining, StripeId);  // 'K' remaining stripe: to be repaired
 
 // Integers at `offset` of a key; the caller has checked the length.
 uint64_t u64_at(std::string_view key, size_t offset);

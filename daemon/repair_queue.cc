@@ -53,10 +53,7 @@ result<void> enqueue_repair(Transaction& txn, const pb::Stripe& stripe, const Si
   if (!needs.any()) return success();
   const uint8_t place =
       needs.bad == 0 ? kMovesOnly : static_cast<uint8_t>(std::clamp(needs.remaining, 0, 31));
-  const std::string k = key::repair(place, stripe.id());
-  TRY(const auto known, txn.get(k));
-  if (known) return success();
-  txn.put(k, pb::RepairEntry());
+  txn.put(key::repair(place, stripe.id()), std::string());
   return success();
 }
 
@@ -65,16 +62,13 @@ result<std::vector<QueuedRepair>> queued_repairs(const Transaction& txn, const s
   std::vector<QueuedRepair> found;
   const std::string prefix = key::repair(0, 0).substr(0, 1);
   TRY(txn.scan(std::max(from, prefix), key::after_prefix(prefix),
-               [&](std::string_view k, std::string_view v) {
+               [&](std::string_view k, std::string_view) {
                  if (found.size() >= count_max) return false;
                  QueuedRepair queued;
                  queued.key = k;
                  if (k.size() != 10) return true;
                  queued.place = static_cast<uint8_t>(k[1]);
                  queued.stripe = key::u64_at(k, 2);
-                 if (!queued.entry.ParseFromArray(v.data(), static_cast<int>(v.size()))) {
-                   queued.entry.Clear();
-                 }
                  found.push_back(std::move(queued));
                  return true;
                }));

@@ -35,7 +35,6 @@ struct QueuedRepair {
   std::string key;
   StripeId stripe = 0;
   uint8_t place = 0;
-  pb::RepairEntry entry;
 };
 // Up to count_max entries from `from` on (a key, or empty).
 result<std::vector<QueuedRepair>> queued_repairs(const Transaction&, const std::string& from,

@@ -101,9 +101,7 @@ void Repairer::finished(const QueuedRepair& entry, result<RepairOutcome> outcome
     case RepairOutcome::Kind::whole:
     case RepairOutcome::Kind::gone: {
       put_off_.erase(entry.stripe);
-      Transaction txn = context_.store.begin();
-      txn.erase(entry.key);
-      if (!context_.commit(std::move(txn))) return;
+      if (!dequeue(entry)) return;
       break;
     }
     case RepairOutcome::Kind::improved:
@@ -113,6 +111,18 @@ void Repairer::finished(const QueuedRepair& entry, result<RepairOutcome> outcome
       break;
   }
   kick();
+}
+
+// False: nothing more can be done. Damage recorded since the job looked keeps the stripe queued.
+bool Repairer::dequeue(const QueuedRepair& entry) {
+  Transaction txn = context_.store.begin();
+  const auto stripe = get_stripe(txn, entry.stripe);
+  if (stripe && stripe.value()) {
+    const auto needs = stripe_needs(txn, *stripe.value(), context_.duties());
+    if (needs && needs.value().any()) return true;
+  }
+  txn.erase(entry.key);
+  return context_.commit(std::move(txn)).has_value();
 }
 
 void Repairer::put_off(const QueuedRepair& entry, const std::string& reason) {

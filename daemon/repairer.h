@@ -53,6 +53,7 @@ class Repairer {
   void step();
   void begin(const QueuedRepair&);
   void finished(const QueuedRepair&, result<RepairOutcome>);
+  bool dequeue(const QueuedRepair&);
   void put_off(const QueuedRepair&, const std::string& reason);
   void sweep_step();
   void count(const RepairOutcome&);

@@ -42,7 +42,6 @@ namespace datacloud {
 
 namespace pb {
 class BackgroundRequest;
-class BundleRequest;
 class FsckReply;
 class FsckRequest;
 class PolicyRequest;
@@ -180,7 +179,6 @@ class MetadataService final : public RpcService {
   Answer admin(const CallPtr&);
   Answer policy(const CallPtr&, const pb::PolicyRequest&);
   Answer background(const pb::BackgroundRequest&);
-  Answer bundle(const pb::BundleRequest&);
 
   // handlers_fsck.cc
   struct FsckRun;

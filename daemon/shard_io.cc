@@ -3,10 +3,8 @@
 
 #include <fmt/format.h>
 
-#include <atomic>
-#include <future>
-
 #include "daemon/block_map.h"
+#include "daemon/fan_out.h"
 
 namespace datacloud {
 namespace {
@@ -20,20 +18,6 @@ ShardName name_of(const pb::Stripe& stripe, int column) {
 bool is_damage(const Error& error) {
   return error.is(Errc::not_found) || error.is(Errc::corrupt) || error.is(Errc::io);
 }
-
-template <class T>
-class FanOut {
- public:
-  std::function<void(result<T>)> slot() {
-    auto promise = std::make_shared<std::promise<result<T>>>();
-    futures_.push_back(promise->get_future());
-    return [promise](result<T> r) { promise->set_value(std::move(r)); };
-  }
-  result<T> answer(size_t i) { return futures_[i].get(); }
-
- private:
-  std::vector<std::future<result<T>>> futures_;
-};
 
 result<Bytes> verified(const BackgroundContext& context, const pb::Stripe& stripe, int column,
                        result<ReadReply> reply) {

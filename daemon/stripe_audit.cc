@@ -3,20 +3,14 @@
 
 #include <fmt/format.h>
 
-#include <future>
-
 #include "common/log.h"
 #include "daemon/block_map.h"
+#include "daemon/fan_out.h"
 
 namespace datacloud {
 namespace {
 
 constexpr auto kDeadline = seconds(30);
-
-struct Asked {
-  int column = 0;
-  std::future<result<AuditProof>> answer;
-};
 
 class StripeAudit {
  public:
@@ -28,7 +22,7 @@ class StripeAudit {
 
   result<StripeAuditReport> run(ColumnSet columns) {
     ask(columns);
-    for (auto& asked : asked_) judge(asked.column, asked.answer.get());
+    for (size_t i = 0; i < asked_.size(); ++i) judge(asked_[i], answers_.answer(i));
     check_codeword();
     if (!report_.findings.empty()) {
       TRY(record());
@@ -47,12 +41,9 @@ class StripeAudit {
         continue;
       }
       context_.threads.spend(shard.site(), kAuditBlockBytes);
-      auto promise = std::make_shared<std::promise<result<AuditProof>>>();
-      asked_.push_back({c, promise->get_future()});
-      site->store().prove(
-          context_.namer.object_name(name_of(c)), challenge_,
-          {monotonic_now() + kDeadline, Purpose::audit},
-          [promise](result<AuditProof> proof) { promise->set_value(std::move(proof)); });
+      asked_.push_back(c);
+      site->store().prove(context_.namer.object_name(name_of(c)), challenge_,
+                          {monotonic_now() + kDeadline, Purpose::audit}, answers_.slot());
     }
   }
 
@@ -113,9 +104,6 @@ class StripeAudit {
 
   // What was replaced meanwhile is no finding.
   result<void> record() {
-    const auto now = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                         std::chrono::system_clock::now().time_since_epoch())
-                         .count();
     TRY(const auto kept,
         context_.threads.on_loop<std::vector<AuditFinding>>(
             [&]() -> result<std::vector<AuditFinding>> {
@@ -129,17 +117,9 @@ class StripeAudit {
                 }
                 real.push_back(finding);
                 if (finding.verdict == AuditVerdict::silent) continue;
-                pb::Damage damage;
-                damage.set_stripe(finding.stripe);
-                damage.set_column(static_cast<uint32_t>(finding.column));
-                damage.set_instance(finding.instance);
-                damage.set_site(finding.site);
-                damage.set_reason(finding.detail.empty()
-                                      ? verdict_name(finding.verdict)
-                                      : std::string(verdict_name(finding.verdict)) + ": " +
-                                            finding.detail);
-                damage.set_found_ns(now);
-                TRY(record_damage(txn, damage));
+                std::string reason = verdict_name(finding.verdict);
+                if (!finding.detail.empty()) reason += ": " + finding.detail;
+                TRY(record_damage(txn, damage_of(name_of(finding.column), finding.site, reason)));
               }
               if (!txn.empty()) {
                 TRY(context_.commit(std::move(txn)));
@@ -162,7 +142,8 @@ class StripeAudit {
   BackgroundContext& context_;
   const pb::Stripe stripe_;
   AuditChallenge challenge_;
-  std::vector<Asked> asked_;
+  std::vector<int> asked_;  // columns
+  FanOut<AuditProof> answers_;
   std::map<int, Bytes> proven_;
   StripeAuditReport report_;
 };

@@ -140,13 +140,10 @@ class Merge {
       Transaction txn = context_.store.begin();
       for (const auto& failed : failures) {
         if (!failed.damaged) continue;
-        pb::Damage damage;
-        damage.set_stripe(stripe.id());
-        damage.set_column(static_cast<uint32_t>(failed.column));
-        damage.set_instance(stripe.shards(failed.column).instance());
-        damage.set_site(stripe.shards(failed.column).site());
-        damage.set_reason(failed.error.message());
-        TRY(record_damage(txn, damage));
+        const auto& shard = stripe.shards(failed.column);
+        TRY(record_damage(
+            txn, damage_of({stripe.id(), static_cast<uint8_t>(failed.column), shard.instance()},
+                           shard.site(), failed.error.message())));
       }
       return txn.empty() ? success() : context_.commit(std::move(txn));
     });

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/erasure_code.h"
 #include "common/stripe_layout.h"
 #include "daemon/record_keys.h"
@@ -120,7 +121,7 @@ result<void> erase_range(Transaction& txn, const std::string& prefix) {
 
 // The keys below are those of one stripe without the last part.
 std::string owners_of(StripeId id) { return key::owner(id, 0).substr(0, 9); }
-std::string damage_of(StripeId id) { return key::damage(id, 0).substr(0, 9); }
+std::string damages_of(StripeId id) { return key::damage(id, 0).substr(0, 9); }
 
 }  // namespace
 
@@ -185,6 +186,17 @@ result<void> add_pending_deletion(Transaction& txn, const pb::PendingDeletion& d
   txn.put(key::pending(number), deletion);
   txn.put(key::meta("next_pending"), key::pending(number + 1).substr(1));
   return success();
+}
+
+pb::Damage damage_of(const ShardName& shard, SiteId site, const std::string& reason) {
+  pb::Damage damage;
+  damage.set_stripe(shard.stripe);
+  damage.set_column(shard.column);
+  damage.set_instance(shard.instance);
+  damage.set_site(site);
+  damage.set_reason(reason);
+  damage.set_found_ns(wall_now_ns());
+  return damage;
 }
 
 result<void> record_damage(Transaction& txn, const pb::Damage& damage) {
@@ -296,7 +308,7 @@ result<void> drop_stripe(Transaction& txn, StripeId id, Totals& totals) {
   txn.erase(key::stripe(id));
   txn.erase(key::live(id));
   TRY(erase_range(txn, owners_of(id)));
-  return erase_range(txn, damage_of(id));
+  return erase_range(txn, damages_of(id));
 }
 
 result<void> replace_record(Transaction& txn, const pb::Stripe& old_record,

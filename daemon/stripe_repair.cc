@@ -181,16 +181,9 @@ result<void> StripeRepair::record_failures(const pb::Stripe& stripe,
                  context_.site_name(shard.site()), failed.error.message());
     silent_ |= bit(failed.column);
     if (!failed.damaged) continue;
-    pb::Damage damage;
-    damage.set_stripe(stripe.id());
-    damage.set_column(static_cast<uint32_t>(failed.column));
-    damage.set_instance(shard.instance());
-    damage.set_site(shard.site());
-    damage.set_reason(failed.error.is(Errc::not_found) ? "missing" : failed.error.message());
-    damage.set_found_ns(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                            std::chrono::system_clock::now().time_since_epoch())
-                            .count());
-    found.push_back(std::move(damage));
+    found.push_back(damage_of(
+        {stripe.id(), static_cast<uint8_t>(failed.column), shard.instance()}, shard.site(),
+        failed.error.is(Errc::not_found) ? "missing" : failed.error.message()));
   }
   if (found.empty()) return success();
   return context_.threads.on_loop<void>([&]() -> result<void> {

@@ -58,6 +58,11 @@ result<void> Mount::connect(const std::string& mountpoint) {
   for (const auto& key : hello.audit_keys()) {
     if (key.key().size() == 32) audit_keys[key.site()] = SecretKey(as_bytes(key.key()));
   }
+  for (const auto& site : cloud_.sites()) {
+    if (audit_keys.contains(site.id())) continue;
+    return failure(Errc::invalid, "the daemon gives no audit key of site " + site.name() +
+                                      "; install the same version on both sides");
+  }
   tags_ = std::make_shared<const ShardTags>(audit_keys);
   metadata_ = std::make_unique<MetadataClient>(*client_, table_);
   return success();

@@ -30,12 +30,6 @@ void reply_result(fuse_req_t req, const result<void>& outcome) {
     reply_error(req, outcome.error());
 }
 
-int64_t wall_now_ns() {
-  timespec t{};
-  clock_gettime(CLOCK_REALTIME, &t);
-  return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
-}
-
 static timespec to_timespec(int64_t ns) {
   int64_t s = ns / 1'000'000'000, rest = ns % 1'000'000'000;
   if (rest < 0) {

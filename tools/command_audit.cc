@@ -1,22 +1,17 @@
 // `datacloud audit`: every site proves what it holds.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <thread>
 
 #include "tools/daemon_link.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"
 #include "tools/mounted_path.h"
+#include "tools/progress.h"
 #include "tools/terminal.h"
 
 namespace datacloud {
 namespace {
-
-constexpr auto kPollFirst = milliseconds(20);
-constexpr auto kPollLongest = milliseconds(500);
-constexpr auto kPlainLine = seconds(10);
 
 std::string site_name(const pb::AuditReply& reply, uint32_t id) {
   for (const auto& site : reply.sites()) {
@@ -24,35 +19,6 @@ std::string site_name(const pb::AuditReply& reply, uint32_t id) {
   }
   return fmt::format("site {}", id);
 }
-
-class Progress {
- public:
-  explicit Progress(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0) {}
-  ~Progress() {
-    if (drawn_) fmt::print(stderr, "\r\x1b[K");
-  }
-  void show(const pb::AuditReply& now) {
-    if (quiet_) return;
-    const std::string text =
-        fmt::format("{} of {} stripes, {} shards, {} bad", now.stripes_done(), now.stripes_total(),
-                    now.shards_checked(), now.bad_total());
-    if (terminal_) {
-      const uint64_t all = std::max<uint64_t>(1, now.stripes_total());
-      const auto filled = static_cast<int>(std::min<uint64_t>(30, 30 * now.stripes_done() / all));
-      fmt::print(stderr, "\r\x1b[K[{:#<{}}{:.<{}}] {}", "", filled, "", 30 - filled, text);
-      fflush(stderr);
-      drawn_ = true;
-    } else if (monotonic_now() - told_ > kPlainLine) {
-      fmt::print(stderr, "{}\n", text);
-      told_ = monotonic_now();
-    }
-  }
-
- private:
-  const bool quiet_, terminal_;
-  bool drawn_ = false;
-  MonotonicTime told_ = monotonic_now();
-};
 
 // Shards that must be looked at so that damage of this share is met with this confidence.
 uint64_t samples_for(double confidence, double damage) {
@@ -78,11 +44,13 @@ result<pb::AuditReply> run_to_its_end(const CommandContext& context, const Audit
   audit->set_block_samples(options.blocks);
   TRY(auto reply, link.call(std::move(request)));
   Progress progress(context.json);
-  Duration pause = kPollFirst;
+  PollPause pause;
   while (!reply.audit().done()) {
-    progress.show(reply.audit());
-    std::this_thread::sleep_for(pause);
-    pause = std::min<Duration>(pause * 3 / 2, Duration(kPollLongest));
+    const auto& now = reply.audit();
+    progress.show(now.stripes_done(), now.stripes_total(),
+                  fmt::format("{} of {} stripes, {} shards, {} bad", now.stripes_done(),
+                              now.stripes_total(), now.shards_checked(), now.bad_total()));
+    pause.sleep();
     pb::Request again;
     again.mutable_audit()->set_run(reply.audit().run());
     TRY(reply, link.call(std::move(again)));

@@ -1,18 +1,14 @@
 // `datacloud fold`: overwritten blocks give their space back, small stripes become large ones.
 #include <fmt/format.h>
 
-#include <thread>
-
 #include "tools/daemon_link.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"
+#include "tools/progress.h"
 #include "tools/terminal.h"
 
 namespace datacloud {
 namespace {
-
-constexpr auto kPollFirst = milliseconds(20);
-constexpr auto kPollLongest = milliseconds(500);
 
 result<pb::FoldReply> ask(DaemonLink& link, bool start) {
   pb::Request request;
@@ -26,10 +22,12 @@ result<pb::FoldReply> fold(const CommandContext& context, bool wait) {
   TRY(auto link, connect_to_daemon(context));
   TRY(const auto before, ask(link, false));
   TRY(auto now, ask(link, true));
-  Duration pause = kPollFirst;
+  Progress progress(context.json);
+  PollPause pause;
   while (wait && !now.idle()) {
-    std::this_thread::sleep_for(pause);
-    pause = std::min<Duration>(pause * 3 / 2, Duration(kPollLongest));
+    progress.show(0, 0,
+                  fmt::format("{} stripes merged", now.stripes_merged() - before.stripes_merged()));
+    pause.sleep();
     TRY(now, ask(link, false));
   }
   now.set_stripes_merged(now.stripes_merged() - before.stripes_merged());

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <iostream>
-#include <thread>
 
 #include "daemon/fsck.h"
 #include "daemon/record_keys.h"
@@ -12,14 +11,12 @@
 #include "tools/admin_call.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"
+#include "tools/progress.h"
 #include "tools/repair_wait.h"
 #include "tools/terminal.h"
 
 namespace datacloud {
 namespace {
-
-constexpr auto kPollFirst = milliseconds(20);
-constexpr auto kPollLongest = milliseconds(500);
 
 struct Checked {
   pb::FsckReply reply;
@@ -34,10 +31,9 @@ result<void> check_online(DaemonLink& link, bool repair, Checked& checked) {
   request.mutable_fsck()->set_repair(repair);
   request.mutable_fsck()->set_sites(true);
   TRY(auto reply, call_admin(link, request));
-  Duration pause = kPollFirst;
+  PollPause pause;
   while (!reply.fsck().done()) {
-    std::this_thread::sleep_for(pause);
-    pause = std::min<Duration>(pause * 3 / 2, Duration(kPollLongest));
+    pause.sleep();
     pb::AdminRequest again;
     again.mutable_fsck()->set_run(reply.fsck().run());
     TRY(reply, call_admin(link, again));
@@ -71,10 +67,9 @@ result<uint64_t> prove_everything(DaemonLink& link) {
   pb::Request request;
   request.mutable_audit();
   TRY(auto reply, link.call(std::move(request)));
-  Duration pause = kPollFirst;
+  PollPause pause;
   while (!reply.audit().done()) {
-    std::this_thread::sleep_for(pause);
-    pause = std::min<Duration>(pause * 3 / 2, Duration(kPollLongest));
+    pause.sleep();
     pb::Request again;
     again.mutable_audit()->set_run(reply.audit().run());
     TRY(reply, link.call(std::move(again)));
