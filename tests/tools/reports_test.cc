@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/admin.pb.h"
 #include "tools/mounted_path.h"
 #include "tools/terminal.h"
 
@@ -168,16 +169,30 @@ pb::StatusReply status() {
   auto* health = mount->add_health();
   health->set_site(2);
   health->set_reason("timed out");
+  pb::StatusDetails details;
+  for (const uint64_t stripes : {0, 3, 40}) details.add_stripes_by_remaining(stripes);
+  details.set_repair_queued(3);
+  details.set_background_paused(true);
+  auto* audit = details.add_audits();
+  audit->set_site(1);
+  audit->set_suspect(true);
+  reply.set_details(details.SerializeAsString());
   return reply;
 }
 
 TEST(StatusJson, HasTheDocumentedShape) {
   const Json json = status_json(status());
-  EXPECT_THAT(keys_of(json), ElementsAre("health", "problems", "cloud", "tolerance", "sites",
-                                         "capacity", "inodes", "stripes", "shards", "damaged",
-                                         "mounts", "pending_deletions", "sequence", "uptime_s"));
+  EXPECT_THAT(keys_of(json),
+              ElementsAre("health", "problems", "cloud", "tolerance", "sites", "capacity", "inodes",
+                          "stripes", "shards", "damaged", "stripes_by_remaining", "repair", "audit",
+                          "stripes_merged", "background_paused", "mounts", "pending_deletions",
+                          "sequence", "uptime_s"));
   EXPECT_EQ(json["health"], "degraded");
   EXPECT_EQ(json["cloud"]["code"], "rs-3-2");
+  EXPECT_EQ(json["stripes_by_remaining"], Json::array({0, 3, 40}));
+  EXPECT_EQ(json["repair"]["queued"], 3);
+  EXPECT_EQ(json["audit"]["sites"][0]["suspect"], true);
+  EXPECT_EQ(json["background_paused"], true);
   EXPECT_EQ(json["capacity"]["overhead"], 1.6667);
   EXPECT_EQ(json["capacity"]["compression"], 0.6667);
   EXPECT_EQ(json["sites"][1]["up"], false);
