@@ -77,6 +77,9 @@ result<void> Mount::build(const std::string& site_name) {
     if (it == config_.sites.end())
       return failure(Errc::invalid, "site \"" + info.name() + "\" of the cloud is not in " +
                                         config_.file.string() + "; add its [[site]] section");
+    if (tags_->tagger(info.id()) == nullptr)
+      return failure(Errc::unsupported, "the daemon gave no audit key of site \"" + info.name() +
+                                            "\"; install the same version on both sides");
     SiteMarker marker;
     marker.cloud_uuid = cloud_.uuid();
     marker.cloud_name = cloud_.name();

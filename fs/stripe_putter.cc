@@ -82,6 +82,7 @@ result<void> StripePutter::prepare() {
 
 void StripePutter::start() {
   auto prepared = prepare();
+  std::vector<Put> first;
   Actions actions;
   {
     std::lock_guard lock(mutex_);
@@ -91,7 +92,7 @@ void StripePutter::start() {
     } else {
       for (int c = 0; c < code_->n(); ++c) {
         const Column& column = columns_[static_cast<size_t>(c)];
-        if (column.bytes > 0) actions.puts.push_back(make_put(c, column.site));
+        if (column.bytes > 0) first.push_back(make_put(c, column.site));
       }
     }
   }
@@ -100,6 +101,7 @@ void StripePutter::start() {
       if (auto self = weak.lock()) self->on_deadline();
     });
   }
+  for (Put& put : first) issue(std::move(put));
   perform(std::move(actions));
 }
 
@@ -127,16 +129,22 @@ void StripePutter::perform(Actions actions) {
       if (auto self = weak.lock()) self->on_hedge();
     });
   }
-  const OpOptions options{.deadline = start_ + context_->put_deadline, .purpose = Purpose::client};
   for (Put& put : actions.puts) {
-    const ShardName name{stripe_, static_cast<uint8_t>(put.column), put.instance};
-    Payload payload = std::exchange(put.payload, {});
-    Attributes attributes = context_->tags->make(put.site, name, payload.parts);
-    context_->sites.find(put.site)->store().put(
-        context_->namer.object_name(name), std::move(payload), std::move(attributes), options,
-        [self = shared_from_this(), put](result<void> r) { self->answered(put, r); });
+    context_->offload.run([self = shared_from_this(), put = std::move(put)]() mutable {
+      self->issue(std::move(put));
+    });
   }
   if (actions.outcome) std::exchange(done_, nullptr)(std::move(*actions.outcome));
+}
+
+void StripePutter::issue(Put put) {
+  const OpOptions options{.deadline = start_ + context_->put_deadline, .purpose = Purpose::client};
+  const ShardName name{stripe_, static_cast<uint8_t>(put.column), put.instance};
+  Payload payload = std::exchange(put.payload, {});
+  Attributes attributes = context_->tags->make(put.site, name, payload.parts);
+  context_->sites.find(put.site)->store().put(
+      context_->namer.object_name(name), std::move(payload), std::move(attributes), options,
+      [self = shared_from_this(), put](result<void> r) { self->answered(put, r); });
 }
 
 void StripePutter::abandon(int column, SiteId site, InstanceId instance, Actions& actions) const {

@@ -46,6 +46,7 @@ std::shared_ptr<PutContext> make_put_context(const WritePipeline::Dependencies& 
       .put_deadline = milliseconds(d.config.put_deadline_ms),
       .budget = StripeBudget(places, uint64_t{places} * 2 * kShardPlainBytesMax),
       .abandoned = std::make_shared<AbandonReporter>(d.client),
+      .offload = {},
       .counters = {},
   });
 }
@@ -61,7 +62,9 @@ struct WritePipeline::Impl {
                [this] { puts->budget.release(); }}),
         sealers(sealing_threads(), kQueueMax),
         workers(2, kQueueMax),
-        callbacks(1, kQueueMax) {}
+        callbacks(1, kQueueMax) {
+    puts->offload.open(workers);
+  }
 
   using Job = std::shared_ptr<WriteJob>;
 
@@ -263,6 +266,7 @@ WritePipeline::~WritePipeline() {
   impl_->puts->budget.wait_no_late(impl_->puts->put_deadline + seconds(1));
   impl_->puts->abandoned->close(seconds(2));
   impl_->puts->timers->stop();
+  impl_->puts->offload.close();
 }
 
 void WritePipeline::submit(FlushUnit flush, Urgency urgency, bool durable, Done done) {

@@ -1,7 +1,7 @@
 // Writes through the write pipeline to five directory sites with a daemon in the same process, and
 // prints throughput and CPU. Run under perf to see where the cycles go.
 //
-//   bench_pipeline DIRECTORY [MIB=1024] [zstd|none] [BLOCK=65536] [STRIPES_IN_FLIGHT]
+//   bench_pipeline DIRECTORY [MIB=1024] [zstd|none] [BLOCK=65536] [STRIPES_IN_FLIGHT] [untagged]
 //
 // DIRECTORY must be absolute and empty; what is written there is left for inspection. With "memory"
 // in its place the sites are in memory: what the pipeline itself can do.
@@ -56,7 +56,7 @@ result<std::unique_ptr<ObjectStore>> open_site(const std::filesystem::path& root
 }
 
 int run(const std::filesystem::path& root, uint64_t mib, Compression compression,
-        uint32_t block_bytes, const MountConfig& config) {
+        uint32_t block_bytes, const MountConfig& config, bool tagged) {
   pb::Cloud cloud;
   cloud.set_uuid("bench");
   cloud.set_write_sites_min(3);
@@ -84,7 +84,10 @@ int run(const std::filesystem::path& root, uint64_t mib, Compression compression
   uint64_t dirty = 0, failures = 0;
   WritePipeline::Stats stats;
   {
-    WritePipeline pipeline({daemon, sites, namer, sealer, ids, cloud, config});
+    const auto keys = ShardTags::derive_keys(SecretKey(Bytes(32, 11)), cloud);
+    const auto tags =
+        tagged ? std::make_shared<const ShardTags>(keys) : std::make_shared<const ShardTags>();
+    WritePipeline pipeline({daemon, sites, namer, sealer, ids, cloud, config, tags});
     for (uint64_t done = 0; done < mib << 20; done += kUnitBytes) {
       FlushUnit unit;
       unit.ino = 2;
@@ -130,7 +133,8 @@ int run(const std::filesystem::path& root, uint64_t mib, Compression compression
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: bench_pipeline DIRECTORY [MIB] [zstd|none] [BLOCK] [STRIPES]\n");
+    std::fprintf(
+        stderr, "usage: bench_pipeline DIRECTORY [MIB] [zstd|none] [BLOCK] [STRIPES] [untagged]\n");
     return 2;
   }
   const uint64_t mib = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1024;
@@ -140,5 +144,5 @@ int main(int argc, char** argv) {
   if (argc > 5) config.stripes_in_flight_max = static_cast<uint32_t>(std::atoi(argv[5]));
   return datacloud::run(argv[1], mib,
                         zstd ? datacloud::Compression::zstd : datacloud::Compression::none, block,
-                        config);
+                        config, argc <= 6);
 }

@@ -9,6 +9,7 @@
 
 #include "common/erasure_code.h"
 #include "common/memory_store.h"
+#include "common/object_compute.h"
 #include "common/site_set.h"
 #include "common/store_decorators.h"
 #include "fs/write_pipeline.h"
@@ -41,6 +42,8 @@ class WriteCloud {
     }
     cloud_.set_uuid("cloud");
     cloud_.set_write_sites_min(static_cast<uint32_t>(site_count / 2 + 1));
+    tags_ =
+        std::make_shared<const ShardTags>(ShardTags::derive_keys(SecretKey(Bytes(32, 11)), cloud_));
     sites = std::make_unique<SiteSet>(std::move(members), milliseconds(20));
     daemon.check_stripe = [this](const pb::Stripe& s) { return check_named_objects(s); };
     config.put_deadline_ms = 2000;
@@ -49,7 +52,7 @@ class WriteCloud {
 
   void start() {
     pipeline = std::make_unique<WritePipeline>(
-        WritePipeline::Dependencies{daemon, *sites, namer_, sealer_, ids, cloud_, config});
+        WritePipeline::Dependencies{daemon, *sites, namer_, sealer_, ids, cloud_, config, tags_});
   }
 
   // The fault of puts at a site (0-based), until changed.
@@ -132,10 +135,14 @@ class WriteCloud {
     TRY(auto reply, wait_for<ReadReply>([&](auto done) {
           sites->find(shard.site())
               ->store()
-              .read(namer_.object_name(name), {{0, shard.bytes()}}, false,
+              .read(namer_.object_name(name), {{0, shard.bytes()}}, true,
                     {.deadline = monotonic_now() + seconds(5)}, std::move(done));
         }));
     if (reply.object_size != shard.bytes()) return failure(Errc::corrupt, "wrong shard length");
+    // What a site holds is provable: its instance and the tags for this very site.
+    TRY(const InstanceId instance, instance_of(reply.attributes));
+    if (instance != shard.instance()) return failure(Errc::corrupt, "another instance's attribute");
+    TRY(tags_->verify(stripe, column, reply.ranges[0], reply.attributes));
     return std::move(reply.ranges[0]);
   }
 
@@ -179,6 +186,7 @@ class WriteCloud {
 
   std::vector<MemoryStoreControl> controls_;
   pb::Cloud cloud_;
+  std::shared_ptr<const ShardTags> tags_;
   std::mutex mutex_;
   std::vector<Fault> faults_;
   std::atomic<int> delay_ms_max_{0}, puts_seen_{0};
