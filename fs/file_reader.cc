@@ -1,7 +1,8 @@
 // Reading blocks of a file: map, then blocks, then, when that fails, once more over a fresh map.
 //
 // A failed block is read again only when that can help: the refetched map names another place, or
-// it confirms the place, so that a shard that was not found is known to be lost.
+// it confirms the place, so that a shard that was not found is known to be lost, or a site has come
+// back that was away when the read began (another may have gone meanwhile).
 #include "fs/file_reader.h"
 
 #include <fmt/format.h>
@@ -16,6 +17,7 @@ namespace {
 
 constexpr int kRoundsMax = 5;                      // reads of one block, over maps that changed
 constexpr uint64_t kSparseWindowMax = 1ull << 31;  // blocks one MapRequest looks through
+constexpr seconds kLookAtSites{1};                 // longest look, and shortest time between two
 
 }  // namespace
 
@@ -23,6 +25,7 @@ struct FileReader::Impl {
   explicit Impl(const Dependencies& d)
       : maps(d.client),
         fetcher(d.cache, d.stripes, d.config.cache_bytes_max / 4),
+        sites(d.sites),
         config(d.config) {}
 
   struct Failed {
@@ -34,12 +37,18 @@ struct FileReader::Impl {
   void collect(const std::vector<BlockFetcher::Place>&, const std::vector<BlockFetcher::Got>&,
                const std::vector<size_t>& index, std::vector<SharedBytes>& out,
                std::vector<Failed>& failed);
-  result<void> again(const FileRef&, std::vector<Failed>&, std::vector<SharedBytes>& out);
+  result<void> again(const FileRef&, std::vector<Failed>&, std::vector<SharedBytes>& out,
+                     std::vector<Site*>& away);
+  std::vector<Site*> sites_away();
+  bool any_came_back(const std::vector<Site*>& away);
   void read_ahead(const FileRef&, uint64_t from, uint32_t blocks);
 
   MapFetcher maps;
   BlockFetcher fetcher;
+  SiteSet& sites;
   const MountConfig config;
+  std::mutex look_mutex;
+  MonotonicTime looked{};
 };
 
 FileReader::FileReader(Dependencies deps) : impl_(std::make_unique<Impl>(deps)) {}
@@ -48,6 +57,7 @@ FileReader::~FileReader() = default;
 result<std::vector<SharedBytes>> FileReader::read(const FileRef& file, uint64_t first,
                                                   uint32_t count, uint32_t readahead_blocks) {
   TRY(const auto map, impl_->maps.blocks(file.ino, first, count, readahead_blocks));
+  std::vector<Site*> away = impl_->sites_away();
   std::vector<SharedBytes> out(count);
   std::vector<BlockFetcher::Place> places;
   std::vector<size_t> index;
@@ -61,7 +71,7 @@ result<std::vector<SharedBytes>> FileReader::read(const FileRef& file, uint64_t 
   std::vector<Impl::Failed> failed;
   impl_->collect(places, got, index, out, failed);
   for (int round = 1; !failed.empty() && round < kRoundsMax; ++round) {
-    TRY(impl_->again(file, failed, out));
+    TRY(impl_->again(file, failed, out, away));
   }
   if (!failed.empty())
     return failure(failed.front().error.in(
@@ -89,7 +99,7 @@ void FileReader::Impl::collect(const std::vector<BlockFetcher::Place>& places,
 // Refetches the map of the failed blocks and reads those again for which that may help; fails when
 // it cannot help one of them.
 result<void> FileReader::Impl::again(const FileRef& file, std::vector<Failed>& failed,
-                                     std::vector<SharedBytes>& out) {
+                                     std::vector<SharedBytes>& out, std::vector<Site*>& away) {
   const uint64_t first = failed.front().place.block, end = failed.back().place.block + 1;
   const auto explain = [&](const Failed& f, const Error& e) {
     return failure(e.in(fmt::format("inode {} block {}", file.ino, f.place.block)));
@@ -98,6 +108,10 @@ result<void> FileReader::Impl::again(const FileRef& file, std::vector<Failed>& f
   auto map = maps.blocks(file.ino, first, end - first, 0);
   if (!map) return explain(failed.front(), failed.front().error.in(map.error().message()));
 
+  const bool unavailable = std::any_of(
+      failed.begin(), failed.end(), [](const Failed& f) { return f.error.is(Errc::unavailable); });
+  const bool came_back = unavailable && any_came_back(away);
+  if (came_back) away = sites_away();
   std::vector<BlockFetcher::Place> places;
   std::vector<size_t> index;
   for (const Failed& f : failed) {
@@ -106,14 +120,38 @@ result<void> FileReader::Impl::again(const FileRef& file, std::vector<Failed>& f
     const MappedBlock& before = f.place.at;
     // Equal records are one object, so this compares the whole layout.
     const bool same = now.stripe == before.stripe && now.slot == before.slot;
-    if (same && !f.error.is(Errc::stale)) return explain(f, f.error);
-    if (same) now.stripe->missing_confirmed = true;
+    const bool retried = came_back && f.error.is(Errc::unavailable);
+    if (same && !retried && !f.error.is(Errc::stale)) return explain(f, f.error);
+    if (same && !retried) now.stripe->missing_confirmed = true;
     places.push_back({f.place.block, now});
     index.push_back(f.index);
   }
   failed.clear();
   collect(places, fetcher.get(file.ino, file.realm, places), index, out, failed);
   return success();
+}
+
+std::vector<Site*> FileReader::Impl::sites_away() {
+  std::vector<Site*> away;
+  for (Site* site : sites.all())
+    if (!site->up()) away.push_back(site);
+  return away;
+}
+
+// The prober learns of a site's return a moment late: look now, for all failed reads together.
+bool FileReader::Impl::any_came_back(const std::vector<Site*>& away) {
+  if (away.empty()) return false;
+  const auto up = [](const Site* site) { return site->up(); };
+  if (std::any_of(away.begin(), away.end(), up)) return true;
+  {
+    std::lock_guard lock(look_mutex);
+    if (const auto now = monotonic_now();
+        looked == MonotonicTime() || now - looked > kLookAtSites) {
+      sites.check_all(kLookAtSites);
+      looked = monotonic_now();
+    }
+  }
+  return std::any_of(away.begin(), away.end(), up);
 }
 
 void FileReader::Impl::read_ahead(const FileRef& file, uint64_t from, uint32_t blocks) {

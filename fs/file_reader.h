@@ -11,6 +11,7 @@
 #include "common/config.h"
 #include "common/executor.h"
 #include "common/rpc.h"
+#include "common/site_set.h"
 #include "fs/block_cache.h"
 #include "fs/stripe_reader.h"
 
@@ -29,6 +30,7 @@ class FileReader {
     RpcClient& client;
     BlockCache& cache;
     StripeReader& stripes;
+    SiteSet& sites;
     MountConfig config;
   };
   explicit FileReader(Dependencies);

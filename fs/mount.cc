@@ -108,7 +108,7 @@ result<void> Mount::build(const std::string& site_name) {
   stripe_reader_ = std::make_unique<StripeReader>(
       StripeReader::Dependencies{*sites_, *namer_, *sealer_, *cpu_, limits, local, on_damage});
   reader_ = std::make_unique<FileReader>(
-      FileReader::Dependencies{*client_, *cache_, *stripe_reader_, limits});
+      FileReader::Dependencies{*client_, *cache_, *stripe_reader_, *sites_, limits});
   pipeline_ = std::make_unique<WritePipeline>(WritePipeline::Dependencies{
       *client_, *sites_, *namer_, *sealer_, *ids_, cloud_, limits, tags_});
   io_ = std::make_unique<FileIo>(FileIo::Dependencies{*metadata_, *reader_, *pipeline_, *sites_,

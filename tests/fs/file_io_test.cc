@@ -48,7 +48,7 @@ class FileIoTest : public ::testing::Test {
     stripes_ = std::make_unique<StripeReader>(StripeReader::Dependencies{
         *sites_, namer_, *sealer_, *cpu_, config_, 0, [](std::vector<pb::Damage>) {}});
     reader_ = std::make_unique<FileReader>(
-        FileReader::Dependencies{*daemon_, *cache_, *stripes_, config_});
+        FileReader::Dependencies{*daemon_, *cache_, *stripes_, *sites_, config_});
     pipeline_ = std::make_unique<WritePipeline>(
         WritePipeline::Dependencies{*daemon_, *sites_, namer_, *sealer_, *ids_, cloud_, config_});
     io_ = std::make_unique<FileIo>(

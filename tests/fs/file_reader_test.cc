@@ -16,8 +16,8 @@ class FileReaderTest : public testing::Test {
   void open(uint64_t cache_bytes, MountConfig config) {
     reader.reset();
     cache = std::make_unique<BlockCache>(cache_bytes);
-    reader =
-        std::make_unique<FileReader>(FileReader::Dependencies{daemon, *cache, *rig.reader, config});
+    reader = std::make_unique<FileReader>(
+        FileReader::Dependencies{daemon, *cache, *rig.reader, *rig.sites, config});
   }
 
   // A file of `blocks` random blocks in stripes of at most `per_stripe`.
@@ -163,6 +163,15 @@ TEST_F(FileReaderTest, TooManySitesAwayFailsAtOnceAndHeals) {
   EXPECT_NE(got.error().text().find("inode 5 block 0"), std::string::npos) << got.error().text();
   for (const int s : {0, 1, 3}) rig.controls[s].set_away(false);
   rig.sites->check_all(seconds(1));
+  expect_blocks(ref(5, 9), 0, plain);
+}
+
+TEST_F(FileReaderTest, AThirdSiteGoesAsAnotherComesBack) {
+  const auto plain = make_file(5, 0, 9);
+  for (const int s : {0, 1}) rig.controls[s].set_away(true);
+  rig.sites->check_all(seconds(1));
+  rig.controls[1].set_away(false);  // which no one has noticed yet, nor the next
+  rig.controls[2].set_away(true);
   expect_blocks(ref(5, 9), 0, plain);
 }
 
