@@ -10,7 +10,7 @@
 namespace datacloud {
 namespace {
 
-constexpr int kPutsPerColumnMax = 3;  // the first and two stand-ins
+constexpr int kPutsPerColumnMax = 4;  // the first and three stand-ins
 
 Duration clamp(Duration d, Duration low, Duration high) {
   return std::max(low, std::min(d, std::max(low, high)));
@@ -262,7 +262,9 @@ void StripePutter::decide(Actions& actions) {
     }
   } else if (!hedge_armed_ && columns_durable(held()) > __builtin_popcount(empty_)) {
     hedge_armed_ = true;
-    actions.hedge = clamp(8 * elapsed, milliseconds(250), quarter);
+    if (hedge_after_ == Duration::zero())
+      hedge_after_ = clamp(8 * elapsed, milliseconds(250), quarter);
+    actions.hedge = hedge_after_;
   }
 }
 
@@ -288,7 +290,8 @@ void StripePutter::on_deadline() {
   perform(std::move(actions));
 }
 
-// Some sites have answered and the others keep the quorum waiting: race them with stand-ins.
+// Some sites have answered and the others keep the quorum waiting: race them with stand-ins. Those
+// may be as silent: they are raced in turn.
 void StripePutter::on_hedge() {
   Actions actions;
   {
@@ -303,6 +306,7 @@ void StripePutter::on_hedge() {
       for (const SiteId id : column.pending) reasons_.push_back(site_name(id) + ": slow");
       if (const auto site = stand_in(c)) actions.puts.push_back(make_put(c, *site));
     }
+    hedge_armed_ = actions.puts.empty();  // nobody is left to ask
     decide(actions);
   }
   perform(std::move(actions));

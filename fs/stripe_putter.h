@@ -133,6 +133,7 @@ class StripePutter : public std::enable_shared_from_this<StripePutter> {
   std::set<SiteId> failed_;   // sites that refused a shard of this stripe
   std::set<SiteId> overdue_;  // sites that kept the quorum waiting
   std::vector<std::string> reasons_;
+  Duration hedge_after_{};
   bool hedge_armed_ = false, grace_armed_ = false, grace_over_ = false;
   bool deadline_over_ = false;
   bool closed_ = false;  // the outcome is decided; puts still under way are late

@@ -141,6 +141,21 @@ TEST(WriteFaults, TwoSilentSitesAreReplacedByStandIns) {
   expect_readable(cloud, 2, blocks);
 }
 
+// A small stripe has columns to spare at few sites: its first stand-in may be silent as well.
+TEST(WriteFaults, ASilentStandInIsReplacedToo) {
+  WriteCloud cloud;
+  cloud.start();
+  cloud.set_fault(0, {.kind = Fault::Kind::hang});
+  cloud.set_fault(1, {.kind = Fault::Kind::hang});
+  for (uint64_t i = 0; i < 6; ++i) {
+    const std::vector<Bytes> one{Bytes(kTestBlock, static_cast<uint8_t>(i))};
+    const auto r = cloud.write(WriteCloud::unit(2 + i, 0, one)).get();
+    ASSERT_TRUE(r) << r.error().message();
+    for (const auto& [site, count] : present_by_site(*r.value().stripes[0])) EXPECT_GT(site, 2u);
+    expect_readable(cloud, 2 + i, one);
+  }
+}
+
 // One site is full and two are slow: the stand-ins crowd on the other two until the slow ones land.
 TEST(WriteFaults, SlowSitesThatAnswerSpreadAStripeThatCrowds) {
   WriteCloud cloud;
