@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/sealed_block.h"
 
 namespace datacloud {
@@ -50,10 +52,11 @@ result<Slot> slot_of(const pb::Stripe& record, const ErasureCode& code, uint32_t
 }
 
 ShardSource::ShardSource(const pb::Stripe& record, const ErasureCode& code, SiteSet& sites,
-                         SlowSites& slow, SiteId local_site)
+                         SlowSites& slow, ReadTimes& times, SiteId local_site)
     : record_(record),
       code_(code),
       slow_(slow),
+      times_(times),
       local_site_(local_site),
       columns_(static_cast<size_t>(code.n())) {
   const MonotonicTime now = monotonic_now();
@@ -123,7 +126,8 @@ void ShardSource::want(int c, std::vector<ByteRange> ranges, MonotonicTime now,
   const auto flush = [&] {
     if (call.ranges.empty()) return;
     call.id = ++calls_;
-    column.in_flight.push_back({call.id, now});
+    column.in_flight.push_back(
+        {call.id, now, now + times_.patience(call.site->id(), bytes, code_.k())});
     calls.push_back(call);
     call.ranges.clear();
     bytes = 0;
@@ -146,6 +150,11 @@ void ShardSource::accept(const ShardCall& call, result<ReadReply> reply, Monoton
   std::erase_if(column.in_flight, [&](const InFlight& f) { return f.id == call.id; });
   for (const ByteRange& r : call.ranges) column.requested.remove(r.offset, end_of(r));
   if (column.in_flight.empty()) column.late = false;
+  if (reply || reply.error().is(Errc::timed_out)) {
+    uint64_t bytes = 0;
+    for (const ByteRange& r : call.ranges) bytes += r.length;
+    times_.answered(call.site->id(), bytes, now - call.issued);
+  }
   if (reply) {
     slow_.answered(call.site->id(), now);
     accept_ranges(column, call, std::move(reply).value());
@@ -173,20 +182,39 @@ void ShardSource::accept_ranges(Column& column, const ShardCall& call, ReadReply
                     std::make_shared<const Bytes>(std::move(reply.ranges[i])));
 }
 
-void ShardSource::mark_late(MonotonicTime now, Duration after) {
-  for (Column& c : columns_) {
-    if (c.late || c.erased || c.in_flight.empty()) continue;
-    if (c.in_flight.front().issued + after > now) continue;
-    c.late = true;
-    slow_.overdue(c.site->id(), c.in_flight.front().issued, now);
+void ShardSource::expect_late(const std::vector<uint64_t>& bytes) {
+  const MonotonicTime now = monotonic_now();
+  const uint64_t most = *std::max_element(bytes.begin(), bytes.end());
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    Column& c = columns_[i];
+    if (!c.site || c.erased || c.late) continue;
+    c.late = times_.usually_late(c.site->id(), most, code_.k());
+    const bool wanted = i < bytes.size() && bytes[i] > 0;
+    if (c.late && wanted && times_.probe(c.site->id(), now)) c.late = false;
   }
 }
 
-MonotonicTime ShardSource::oldest_call() const {
-  MonotonicTime oldest = MonotonicTime::max();
+const ShardSource::InFlight* ShardSource::next_late(const Column& c) {
+  if (c.late || c.erased || c.in_flight.empty()) return nullptr;
+  return &*std::min_element(
+      c.in_flight.begin(), c.in_flight.end(),
+      [](const InFlight& a, const InFlight& b) { return a.late_at < b.late_at; });
+}
+
+void ShardSource::mark_late(MonotonicTime now) {
+  for (Column& c : columns_) {
+    const InFlight* call = next_late(c);
+    if (!call || call->late_at > now) continue;
+    c.late = true;
+    slow_.overdue(c.site->id(), call->issued, now);
+  }
+}
+
+MonotonicTime ShardSource::next_late() const {
+  MonotonicTime next = MonotonicTime::max();
   for (const Column& c : columns_)
-    if (!c.late && !c.in_flight.empty()) oldest = std::min(oldest, c.in_flight.front().issued);
-  return oldest;
+    if (const InFlight* call = next_late(c)) next = std::min(next, call->late_at);
+  return next;
 }
 
 void ShardSource::disprove(int c, const std::string& reason) {

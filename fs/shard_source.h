@@ -17,6 +17,7 @@
 #include "common/records.pb.h"
 #include "common/site_set.h"
 #include "common/stripe_layout.h"
+#include "fs/read_times.h"
 #include "fs/shard_ranges.h"
 #include "fs/slow_sites.h"
 
@@ -39,7 +40,7 @@ class ShardSource {
  public:
   // `record` is checked and outlives this object.
   ShardSource(const pb::Stripe& record, const ErasureCode& code, SiteSet& sites, SlowSites& slow,
-              SiteId local_site);
+              ReadTimes& times, SiteId local_site);
 
   int n() const { return static_cast<int>(columns_.size()); }
   bool erased(int c) const { return columns_[c].erased; }
@@ -62,10 +63,13 @@ class ShardSource {
   void want(int c, std::vector<ByteRange> ranges, MonotonicTime now, std::vector<ShardCall>& calls);
   void accept(const ShardCall&, result<ReadReply>, MonotonicTime now);
 
-  // Calls older than `after` make their columns late, until they answer.
-  void mark_late(MonotonicTime now, Duration after);
-  // When the oldest call of a column that is not late was made; max() without one.
-  MonotonicTime oldest_call() const;
+  // Columns at sites that usually answer late are late from the start. `bytes`: how many will be
+  // wanted of each data column.
+  void expect_late(const std::vector<uint64_t>& bytes);
+  // Calls that have taken too long (ReadTimes) make their columns late, until they answer.
+  void mark_late(MonotonicTime now);
+  // When the next column becomes late unless it answers; max() when none is waited for.
+  MonotonicTime next_late() const;
 
   // The column's bytes are not what was written: remembered for take_damage, once per column.
   void disprove(int c, const std::string& reason);
@@ -79,7 +83,7 @@ class ShardSource {
  private:
   struct InFlight {
     uint64_t id;
-    MonotonicTime issued;
+    MonotonicTime issued, late_at;
   };
   struct Column {
     const pb::Shard* record = nullptr;
@@ -90,6 +94,7 @@ class ShardSource {
     IntervalSet requested;
     std::vector<InFlight> in_flight;
   };
+  static const InFlight* next_late(const Column&);
   void erase(Column&, Error why);
   void accept_ranges(Column&, const ShardCall&, ReadReply);
   int index_of(const Column& c) const { return static_cast<int>(&c - columns_.data()); }
@@ -97,6 +102,7 @@ class ShardSource {
   const pb::Stripe& record_;
   const ErasureCode& code_;
   SlowSites& slow_;
+  ReadTimes& times_;
   const SiteId local_site_;
   std::vector<Column> columns_;
   std::vector<pb::Damage> damage_;

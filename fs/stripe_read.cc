@@ -23,7 +23,8 @@ StripeRead::StripeRead(std::shared_ptr<ReadShared> shared, std::shared_ptr<const
       not_found_(not_found),
       on_block_(std::move(on_block)),
       started_(monotonic_now()),
-      source_(*record_, *code_, shared_->deps.sites, shared_->slow, shared_->deps.local_site),
+      source_(*record_, *code_, shared_->deps.sites, shared_->slow, shared_->times,
+              shared_->deps.local_site),
       states_(wants_.size()),
       unanswered_(wants_.size()) {
   std::lock_guard lock(shared_->mutex);
@@ -57,6 +58,10 @@ void StripeRead::start() {
 }
 
 void StripeRead::ask_direct(Todo& todo) {
+  std::vector<uint64_t> bytes(static_cast<size_t>(code_->k()));
+  for (const WantState& w : states_)
+    if (!w.answered) bytes[w.slot.column] += w.slot.length;
+  source_.expect_late(bytes);
   // A slow site is left alone as long as the others suffice.
   const bool others_suffice = source_.prompt_count() >= code_->k();
   for (int c = 0; c < code_->k(); ++c) {
@@ -177,9 +182,7 @@ void StripeRead::on_alarm() {
     std::lock_guard lock(mutex_);
     alarm_set_ = false;
     if (unanswered_ == 0) return;
-    const auto& config = shared_->deps.config;
-    source_.mark_late(monotonic_now(),
-                      milliseconds(std::min(config.hedge_after_ms, config.read_deadline_ms)));
+    source_.mark_late(monotonic_now());
     advance(todo);
   }
   perform(todo, false);
@@ -187,12 +190,9 @@ void StripeRead::on_alarm() {
 
 void StripeRead::arm(Todo& todo) {
   if (alarm_set_ || unanswered_ == 0) return;
-  const MonotonicTime oldest = source_.oldest_call();
-  if (oldest == MonotonicTime::max()) return;
-  const auto& config = shared_->deps.config;
+  const MonotonicTime due = source_.next_late();
+  if (due == MonotonicTime::max()) return;
   alarm_set_ = true;
-  const MonotonicTime due =
-      oldest + milliseconds(std::min(config.hedge_after_ms, config.read_deadline_ms));
   todo.alarm_at = MonotonicTime((due.time_since_epoch() / kAlarmGrain + 1) * kAlarmGrain);
 }
 

@@ -22,7 +22,8 @@ namespace datacloud {
 
 // What the reads of one StripeReader share.
 struct ReadShared {
-  explicit ReadShared(StripeReader::Dependencies d) : deps(std::move(d)), slow(deps.sites) {}
+  explicit ReadShared(StripeReader::Dependencies d)
+      : deps(std::move(d)), slow(deps.sites), times(deps.sites, deps.config) {}
 
   result<std::shared_ptr<const ErasureCode>> code(const std::string& profile);
   // Passes on what was not reported during the last minute.
@@ -30,6 +31,7 @@ struct ReadShared {
 
   StripeReader::Dependencies deps;
   SlowSites slow;
+  ReadTimes times;
   TimerThread* timer = nullptr;  // lives as long as any read
   std::atomic<uint64_t> degraded_reads{0};
 

@@ -1,10 +1,10 @@
 // Reads sealed blocks of one stripe, whatever allowed set of shards is missing, slow or lying.
 //
 // Adjacent slots of a column are read as one range. A shard that is missing, at a site that is
-// away, too slow (raced after hedge_after_ms) or whose block does not authenticate is an erasure:
-// the same byte range is decoded from the cheapest other shards, trying further sets (at most
-// kDecodeAttemptsMax) until the block authenticates. Only shards thereby disproved, and shards not
-// found at a site that is up, are reported as damage.
+// away, too slow (ReadTimes says when it is raced) or whose block does not authenticate is an
+// erasure: the same byte range is decoded from the cheapest other shards, trying further sets (at
+// most kDecodeAttemptsMax) until the block authenticates. Only shards thereby disproved, and shards
+// not found at a site that is up, are reported as damage.
 //
 // Errors per block: unavailable (too few shards answer; names the sites), corrupt (all sets tried),
 // stale (a shard was not found at a live site: refetch the map once and retry).
