@@ -8,10 +8,13 @@ namespace datacloud {
 namespace {
 
 // librados would hold back callers when many calls are in flight; the store bounds them itself and
-// never blocks. Our own errors are told once, by us: librados prints nothing.
+// never blocks. Our own errors are told once, by us: librados prints nothing. An OSD that was
+// killed has a new address once it is back: a silent one is looked up after 2 s, not after 10
+// to 15.
 constexpr std::pair<const char*, const char*> kSettings[] = {
     {"rados_mon_op_timeout", "10"},      {"objecter_inflight_ops", "0"},
-    {"objecter_inflight_op_bytes", "0"}, {"log_to_stderr", "false"},
+    {"objecter_inflight_op_bytes", "0"}, {"objecter_timeout", "2"},
+    {"objecter_tick_interval", "1"},     {"log_to_stderr", "false"},
     {"err_to_stderr", "false"},
 };
 

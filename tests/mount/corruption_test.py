@@ -13,40 +13,49 @@ from harness import check, check_equal  # noqa: E402
 
 
 def stripes_of(cloud, mount, names):
-    """{stripe id: [file of each present shard]} of the files."""
+    """{stripe id: [(site, location) of each present shard]} of the files."""
     found = {}
     for name in names:
         if os.path.getsize(mount / "data" / name) == 0:
             continue
         for stripe in cloud.locate(mount / "data" / name)["stripes"]:
-            found[stripe["id"]] = [s["location"] for s in stripe["shards"]
+            found[stripe["id"]] = [(s["site"], s["location"]) for s in stripe["shards"]
                                    if s["state"] == "present"]
     return found
 
 
+def flip(rng):
+    """A change of one bit somewhere."""
+    def change(data):
+        at = rng.randrange(len(data))
+        return data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1:]
+    return change
+
+
 class Saved:
-    """Object files as they were, to be put back."""
+    """Objects as they were, to be put back."""
 
-    def __init__(self):
-        self.files = {}
+    def __init__(self, cloud):
+        self.sites, self.objects = cloud.sites, {}
 
-    def change(self, path, change):
-        old = Path(path).read_bytes()
-        self.files.setdefault(path, old)
-        Path(path).write_bytes(change(old))
+    def change(self, place, change):
+        site, location = place
+        old = self.sites[site].read(location)
+        self.objects.setdefault(place, old)
+        self.sites[site].write(location, change(old))
 
     def restore(self):
-        for path, data in self.files.items():
-            Path(path).write_bytes(data)
-        self.files = {}
+        for (site, location), data in self.objects.items():
+            self.sites[site].write(location, data)
+        self.objects = {}
 
 
 def two_shards_of_each_stripe(cloud, mount, expected, stripes, rng, what, change):
-    saved = Saved()
-    for locations in stripes.values():
+    saved = Saved(cloud)
+    for places in stripes.values():
         # With empty columns there are fewer objects, and only as many as the code spares may go.
-        for path in rng.sample(locations, min(2, len(locations) - 1)):
-            saved.change(path, change)
+        for place in rng.sample(places, min(2, len(places) - 1)):
+            saved.change(place, change)
     mount.remount()
     check_equal(sha256_tree(mount / "data"), expected, f"two shards of each stripe {what}")
     saved.restore()
@@ -54,14 +63,10 @@ def two_shards_of_each_stripe(cloud, mount, expected, stripes, rng, what, change
 
 def a_flipped_byte_is_never_returned(cloud, mount, expected, rng):
     """One byte of every object of every site: what cannot be corrected must be an error."""
-    saved = Saved()
+    saved = Saved(cloud)
 
-    def flip(data):
-        at = rng.randrange(len(data))
-        return data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1:]
-
-    for _, path in cloud.object_locations():
-        saved.change(path, flip)
+    for place in cloud.object_locations():
+        saved.change(place, flip(rng))
     mount.remount()
     exact = failed = 0
     seen = {}
@@ -82,11 +87,9 @@ def a_flipped_byte_is_never_returned(cloud, mount, expected, rng):
 
 
 def a_single_flipped_byte_is_corrected(cloud, mount, expected, stripes, rng):
-    saved = Saved()
-    for locations in stripes.values():
-        path = rng.choice(locations)
-        at = rng.randrange(os.path.getsize(path))
-        saved.change(path, lambda d, at=at: d[:at] + bytes([d[at] ^ 0xFF]) + d[at + 1:])
+    saved = Saved(cloud)
+    for places in stripes.values():
+        saved.change(rng.choice(places), flip(rng))
     mount.remount()
     check_equal(sha256_tree(mount / "data"), expected, "one byte flipped in one shard per stripe")
     saved.restore()
@@ -94,7 +97,7 @@ def a_single_flipped_byte_is_corrected(cloud, mount, expected, stripes, rng):
 
 def test(options):
     rng = random.Random(options.seed)
-    with Cloud(stores="directory") as cloud:
+    with Cloud() as cloud:
         local = trees.make_tree(cloud.root / "local", rng)
         expected = sha256_tree(local)
         cloud.start_daemon()

@@ -34,10 +34,8 @@ def test(options):
                     "a sound cloud is clean while it is mounted")
         check(report["objects_checked"] > 10, "its sites were looked at", report)
 
-        files = [Path(at) for _, at in sorted(cloud.object_locations(rng.choice(cloud.names)))]
-        lost = rng.sample(files, 3)
-        for path in lost:
-            path.unlink()
+        for site, location in rng.sample(sorted(cloud.object_locations(rng.choice(cloud.names))), 3):
+            cloud.sites[site].lose(location)
         code, report = fsck(cloud, "-n")
         check_equal((code, report["findings_total"]), (4, 3), "missing shards are found")
         check_equal(fsck(cloud, "-n")[0], 4, "-n has changed nothing")

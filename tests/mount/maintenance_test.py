@@ -3,7 +3,6 @@ what sites lost, sites are drained and rebuilt, and overwritten space comes back
 
 import os
 import random
-import shutil
 import sys
 from pathlib import Path
 
@@ -22,37 +21,34 @@ def tool_json(cloud, *arguments, seconds=120, code=0):
     return json.loads(done.stdout)
 
 
-def locations(cloud, path):
-    """(stripe, column, site) -> file of the shard."""
-    found = {}
-    for stripe in cloud.locate(path)["stripes"]:
-        for shard in stripe["shards"]:
-            if shard["state"] == "present":
-                found[stripe["id"], shard["column"], shard["site"]] = Path(shard["location"])
-    return found
+def damage(cloud, path, rng):
+    """Loses, changes and replaces a shard each; {(stripe, column, site): reason}."""
+    shards = {(s["stripe"], s["column"], s["site"]): s["location"] for s in cloud.shards(path)
+              if s["state"] == "present"}
+    missing, corrupt, stale = rng.sample(sorted(shards), 3)
+    while len({missing[0], corrupt[0], stale[0]}) < 2:  # one stripe survives two losses
+        missing, corrupt, stale = rng.sample(sorted(shards), 3)
+    places = {key: shards[key] for key in (missing, corrupt, stale)}
+    # Another stripe's object under this name: sound bytes, of the wrong instance.
+    other = next(location for _, location in sorted(cloud.object_locations(stale[2]))
+                 if location not in places.values())
+    cloud.sites[missing[2]].lose(places[missing])
+    data = bytearray(cloud.sites[corrupt[2]].read(places[corrupt]))
+    data[rng.randrange(len(data) // 2)] ^= 0x40
+    cloud.sites[corrupt[2]].write(places[corrupt], bytes(data))
+    cloud.sites[stale[2]].replace(places[stale], other)
+    return {missing: "missing", corrupt: "corrupt", stale: "stale"}
 
 
 def audits_name_the_culprit(cloud, mount, rng):
     clean = tool_json(cloud, "audit")
     check_equal(clean["bad"], [], "an audit of a sound cloud finds nothing")
     check(clean["shards_checked"] > 10 and clean["bytes_covered"] > 1 << 20, "and covers it", clean)
-    shards = locations(cloud, mount / "data" / "large" / "large-0.bin")
-    (missing, corrupt, stale) = rng.sample(sorted(shards), 3)
-    while len({missing[0], corrupt[0], stale[0]}) < 2:  # one stripe survives two losses
-        (missing, corrupt, stale) = rng.sample(sorted(shards), 3)
-    shards[missing].unlink()
-    data = bytearray(shards[corrupt].read_bytes())
-    data[rng.randrange(len(data) // 2)] ^= 0x40
-    shards[corrupt].write_bytes(data)
-    # Another stripe's object under this name: sound bytes, of the wrong instance.
-    other = next(path for key, path in sorted(shards.items())
-                 if key not in (missing, corrupt, stale) and key[2] != stale[2])
-    shards[stale].write_bytes(other.read_bytes())
-    report = tool_json(cloud, "audit", mount / "data" / "large" / "large-0.bin")
+    path = mount / "data" / "large" / "large-0.bin"
+    damaged = damage(cloud, path, rng)
+    report = tool_json(cloud, "audit", path)
     found = {(b["stripe"], b["column"], b["site"]): b["reason"] for b in report["bad"]}
-    check_equal(set(found), {missing, corrupt, stale}, "an audit names stripe, column and site")
-    check_equal((found[missing], found[corrupt], found[stale]), ("missing", "corrupt", "stale"),
-                "and says what happened")
+    check_equal(found, damaged, "an audit names stripe, column, site and what happened")
     tool_json(cloud, "repair", "--wait")
     check_equal(tool_json(cloud, "audit")["bad"], [], "after repair everything is proven again")
     sampled = tool_json(cloud, "audit", "--sample", "7")
@@ -60,9 +56,9 @@ def audits_name_the_culprit(cloud, mount, rng):
 
 
 def lost_shards_come_back(cloud, mount, expected, rng):
-    files = [Path(at) for _, at in sorted(cloud.object_locations(*rng.sample(cloud.names, 2)))]
-    for path in rng.sample(files, len(files) // 2):
-        path.unlink()
+    there = sorted(cloud.object_locations(*rng.sample(cloud.names, 2)))
+    for site, location in rng.sample(there, len(there) // 2):
+        cloud.sites[site].lose(location)
     report = tool_json(cloud, "repair", "--wait")
     check(report["missing_found"] > 0 and report["queued"] == 0, "repair finds what is missing",
           report)
@@ -77,9 +73,8 @@ def lost_shards_come_back(cloud, mount, expected, rng):
 
 
 def a_site_is_replaced(cloud, mount, expected, rng):
-    lost, survivor = rng.sample(cloud.names, 2)
-    shutil.rmtree(cloud.site(lost))
-    os.mkdir(cloud.site(lost))
+    lost = rng.choice(cloud.names)
+    cloud.sites[lost].replace_by_empty()
     wait_for(lambda: not next(s for s in cloud.status()["sites"] if s["name"] == lost)["up"], 15,
              "the empty site to be away")
     report = tool_json(cloud, "site", "rebuild", lost)

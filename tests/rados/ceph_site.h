@@ -28,7 +28,9 @@ class CephSite {
  public:
   static constexpr const char* kUser = "client.datacloud-test";
 
-  explicit CephSite(int number = 1) {
+  // $DATACLOUD_CEPH_SITE says which one (1): tests that run at a time use different clusters.
+  CephSite() {
+    const char* number = std::getenv("DATACLOUD_CEPH_SITE");
     const char* sites = std::getenv("DATACLOUD_CEPH_SITES");
     if (sites == nullptr) {
       throw std::runtime_error(
@@ -36,7 +38,8 @@ class CephSite {
           "--");
     }
     sites_ = sites;
-    directory_ = sites_ + "/site" + std::to_string(number);
+    name_ = std::string("site") + (number == nullptr ? "1" : number);
+    directory_ = sites_ + "/" + name_;
     expect(admin_.init2("client.admin", "ceph", 0), "init");
     expect(admin_.conf_read_file(conf().c_str()), "reading " + conf());
     expect(admin_.conf_set("keyring", (directory_ + "/ceph.client.admin.keyring").c_str()), "conf");
@@ -67,7 +70,7 @@ class CephSite {
     const std::string name = "datacloud-ec";
     if (command({{"prefix", "osd pool ls"}}).find(name) != std::string::npos) return name;
     const std::string script = DATACLOUD_SOURCE_DIR "/tests/support/ceph-sites.sh";
-    const std::string words = " ec-pool --dir " + sites_ + " site1 " + name;
+    const std::string words = " ec-pool --dir " + sites_ + " " + name_ + " " + name;
     if (std::system((script + words).c_str()) != 0) {
       throw std::runtime_error("cannot make an erasure-coded pool");
     }
@@ -130,7 +133,7 @@ class CephSite {
     if (rc < 0) throw std::runtime_error(what + ": " + std::generic_category().message(-rc));
   }
 
-  std::string sites_, directory_;
+  std::string sites_, name_, directory_;
   librados::Rados admin_;
   TemporaryDirectory keys_;
 };

@@ -36,6 +36,7 @@ STATE = "sites.json"
 USER = "client.datacloud"
 POOL = "datacloud"
 GIB = 1 << 30
+FULL_FORCE = 128  # LIBRADOS_OPERATION_FULL_FORCE
 
 
 class SitesError(Exception):
@@ -73,17 +74,24 @@ def size(text):
 
 def command_line(pid):
     """The words of a living process, [] when there is none (a zombie has none either)."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-    except OSError:
-        return []
+    for _ in range(200):  # for a moment in its exec a process has no words either
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            kernel_thread = words == "" and not os.path.exists(f"/proc/{pid}/exe")
+        except (OSError, IndexError):
+            return []
+        if words or state in "ZX" or kernel_thread:
+            return words.split("\0")[:-1]
+        time.sleep(0.005)
+    return []
 
 
 def belongs(pid, directory):
     """Whether a process is one that was started for this directory or something below it."""
     words = command_line(pid)
     inside = str(directory) + "/"
-    programs = {"ceph-mon", "ceph-osd", "site_relay", "nsenter"}
+    programs = {"ceph-mon", "ceph-osd", "ceph-mgr", "site_relay", "nsenter"}
     return bool(words) and os.path.basename(words[0]) in programs and any(
         word.startswith(inside) or word == str(directory) for word in words)
 
@@ -168,6 +176,12 @@ class Site:
             f"osd_memory_target = {options.memory_target}", "osd_crush_initial_weight = 1",
             "osd_heartbeat_interval = 1", "osd_max_object_name_len = 256", "osd_max_object_namespace_len = 64",
         ]
+        lines += ["[mgr]", f"mgr_data = {self.dir}/mgr", f"run_dir = {self.dir}",
+                  f"admin_socket = {self.dir}/mgr.asok", f"public_addr = {address}",
+                  f"log_file = {self.dir}/mgr.log", f"keyring = {self.dir}/mgr/keyring",
+                  "mgr_initial_modules =", f"mgr_module_path = {self.dir}/mgr/modules",
+                  "mgr_stats_period = 1"]
+        lines += ["[osd]", "mgr_stats_period = 1"]
         if s["plain"]:
             lines += [f"ms_bind_port_min = {s['port'] + 1}", f"ms_bind_port_max = {s['port'] + 15}"]
         if class_dir:
@@ -177,11 +191,13 @@ class Site:
         allow_all = {"mon": "allow *", "osd": "allow *", "mgr": "allow *", "mds": "allow *"}
         users = {"mon.": {"mon": "allow *"}, "client.admin": allow_all,
                  "osd.0": {"mon": "allow profile osd", "osd": "allow *", "mgr": "allow profile osd"},
+                 "mgr.x": {"mon": "allow profile mgr", "osd": "allow *", "mds": "allow *"},
                  USER: {"mon": "allow r", "osd": osd_capability(s["pools"])}}
-        (self.dir / "mon").mkdir()
-        (self.dir / "osd").mkdir()
+        for kind in ("mon", "osd", "mgr", "mgr/modules"):
+            (self.dir / kind).mkdir()
         places = {"client.admin": self.dir / "ceph.client.admin.keyring",
-                  USER: self.dir / f"ceph.{USER}.keyring", "osd.0": self.dir / "osd/keyring"}
+                  USER: self.dir / f"ceph.{USER}.keyring", "mgr.x": self.dir / "mgr/keyring",
+                  "osd.0": self.dir / "osd/keyring"}
         seed = ""
         for user, caps in users.items():
             entry = f"[{user}]\n\tkey = {new_key()}\n"
@@ -208,7 +224,7 @@ class Site:
     def start(self, kind):
         if self.pid(kind):
             return
-        words = self.inside() + [f"ceph-{kind}", "-f", "-i", {"mon": "a", "osd": "0"}[kind],
+        words = self.inside() + [f"ceph-{kind}", "-f", "-i", {"mon": "a", "osd": "0", "mgr": "x"}[kind],
                                  "-c", str(self.conf)]
         with open(self.dir / f"{kind}.out", "ab") as out:
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
@@ -281,6 +297,13 @@ class Site:
             io.write_full("ready", b"")
             io.remove_object("ready")
 
+    def wait_for_statistics(self, cluster, seconds=90):
+        end = time.monotonic() + seconds
+        while json.loads(self.command(cluster, "df"))["stats"]["total_bytes"] == 0:
+            if time.monotonic() > end or self.pid("mgr") is None:
+                raise SitesError(f"{self.name}: no statistics; see {self.dir}/mgr.log")
+            time.sleep(0.2)
+
     def make_pool(self, cluster, name, **arguments):
         self.command(cluster, "osd pool create", pool=name, pg_num=16, pgp_num=16, **arguments)
         self.command(cluster, "osd pool application enable", pool=name, app="datacloud")
@@ -303,6 +326,9 @@ class Site:
             self.make_pool(cluster, POOL)
             self.wait_for_osd(cluster)
             self.write_something(cluster)
+            if options.mgr:
+                self.start("mgr")
+                self.wait_for_statistics(cluster)
         finally:
             cluster.shutdown()
 
@@ -336,7 +362,7 @@ class Sites:
         if self.state["plain"]:
             raise SitesError("sites started with --plain have no network to control")
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
-            control.settimeout(5)
+            control.settimeout(20)
             try:
                 control.connect(relay_socket(self.dir))
                 control.send(text.encode())
@@ -596,6 +622,27 @@ def make_pool(sites, site, name):
     sites.save()
 
 
+def empty(site, pool, namespace):
+    """Removes all objects of a namespace, many at a time, also from a full pool."""
+    import rados
+
+    cluster = site.connect()
+    try:
+        with cluster.open_ioctx(pool) as io:
+            io.set_namespace(namespace)
+            names = [found.key for found in io.list_objects()]
+            for first in range(0, len(names), 200):
+                calls = []
+                for name in names[first:first + 200]:
+                    with rados.WriteOpCtx() as op:
+                        op.remove()
+                        calls.append(io.operate_aio_write_op(op, name, flags=FULL_FORCE))
+                for call in calls:
+                    call.wait_for_complete()
+    finally:
+        cluster.shutdown()
+
+
 def wait_until_up(site):
     # Two connections: one that has seen the old OSD in the map asks for a newer after 10 s only.
     for step in (site.wait_for_osd, site.write_something):
@@ -618,14 +665,32 @@ def restart(site):
 
 
 def reset(sites):
-    """Undoes what a test that died may have left: cut links, ended daemons."""
+    """Undoes what a test that died may have left: cut links, stopped and ended daemons."""
     if not sites.state["plain"]:
         sites.link_as_started()
     for site in sites.sites:
+        for pid in filter(None, map(site.pid, ("mon", "osd"))):
+            os.kill(pid, signal.SIGCONT)
         missing = [kind for kind in ("mon", "osd") if site.pid(kind) is None]
         start(site, *missing)
         if missing:
             wait_until_up(site)
+
+
+def ask_monitor(site, prefix, words):
+    """A monitor command by its JSON name; the `ceph` program wants a whole ceph-mgr."""
+    arguments = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        try:
+            arguments[key] = json.loads(value)
+        except ValueError:
+            arguments[key] = value
+    cluster = site.connect()
+    try:
+        print(site.command(cluster, prefix, **arguments).decode())
+    finally:
+        cluster.shutdown()
 
 
 def ceph_command(site, words):
@@ -659,6 +724,7 @@ def parse(arguments):
     up = verb("up", "start N sites (and take down what is at the directory)")
     up.add_argument("count", metavar="N", type=int, choices=range(1, 33))
     link_options(up, 0)
+    up.add_argument("--mgr", action="store_true", help="with a ceph-mgr, for free space and `ceph df`")
     up.add_argument("--mtu", type=int, default=1500)
     up.add_argument("--plain", action="store_true", help="on 127.0.0.1, without a network between")
     up.add_argument("--class", dest="class_file", metavar="PATH", help="our OSD class "
@@ -688,6 +754,12 @@ def parse(arguments):
         verb(name, text, site=True).add_argument("-9", dest="kill", action="store_true")
     for name, text in (("pool", "one more pool"), ("ec-pool", "an erasure-coded pool, k=2 m=1")):
         verb(name, text + ", which client.datacloud may use", site=True).add_argument("name")
+    ask = verb("monitor", "a monitor command, as: 'osd set-full-ratio' ratio=0.5", site=True)
+    ask.add_argument("prefix")
+    ask.add_argument("words", nargs="*", metavar="KEY=VALUE")
+    clear = verb("empty", "remove all objects of a namespace", site=True)
+    clear.add_argument("pool")
+    clear.add_argument("namespace")
     execute = verb("exec", "run a command, such as `ceph -s`, in the site's network", site=True)
     execute.add_argument("words", nargs=argparse.REMAINDER)
     return parser.parse_args(arguments)
@@ -721,6 +793,8 @@ def obey(options):
         "wait": lambda: wait_until_up(site),
         "pool": lambda: make_pool(sites, site, options.name),
         "ec-pool": lambda: make_ec_pool(sites, site, options.name),
+        "monitor": lambda: ask_monitor(site, options.prefix, options.words),
+        "empty": lambda: empty(site, options.pool, options.namespace),
         "exec": lambda: ceph_command(site, options.words),
     }
     actions[options.verb]()

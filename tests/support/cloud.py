@@ -161,6 +161,7 @@ class Cloud:
         self.names = [f"site{i + 1}" for i in range(sites)]
         self.mounts = []
         self.daemon = None
+        self.sites = {}
         self._closed = False
         atexit.register(self.close)
         self.sites = dict(zip(self.names, cloud_sites.make_sites(

@@ -6,6 +6,7 @@ that one test runs on either.
 
 import json
 import os
+import shutil
 import subprocess
 import uuid
 from pathlib import Path
@@ -16,6 +17,11 @@ MARKER = "datacloud-site"
 
 class SiteError(Exception):
     pass
+
+
+def name_in(location):
+    """The object's name in pool/namespace/object."""
+    return location.rsplit("/", 1)[1]
 
 
 class DirectorySite:
@@ -55,6 +61,33 @@ class DirectorySite:
             if fan.is_dir():
                 found |= {e.path for e in os.scandir(fan.path) if not e.name.startswith(".")}
         return found
+
+    def everything(self):
+        """(place, bytes) of all that its operator sees."""
+        for directory, _, files in os.walk(self.path):
+            yield directory, b""
+            for name in files:
+                yield f"{directory}/{name}", Path(directory, name).read_bytes()
+
+    # Mischief, by location.
+
+    def read(self, location):
+        return Path(location).read_bytes()
+
+    def write(self, location, data):
+        Path(location).write_bytes(data)
+
+    def lose(self, location):
+        Path(location).unlink()
+
+    def replace(self, location, other):
+        """The bytes and attributes of another of its objects."""
+        shutil.copyfile(other, location)
+
+    def replace_by_empty(self):
+        """A new disk."""
+        shutil.rmtree(self.path)
+        self.path.mkdir()
 
     def remove(self):
         pass  # with the cloud's directory
@@ -114,12 +147,33 @@ class RadosSite:
         names = self.rados("ls").decode().split("\n")
         return {f"{self.pool}/{self.namespace}/{n}" for n in names if n and n != MARKER}
 
+    def everything(self):
+        for location in sorted(self.locations()):
+            yield location, self.read(location)
+            for attribute in self.rados("listxattr", name_in(location)).decode().split():
+                yield f"{location} {attribute}", self.rados("getxattr", name_in(location), attribute)
+
+    def read(self, location):
+        return self.rados("get", name_in(location), "/dev/stdout")
+
+    def write(self, location, data):
+        self.rados("put", name_in(location), "/dev/stdin", data=data)  # attributes stay
+
+    def lose(self, location):
+        self.rados("rm", name_in(location))
+
+    def replace(self, location, other):
+        self.rados("rm", name_in(location))
+        self.rados("cp", name_in(other), name_in(location))
+
+    def replace_by_empty(self):
+        """A pool made anew."""
+        self.ceph.run("empty", self.number, self.pool, self.namespace)
+
     def remove(self):
         if self.away == "cut":
             self.put_back()
-        names = [n for n in self.rados("ls").decode().split("\n") if n]
-        for first in range(0, len(names), 500):
-            self.rados("rm", *names[first:first + 500])
+        self.ceph.run("empty", self.number, self.pool, self.namespace)
 
 
 class CephSites:

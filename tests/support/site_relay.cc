@@ -42,6 +42,7 @@
 namespace {
 
 constexpr int kSitesMax = 32;
+constexpr size_t kPeersMax = 16;  // of the control socket
 constexpr int kClientHost = 254;
 constexpr int64_t kQueueNsMax = 200'000'000;  // a router's buffer: more waiting than this is lost
 constexpr size_t kQueueBytesMax = 256u << 20;
@@ -254,7 +255,7 @@ class Relay {
     for (int fd : {client_, control_, timer_}) watch(fd);
     for (int tun : tuns_) watch(tun);
     announce();
-    epoll_event events[kSitesMax + 3];
+    epoll_event events[kSitesMax + 3 + kPeersMax];
     for (;;) {
       const int count = epoll_wait(epoll_, events, std::size(events), -1);
       if (count < 0 && errno != EINTR) fail("epoll_wait");
@@ -312,7 +313,9 @@ class Relay {
       uint64_t expirations;
       if (read(timer_, &expirations, sizeof expirations) < 0) return;
     } else if (fd == control_) {
-      answer_control();
+      accept_peer();
+    } else if (std::find(peers_.begin(), peers_.end(), fd) != peers_.end()) {
+      answer(fd);
     } else {
       for (int packets = 0; packets < 32; ++packets) {
         const ssize_t size = read(fd, buffer_.data(), buffer_.size());
@@ -345,19 +348,26 @@ class Relay {
     for (int tun : tuns_) checked(ioctl(tun, TUNSETOFFLOAD, offload), "offload");
   }
 
-  void answer_control() {
-    const int peer = accept4(control_, nullptr, nullptr, SOCK_CLOEXEC);
+  void accept_peer() {
+    const int peer = accept4(control_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (peer < 0) return;
-    const timeval patience{0, 100'000};  // all links wait meanwhile
-    setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    setsockopt(peer, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (peers_.size() == kPeersMax) close_peer(peers_.front());  // it never asked
+    peers_.push_back(peer);
+    watch(peer);
+  }
+  void close_peer(int peer) {
+    close(peer);
+    std::erase(peers_, peer);
+  }
+  // One question, one answer.
+  void answer(int peer) {
     char text[256];
     const ssize_t size = recv(peer, text, sizeof text, 0);
     if (size > 0) {
       const std::string reply = obey(std::string(text, static_cast<size_t>(size)));
       if (send(peer, reply.data(), reply.size(), MSG_NOSIGNAL) < 0) perror("site_relay: reply");
     }
-    close(peer);
+    close_peer(peer);
   }
   // "counters", "cut SITE", "heal SITE", "link SITE DELAY_NS RATE_BITS LOSS_PPM" (-1: as it was).
   std::string obey(const std::string& line) {
@@ -403,7 +413,7 @@ class Relay {
   int mtu_, network_ = 0, client_ = -1, control_ = -1, timer_ = -1, epoll_ = -1;
   int64_t now_ = 0;
   std::vector<Link> links_;  // never grows: directions refer to its elements
-  std::vector<int> tuns_, namespaces_;
+  std::vector<int> tuns_, namespaces_, peers_;
   std::vector<std::unique_ptr<Direction>> up_, down_;
   std::vector<uint8_t> buffer_ = std::vector<uint8_t>(256 << 10);
   std::mt19937_64 random_{1};
