@@ -17,6 +17,7 @@
 #include "common/erasure_code.h"
 #include "common/mount_options.h"
 #include "common/sealed_block.h"
+#include "common/site_list.h"
 
 namespace datacloud {
 namespace {
@@ -394,7 +395,9 @@ result<Config> parse_config(const std::string& text, const std::filesystem::path
   }
 }
 
-result<Config> load_config(const std::filesystem::path& file) {
+namespace {
+
+result<std::string> read_file(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   std::string text;
   if (in) {
@@ -407,7 +410,31 @@ result<Config> load_config(const std::filesystem::path& file) {
                                       "; check that the file exists and is readable");
   if (text.size() > kFileBytesMax)
     return failure(Errc::invalid, "the configuration " + file.string() + " is larger than 1 MiB");
+  return text;
+}
+
+}  // namespace
+
+result<Config> load_config(const std::filesystem::path& file) {
+  TRY(const auto text, read_file(file));
   return parse_config(text, file);
+}
+
+result<std::vector<SiteConfig>> load_site_list(const std::filesystem::path& path) {
+  TRY(const auto text, read_file(path));
+  const std::string file = path.string();
+  try {
+    const toml::table document = toml::parse(text, file);
+    Section root(document, "the configuration", file);
+    for (const char* other : {"cloud", "daemon", "keys", "mount"}) (void)root.find(other);
+    std::vector<SiteConfig> sites;
+    TRY(read_sites(root, file, sites));
+    TRY(root.refuse_unknown());
+    return sites;
+  } catch (const toml::parse_error& e) {
+    return failure(Errc::invalid, file + ":" + std::to_string(e.source().begin.line) + ": " +
+                                      std::string(e.description()));
+  }
 }
 
 }  // namespace datacloud

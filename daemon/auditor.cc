@@ -18,14 +18,45 @@ constexpr uint64_t kContinuous = 0;
 constexpr size_t kRunsMax = 8;
 constexpr size_t kRunsKept = 16;
 constexpr int kFindingsMax = 10'000;
+constexpr int kDoubtsMax = 100;
 constexpr size_t kSamplesMax = 1'000'000;
 constexpr size_t kScanStep = 1000;
 constexpr auto kTick = seconds(1);
 constexpr auto kSave = seconds(30);  // cursor and history
 constexpr double kCreditMax = 64;
 constexpr const char* kCursor = "audit_cursor";
+constexpr const char* kLog = "audit_log";
 
 std::string history_key(SiteId site) { return key::meta(fmt::format("audit_site/{}", site)); }
+
+const char* kind_of(const Auditor::Scope& scope) {
+  if (scope.shard_samples > 0) return "sample";
+  return scope.everything ? "full" : "paths";
+}
+
+pb::AuditLog::PerSite& entry_of(pb::AuditLog::Entry& entry, SiteId site) {
+  for (auto& known : *entry.mutable_sites()) {
+    if (known.site() == site) return known;
+  }
+  auto* added = entry.add_sites();
+  added->set_site(site);
+  return *added;
+}
+
+// The counter of a verdict, in histories and logs alike.
+template <class Counts>
+void count(Counts& counts, AuditVerdict verdict) {
+  switch (verdict) {
+    case AuditVerdict::missing:
+      return counts.set_missing(counts.missing() + 1);
+    case AuditVerdict::corrupt:
+      return counts.set_corrupt(counts.corrupt() + 1);
+    case AuditVerdict::stale:
+      return counts.set_stale(counts.stale() + 1);
+    case AuditVerdict::silent:
+      return counts.set_silent(counts.silent() + 1);
+  }
+}
 
 uint64_t stripes_total(const BackgroundContext& context) {
   const auto totals = read_totals(context.store.begin());
@@ -48,8 +79,10 @@ result<void> Auditor::open(const Transaction& txn) {
     TRY(txn.get(history_key(site->id()), history));
     history.set_site(site->id());
   }
+  TRY(txn.get(key::meta(kLog), log_));
   if (cycle_ == Duration::zero()) return success();
   Run& run = runs_[kContinuous];
+  run.entry.set_started_ns(wall_now_ns());
   TRY(run.cursor, read_counter(txn, kCursor, 0));
   ticked_ = saved_ = loop_->now();
   loop_->after(kTick, [this] { tick(); });
@@ -67,6 +100,8 @@ result<uint64_t> Auditor::start(Scope scope) {
   const uint64_t id = next_run_++;
   Run& run = runs_[id];
   run.scope = std::move(scope);
+  run.entry.set_started_ns(wall_now_ns());
+  run.entry.set_kind(kind_of(run.scope));
   for (const StripeId stripe : run.scope.stripes) run.items.push_back({stripe});
   run.stripes_total = run.scope.everything ? stripes_total(context_) : run.items.size();
   if (run.scope.shard_samples > 0) choose_sample(id);
@@ -98,7 +133,12 @@ uint64_t Auditor::findings(SiteId site) const {
   return it->second.corrupt() + it->second.stale() + it->second.missing();
 }
 
-bool Auditor::suspect(SiteId site) const { return findings(site) >= kSuspectFindings; }
+bool Auditor::suspect(SiteId site) const {
+  const auto it = history_.find(site);
+  if (it == history_.end() || findings(site) < kSuspectFindings) return false;
+  const auto age = std::chrono::nanoseconds(wall_now_ns() - it->second.last_finding_ns());
+  return age < kSuspectFor;
+}
 
 double Auditor::cycle_progress() const {
   const auto it = runs_.find(kContinuous);
@@ -115,14 +155,14 @@ void Auditor::choose_sample(uint64_t id) {
   const size_t wanted = std::min<uint64_t>(run.scope.shard_samples, kSamplesMax);
   const auto given = run.scope.stripes;
   context_.threads.submit([this, id, wanted, given, loop = loop_] {
-    auto chosen = std::make_shared<std::vector<Item>>();
+    auto chosen = std::make_shared<Batch>();
     std::mt19937_64 random(std::random_device{}());
     uint64_t seen = 0;
     StripeId from = 0;
     const auto consider = [&](const pb::Stripe& stripe) {
       for (int c = 0; c < stripe.shards_size(); ++c) {
         if (stripe.shards(c).state() != pb::SHARD_PRESENT) continue;
-        const Item item{stripe.id(), ColumnSet{1} << c};
+        const AuditItem item{stripe.id(), ColumnSet{1} << c};
         ++seen;
         if (chosen->size() < wanted) {
           chosen->push_back(item);
@@ -170,7 +210,7 @@ void Auditor::give_up(uint64_t id, const std::string& why) {
   if (it == runs_.end()) return;
   it->second.reply.set_failures(it->second.reply.failures() + 1);
   it->second.reply.set_last_failure(why);
-  it->second.reply.set_done(true);
+  over(id);
 }
 
 std::vector<StripeId> Auditor::stripes_from(StripeId from, size_t count) const {
@@ -184,79 +224,102 @@ std::vector<StripeId> Auditor::stripes_from(StripeId from, size_t count) const {
   return found;
 }
 
-bool Auditor::next_item(Run& run, Item& item) {
-  if (run.choosing || run.exhausted) return false;
+// Empty: nothing is left, or a sample is still being drawn.
+Auditor::Batch Auditor::next_batch(Run& run, size_t count) {
+  Batch batch;
+  if (run.choosing || run.exhausted) return batch;
   if (run.scope.everything) {
-    const auto next = stripes_from(run.cursor, 1);
-    if (next.empty()) return false;
-    item = {next.front()};
-    run.cursor = next.front() + 1;
-    return true;
+    for (const StripeId stripe : stripes_from(run.cursor, count)) batch.push_back({stripe});
+    if (!batch.empty()) run.cursor = batch.back().stripe + 1;
+    return batch;
   }
-  if (run.next >= run.items.size()) return false;
-  item = run.items[run.next++];
-  return true;
+  while (batch.size() < count && run.next < run.items.size()) {
+    batch.push_back(run.items[run.next++]);
+  }
+  return batch;
 }
 
 void Auditor::pump() {
+  std::vector<uint64_t> ended;
   for (auto& [id, run] : runs_) {
     if (run.reply.done()) continue;
-    Item item;
     while (in_flight_ < jobs_max_) {
-      if (id == kContinuous && credit_ < 1) break;
-      if (!next_item(run, item)) {
+      const size_t allowed =
+          id == kContinuous ? std::min(kAuditBatchMax, static_cast<size_t>(std::max(0.0, credit_)))
+                            : kAuditBatchMax;
+      if (allowed == 0) break;
+      Batch batch = next_batch(run, allowed);
+      if (batch.empty()) {
         run.exhausted = !run.choosing;
         break;
       }
-      if (id == kContinuous) credit_ -= 1;
-      begin(id, item);
+      if (id == kContinuous) credit_ -= static_cast<double>(batch.size());
+      begin(id, std::move(batch));
     }
-    if (!run.exhausted || run.in_flight > 0) continue;
-    if (id != kContinuous) {
-      run.reply.set_done(true);
-      save(false);
-    } else {  // the cycle begins again
-      run.cursor = 0;
-      run.stripes_done = 0;
-      run.exhausted = false;
-      credit_ = 0;
-      save(true);
-    }
+    if (run.exhausted && run.in_flight.empty()) ended.push_back(id);
   }
+  for (const uint64_t id : ended) over(id);
 }
 
-void Auditor::begin(uint64_t id, const Item& item) {
+// A run's end; the continuous one begins its next cycle.
+void Auditor::over(uint64_t id) {
+  Run& run = runs_[id];
+  auto& entry = run.entry;
+  entry.set_ended_ns(wall_now_ns());
+  entry.set_stripes(run.stripes_done);
+  entry.set_bytes_covered(run.reply.bytes_covered());
+  entry.set_bytes_transferred(run.reply.bytes_transferred());
+  entry.set_failures(run.reply.failures());
+  if (id == kContinuous) entry.set_kind("cycle");
+  if (run.stripes_done > 0) *log_.add_audits() = entry;
+  if (log_.audits_size() > kLogMax) log_.mutable_audits()->DeleteSubrange(0, 1);
+  if (id != kContinuous) {
+    run.reply.set_done(true);
+    return save(false);
+  }
+  run.cursor = 0;
+  run.stripes_done = 0;
+  run.exhausted = false;
+  run.reply.Clear();
+  entry.Clear();
+  entry.set_started_ns(wall_now_ns());
+  credit_ = 0;
+  save(true);
+}
+
+void Auditor::begin(uint64_t id, Batch batch) {
   ++in_flight_;
-  ++runs_[id].in_flight;
+  runs_[id].in_flight.insert(batch.front().stripe);
   const uint64_t samples = runs_[id].scope.block_samples;
-  context_.threads.submit([this, id, item, samples, loop = loop_] {
-    auto report = std::make_shared<result<StripeAuditReport>>(
-        audit_stripe(context_, item.stripe, item.columns, samples));
-    loop->post([this, id, report] { finished(id, std::move(*report)); });
+  context_.threads.submit([this, id, batch = std::move(batch), samples, loop = loop_] {
+    auto report = std::make_shared<result<AuditReport>>(audit_stripes(context_, batch, samples));
+    loop->post([this, id, batch, report] { finished(id, batch, std::move(*report)); });
   });
 }
 
-void Auditor::finished(uint64_t id, result<StripeAuditReport> outcome) {
+void Auditor::finished(uint64_t id, const Batch& batch, result<AuditReport> outcome) {
   --in_flight_;
   const auto it = runs_.find(id);
   if (it == runs_.end()) return pump();
   Run& run = it->second;
-  --run.in_flight;
-  ++run.stripes_done;
+  run.in_flight.erase(run.in_flight.find(batch.front().stripe));
+  run.stripes_done += batch.size();
   dirty_ = true;
   if (!outcome) {
-    run.reply.set_failures(run.reply.failures() + 1);
+    run.reply.set_failures(run.reply.failures() + batch.size());
     run.reply.set_last_failure(outcome.error().message());
     return pump();
   }
   const auto& report = outcome.value();
   auto& reply = run.reply;
-  reply.set_shards_checked(reply.shards_checked() + report.shards_checked);
-  reply.set_bytes_covered(reply.bytes_covered() + report.bytes_covered);
-  reply.set_bytes_transferred(reply.bytes_transferred() + report.bytes_transferred);
-  reply.set_read_remotely(reply.read_remotely() + report.read_remotely);
+  reply.set_shards_checked(reply.shards_checked() + report.totals.shards_checked);
+  reply.set_bytes_covered(reply.bytes_covered() + report.totals.bytes_covered);
+  reply.set_bytes_transferred(reply.bytes_transferred() + report.totals.bytes_transferred);
+  reply.set_read_remotely(reply.read_remotely() + report.totals.read_remotely);
   reply.set_bad_total(reply.bad_total() + report.findings.size());
-  if (!report.doubt.empty() && reply.doubts_size() < 100) reply.add_doubts(report.doubt);
+  for (const auto& doubt : report.doubts) {
+    if (reply.doubts_size() < kDoubtsMax) reply.add_doubts(doubt);
+  }
   for (const auto& finding : report.findings) {
     if (reply.bad_size() >= kFindingsMax) break;
     auto* bad = reply.add_bad();
@@ -266,33 +329,27 @@ void Auditor::finished(uint64_t id, result<StripeAuditReport> outcome) {
     bad->set_reason(verdict_name(finding.verdict));
     bad->set_detail(finding.detail);
   }
-  add_findings(report);
+  add_findings(report, run.entry);
   pump();
 }
 
-void Auditor::add_findings(const StripeAuditReport& report) {
+void Auditor::add_findings(const AuditReport& report, pb::AuditLog::Entry& entry) {
   const int64_t now = wall_now_ns();
   for (const auto& [site, count] : report.checked_by_site) {
     auto& history = history_[site];
     history.set_shards_checked(history.shards_checked() + count);
     history.set_last_checked_ns(now);
+    auto& logged = entry_of(entry, site);
+    logged.set_shards_checked(logged.shards_checked() + count);
+  }
+  for (const auto& [site, bytes] : report.transferred_by_site) {
+    history_[site].set_bytes_transferred(history_[site].bytes_transferred() + bytes);
   }
   for (const auto& finding : report.findings) {
     auto& history = history_[finding.site];
-    switch (finding.verdict) {
-      case AuditVerdict::missing:
-        history.set_missing(history.missing() + 1);
-        break;
-      case AuditVerdict::corrupt:
-        history.set_corrupt(history.corrupt() + 1);
-        break;
-      case AuditVerdict::stale:
-        history.set_stale(history.stale() + 1);
-        break;
-      case AuditVerdict::silent:
-        history.set_silent(history.silent() + 1);
-        continue;
-    }
+    count(history, finding.verdict);
+    count(entry_of(entry, finding.site), finding.verdict);
+    if (finding.verdict == AuditVerdict::silent) continue;
     history.set_last_finding_ns(now);
     spdlog::warn("audit: stripe {} column {} at site {} is {}{}{}", finding.stripe, finding.column,
                  context_.site_name(finding.site), verdict_name(finding.verdict),
@@ -321,9 +378,12 @@ void Auditor::save(bool cycle_over) {
     if (cycle_over) history.set_cycles(history.cycles() + 1);
     txn.put(history_key(site), history);
   }
+  // What is in flight is asked again after a crash.
   if (const auto it = runs_.find(kContinuous); it != runs_.end()) {
-    put_counter(txn, kCursor, it->second.cursor);
+    const Run& run = it->second;
+    put_counter(txn, kCursor, run.in_flight.empty() ? run.cursor : *run.in_flight.begin());
   }
+  txn.put(key::meta(kLog), log_);
   (void)context_.commit(std::move(txn));
 }
 

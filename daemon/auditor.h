@@ -1,9 +1,10 @@
 // Audits: asked for by the administrator, and going on all the time so that every shard is proven
 // once per cycle.
 //
-// Runs on the loop; jobs run audit_stripe on the background threads. The continuous audit walks the
-// stripes from a persisted cursor at the pace the cycle needs. Per site, what was checked and found
-// is kept; a site with kSuspectFindings or more findings since it was last cleared is suspect.
+// Runs on the loop; jobs run audit_stripes on the background threads. The continuous audit walks
+// the stripes from a persisted cursor at the pace the cycle needs. What was checked and found is
+// kept: per site in all, and of the latest audits each. A site with kSuspectFindings or more
+// findings, the last within kSuspectFor, is suspect.
 #pragma once
 
 #include <functional>
@@ -12,6 +13,7 @@
 #include <set>
 #include <vector>
 
+#include "common/audit.pb.h"
 #include "common/rpc.pb.h"
 #include "daemon/background_context.h"
 #include "daemon/stripe_audit.h"
@@ -21,6 +23,8 @@ namespace datacloud {
 class Auditor {
  public:
   static constexpr uint64_t kSuspectFindings = 10;
+  static constexpr auto kSuspectFor = std::chrono::hours(30 * 24);
+  static constexpr int kLogMax = 100;  // audits
   Auditor(BackgroundContext&, std::shared_ptr<EventLoop>, Duration cycle, int jobs_max,
           std::function<void()> found);
 
@@ -36,34 +40,34 @@ class Auditor {
   // Fills in what is known of a run; not_found when it is forgotten (the last 16 are kept).
   result<void> describe(uint64_t run, pb::AuditReply&) const;
   const std::map<SiteId, pb::AuditHistory>& history() const { return history_; }
+  const pb::AuditLog& log() const { return log_; }
   bool suspect(SiteId) const;
   uint64_t findings(SiteId) const;  // all but silence
   // Share of the current cycle's stripes that are done, 0 to 1.
   double cycle_progress() const;
 
  private:
-  struct Item {
-    StripeId stripe = 0;
-    ColumnSet columns = ~ColumnSet{0};
-  };
+  using Batch = std::vector<AuditItem>;
   struct Run {
     Scope scope;
-    std::vector<Item> items;  // used when not everything
+    Batch items;  // used when not everything
     size_t next = 0;
     StripeId cursor = 0;  // everything: the next stripe
     uint64_t stripes_done = 0, stripes_total = 0;
-    size_t in_flight = 0;
+    std::multiset<StripeId> in_flight;  // the first stripe of each batch
     bool exhausted = false;
     bool choosing = false;  // a sample is being drawn
     pb::AuditReply reply;
+    pb::AuditLog::Entry entry;
   };
   void pump();
-  bool next_item(Run&, Item&);
+  Batch next_batch(Run&, size_t count);
   void choose_sample(uint64_t run);
   void give_up(uint64_t run, const std::string& why);
-  void begin(uint64_t run, const Item&);
-  void finished(uint64_t run, result<StripeAuditReport>);
-  void add_findings(const StripeAuditReport&);
+  void begin(uint64_t run, Batch);
+  void finished(uint64_t run, const Batch&, result<AuditReport>);
+  void over(uint64_t run);
+  void add_findings(const AuditReport&, pb::AuditLog::Entry&);
   void tick();
   void save(bool cycle_over);
   std::vector<StripeId> stripes_from(StripeId, size_t count) const;
@@ -77,6 +81,7 @@ class Auditor {
   uint64_t next_run_ = 1;
   size_t in_flight_ = 0;
   std::map<SiteId, pb::AuditHistory> history_;
+  pb::AuditLog log_;
   double credit_ = 0;  // stripes the continuous audit may take now
   MonotonicTime ticked_{}, saved_{};
   bool dirty_ = false;

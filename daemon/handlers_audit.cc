@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/admin.pb.h"
 #include "daemon/block_map.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/record_keys.h"
@@ -83,6 +84,36 @@ MetadataService::Answer MetadataService::audit(const CallPtr& call) {
   TRY(auditor_.describe(run, *reply.mutable_audit()));
   add_site_infos(reply.mutable_audit()->mutable_sites());
   return std::optional(std::move(reply));
+}
+
+namespace {
+
+std::optional<pb::Reply> wrapped(const pb::AdminReply& admin) {
+  pb::Reply reply;
+  reply.set_admin(admin.SerializeAsString());
+  return reply;
+}
+
+}  // namespace
+
+MetadataService::Answer MetadataService::audit_export(const pb::AuditExportRequest& request) {
+  pb::AdminReply admin;
+  TRY(*admin.mutable_audit_export(), audit_exports_.page(request));
+  return wrapped(admin);
+}
+
+MetadataService::Answer MetadataService::audit_standing(const pb::AuditStandingRequest& request) {
+  pb::AdminReply admin;
+  TRY(*admin.mutable_audit_standing(), audit_exports_.standing(request));
+  return wrapped(admin);
+}
+
+MetadataService::Answer MetadataService::audit_log() {
+  pb::AdminReply admin;
+  auto& log = *admin.mutable_audit_log();
+  log.set_log(auditor_.log().SerializeAsString());
+  add_site_infos(log.mutable_sites());
+  return wrapped(admin);
 }
 
 }  // namespace datacloud

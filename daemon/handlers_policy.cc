@@ -67,6 +67,12 @@ MetadataService::Answer MetadataService::admin(const CallPtr& call) {
       return background(request.background());
     case pb::AdminRequest::kFsck:
       return fsck(request.fsck());
+    case pb::AdminRequest::kAuditExport:
+      return audit_export(request.audit_export());
+    case pb::AdminRequest::kAuditStanding:
+      return audit_standing(request.audit_standing());
+    case pb::AdminRequest::kAuditLog:
+      return audit_log();
     default:
       return failure(Errc::unsupported,
                      "the daemon does not know this request; install the same version on both "

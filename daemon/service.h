@@ -21,6 +21,7 @@
 #include "common/erasure_code.h"
 #include "common/rpc.h"
 #include "common/site_set.h"
+#include "daemon/audit_exports.h"
 #include "daemon/auditor.h"
 #include "daemon/background_context.h"
 #include "daemon/census.h"
@@ -41,6 +42,8 @@
 namespace datacloud {
 
 namespace pb {
+class AuditExportRequest;
+class AuditStandingRequest;
 class BackgroundRequest;
 class FsckReply;
 class FsckRequest;
@@ -60,6 +63,7 @@ class MetadataService final : public RpcService {
     std::shared_ptr<const ErasureCode> code;            // of the root directory
     std::map<std::string, std::string> site_locations;  // by site name, for people
     std::map<SiteId, SecretKey> audit_keys;
+    std::shared_ptr<const SigningKey> audit_signer;  // null: no bundles for third parties
     // The metadata store has failed: nothing more can be promised. Stops the daemon.
     std::function<void(const Error&)> fatal;
   };
@@ -171,6 +175,9 @@ class MetadataService final : public RpcService {
   Answer site(const CallPtr&);
   // handlers_audit.cc
   Answer audit(const CallPtr&);
+  Answer audit_export(const pb::AuditExportRequest&);
+  Answer audit_standing(const pb::AuditStandingRequest&);
+  Answer audit_log();
 
   // handlers_fold.cc
   Answer fold(const CallPtr&);
@@ -220,6 +227,7 @@ class MetadataService final : public RpcService {
   MissingScrub missing_scrub_;
   std::shared_ptr<FsckRun> fsck_;  // the latest
   Auditor auditor_;
+  AuditExports audit_exports_;
   Folder folder_;
 };
 

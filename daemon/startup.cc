@@ -173,6 +173,8 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
       .code = std::move(code),
       .site_locations = std::move(locations),
       .audit_keys = ShardTags::derive_keys(key.key, cloud),
+      .audit_signer =
+          std::make_shared<const SigningKey>(derive_audit_signer(key.key, cloud.uuid())),
       .fatal =
           [this](const Error& error) {
             spdlog::critical("the metadata store has failed: {}; stopping", error.message());

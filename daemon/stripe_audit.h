@@ -1,22 +1,19 @@
-// One stripe's shards challenged: does each site hold the bytes that were written, in their newest
+// Stripes' shards challenged: does each site hold the bytes that were written, in their newest
 // state? A job of the background threads; blocks. No data are downloaded where the site can compute
-// the answer itself.
+// the answer itself. How answers are judged: common/stripe_challenge.h.
 //
-// Two tests. By tag: each answer is verified with the site's audit key, for the instance the record
-// names. Without a key: under one challenge the answers of all columns form a codeword of the
-// stripe's code; where tags and codeword disagree, the keys are in doubt and it is said.
+// Stripes are challenged many at a time, so that thousands of small shards do not cost a round trip
+// each: as many as the answers' memory allows where a site's shards must be read.
 #pragma once
 
 #include <map>
 #include <string>
 #include <vector>
 
+#include "common/stripe_challenge.h"
 #include "daemon/background_context.h"
 
 namespace datacloud {
-
-enum class AuditVerdict { missing, corrupt, stale, silent };
-const char* verdict_name(AuditVerdict);
 
 struct AuditFinding {
   StripeId stripe = 0;
@@ -27,20 +24,23 @@ struct AuditFinding {
   std::string detail;
 };
 
-struct StripeAuditReport {
-  bool gone = false;  // the stripe exists no more
-  uint64_t shards_checked = 0;
-  uint64_t bytes_covered = 0;      // of shards whose blocks were all asked for, or the sampled part
-  uint64_t bytes_transferred = 0;  // between the auditor and the sites
-  uint64_t read_remotely = 0;      // shards that were read because their site cannot compute
-  std::map<SiteId, uint64_t> checked_by_site;
+struct AuditItem {
+  StripeId stripe = 0;
+  ColumnSet columns = ~ColumnSet{0};
+};
+inline constexpr size_t kAuditBatchMax = 64;  // stripes of one job
+
+struct AuditReport {
+  uint64_t gone = 0;  // stripes that exist no more
+  StripeChallenge::Totals totals;
+  std::map<SiteId, uint64_t> checked_by_site, transferred_by_site;
   std::vector<AuditFinding> findings;
-  std::string doubt;  // the two tests disagree
+  std::vector<std::string> doubts;  // the two tests disagree
 };
 
-// columns: which to ask. samples: audit blocks per shard, 0: all. Findings other than silence are
-// recorded as damage, unless the record has changed meanwhile (then they are no findings).
-result<StripeAuditReport> audit_stripe(BackgroundContext&, StripeId, ColumnSet columns,
-                                       uint64_t samples);
+// samples: audit blocks per shard, 0: all. Findings other than silence are recorded as damage,
+// unless the record has changed meanwhile (then they are no findings).
+result<AuditReport> audit_stripes(BackgroundContext&, const std::vector<AuditItem>&,
+                                  uint64_t samples);
 
 }  // namespace datacloud

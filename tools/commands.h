@@ -44,6 +44,11 @@ struct FsckOptions {
 int run_fsck(const CommandContext&, const FsckOptions&);
 int run_fold(const CommandContext&, bool wait);
 int run_audit(const CommandContext&, const AuditOptions&);
+// Bundles for third-party auditors; `since` empty: a whole one.
+int run_auditor_export(const CommandContext&, const std::string& output, const std::string& since);
+int run_auditor_verify(const CommandContext&, const std::string& report);
+int run_auditor_signer(const CommandContext&);
+int run_auditor_history(const CommandContext&);
 int run_site_list(const CommandContext&);
 int run_site_rebuild(const CommandContext&, const std::string& name);
 int run_site_drain(const CommandContext&, const std::string& name);

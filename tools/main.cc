@@ -76,6 +76,28 @@ void add_audit_command(CLI::App& app, const CommandContext& context, AuditOption
   sample->excludes(confidence);
 }
 
+void add_auditor_commands(CLI::App& app, const CommandContext& context, std::string& file,
+                          std::string& since, const AddCommand& add) {
+  auto* auditor = app.add_subcommand(
+      "auditor", "Third-party audits: bundles for datacloud-audit, its reports; past audits");
+  auditor->require_subcommand(1);
+  auditor->fallthrough();
+  auto* bundle = add(*auditor, "export",
+                     "Write what a third party needs to audit the sites: no data keys, no names",
+                     [&] { return run_auditor_export(context, file, since); });
+  bundle->add_option("--output", file, "The new file (mode 0600: it holds the audit keys)")
+      ->required();
+  bundle->add_option("--since", since, "Only what has changed since this bundle");
+  add(*auditor, "signer", "Print the public key that signs bundles",
+      [&] { return run_auditor_signer(context); });
+  add(*auditor, "verify", "Check a report's signature, and which findings still stand",
+      [&] { return run_auditor_verify(context, file); })
+      ->add_option("REPORT", file, "What datacloud-audit has written")
+      ->required();
+  add(*auditor, "history", "The latest audits, site by site",
+      [&] { return run_auditor_history(context); });
+}
+
 void add_site_commands(CLI::App& app, const CommandContext& context, std::string& name,
                        const AddCommand& add) {
   auto* site = app.add_subcommand("site", "List, drain, rebuild and reuse sites");
@@ -181,6 +203,8 @@ int run(int argc, char** argv) {
   check->add_flag("--deep", fsck.deep, "Have every site prove every byte as well");
   AuditOptions audit;
   add_audit_command(app, context, audit, add);
+  std::string auditor_file, auditor_since;
+  add_auditor_commands(app, context, auditor_file, auditor_since, add);
   std::string site_name;
   add_site_commands(app, context, site_name, add);
   std::string key_backup;

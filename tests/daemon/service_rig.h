@@ -144,13 +144,16 @@ class ServiceTest : public testing::Test {
     std::filesystem::remove_all(root_);
   }
 
+  virtual std::unique_ptr<ObjectStore> open_site(SiteId site) {
+    return make_memory_store(memory_[site - 1]);
+  }
   void start() {
     auto opened = MetadataStore::open({.directory = root_ + "/meta"});
     ASSERT_TRUE(opened) << opened.error().message();
     store_ = std::move(opened).value();
     std::vector<SiteSet::Member> members;
     for (uint32_t i = 1; i <= kSites; ++i) {
-      members.push_back({i, "site" + std::to_string(i), make_memory_store(memory_[i - 1])});
+      members.push_back({i, "site" + std::to_string(i), open_site(i)});
     }
     sites_ = std::make_unique<SiteSet>(std::move(members), milliseconds(20));
     loop_ = std::make_shared<FakeLoop>();
@@ -165,6 +168,8 @@ class ServiceTest : public testing::Test {
         .code = make_erasure_code("rs-3-2").value(),
         .site_locations = {},
         .audit_keys = ShardTags::derive_keys(service_key_, cloud_),
+        .audit_signer =
+            std::make_shared<const SigningKey>(derive_audit_signer(service_key_, cloud_.uuid())),
         .fatal = [](const Error& e) { ADD_FAILURE() << "fatal: " << e.message(); },
     });
     const auto started = service_->start();

@@ -43,7 +43,7 @@ def pages_tell_the_help():
     pages = {"datacloud.1": [tool]}
     for sub in tool.subcommands:
         pages[f"datacloud-{sub.words[-1]}.1"] = list(everything(sub))
-    for name in ("datacloudd", "mount.datacloud"):
+    for name in ("datacloudd", "datacloud-audit", "mount.datacloud"):
         pages[f"{name}.8"] = [help_text.read(BUILD / "bin" / name)]
     for name, commands in pages.items():
         page = BUILD / "man" / name
@@ -70,7 +70,7 @@ def pages_tell_the_help():
 def texts_name_real_options():
     """Options that the additional texts mention exist in some program."""
     known = {"-"}
-    for name in ("datacloud", "datacloudd", "mount.datacloud"):
+    for name in ("datacloud", "datacloud-audit", "datacloudd", "mount.datacloud"):
         for found in everything(help_text.read(BUILD / "bin" / name)):
             known.update(found.options())
     foreign = {"--now"}  # systemctl's

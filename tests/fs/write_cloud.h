@@ -14,6 +14,7 @@
 #include "common/store_decorators.h"
 #include "fs/write_pipeline.h"
 #include "tests/fs/fake_daemon.h"
+#include "tests/support/audit_ledger.h"
 
 namespace datacloud {
 
@@ -35,7 +36,9 @@ class WriteCloud {
       };
       const SiteId id = static_cast<SiteId>(i + 1);
       members.push_back({id, "site" + std::to_string(id),
-                         make_fault_store(make_memory_store(controls_.emplace_back()), fault)});
+                         std::make_unique<RecordingStore>(
+                             make_fault_store(make_memory_store(controls_.emplace_back()), fault),
+                             id, namer_, ledger_)});
       auto& info = *cloud_.add_sites();
       info.set_id(id);
       info.set_name("site" + std::to_string(id));
@@ -48,7 +51,10 @@ class WriteCloud {
     daemon.check_stripe = [this](const pb::Stripe& s) { return check_named_objects(s); };
     config.put_deadline_ms = 2000;
   }
-  ~WriteCloud() { pipeline.reset(); }
+  ~WriteCloud() {
+    pipeline.reset();
+    for (const auto& violation : ledger_.violations()) ADD_FAILURE() << violation;
+  }
 
   void start() {
     pipeline = std::make_unique<WritePipeline>(
@@ -112,6 +118,7 @@ class WriteCloud {
 
  private:
   ShardNamer namer_;
+  AuditLedger ledger_;  // no tag's PRF input is used for two contents, whatever fails
   BlockSealer sealer_;
 
  public:

@@ -1,0 +1,65 @@
+// One stripe under one challenge: what its sites' answers say about its shards. Used by the
+// daemon's audits and by third parties.
+//
+// Two tests. By tag: each answer is verified with the site's audit key, for the instance the record
+// names. Without a key: under one challenge the answers of all columns form a codeword of the
+// stripe's code; where tags and codeword disagree, a key is in the wrong hands, and it is said.
+//
+// Pure: asking the sites is the caller's. Thread safety: none, one per thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/erasure_code.h"
+#include "common/shard_tags.h"
+
+namespace datacloud {
+
+enum class AuditVerdict { missing, corrupt, stale, silent };
+const char* verdict_name(AuditVerdict);
+
+class StripeChallenge {
+ public:
+  struct Fault {
+    int column = 0;
+    AuditVerdict verdict = AuditVerdict::silent;
+    std::string detail;
+  };
+  struct Totals {
+    uint64_t shards_checked = 0;
+    uint64_t bytes_covered = 0;      // of blocks that were asked for
+    uint64_t bytes_transferred = 0;  // between the asker and the sites
+    uint64_t read_remotely = 0;      // shards that were read because their site cannot compute
+  };
+
+  // A fresh challenge. samples: audit blocks per shard; 0, or as many as there are: all.
+  StripeChallenge(const ShardTags&, pb::Stripe, uint64_t samples);
+
+  const pb::Stripe& stripe() const { return stripe_; }
+  const AuditChallenge& challenge() const { return challenge_; }
+  ShardName name_of(int column) const {
+    return {stripe_.id(), static_cast<uint8_t>(column), stripe_.shards(column).instance()};
+  }
+  // What the site of a column answered; once each.
+  void judge(int column, const result<AuditProof>&);
+  // It was not asked, and why.
+  void silent(int column, std::string why);
+
+  const std::vector<Fault>& faults() const { return faults_; }
+  const Totals& totals() const { return totals_; }
+  // Not empty: every tag is right and yet the answers are no codeword. When all have answered.
+  std::string doubt() const;
+
+ private:
+  void add(int column, AuditVerdict, std::string detail);
+
+  const ShardTags& tags_;
+  const pb::Stripe stripe_;
+  const AuditChallenge challenge_;
+  std::vector<Bytes> proven_;  // by column; empty: not proven
+  std::vector<Fault> faults_;
+  Totals totals_;
+};
+
+}  // namespace datacloud
