@@ -239,13 +239,14 @@ def read_images(system, source, rng):
 # --- Report -------------------------------------------------------------------------------------
 
 
-def machine(disk_rate):
+def machine(disk_rate=None):
     cpu = next((l.split(":", 1)[1].strip() for l in open("/proc/cpuinfo")
                 if l.startswith("model name")), platform.machine())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     kind = run("stat", "-f", "-c", "%T", BASE).strip()
+    disk = f"; the disk takes {disk_rate:.0f} MB/s sequentially" if disk_rate else ""
     return (f"{os.cpu_count()} cores ({cpu}), {memory:.0f} GiB memory, Linux {platform.release()}, "
-            f"{kind}; the disk takes {disk_rate:.0f} MB/s sequentially.")
+            f"{kind}{disk}.")
 
 
 def commit():

@@ -3,7 +3,7 @@
 #
 #   tools/install-deps.sh             what building and running needs
 #   tools/install-deps.sh --test      and what tools/test.sh needs
-#   tools/install-deps.sh --bench     and what tools/bench.sh needs
+#   tools/install-deps.sh --bench     and what tools/bench.sh and bench_rados.sh need
 #   tools/install-deps.sh --demo DIR  and real pictures, downloaded and unpacked below DIR
 #                                     (only unpacked: nothing of them is installed)
 #
@@ -22,9 +22,9 @@ test=(
   clang-14 lld-14 libclang-rt-14-dev clang-format-14 clang-tidy-14
   python3 fio sqlite3 git rsync attr acl e2fsprogs imagemagick psmisc
   groff-base systemd
-  ceph-mon ceph-osd ceph-common iproute2
+  ceph-mon ceph-osd ceph-mgr ceph-common iproute2
 )
-bench=(gocryptfs imagemagick python3)
+bench=(gocryptfs imagemagick python3 ceph-fuse ceph-mds)
 # Photographs, and maps made from satellite images (NASA Blue Marble, MODIS, Natural Earth): 240 MB.
 demo=(
   plasma-workspace-wallpapers mate-backgrounds gnome-backgrounds

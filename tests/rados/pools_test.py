@@ -14,8 +14,8 @@ from cloud import BUILD, Cloud, sha256_of, sha256_tree, wait_for  # noqa: E402
 from cloud_sites import CephSites, RadosSite  # noqa: E402
 from harness import check, check_equal, note  # noqa: E402
 
-FOLDERS = ("/usr/share/perl/5.36.0", "/usr/share/cmake-3.25/Modules", "/etc")
-BYTES_MAX = 30 << 20
+FOLDERS = ("/usr/share/perl/5.36.0", "/etc", "/usr/share/cmake-3.25/Modules")
+BYTES_MAX = 12 << 20
 
 
 def sites_with_an_erasure_coded_pool(names, _):

@@ -91,7 +91,7 @@ def belongs(pid, directory):
     """Whether a process is one that was started for this directory or something below it."""
     words = command_line(pid)
     inside = str(directory) + "/"
-    programs = {"ceph-mon", "ceph-osd", "ceph-mgr", "site_relay", "nsenter"}
+    programs = {"ceph-mon", "ceph-osd", "ceph-mgr", "ceph-mds", "ceph-fuse", "site_relay", "nsenter"}
     return bool(words) and os.path.basename(words[0]) in programs and any(
         word.startswith(inside) or word == str(directory) for word in words)
 
@@ -182,6 +182,9 @@ class Site:
                   "mgr_initial_modules =", f"mgr_module_path = {self.dir}/mgr/modules",
                   "mgr_stats_period = 1"]
         lines += ["[osd]", "mgr_stats_period = 1"]
+        lines += ["[mds]", f"mds_data = {self.dir}/mds", f"run_dir = {self.dir}",
+                  f"admin_socket = {self.dir}/mds.asok", f"public_addr = {address}",
+                  f"log_file = {self.dir}/mds.log", f"keyring = {self.dir}/mds/keyring"]
         if s["plain"]:
             lines += [f"ms_bind_port_min = {s['port'] + 1}", f"ms_bind_port_max = {s['port'] + 15}"]
         if class_dir:
@@ -192,11 +195,13 @@ class Site:
         users = {"mon.": {"mon": "allow *"}, "client.admin": allow_all,
                  "osd.0": {"mon": "allow profile osd", "osd": "allow *", "mgr": "allow profile osd"},
                  "mgr.x": {"mon": "allow profile mgr", "osd": "allow *", "mds": "allow *"},
+                 "mds.a": {"mon": "allow profile mds", "osd": "allow rwx", "mgr": "allow *"},
                  USER: {"mon": "allow r", "osd": osd_capability(s["pools"])}}
-        for kind in ("mon", "osd", "mgr", "mgr/modules"):
+        for kind in ("mon", "osd", "mgr", "mgr/modules", "mds"):
             (self.dir / kind).mkdir()
         places = {"client.admin": self.dir / "ceph.client.admin.keyring",
                   USER: self.dir / f"ceph.{USER}.keyring", "mgr.x": self.dir / "mgr/keyring",
+                  "mds.a": self.dir / "mds/keyring",
                   "osd.0": self.dir / "osd/keyring"}
         seed = ""
         for user, caps in users.items():
@@ -224,7 +229,7 @@ class Site:
     def start(self, kind):
         if self.pid(kind):
             return
-        words = self.inside() + [f"ceph-{kind}", "-f", "-i", {"mon": "a", "osd": "0", "mgr": "x"}[kind],
+        words = self.inside() + [f"ceph-{kind}", "-f", "-i", {"mon": "a", "osd": "0", "mgr": "x", "mds": "a"}[kind],
                                  "-c", str(self.conf)]
         with open(self.dir / f"{kind}.out", "ab") as out:
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
@@ -622,6 +627,32 @@ def make_pool(sites, site, name):
     sites.save()
 
 
+def make_cephfs(sites, site):
+    """An MDS, and a file system with a data pool of size 1 and an erasure-coded one, for comparison."""
+    make_pool(sites, site, "cephfs-meta")
+    make_pool(sites, site, "cephfs-data")
+    make_ec_pool(sites, site, "cephfs-coded")
+    cluster = site.connect()
+    try:
+        site.command(cluster, "osd pool set", pool="cephfs-coded", var="allow_ec_overwrites",
+                     val="true")
+        for pool in ("cephfs-meta", "cephfs-data", "cephfs-coded"):
+            site.command(cluster, "osd pool application enable", pool=pool, app="cephfs",
+                         yes_i_really_mean_it=True)
+        site.command(cluster, "fs new", fs_name="cephfs", metadata="cephfs-meta",
+                     data="cephfs-data")
+        site.command(cluster, "fs add_data_pool", fs_name="cephfs", pool="cephfs-coded")
+        site.start("mds")
+        end = time.monotonic() + 60
+        while b"up:active" not in site.command(cluster, "fs dump"):
+            if time.monotonic() > end or site.pid("mds") is None:
+                raise SitesError(f"{site.name}: the MDS does not become active; see "
+                                 f"{site.dir}/mds.log")
+            time.sleep(0.2)
+    finally:
+        cluster.shutdown()
+
+
 def empty(site, pool, namespace):
     """Removes all objects of a namespace, many at a time, also from a full pool."""
     import rados
@@ -749,6 +780,7 @@ def parse(arguments):
                        ("restart", "stop and start monitor and OSD"),
                        ("wait", "until monitor and OSD serve")):
         verb(name, text, site=True)
+    verb("cephfs", "a CephFS beside, with a pool of size 1 and an erasure-coded one", site=True)
     for name, text in (("kill-osd", "end the OSD; -9 without a warning"),
                        ("stop-mon", "end the monitor")):
         verb(name, text, site=True).add_argument("-9", dest="kill", action="store_true")
@@ -791,6 +823,7 @@ def obey(options):
         "start-mon": lambda: start(site, "mon"),
         "restart": lambda: restart(site),
         "wait": lambda: wait_until_up(site),
+        "cephfs": lambda: make_cephfs(sites, site),
         "pool": lambda: make_pool(sites, site, options.name),
         "ec-pool": lambda: make_ec_pool(sites, site, options.name),
         "monitor": lambda: ask_monitor(site, options.prefix, options.words),
