@@ -100,8 +100,10 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, f
   auto inode = known_inode(mount, ino);
   if (!inode) return reply_error(req, inode.error());
   if (to_set & FUSE_SET_ATTR_SIZE) {
-    if (auto dropped = drop_set_group_id(req, inode.value()); !dropped)
-      return reply_error(req, dropped.error());
+    auto dropped = drop_set_group_id(req, inode.value());
+    if (!dropped) return reply_error(req, dropped.error());
+    // The mode that comes along when set-user-id goes was made before.
+    if (dropped.value()) attr->st_mode &= ~static_cast<mode_t>(S_ISGID);
     auto done = mount.io().truncate(inode.value(), static_cast<uint64_t>(attr->st_size));
     if (!done) return reply_error(req, done.error());
     // ftruncate(2) asks for the time as well: truncating has set it.

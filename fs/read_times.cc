@@ -36,7 +36,9 @@ void ReadTimes::answered(SiteId site, uint64_t bytes, Duration took) {
   const auto it = sites_.find(site);
   if (it == sites_.end()) return;
   std::lock_guard lock(it->second->mutex);
-  it->second->by_size[size_class(bytes)].add(took);
+  Answers& answers = it->second->by_size[size_class(bytes)];
+  it->second->quicker = 2 * took <= answers.median;
+  answers.add(took);
 }
 
 Duration ReadTimes::patience(SiteId site, uint64_t bytes, int k) const {
@@ -69,7 +71,7 @@ bool ReadTimes::probe(SiteId site, MonotonicTime now) {
   const auto it = sites_.find(site);
   if (it == sites_.end()) return true;
   std::lock_guard lock(it->second->mutex);
-  if (it->second->probed + kProbeEvery > now) return false;
+  if (!it->second->quicker && it->second->probed + kProbeEvery > now) return false;
   it->second->probed = now;
   return true;
 }

@@ -36,7 +36,8 @@ class ReadTimes {
   Duration patience(SiteId, uint64_t bytes, int k) const;
   // Whether a read at the site would usually be late.
   bool usually_late(SiteId, uint64_t bytes, int k) const;
-  // Whether such a site is to be asked all the same: once each kProbeEvery.
+  // Whether such a site is to be asked all the same: once each kProbeEvery, and on as long as it
+  // answers in half its usual time.
   bool probe(SiteId, MonotonicTime now);
 
  private:
@@ -52,6 +53,7 @@ class ReadTimes {
     mutable std::mutex mutex;
     std::array<Answers, kSizes> by_size;
     MonotonicTime probed{};
+    bool quicker = false;  // its last answer was: it may have recovered
   };
   static size_t size_class(uint64_t bytes);
 

@@ -121,18 +121,19 @@ static bool caller_is_in_group(fuse_req_t req, uint32_t group) {
 
 // A write or truncation by a stranger to the group takes set-group-id away, also from a file its
 // group may not execute: that case the kernel leaves to the file system.
-result<void> drop_set_group_id(fuse_req_t req, const InodePtr& inode) {
+result<bool> drop_set_group_id(fuse_req_t req, const InodePtr& inode) {
   pb::Request request;
   {
     std::lock_guard lock(inode->mutex);
     const uint32_t mode = inode->attr.mode();
-    if (!(mode & S_ISGID) || (mode & S_IXGRP) || fuse_req_ctx(req)->uid == 0) return success();
+    if (!(mode & S_ISGID) || (mode & S_IXGRP) || fuse_req_ctx(req)->uid == 0) return false;
     request.mutable_setattr()->set_mode(mode & 07777 & ~static_cast<uint32_t>(S_ISGID));
     request.mutable_setattr()->set_ino(inode->ino);
     request.mutable_setattr()->set_ctime_ns(wall_now_ns());
-    if (caller_is_in_group(req, inode->attr.gid())) return success();
+    if (caller_is_in_group(req, inode->attr.gid())) return false;
   }
-  return mount_of(req).metadata().run(std::move(request));
+  TRY(mount_of(req).metadata().run(std::move(request)));
+  return true;
 }
 
 }  // namespace datacloud

@@ -27,6 +27,7 @@ fuse_entry_param to_entry(Mount& mount, const InodePtr& parent, const InodePtr& 
 // The inode of a node id the kernel knows; one that is not in the table was lost: ESTALE.
 result<InodePtr> known_inode(Mount& mount, fuse_ino_t ino);
 // Before a change of contents: set-group-id goes, where the kernel leaves that to the file system.
-result<void> drop_set_group_id(fuse_req_t req, const InodePtr& inode);
+// Says whether it did.
+result<bool> drop_set_group_id(fuse_req_t req, const InodePtr& inode);
 
 }  // namespace datacloud

@@ -1,5 +1,6 @@
 // Stripe reads with every allowed set of shards missing, slow or lying: exact bytes, and only the
 // guilty reported.
+#include "fs/read_times.h"
 #include "tests/fs/read_rig.h"
 
 namespace datacloud {
@@ -173,6 +174,33 @@ TEST(StripeReader, AHungSiteCostsOneHedgeThenNothing) {
   rig.expect_exact(made, rig.read(made));  // the site is known to be slow
   EXPECT_LT(monotonic_now() - begin, milliseconds(90));
   EXPECT_TRUE(rig.take_damage().empty());
+}
+
+TEST(StripeReader, ASiteThatIsUsuallyLateIsLeftAlone) {
+  ReadRig rig;
+  std::mt19937_64 random(2);
+  const Made made = rig.make_stripe(7, 1, 0, 100, rig.random_blocks(random, 9, 4096));
+  rig.set_reading(1, {Fault::Kind::delay, {}, milliseconds(80)});
+  for (const bool away : {true, false}) {  // every site has answered, parity too
+    for (const int site : {0, 2}) rig.controls[site].set_away(away);
+    rig.sites->check_all(seconds(1));
+    for (size_t i = 0; i < ReadTimes::kAnswersMin; ++i) rig.expect_exact(made, rig.read(made));
+  }
+  const auto begin = monotonic_now();
+  const uint64_t asked = rig.reads(1);
+  for (int i = 0; i < 10; ++i) rig.expect_exact(made, rig.read(made));
+  EXPECT_LT(monotonic_now() - begin, milliseconds(400));  // 800 if each waited for it
+  EXPECT_LE(rig.reads(1), asked + 2);
+  // It is asked now and then, and used again once it is as quick as the others.
+  rig.set_reading(1, {});
+  bool used = false;
+  for (int i = 0; i < 400 && !used; ++i) {
+    std::this_thread::sleep_for(milliseconds(10));
+    const uint64_t before = rig.reads(1);
+    for (int j = 0; j < 10; ++j) rig.expect_exact(made, rig.read(made));
+    used = rig.reads(1) >= before + 10;
+  }
+  EXPECT_TRUE(used);
 }
 
 TEST(StripeReader, AHungHelperIsReplaced) {

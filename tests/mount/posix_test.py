@@ -267,6 +267,23 @@ class Cases:
                 seen.append(error.errno)
         return seen
 
+    def set_ids_after_a_truncation_by_a_stranger(self, root):
+        seen = []
+        for mode in (0o2700, 0o6700, 0o6770, 0o4700):
+            with open(root / "f", "wb") as file:
+                os.chmod(root / "f", mode)
+                os.setgroups([])
+                os.setegid(1001)
+                os.seteuid(1001)
+                try:
+                    os.ftruncate(file.fileno(), 70_000)
+                finally:
+                    os.seteuid(0)
+                    os.setegid(0)
+                    os.setgroups([0])
+            seen.append(oct(os.stat(root / "f").st_mode))
+        return seen
+
     def mmap_shared(self, root):
         (root / "f").write_bytes(bytes(200_000))
         with open(root / "f", "r+b") as file:

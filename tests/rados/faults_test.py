@@ -19,7 +19,7 @@ from programs_at_work import AtWork  # noqa: E402
 DEADLINES = {"put_deadline_ms": 3000, "read_deadline_ms": 2000}
 # One put or read that is given up, the same at a stand-in or of further columns, and slow machines.
 OPERATION_S_MAX = 10 * SLOWNESS
-ASIDE_S = 6
+ASIDE_S = 4
 
 
 def hits(ceph, number):

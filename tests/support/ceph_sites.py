@@ -181,10 +181,10 @@ class Site:
                   f"log_file = {self.dir}/mgr.log", f"keyring = {self.dir}/mgr/keyring",
                   "mgr_initial_modules =", f"mgr_module_path = {self.dir}/mgr/modules",
                   "mgr_stats_period = 1"]
-        lines += ["[osd]", "mgr_stats_period = 1"]
         lines += ["[mds]", f"mds_data = {self.dir}/mds", f"run_dir = {self.dir}",
                   f"admin_socket = {self.dir}/mds.asok", f"public_addr = {address}",
                   f"log_file = {self.dir}/mds.log", f"keyring = {self.dir}/mds/keyring"]
+        lines += ["[osd]", "mgr_stats_period = 1"]  # what follows is the OSD's as well
         if s["plain"]:
             lines += [f"ms_bind_port_min = {s['port'] + 1}", f"ms_bind_port_max = {s['port'] + 15}"]
         if class_dir:
