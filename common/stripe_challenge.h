@@ -3,7 +3,8 @@
 //
 // Two tests. By tag: each answer is verified with the site's audit key, for the instance the record
 // names. Without a key: under one challenge the answers of all columns form a codeword of the
-// stripe's code; where tags and codeword disagree, a key is in the wrong hands, and it is said.
+// stripe's code. It judges the columns of sites whose key is not at hand, and cross-checks the
+// tags: where the two disagree, a key is wrong or in the wrong hands, and it is said.
 //
 // Pure: asking the sites is the caller's. Thread safety: none, one per thread.
 #pragma once
@@ -46,20 +47,27 @@ class StripeChallenge {
   // It was not asked, and why.
   void silent(int column, std::string why);
 
+  // After all columns; then the rest is valid.
+  void finish();
   const std::vector<Fault>& faults() const { return faults_; }
   const Totals& totals() const { return totals_; }
-  // Not empty: every tag is right and yet the answers are no codeword. When all have answered.
-  std::string doubt() const;
+  // Not empty: tags and codeword disagree.
+  const std::string& doubt() const { return doubt_; }
 
  private:
   void add(int column, AuditVerdict, std::string detail);
+  std::optional<ColumnSet> columns_in_error_now(bool& redundant) const;
+  void judge_without_key(std::optional<ColumnSet> wrong, bool redundant);
 
   const ShardTags& tags_;
   const pb::Stripe stripe_;
   const AuditChallenge challenge_;
-  std::vector<Bytes> proven_;  // by column; empty: not proven
+  std::vector<Bytes> answers_;  // by column: mu, right or wrong; empty: none
+  ColumnSet failed_ = 0;        // answered, and the tag says it is wrong
+  ColumnSet keyless_ = 0;       // answered, and there is no key of its site
   std::vector<Fault> faults_;
   Totals totals_;
+  std::string doubt_;
 };
 
 }  // namespace datacloud

@@ -108,6 +108,7 @@ class StripesAudit {
       // A shard that had to be read weighs on the site's budget for later challenges.
       if (bytes > kAnswerBytes) context_.threads.spend(site, bytes - kAnswerBytes);
     }
+    challenge.finish();
     const auto& totals = challenge.totals();
     report_.totals.shards_checked += totals.shards_checked;
     report_.totals.bytes_covered += totals.bytes_covered;
@@ -118,9 +119,9 @@ class StripesAudit {
       report_.findings.push_back({challenge.stripe().id(), fault.column, shard.instance(),
                                   shard.site(), fault.verdict, fault.detail});
     }
-    if (auto doubt = challenge.doubt(); !doubt.empty()) {
-      spdlog::error("audit: {}", doubt);
-      report_.doubts.push_back(std::move(doubt));
+    if (!challenge.doubt().empty()) {
+      spdlog::error("audit: {}", challenge.doubt());
+      report_.doubts.push_back(challenge.doubt());
     }
   }
 

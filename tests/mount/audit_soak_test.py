@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
+import trees  # noqa: E402
 from cloud import Cloud  # noqa: E402
 from harness import check, check_equal, note  # noqa: E402
 
@@ -141,7 +142,7 @@ def test(options):
         check_equal(workers.failures, [], "nobody failed")
         note(f"{soak.audits} audits of {soak.shards} shards; {soak.silent} times a site did not answer")
         check(soak.audits >= 3 and soak.shards > 50, "audits went on all the time")
-        os.sync()
+        trees.fsync_path(mount.point)
         cloud.tool("repair", "--wait", seconds=120)
         last = json.loads(cloud.tool("audit", "--json", seconds=120))
         check_equal((last["bad"], last["doubts"]), ([], []), "and in the end everything is proven")

@@ -111,7 +111,7 @@ def test(options):
         mount = cloud.mount()
         secret = "a-name-nobody-may-learn"
         trees.make_tree(mount / secret, rng, small=40, large=(9 << 20, 1 << 20))
-        os.sync()
+        trees.fsync_path(mount.point)
         large = next(p for p in (mount / secret).rglob("*") if p.is_file() and not p.is_symlink()
                      and p.stat().st_size > 8 << 20)
         auditor = Auditor(cloud)
@@ -135,19 +135,28 @@ def test(options):
         check(5 < sure["shards_checked"] < clean["shards_checked"], "a confidence", sure["shards_checked"])
         auditor.run(bundle, code=1, signer="00" * 32)
 
+        every = json.loads(cloud.tool("audit", "--full", "--json", large))
+        some = json.loads(cloud.tool("audit", "--confidence", 0.9999, "--damage", 0.5, "--json"))
+        check(0 < every["shards_checked"] and some["shards_checked"] == 14,
+              "the daemon's own audit takes the same words", some["shards_checked"])
+        check(every["read_remotely"] == every["shards_checked"]
+              and "costs traffic" in cloud.tool("audit", "--sample", 3),
+              "and says that directories cost traffic")
+
         report = names_the_culprit(cloud, auditor, bundle, large, rng)
         reports_cannot_be_changed(cloud, auditor, report)
-        check_equal(json.loads(cloud.tool("auditor", "history", "--json"))["audits"], [],
-                    "audits by others are not the daemon's")
+        before = len(json.loads(cloud.tool("auditor", "history", "--json"))["audits"])
+        check_equal(before, 3, "audits by others are not the daemon's")
         check_equal(len(json.loads(cloud.tool("audit", "--json"))["bad"]), 2,
                     "which asks again before it believes a report")
         history = json.loads(cloud.tool("auditor", "history", "--json"))["audits"]
-        check_equal((len(history), history[0]["audit"], len(history[0]["sites"])), (1, "full", 5),
-                    "its own audits are kept, site by site")
+        check_equal([h["audit"] for h in history], ["paths", "sample", "sample", "full"],
+                    "its own audits are kept")
+        check_equal(sum(s["missing"] + s["corrupt"] for s in history[3]["sites"]), 2, "site by site")
         cloud.tool("repair", "--wait", seconds=120)
         cloud.collect()
         trees.make_tree(mount / "another-hidden-name", rng, small=5, large=(3 << 20,))
-        os.sync()
+        trees.fsync_path(mount.point)
         refresh = auditor.at / "refresh"
         changed = json.loads(cloud.tool("auditor", "export", "--output", refresh, "--since", bundle,
                                         "--json"))

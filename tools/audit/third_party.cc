@@ -236,6 +236,7 @@ class ThirdParty {
       challenge.judge(c, answer.get());
       counts.proven += challenge.faults().size() == before;
     }
+    challenge.finish();
     const auto& totals = challenge.totals();
     totals_.shards_checked += totals.shards_checked;
     totals_.bytes_covered += totals.bytes_covered;
@@ -251,8 +252,8 @@ class ThirdParty {
            {"detail", fault.detail}},
           shard.site(), verdict_name(fault.verdict));
     }
-    if (auto doubt = challenge.doubt(); !doubt.empty() && doubts_.size() < kDoubtsMax) {
-      doubts_.push_back(std::move(doubt));
+    if (!challenge.doubt().empty() && doubts_.size() < kDoubtsMax) {
+      doubts_.push_back(challenge.doubt());
     }
   }
 
