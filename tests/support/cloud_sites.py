@@ -164,7 +164,7 @@ class RadosSite:
 
     def replace(self, location, other):
         self.rados("rm", name_in(location))
-        self.rados("cp", name_in(other), name_in(location))
+        self.rados("cp", name_in(other), name_in(location), "--target-nspace", self.namespace)
 
     def replace_by_empty(self):
         """A pool made anew."""
