@@ -84,8 +84,9 @@ class MapChange {
       : txn_(txn), inode_(inode), totals_(totals) {}
 
   // Takes [first, end) out of the runs that overlap it, at most runs_max of them; what remains of
-  // these stays. The slots are counted dead by finish(). Returns the end of the last run cut.
-  result<uint64_t> cut(uint64_t first, uint64_t end, size_t runs_max) {
+  // these stays; whose the slots were is remembered for folds when asked. The slots are counted
+  // dead by finish(). Returns the end of the last run cut.
+  result<uint64_t> cut(uint64_t first, uint64_t end, size_t runs_max, bool remember = false) {
     if (inode_.blocks_mapped() == 0) return first;
     TRY(const auto runs, overlapping(txn_, inode_.ino(), first, end, runs_max));
     for (const auto& run : runs) {
@@ -94,13 +95,17 @@ class MapChange {
       if (run.first_block() < first) keep(clip(run, 0, first));
       if (end_of(run) > end) keep(clip(run, end, UINT64_MAX));
       dead_.push_back(clip(run, first, end));
+      if (remember) {
+        stripes::remember_former(txn_, slots_of(dead_.back()),
+                                 owner_of(inode_.ino(), dead_.back()));
+      }
       inode_.set_blocks_mapped(inode_.blocks_mapped() - dead_.back().count());
     }
     return runs.empty() ? first : end_of(runs.back());
   }
 
-  result<void> map(const pb::Run& run) {
-    TRY(cut(run.first_block(), end_of(run), SIZE_MAX));
+  result<void> map(const pb::Run& run, Displaced displaced) {
+    TRY(cut(run.first_block(), end_of(run), SIZE_MAX, displaced == Displaced::superseded));
     TRY(stripes::map_slots(txn_, slots_of(run), owner_of(inode_.ino(), run), totals_));
     txn_.put(key::run(inode_.ino(), run.first_block()), run);
     inode_.set_blocks_mapped(inode_.blocks_mapped() + run.count());
@@ -182,7 +187,8 @@ result<void> erase_xattrs(Transaction& txn, InodeId ino) {
 
 }  // namespace
 
-result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update) {
+result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update,
+                               Displaced displaced) {
   TRY(auto inode, get_inode(txn, update.ino()));
   TRY(check_update(inode, update));
   TRY(auto totals, read_totals(txn));
@@ -195,7 +201,7 @@ result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update) 
     inode.set_size(update.truncate_to());
   }
   for (const auto& run : update.runs()) {
-    TRY(change.map(run));
+    TRY(change.map(run, displaced));
   }
   TRY(change.finish());
   apply_attributes(update, inode);

@@ -3,7 +3,7 @@
 // Invariants kept by every function here, checked by check_block_map (tests, later fsck):
 // runs of an inode do not overlap; every run names an existing stripe and slots inside it; the live
 // count of a stripe is the number (and sealed bytes) of slots mapped by runs; a stripe whose live
-// count becomes 0 is erased with its reverse map and damage records, and its objects become pending
+// count becomes 0 is erased with its reverse map, former owners and damage records, and its objects become pending
 // deletions in the same transaction.
 #pragma once
 
@@ -23,10 +23,15 @@ result<void> validate_stripe(const pb::Stripe&);
 // Adds a new stripe and its live record (0 slots). invalid; exists when the id is taken.
 result<void> add_stripe(Transaction&, const pb::Stripe&);
 
+// Why mapped slots lose their blocks: new data supersede them, which a fold may bring back into
+// these slots, or the same data are mapped elsewhere.
+enum class Displaced { superseded, moved };
+
 // Truncates, maps runs, grows, sets times: one inode's part of a commit. Stripes whose last live
 // slot goes are turned into pending deletions. At most `runs_max` existing runs are unmapped per
 // call when the inode is being reclaimed (see reclaim_inode).
-result<pb::Inode> update_inode(Transaction&, const pb::InodeUpdate&);
+result<pb::Inode> update_inode(Transaction&, const pb::InodeUpdate&,
+                               Displaced = Displaced::superseded);
 
 // Stripes added by a commit whose slots no run maps (their inodes are gone): drop them again.
 result<void> drop_unmapped_stripes(Transaction&, const std::vector<StripeId>&);

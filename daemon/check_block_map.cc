@@ -3,6 +3,7 @@
 // Memory grows with the store (one bit per slot); meant for tests and fsck, not for a busy daemon.
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
@@ -38,6 +39,7 @@ class Checker {
     TRY(read_stripes());
     TRY(read_runs());
     TRY(read_owners());
+    TRY(read_former());
     TRY(read_references());
     check_counts();
     TRY(check_totals());
@@ -204,6 +206,28 @@ class Checker {
            " reverse map records");
     }
     return success();
+  }
+
+  // What slots held before: hints for folds, of slots that are dead.
+  result<void> read_former() {
+    return each<pb::Owner>('F', 13, [&](std::string_view k, const pb::Owner& owner) {
+      const std::string name = "former owner of stripe " + std::to_string(key::u64_at(k, 1)) +
+                               " slot " + std::to_string(key::u32_at(k, 9));
+      const auto it = stripes_.find(key::u64_at(k, 1));
+      if (it == stripes_.end()) {
+        stale_.emplace_back(k);
+        return find(name + ": the stripe does not exist");
+      }
+      const auto& mapped = it->second.mapped;
+      const uint64_t first = key::u32_at(k, 9), end = first + owner.count();
+      if (owner.count() == 0 || end > mapped.size() ||
+          std::find(mapped.begin() + static_cast<std::ptrdiff_t>(first),
+                    mapped.begin() + static_cast<std::ptrdiff_t>(end),
+                    true) != mapped.begin() + static_cast<std::ptrdiff_t>(end)) {
+        stale_.emplace_back(k);
+        find(name + " names slots that are mapped or not there");
+      }
+    });
   }
 
   // Records that must name an existing (damage) or no longer existing (pending) stripe.

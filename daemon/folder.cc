@@ -1,10 +1,11 @@
-// Sweeps and batches.
+// Passes: folds, one base after the other, then batches of merges.
 #include "daemon/folder.h"
 
 #include <algorithm>
 
 #include "common/erasure_code.h"
 #include "common/log.h"
+#include "daemon/block_map.h"
 #include "daemon/counters.h"
 #include "daemon/record_keys.h"
 
@@ -13,36 +14,41 @@ namespace {
 
 constexpr size_t kStep = 500;  // stripes looked at per step
 constexpr auto kTick = seconds(1);
-constexpr auto kAge = seconds(60);              // younger stripes are left alone
+constexpr auto kAge = seconds(60);              // younger stripes are not merged
 constexpr uint64_t kShardDataBytes = 4u << 20;  // of a full stripe's data shard
 constexpr uint64_t kBatchReadMax = 48u << 20;   // memory of one job
 constexpr size_t kBatchStripesMax = 2000;
-constexpr Folder::Limits kStrict{.dead_share = 0.05, .small_bytes = 4u << 20, .fill = 0};
+constexpr size_t kSeenMax = 1u << 17;  // updates and bases remembered between passes
+constexpr int kRetriesMax = 3;         // of what was blocked when asked for: repair may mend it
+constexpr auto kRetryAfter = seconds(2);
+constexpr auto kDelayMax = milliseconds(500);  // of one commit
+constexpr Folder::Limits kStrict{.dead_share = 0.05, .small_bytes = 1u << 20, .fill = 0};
 
 }  // namespace
 
 Folder::Folder(BackgroundContext& context, BackgroundIds& ids, std::shared_ptr<EventLoop> loop,
-               int jobs_max, bool automatic)
-    : context_(context),
-      ids_(ids),
-      loop_(std::move(loop)),
-      jobs_max_(std::max(1, jobs_max)),
-      automatic_(automatic) {}
+               Options options)
+    : context_(context), ids_(ids), loop_(std::move(loop)), options_(options) {}
 
 void Folder::start() {
-  aged_ = loop_->now();
-  if (automatic_) loop_->after(kTick, [this] { tick(); });
+  aged_ = next_pass_ = loop_->now();
+  if (options_.automatic) loop_->after(kTick, [this] { tick(); });
 }
 
 void Folder::tick() {
-  if (loop_->now() - aged_ > kAge) {
-    aged_ = loop_->now();
+  const auto now = loop_->now();
+  if (now - aged_ > kAge) {
+    aged_ = now;
     young_ = next_young_;
     if (const auto next = read_counter(context_.store.begin(), "next_id/stripe", 1)) {
       next_young_ = next.value();
     }
   }
-  if (!sweeping_ && running_ < jobs_max_ && young_ > 0) step();
+  if (!active_ && running_ == 0 && now >= next_pass_) {
+    begin_pass();
+  } else if (active_ && phase_ == Phase::merging) {
+    step();
+  }
   loop_->after(kTick, [this] { tick(); });
 }
 
@@ -50,23 +56,169 @@ void Folder::sweep_now() {
   if (asked_) return;
   asked_ = true;
   limits_ = kStrict;
-  batches_.clear();
-  cursor_ = 0;
-  if (sweeping_) return;
-  sweeping_ = true;
-  loop_->post([this] { step(); });
+  retries_ = kRetriesMax;
+  begin_pass();
 }
+
+void Folder::begin_pass() {
+  active_ = true;
+  phase_ = Phase::folding;
+  cursor_ = 0;
+  ++pass_;
+  batches_.clear();
+  awaited_.clear();
+  blocked_ = next_backlog_ = 0;
+  go_on();
+}
+
+void Folder::go_on() {
+  if (posted_ || !active_ || running_ >= options_.jobs_max) return;  // a job that ends goes on
+  posted_ = true;
+  loop_->post([this] {
+    posted_ = false;
+    step();
+  });
+}
+
+void Folder::step() {
+  if (!active_ || running_ >= options_.jobs_max) return;
+  if (phase_ == Phase::folding) {
+    step_folds();
+  } else {
+    step_merges();
+  }
+}
+
+// --- Folds ---
+
+void Folder::step_folds() {
+  const auto base = next_fold_base(context_.store.begin(), cursor_);
+  if (!base) failed("looking for stripes to fold", base.error());
+  if (!base || !base.value()) {
+    if (running_ == 0) folds_done();  // else their outcomes say what is not to be merged
+    return;
+  }
+  cursor_ = *base.value() + 1;
+  begin_fold(*base.value());
+  go_on();
+}
+
+void Folder::folds_done() {
+  std::erase_if(updates_, [&](const auto& u) { return u.second.pass != pass_; });
+  std::erase_if(waiting_, [&](const auto& w) { return w.second.pass != pass_; });
+  backlog_ = next_backlog_;
+  if (asked_ && blocked_ > 0 && retries_ > 0) {
+    --retries_;
+    active_ = false;
+    loop_->after(kRetryAfter, [this] {
+      if (asked_ && !active_) begin_pass();
+    });
+    return;
+  }
+  phase_ = Phase::merging;
+  cursor_ = 0;
+  go_on();
+}
+
+bool Folder::is_ripe(StripeId update) {
+  const auto now = loop_->now();
+  const auto it = updates_.find(update);
+  if (it == updates_.end()) {
+    if (updates_.size() >= kSeenMax) return true;
+    updates_[update] = {now, pass_};
+    return options_.age == Duration::zero();
+  }
+  it->second.pass = pass_;
+  return now - it->second.first >= options_.age || backlog_ > options_.backlog_bytes_max;
+}
+
+void Folder::begin_fold(StripeId base) {
+  FoldOptions options;
+  options.live_share_min = 1 - limits_.dead_share;
+  if (!asked_) options.is_ripe = [this](StripeId update) { return is_ripe(update); };
+  if (const auto it = waiting_.find(base); it != waiting_.end()) {
+    const auto waited = loop_->now() - it->second.first;
+    options.without_unripe = waited > options_.heat_max;
+    options.blocked_too_long = waited > options_.blocked_max;
+  }
+  ++running_;
+  context_.threads.submit([this, base, options, loop = loop_] {
+    auto outcome =
+        std::make_shared<result<FoldOutcome>>(fold_stripe(context_, ids_, base, options));
+    loop->post([this, base, outcome] { finished_fold(base, *outcome); });
+  });
+}
+
+void Folder::finished_fold(StripeId base, const result<FoldOutcome>& outcome) {
+  --running_;
+  if (!outcome) {
+    failed("folding", outcome.error());
+    return go_on();
+  }
+  const auto& o = outcome.value();
+  fold_bytes_ += o.bytes_between_sites;
+  switch (o.kind) {
+    case FoldOutcome::Kind::nothing:
+    case FoldOutcome::Kind::merge_updates:
+      break;
+    case FoldOutcome::Kind::folded:
+      ++stripes_folded_;
+      blocks_folded_ += o.blocks_folded;
+      waiting_.erase(base);
+      if (o.more && o.blocks_folded > 0) cursor_ = std::min(cursor_, base);
+      break;
+    case FoldOutcome::Kind::merge: {
+      Batch batch;
+      const Transaction txn = context_.store.begin();
+      const auto record = get_stripe(txn, base);
+      if (!record || !record.value()) break;
+      batch.stripes.push_back({base, record.value()->code(), 0, 0});
+      for (const StripeId id : o.sources)
+        batch.stripes.push_back({id, record.value()->code(), 0, 0});
+      begin(std::move(batch));
+      break;
+    }
+    case FoldOutcome::Kind::blocked:
+      ++blocked_;
+      last_failure_ = o.reason;
+      wait_for(base, o);
+      break;
+    case FoldOutcome::Kind::waiting:
+    case FoldOutcome::Kind::changed:
+    case FoldOutcome::Kind::busy:
+      next_backlog_ += o.update_bytes;
+      wait_for(base, o);
+      break;
+  }
+  go_on();
+}
+
+// Neither the base nor what supersedes its blocks is merged meanwhile.
+void Folder::wait_for(StripeId base, const FoldOutcome& outcome) {
+  if (const auto it = waiting_.find(base); it != waiting_.end()) {
+    it->second.pass = pass_;
+  } else if (waiting_.size() < kSeenMax) {
+    waiting_[base] = {loop_->now(), pass_};
+  }
+  if (awaited_.size() + outcome.sources.size() > kSeenMax) return;
+  awaited_.insert(base);
+  awaited_.insert(outcome.sources.begin(), outcome.sources.end());
+}
+
+Duration Folder::commit_delay() const {
+  if (!options_.automatic || backlog_ <= options_.backlog_bytes_max) return Duration::zero();
+  const double over = double(backlog_) / double(std::max<uint64_t>(1, options_.backlog_bytes_max));
+  return std::min<Duration>(kDelayMax, milliseconds(static_cast<int64_t>(50 * (over - 1)) + 1));
+}
+
+// --- Merges ---
 
 uint64_t Folder::full_stripe(const std::string& profile) const {
   const auto code = make_erasure_code(profile);
   return code ? kShardDataBytes * static_cast<uint64_t>(code.value()->k()) : 0;
 }
 
-void Folder::step() {
-  if (running_ >= jobs_max_) {  // a job that ends goes on
-    sweeping_ = false;
-    return;
-  }
+void Folder::step_merges() {
   const Transaction txn = context_.store.begin();
   std::vector<pb::Stripe> stripes;
   const std::string end =
@@ -79,31 +231,37 @@ void Folder::step() {
         }
         return stripes.size() < kStep;
       });
-  if (!scanned) spdlog::error("looking for stripes to merge: {}", scanned.error().message());
+  if (!scanned) failed("looking for stripes to merge", scanned.error());
   for (const auto& stripe : stripes) {
+    cursor_ = stripe.id() + 1;
+    if (stripe.members_size() > 0 || awaited_.contains(stripe.id())) continue;
     pb::StripeLive live;
     const auto found = txn.get(key::live(stripe.id()), live);
     if (found && found.value()) consider(stripe, live);
-    cursor_ = stripe.id() + 1;
   }
-  const bool over = stripes.size() < kStep;
-  if (over) {
+  if (stripes.size() < kStep) {
     for (auto& [code, batch] : batches_) flush(code, std::move(batch));
     batches_.clear();
-    cursor_ = 0;
+    active_ = false;
+    next_pass_ = loop_->now() + options_.pause;
     if (asked_) {
       asked_ = false;
       limits_ = Limits();
     }
+    return;
   }
-  sweeping_ = asked_ && running_ < jobs_max_;
-  if (sweeping_) loop_->post([this] { step(); });
+  if (asked_) go_on();  // otherwise at the next tick
 }
 
+// Dead are also the ends of slots whose blocks have become shorter: what the columns have more than
+// live blocks.
 void Folder::consider(const pb::Stripe& stripe, const pb::StripeLive& live) {
   MergeCandidate candidate{stripe.id(), stripe.code(), 0, live.bytes()};
-  for (const uint32_t length : stripe.slot_length()) candidate.data_bytes += length;
-  const double dead = 1.0 - double(candidate.live_bytes) / double(candidate.data_bytes);
+  const auto code = make_erasure_code(stripe.code());
+  if (!code || stripe.shards_size() < code.value()->k()) return;
+  for (int c = 0; c < code.value()->k(); ++c) candidate.data_bytes += stripe.shards(c).bytes();
+  const double dead =
+      1.0 - double(candidate.live_bytes) / double(std::max<uint64_t>(1, candidate.data_bytes));
   const bool small = candidate.data_bytes < limits_.small_bytes;
   if (dead <= limits_.dead_share && !small) return;
   Batch& batch = batches_[stripe.code()];
@@ -118,7 +276,7 @@ void Folder::consider(const pb::Stripe& stripe, const pb::StripeLive& live) {
   batch.stripes.push_back(std::move(candidate));
 }
 
-// What is left at the end of a sweep is merged where it pays: space comes back, or several small
+// What is left at the end of a pass is merged where it pays: space comes back, or several small
 // stripes become a large one.
 void Folder::flush(const std::string& code, Batch batch) {
   const double dead = 1.0 - double(batch.live) / double(std::max<uint64_t>(1, batch.read));
@@ -137,32 +295,37 @@ void Folder::begin(Batch batch) {
 void Folder::finished(const result<MergeOutcome>& outcome) {
   --running_;
   if (!outcome) {
-    ++failures_;
-    last_failure_ = outcome.error().message();
-    spdlog::warn("merging stripes: {}", last_failure_);
+    failed("merging stripes", outcome.error());
   } else {
     const auto& o = outcome.value();
-    totals_.stripes_merged += o.stripes_merged;
-    totals_.stripes_made += o.stripes_made;
-    totals_.blocks_moved += o.blocks_moved;
-    totals_.blocks_changed += o.blocks_changed;
-    totals_.bytes_read += o.bytes_read;
-    totals_.bytes_written += o.bytes_written;
+    merged_.stripes_merged += o.stripes_merged;
+    merged_.stripes_made += o.stripes_made;
+    merged_.blocks_moved += o.blocks_moved;
+    merged_.blocks_changed += o.blocks_changed;
+    merged_.bytes_read += o.bytes_read;
+    merged_.bytes_written += o.bytes_written;
     if (!o.obstacle.empty()) last_failure_ = o.obstacle;
   }
-  if (asked_ && !sweeping_) {
-    sweeping_ = true;
-    loop_->post([this] { step(); });
-  }
+  if (asked_ || phase_ == Phase::folding) go_on();
+}
+
+void Folder::failed(const char* what, const Error& error) {
+  ++failures_;
+  last_failure_ = error.message();
+  spdlog::warn("{}: {}", what, last_failure_);
 }
 
 void Folder::describe(pb::FoldReply& reply) const {
   reply.set_idle(idle());
-  reply.set_stripes_merged(totals_.stripes_merged);
-  reply.set_stripes_made(totals_.stripes_made);
-  reply.set_blocks_moved(totals_.blocks_moved);
-  reply.set_bytes_read(totals_.bytes_read);
-  reply.set_bytes_written(totals_.bytes_written);
+  reply.set_stripes_merged(merged_.stripes_merged);
+  reply.set_stripes_made(merged_.stripes_made);
+  reply.set_blocks_moved(merged_.blocks_moved);
+  reply.set_bytes_read(merged_.bytes_read);
+  reply.set_bytes_written(merged_.bytes_written);
+  reply.set_stripes_folded(stripes_folded_);
+  reply.set_blocks_folded(blocks_folded_);
+  reply.set_bytes_between_sites(fold_bytes_);
+  reply.set_stripes_blocked(blocked_);
   reply.set_failures(failures_);
   reply.set_last_failure(last_failure_);
 }

@@ -73,6 +73,8 @@ MetadataService::Answer MetadataService::admin(const CallPtr& call) {
       return audit_standing(request.audit_standing());
     case pb::AdminRequest::kAuditLog:
       return audit_log();
+    case pb::AdminRequest::kFoldExplain:
+      return explain_folds(request.fold_explain());
     default:
       return failure(Errc::unsupported,
                      "the daemon does not know this request; install the same version on both "

@@ -51,6 +51,12 @@ std::string owner(StripeId id, uint32_t first_slot) {
   return k;
 }
 
+std::string former(StripeId id, uint32_t first_slot) {
+  std::string k = with_u64('F', id);
+  append_u32(k, first_slot);
+  return k;
+}
+
 std::string granted(IdKind kind, uint64_t first) {
   std::string k(1, 'G');
   k.push_back(static_cast<char>(kind));

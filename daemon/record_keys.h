@@ -19,6 +19,7 @@ std::string run(InodeId, uint64_t first_block);            // 'M' ino first_bloc
 std::string stripe(StripeId);                              // 'S' stripe
 std::string live(StripeId);                                // 'L' stripe -> StripeLive
 std::string owner(StripeId, uint32_t first_slot);          // 'R' stripe slot -> Owner
+std::string former(StripeId, uint32_t first_slot);         // 'F' stripe slot -> Owner of before
 std::string orphan(InodeId);                               // 'O' ino: nlink 0, to be reclaimed
 std::string session(SessionId);                            // 'C' session
 std::string reply(SessionId, uint64_t request);            // 'Q' session request -> pb::Reply

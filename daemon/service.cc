@@ -88,7 +88,9 @@ MetadataService::MetadataService(Dependencies deps)
       auditor_(background_context_, deps_.loop, milliseconds(deps_.config.audit_cycle_ms),
                static_cast<int>(deps_.config.background_threads), [this] { repairer_.kick(); }),
       audit_exports_(store_, namer_, deps_.cloud, deps_.audit_keys, deps_.audit_signer),
-      folder_(background_context_, background_ids_, deps_.loop, 1, deps_.config.fold == "auto") {
+      folder_(background_context_, background_ids_, deps_.loop,
+              {.jobs_max = std::max(1, static_cast<int>(deps_.config.background_threads) / 2),
+               .automatic = deps_.config.fold == "auto"}) {
   leases_.on_unheld([this](InodeId ino) { reclaimer_.released(ino); });
 }
 

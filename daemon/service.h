@@ -47,6 +47,7 @@ class AuditStandingRequest;
 class BackgroundRequest;
 class FsckReply;
 class FsckRequest;
+class FoldExplainRequest;
 class PolicyRequest;
 }  // namespace pb
 
@@ -181,6 +182,7 @@ class MetadataService final : public RpcService {
 
   // handlers_fold.cc
   Answer fold(const CallPtr&);
+  Answer explain_folds(const pb::FoldExplainRequest&);
 
   // handlers_policy.cc
   Answer admin(const CallPtr&);

@@ -15,10 +15,6 @@ ShardName name_of(const pb::Stripe& stripe, int column) {
   return {stripe.id(), static_cast<uint8_t>(column), stripe.shards(column).instance()};
 }
 
-bool is_damage(const Error& error) {
-  return error.is(Errc::not_found) || error.is(Errc::corrupt) || error.is(Errc::io);
-}
-
 result<Bytes> verified(const BackgroundContext& context, const pb::Stripe& stripe, int column,
                        result<ReadReply> reply) {
   if (!reply) return failure(reply.error());
@@ -34,6 +30,10 @@ result<Bytes> verified(const BackgroundContext& context, const pb::Stripe& strip
 }
 
 }  // namespace
+
+bool is_damage(const Error& error) {
+  return error.is(Errc::not_found) || error.is(Errc::corrupt) || error.is(Errc::io);
+}
 
 ShardsRead read_shards(BackgroundContext& context, const pb::Stripe& stripe, ColumnSet columns,
                        Purpose purpose) {

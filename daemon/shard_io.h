@@ -15,6 +15,8 @@ struct ShardFailure {
   bool damaged = false;
   Error error;
 };
+// What an error of a read says about the shard: that it is not what it must be.
+bool is_damage(const Error&);
 struct ShardsRead {
   std::map<int, Bytes> columns;  // verified, as long as the record says
   std::vector<ShardFailure> failures;

@@ -257,7 +257,7 @@ class Merge {
         ++outcome_.blocks_moved;
       }
       if (update.runs_size() == 0) continue;
-      TRY(update_inode(txn, update));
+      TRY(update_inode(txn, update, Displaced::moved));
     }
     TRY(drop_unmapped_stripes(txn, {stripe.id()}));
     TRY(context_.commit(std::move(txn)));

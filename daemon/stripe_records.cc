@@ -238,6 +238,43 @@ result<void> check_unmapped(const Transaction& txn, const SlotRange& range, bool
                                     std::to_string(range.first) + " is mapped already");
 }
 
+// Slots that are mapped again have no former owner any more; records that reach beyond are cut.
+result<void> forget_former(Transaction& txn, const SlotRange& range) {
+  struct Record {
+    uint32_t first;
+    pb::Owner owner;
+  };
+  const uint32_t end = range.first + range.count;
+  std::vector<Record> records;
+  const auto take = [&](std::string_view k, std::string_view v) {
+    Record record{key::u32_at(k, 9), {}};
+    if (record.owner.ParseFromArray(v.data(), static_cast<int>(v.size())) &&
+        uint64_t{record.first} + record.owner.count() > range.first) {
+      records.push_back(std::move(record));
+    }
+    return true;
+  };
+  TRY(const auto before,
+      txn.last(key::former(range.stripe, 0), key::former(range.stripe, range.first)));
+  if (before) take(before->first, before->second);
+  TRY(txn.scan(key::former(range.stripe, range.first), key::former(range.stripe, end), take));
+  for (const auto& [first, owner] : records) {
+    txn.erase(key::former(range.stripe, first));
+    if (first < range.first) {
+      pb::Owner head = owner;
+      head.set_count(range.first - first);
+      txn.put(key::former(range.stripe, first), head);
+    }
+    if (first + owner.count() > end) {
+      pb::Owner tail = owner;
+      tail.set_first_block(owner.first_block() + (end - first));
+      tail.set_count(first + owner.count() - end);
+      txn.put(key::former(range.stripe, end), tail);
+    }
+  }
+  return success();
+}
+
 uint64_t sealed_bytes(const pb::Stripe& stripe, const SlotRange& range) {
   uint64_t bytes = 0;
   for (uint32_t i = 0; i < range.count; ++i) {
@@ -262,6 +299,9 @@ result<void> map_slots(Transaction& txn, const SlotRange& range, const pb::Owner
   TRY(txn.get(key::live(range.stripe), live));
   if (live.slots() > 0) {
     TRY(check_unmapped(txn, range, parsed.added_here));
+    if (!parsed.added_here) {
+      TRY(forget_former(txn, range));
+    }
   }
   const uint64_t bytes = sealed_bytes(*stripe, range);
   live.set_slots(live.slots() + range.count);
@@ -290,6 +330,10 @@ result<void> unmap_slots(Transaction& txn, const SlotRange& range, Totals& total
   return success();
 }
 
+void remember_former(Transaction& txn, const SlotRange& range, const pb::Owner& owner) {
+  txn.put(key::former(range.stripe, range.first), owner);
+}
+
 result<void> drop_stripe(Transaction& txn, StripeId id, Totals& totals) {
   TRY(const auto parsed, require_stripe(txn, id));
   const auto stripe = parsed.record;
@@ -308,6 +352,7 @@ result<void> drop_stripe(Transaction& txn, StripeId id, Totals& totals) {
   txn.erase(key::stripe(id));
   txn.erase(key::live(id));
   TRY(erase_range(txn, owners_of(id)));
+  TRY(erase_range(txn, key::former(id, 0).substr(0, 9)));
   return erase_range(txn, damages_of(id));
 }
 

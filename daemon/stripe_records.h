@@ -22,6 +22,8 @@ result<void> map_slots(Transaction&, const SlotRange&, const pb::Owner&, Totals&
 // The slots are mapped no more; the reverse map is the caller's part. A stripe without live slots
 // is dropped.
 result<void> unmap_slots(Transaction&, const SlotRange&, Totals&);
+// Whose contents dead slots were until new data displaced them: what a fold looks for (F records).
+void remember_former(Transaction&, const SlotRange&, const pb::Owner&);
 // Erases the stripe with all its records; its objects become pending deletions.
 result<void> drop_stripe(Transaction&, StripeId, Totals&);
 

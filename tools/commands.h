@@ -43,6 +43,7 @@ struct FsckOptions {
 };
 int run_fsck(const CommandContext&, const FsckOptions&);
 int run_fold(const CommandContext&, bool wait);
+int run_fold_explain(const CommandContext&, const std::string& path);
 int run_audit(const CommandContext&, const AuditOptions&);
 // Bundles for third-party auditors; `since` empty: a whole one.
 int run_auditor_export(const CommandContext&, const std::string& output, const std::string& since);

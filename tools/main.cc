@@ -187,9 +187,15 @@ int run(int argc, char** argv) {
                          [&] { return run_repair(context, wait, !no_scrub); });
   repair->add_flag("--wait", wait, "Return when nothing is left that can be repaired now");
   repair->add_flag("--no-scrub", no_scrub, "Only what is known already: list no site");
-  command("fold", "Give back the space of overwritten blocks, merge small stripes", [&] {
-    return run_fold(context, wait);
-  })->add_flag("--wait", wait, "Return when nothing is left");
+  std::string explained;
+  auto* fold = command(
+      "fold", "Bring updates into the stripes they belong to, merge small and half-dead stripes",
+      [&] {
+        return explained.empty() ? run_fold(context, wait) : run_fold_explain(context, explained);
+      });
+  fold->add_flag("--wait", wait, "Return when nothing is left");
+  fold->add_option("--explain", explained,
+                   "Only say how updates of this file would be folded, at what cost");
   PolicyOptions policy;
   BackgroundOptions background;
   add_policy_commands(app, context, path, policy, background, add);

@@ -1,0 +1,332 @@
+// Folds by parity delta: contents, bytes between sites, and everything that may happen meanwhile.
+#include "fold_rig.h"
+
+#include "daemon/folder.h"
+
+namespace datacloud {
+namespace {
+
+using Kind = FoldOutcome::Kind;
+constexpr size_t kBlock = 4096;
+
+class ParityFoldTest : public FoldRig {
+ protected:
+  void TearDown() override { remove_cloud(); }
+
+  // Three data columns of four blocks each, then updates of some.
+  StripeId write_base(size_t blocks = 12, size_t bytes = kBlock) {
+    return write(random_blocks(0, blocks, bytes));
+  }
+  void overwrite(const std::vector<uint64_t>& blocks, size_t bytes = kBlock) {
+    for (const uint64_t block : blocks) write({{block, random_bytes(bytes)}});
+  }
+  size_t records(char kind) {
+    size_t count = 0;
+    on_loop([&] {
+      EXPECT_TRUE(store_->begin().scan(std::string(1, kind), std::string(1, char(kind + 1)),
+                                       [&](std::string_view, std::string_view) {
+                                         ++count;
+                                         return true;
+                                       }));
+    });
+    return count;
+  }
+};
+
+TEST_F(ParityFoldTest, UpdatesComeBackAndTheirStripesGo) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  overwrite({1, 5, 5, 10});
+  const auto before = *record(base);
+  const auto outcome = fold(base);
+  EXPECT_EQ(outcome.kind, Kind::folded) << outcome.reason;
+  EXPECT_EQ(outcome.blocks_folded, 3u);  // block 5 once: only its newest contents count
+  EXPECT_EQ(all_stripes(), std::vector<StripeId>{base});
+  EXPECT_EQ(records('F'), 0u);
+  for (int c = 0; c < 5; ++c) {
+    EXPECT_NE(record(base)->shards(c).instance(), before.shards(c).instance()) << "column " << c;
+  }
+  expect_readable();
+  expect_audits_clean();
+  expect_no_orphans();
+  EXPECT_EQ(fold(base).kind, Kind::nothing);
+}
+
+TEST_F(ParityFoldTest, ColumnsThatAreNotTouchedStay) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  overwrite({0, 2});
+  const auto before = *record(base);
+  EXPECT_EQ(fold(base).kind, Kind::folded);
+  const auto after = *record(base);
+  for (int c : {1, 2}) EXPECT_EQ(after.shards(c).instance(), before.shards(c).instance());
+  // Audit blocks that are not touched keep the version of their writer.
+  EXPECT_GT(after.shards(0).versions_size(), 1);
+  EXPECT_EQ(after.shards(0).versions(1).version(), before.shards(0).instance());
+  expect_readable();
+  expect_audits_clean();
+}
+
+// |U| + R * m blocks change, each of them old and new is read once: nothing else crosses a link.
+TEST_F(ParityFoldTest, BytesAreThoseOfTheFormula) {
+  make_cloud("rs-6-3");
+  const StripeId base = write_base(24);
+  for (const auto& [blocks, rows] : std::vector<std::pair<std::vector<uint64_t>, uint64_t>>{
+           {{3}, 1}, {{0, 4, 8}, 1}, {{0, 1, 2}, 3}, {{0, 1, 4, 23}, 3}}) {
+    overwrite(blocks);
+    const auto outcome = fold(base);
+    ASSERT_EQ(outcome.kind, Kind::folded) << outcome.reason;
+    EXPECT_EQ(outcome.bytes_read, 2 * blocks.size() * kBlock);
+    EXPECT_EQ(outcome.change_bytes, (blocks.size() + rows * 3) * kBlock);
+  }
+  expect_readable();
+  expect_audits_clean();
+}
+
+TEST_F(ParityFoldTest, ABlockOverwrittenMeanwhileKeepsTheNewerData) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  overwrite({1, 7});
+  bool done = false;
+  on_operation = [&](SiteId, StoreOp op, const std::string&) {
+    if (op == StoreOp::derive && !std::exchange(done, true)) overwrite({1});
+    return Fault();
+  };
+  const auto outcome = fold(base);
+  EXPECT_EQ(outcome.kind, Kind::folded) << outcome.reason;
+  EXPECT_EQ(outcome.blocks_folded, 1u);
+  EXPECT_EQ(outcome.blocks_changed, 1u);
+  expect_readable();
+  on_operation = nullptr;
+  EXPECT_EQ(fold(base).blocks_folded, 1u);
+  expect_readable();
+  expect_audits_clean();
+  expect_no_orphans();
+}
+
+TEST_F(ParityFoldTest, ASiteThatGoesAwayMidwayLeavesEverythingAsItWas) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  overwrite({1, 7});
+  const auto before = *record(base);
+  on_operation = [&](SiteId site, StoreOp op, const std::string&) {
+    if (op != StoreOp::derive || site != 5) return Fault();
+    return Fault{Fault::Kind::fail_before, Error(Errc::timed_out, "late"), {}};
+  };
+  const auto outcome = fold(base);
+  EXPECT_EQ(outcome.kind, Kind::blocked);
+  EXPECT_NE(outcome.reason.find("site5"), std::string::npos) << outcome.reason;
+  EXPECT_EQ(record(base)->SerializeAsString(), before.SerializeAsString());
+  expect_readable();
+  expect_no_orphans();
+  on_operation = nullptr;
+  // Away from the start: nothing is tried.
+  sites_->find(5)->set_away("test");
+  EXPECT_EQ(fold(base).kind, Kind::blocked);
+  // For long: the updates are merged without their stripe.
+  FoldOptions late;
+  late.blocked_too_long = true;
+  EXPECT_EQ(fold(base, late).kind, Kind::merge_updates);
+  sites_->find(5)->set_up();
+  EXPECT_EQ(fold(base).kind, Kind::folded);
+  expect_readable();
+}
+
+TEST_F(ParityFoldTest, AnUnknownDerivationIsAbandonedAlthoughItLanded) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  overwrite({2});
+  on_operation = [&](SiteId site, StoreOp op, const std::string&) {
+    if (op != StoreOp::derive || site != 4) return Fault();
+    return Fault{Fault::Kind::fail_after, Error(Errc::timed_out, "late"), {}};
+  };
+  EXPECT_EQ(fold(base).kind, Kind::blocked);
+  on_operation = nullptr;
+  expect_readable();
+  expect_no_orphans();
+}
+
+TEST_F(ParityFoldTest, ARottenDeadSlotIsRepairedNotSpread) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  overwrite({6});  // column 1, its third block
+  const auto before = *record(base);
+  Bytes column = *object(before, 1);
+  column[2 * kBlock + 17] ^= 0x40;
+  ASSERT_TRUE(memory_[1].overwrite(object_name(before, 1), column));
+  const auto outcome = fold(base);
+  EXPECT_EQ(outcome.kind, Kind::blocked);
+  EXPECT_NE(outcome.reason.find("audit block 2"), std::string::npos) << outcome.reason;
+  EXPECT_EQ(record(base)->SerializeAsString(), before.SerializeAsString());
+  EXPECT_EQ(records('B'), 1u);
+  EXPECT_EQ(fold(base).kind, Kind::blocked);  // until repaired
+  const auto repaired = StripeRepair(*context_, *ids_, base).run();
+  ASSERT_TRUE(repaired);
+  EXPECT_EQ(records('B'), 0u);
+  EXPECT_EQ(fold(base).kind, Kind::folded);
+  expect_readable();
+  expect_audits_clean();
+  expect_no_orphans();
+}
+
+TEST_F(ParityFoldTest, DamageFoundDuringTheFoldIsNotForgotten) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  overwrite({6});
+  bool done = false;
+  on_operation = [&](SiteId, StoreOp op, const std::string&) {
+    if (op == StoreOp::derive && !std::exchange(done, true)) {
+      const auto stripe = *record(base);
+      commit([&](Transaction& txn) {
+        return record_damage(txn, damage_of({base, 1, stripe.shards(1).instance()}, 2, "audit"));
+      });
+    }
+    return Fault();
+  };
+  EXPECT_EQ(fold(base).kind, Kind::changed);
+  EXPECT_EQ(records('B'), 1u);
+  expect_readable();
+  expect_no_orphans();
+}
+
+TEST_F(ParityFoldTest, ShorterBlocksFitAndTheirRoomIsKept) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base(12, 5000);
+  overwrite({3}, 3000);
+  EXPECT_EQ(fold(base).kind, Kind::folded);
+  EXPECT_EQ(record(base)->slot_length(3), 3000u);
+  expect_readable();
+  overwrite({3}, 5000);
+  EXPECT_EQ(fold(base).kind, Kind::folded);
+  EXPECT_EQ(record(base)->slot_length(3), 5000u);
+  overwrite({3}, 5001);
+  EXPECT_EQ(fold(base).kind, Kind::merge_updates);
+  overwrite({4});
+  const auto outcome = fold(base);  // the one that fits
+  EXPECT_EQ(outcome.blocks_folded, 1u);
+  expect_readable();
+  expect_audits_clean();
+  expect_no_orphans();
+}
+
+TEST_F(ParityFoldTest, TruncatedAndRemovedBlocksAreNotLookedFor) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  overwrite({11, 4});
+  commit([&](Transaction& txn) {
+    pb::InodeUpdate update;
+    update.set_ino(kFile);
+    update.set_truncate_to(10 * 4096);
+    return update_inode(txn, update);
+  });
+  expected_.erase(10);
+  expected_.erase(11);
+  EXPECT_EQ(fold(base).blocks_folded, 1u);
+  expect_readable();
+  write(random_blocks(10, 2, kBlock));
+  EXPECT_EQ(fold(base).kind, Kind::folded);  // block 11's slot still knows whose it was
+  expect_readable();
+  expect_audits_clean();
+}
+
+TEST_F(ParityFoldTest, VersionsBeyondTheirRunsAreMadeOne) {
+  make_cloud("rs-2-1");
+  const StripeId base = write_base(160);
+  int most = 0;
+  for (uint64_t block = 0; block < 80; block += 2) {
+    overwrite({block});
+    ASSERT_EQ(fold(base).kind, Kind::folded);
+    most = std::max(most, record(base)->shards(0).versions_size());
+    ASSERT_LE(most, 64);
+  }
+  EXPECT_GT(most, 50);
+  EXPECT_LT(record(base)->shards(0).versions_size(), 40);
+  expect_readable();
+  expect_audits_clean();
+}
+
+TEST_F(ParityFoldTest, CodesOfSeveralPackets) {
+  for (const char* profile : {"msr-5-3", "basic-4-8"}) {
+    make_cloud(profile);
+    const StripeId base = write_base(24);
+    overwrite({2, 9, 20});
+    const auto outcome = fold(base);
+    EXPECT_EQ(outcome.kind, Kind::folded) << profile << ": " << outcome.reason;
+    expect_readable();
+    expect_audits_clean();
+    expect_no_orphans();
+    remove_cloud();
+  }
+}
+
+TEST_F(ParityFoldTest, YoungUpdatesWait) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  const StripeId old = write({{1, random_bytes(kBlock)}});
+  write({{2, random_bytes(kBlock)}});
+  FoldOptions options;
+  options.is_ripe = [&](StripeId update) { return update == old; };
+  EXPECT_EQ(fold(base, options).kind, Kind::waiting);
+  options.without_unripe = true;
+  EXPECT_EQ(fold(base, options).blocks_folded, 1u);
+  expect_readable();
+}
+
+class FolderTest : public ParityFoldTest {
+ protected:
+  pb::FoldReply sweep(Folder& folder) {
+    on_loop([&] { folder.sweep_now(); });
+    pb::FoldReply reply;
+    const auto end = monotonic_now() + seconds(30);
+    do {
+      std::this_thread::sleep_for(milliseconds(2));
+      on_loop([&] { folder.describe(reply); });
+    } while (!reply.idle() && monotonic_now() < end);
+    EXPECT_TRUE(reply.idle());
+    return reply;
+  }
+};
+
+TEST_F(FolderTest, APassFoldsEverythingAndSpaceComesBack) {
+  make_cloud("rs-3-2");
+  for (uint64_t stripe = 0; stripe < 4; ++stripe) write(random_blocks(400 * stripe, 400, kBlock));
+  uint64_t fresh = 0;
+  on_loop([&] { fresh = read_totals(store_->begin()).value().stored_bytes; });
+  for (int i = 0; i < 120; ++i) overwrite({random_() % 1600});
+  Folder folder(*context_, *ids_, loop_, {.automatic = false});
+  const auto reply = sweep(folder);
+  EXPECT_EQ(reply.failures(), 0u) << reply.last_failure();
+  EXPECT_EQ(reply.stripes_blocked(), 0u);
+  EXPECT_GT(reply.blocks_folded(), 90u);
+  EXPECT_EQ(all_stripes().size(), 4u);
+  on_loop([&] { EXPECT_EQ(read_totals(store_->begin()).value().stored_bytes, fresh); });
+  expect_readable();
+  expect_audits_clean();
+  expect_no_orphans();
+  background_->stop();
+}
+
+TEST_F(FolderTest, RepairsWhatBlocksAFoldAndGoesOn) {
+  make_cloud("rs-3-2");
+  const StripeId base = write(random_blocks(0, 600, kBlock));
+  overwrite({5});
+  const auto before = *record(base);
+  Bytes column = *object(before, 0);
+  column[5 * kBlock] ^= 1;
+  ASSERT_TRUE(memory_[0].overwrite(object_name(before, 0), column));
+  Folder folder(*context_, *ids_, loop_, {.automatic = false});
+  std::thread repair([&] {
+    while (records('B') == 0) std::this_thread::sleep_for(milliseconds(10));
+    while (records('B') > 0) EXPECT_TRUE(StripeRepair(*context_, *ids_, base).run());
+  });
+  const auto reply = sweep(folder);
+  repair.join();
+  EXPECT_EQ(reply.blocks_folded(), 1u);
+  EXPECT_EQ(reply.stripes_blocked(), 0u);
+  expect_readable();
+  expect_audits_clean();
+  background_->stop();
+}
+
+}  // namespace
+}  // namespace datacloud
