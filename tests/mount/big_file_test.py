@@ -75,7 +75,7 @@ def test(options):
         mount.remount()
         cloud.take_away("site2")
         read_back("after a remount, with a site away")
-        cloud.put_back("site2")
+        cloud.put_back_and_wait("site2")
         peak = mount.peak_memory()
         check(peak < GIB, f"peak memory of the mount: {peak / 1e6:.0f} MB")
 

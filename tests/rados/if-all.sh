@@ -4,4 +4,6 @@ if [ -z "${DATACLOUD_RADOS_ALL:-}" ]; then
   echo "only with DATACLOUD_RADOS_ALL=1"
   exit 77
 fi
+# These take their time limits from quick disks.
+export DATACLOUD_SLOWNESS=${DATACLOUD_SLOWNESS:-2}
 exec "$@"

@@ -131,6 +131,7 @@ class Mount:
         try:
             status = self.process.wait(seconds * SLOWNESS)
         except subprocess.TimeoutExpired:
+            print(threads_of(self.process.pid), file=sys.stderr)
             raise CloudError(f"the mount process did not end {seconds} s after umount") from None
         if status != 0:
             raise CloudError(f"the mount process ended with status {status} after umount")
@@ -366,6 +367,14 @@ def tail(path, lines):
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
     except OSError as error:
         return f"({error})"
+
+
+def threads_of(pid):
+    """Where each thread of a process stands, when there is a debugger to ask."""
+    if not shutil.which("gdb"):
+        return "no gdb to show where its threads stand"
+    return subprocess.run(["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 12"],
+                          capture_output=True, text=True, timeout=60, check=False).stdout
 
 
 def process_start(pid):
