@@ -15,6 +15,7 @@
 #include <set>
 
 #include "common/erasure_code.h"
+#include "common/metrics.h"
 #include "common/mount_options.h"
 #include "common/sealed_block.h"
 #include "common/site_list.h"
@@ -240,6 +241,15 @@ result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::st
   TRY(s.number("background_threads", daemon.background_threads, 1, 64));
   TRY(s.number("background_site_bytes_per_second_max", daemon.background_site_bytes_per_second_max,
                0, kMiB << 20, parse_bytes));
+  TRY(s.text("log_format", daemon.log_format));
+  if (daemon.log_format != "text" && daemon.log_format != "json")
+    return failure(s.error("log_format", "log_format is " + in_quotes(daemon.log_format) +
+                                             "; it must be \"text\" or \"json\""));
+  TRY(s.text("metrics", daemon.metrics));
+  if (!daemon.metrics.empty()) {
+    if (auto good = check_metrics_address(daemon.metrics); !good)
+      return failure(s.error("metrics", good.error().text()));
+  }
   return s.refuse_unknown();
 }
 

@@ -71,7 +71,16 @@ MetadataService::Answer MetadataService::locate(const CallPtr& call) {
 // What mounts have reported and what this daemon has moved itself.
 MetadataService::Answer MetadataService::traffic(const CallPtr& call) {
   pb::Reply reply;
-  auto* out = reply.mutable_traffic();
+  add_traffic(*reply.mutable_traffic());
+  if (call->request.traffic().reset()) {
+    mount_traffic_.clear();
+    for (Site* site : deps_.sites.all()) site->reset_traffic();
+    traffic_since_ = loop_.now();
+  }
+  return std::optional(std::move(reply));
+}
+
+void MetadataService::add_traffic(pb::TrafficReply& out) {
   for (Site* site : deps_.sites.all()) {
     for (int p = 0; p < kPurposeCount; ++p) {
       const auto own = site->traffic().row(static_cast<Purpose>(p));
@@ -83,17 +92,11 @@ MetadataService::Answer MetadataService::traffic(const CallPtr& call) {
       row.set_bytes_read(row.bytes_read() + own.bytes_read);
       row.set_bytes_written(row.bytes_written() + own.bytes_written);
       row.set_operations(row.operations() + own.operations);
-      if (row.operations() > 0) *out->add_rows() = std::move(row);
+      if (row.operations() > 0) *out.add_rows() = std::move(row);
     }
   }
   const auto since = loop_.now() - traffic_since_;
-  out->set_since_ms(std::chrono::duration_cast<milliseconds>(since).count());
-  if (call->request.traffic().reset()) {
-    mount_traffic_.clear();
-    for (Site* site : deps_.sites.all()) site->reset_traffic();
-    traffic_since_ = loop_.now();
-  }
-  return std::optional(std::move(reply));
+  out.set_since_ms(std::chrono::duration_cast<milliseconds>(since).count());
 }
 
 pb::GcReply MetadataService::gc_counts() const {

@@ -145,6 +145,18 @@ MetadataService::Answer MetadataService::status(const CallPtr& call) {
   return later();
 }
 
+void MetadataService::snapshot(
+    std::function<void(const pb::StatusReply&, const pb::TrafficReply&)> done) {
+  census_.get([this, done = std::move(done)](const Census::Counts& counts) {
+    auto counted = std::make_shared<Census::Counts>(counts);
+    space_.get([this, done, counted](const SiteSpace::Report& space) {
+      pb::TrafficReply traffic;
+      add_traffic(traffic);
+      done(status_reply(*counted, space).status(), traffic);
+    });
+  });
+}
+
 void MetadataService::add_sites(const Census::Counts& counts, const SiteSpace::Report& space,
                                 pb::StatusReply& status) {
   for (Site* site : deps_.sites.all()) {

@@ -145,6 +145,10 @@ void detach_streams() {
   if (::chdir("/") != 0) return;
 }
 
+LogFormat log_format(const Config& config) {
+  return config.daemon.log_format == "json" ? LogFormat::json : LogFormat::text;
+}
+
 template <class Ready>
 int serve(const Config& config, Ready ready) {
   const auto notifier = ServiceNotifier::from_environment();
@@ -180,7 +184,8 @@ int serve_in_background(const Config& config, bool verbose) {
   }
   ::close(ready[0]);
   ::setsid();
-  start_logging("datacloudd", (config.daemon.state / "datacloudd.log").string(), verbose);
+  start_logging("datacloudd", (config.daemon.state / "datacloudd.log").string(), verbose,
+                log_format(config));
   return serve(config, [&] {
     detach_streams();
     if (::write(ready[1], "1", 1) != 1) spdlog::warn("nobody waits for this daemon");
@@ -203,6 +208,6 @@ int main(int argc, char** argv) {
   auto config = load_config(std::filesystem::absolute(arguments->config));
   if (!config) return fail(config.error().text());
   if (!arguments->foreground) return serve_in_background(config.value(), arguments->verbose);
-  start_logging("datacloudd", "", arguments->verbose);
+  start_logging("datacloudd", "", arguments->verbose, log_format(config.value()));
   return serve(config.value(), [] {});
 }

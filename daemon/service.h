@@ -78,6 +78,8 @@ class MetadataService final : public RpcService {
 
   void on_request(std::shared_ptr<RpcConnection>, pb::Request) override;
   void on_disconnect(std::shared_ptr<RpcConnection>) override;
+  // What status and traffic would answer now, for metrics. On the service's thread; so is `done`.
+  void snapshot(std::function<void(const pb::StatusReply&, const pb::TrafficReply&)> done);
   // A site went away or came back.
   void on_site_change();
 
@@ -167,6 +169,7 @@ class MetadataService final : public RpcService {
   // handlers_admin.cc
   Answer locate(const CallPtr&);
   Answer traffic(const CallPtr&);
+  void add_traffic(pb::TrafficReply&);
   Answer gc(const CallPtr&);
   void answer_gc_when_idle(const CallPtr&, pb::GcReply before);
   pb::GcReply gc_counts() const;

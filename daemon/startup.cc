@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "common/log.h"
+#include "daemon/daemon_metrics.h"
 #include "daemon/record_keys.h"
 #include "daemon/state_directory.h"
 
@@ -194,6 +195,21 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
   return success();
 }
 
+result<void> Daemon::open_metrics(const std::string& address) {
+  if (address.empty()) return success();
+  metrics_ = std::make_shared<MetricsSource>([this](MetricsSource::Answer answer) {
+    loop_->post([this, answer = std::move(answer)] {
+      service_->snapshot([answer](const auto& status, const auto& traffic) {
+        using Seconds = std::chrono::duration<double>;
+        const Seconds now = std::chrono::system_clock::now().time_since_epoch();
+        answer(daemon_metrics(status, traffic, now.count()));
+      });
+    });
+  });
+  TRY(exporter_, export_metrics(address, [source = metrics_] { return source->get(); }));
+  return success();
+}
+
 result<std::unique_ptr<Daemon>> Daemon::open(const Config& config) {
   std::unique_ptr<Daemon> daemon(new Daemon);
   daemon->loop_ = std::make_shared<ServerLoop>();
@@ -202,10 +218,13 @@ result<std::unique_ptr<Daemon>> Daemon::open(const Config& config) {
   TRY(daemon->open_metadata(config, cloud, key));
   TRY(daemon->open_sites(config, cloud));
   TRY(daemon->open_service(config, std::move(cloud), key));
+  TRY(daemon->open_metrics(config.daemon.metrics));
   return daemon;
 }
 
 Daemon::~Daemon() {
+  if (metrics_) metrics_->close();
+  exporter_.reset();
   loop_->close();
   server_.reset();
   service_.reset();

@@ -7,6 +7,7 @@
 #include "common/config.h"
 #include "common/keys.h"
 #include "common/rpc.h"
+#include "daemon/metrics_source.h"
 #include "daemon/service.h"
 
 namespace datacloud {
@@ -34,6 +35,7 @@ class Daemon {
   result<void> open_metadata(const Config&, pb::Cloud&, KeyFile&);
   result<void> open_sites(const Config&, const pb::Cloud&);
   result<void> open_service(const Config&, pb::Cloud, const KeyFile&);
+  result<void> open_metrics(const std::string& address);
 
   std::shared_ptr<ServerLoop> loop_;
   std::unique_ptr<SiteSet> sites_;
@@ -41,6 +43,8 @@ class Daemon {
   LocalProcessProbe processes_;
   std::unique_ptr<MetadataService> service_;
   std::unique_ptr<RpcServer> server_;
+  std::shared_ptr<MetricsSource> metrics_;
+  std::unique_ptr<MetricsExporter> exporter_;
   std::atomic<bool> failed_{false};
 };
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "common/metrics.h"
 #include "common/mount_options.h"
 
 namespace datacloud {
@@ -31,6 +32,12 @@ result<void> parse_option(const std::string& option, MountArguments& out) {
     out.site = option.substr(5);
   } else if (option.starts_with("log=")) {
     out.log_file = option.substr(4);
+  } else if (option == "log_format=json" || option == "log_format=text") {
+    out.log_json = option.ends_with("json");
+  } else if (option.starts_with("metrics=")) {
+    out.metrics = option.substr(8);
+    if (auto good = check_metrics_address(out.metrics); !good)
+      return failure(good.error().in("-o metrics"));
   } else if (option == "verbose") {
     out.verbose = true;
   } else if (option == "allow_other") {
@@ -119,6 +126,9 @@ std::string mount_usage() {
          "Options after -o:\n"
          "  site=NAME      Where this node stands: that site is read first\n"
          "  log=FILE       Log file; default /var/log/datacloud/mount.log\n"
+         "  log_format=json\n"
+         "                 One JSON object a line\n"
+         "  metrics=ADDR   Serve Prometheus' /metrics there, such as 127.0.0.1:9556\n"
          "  verbose        Log more\n"
          "  noallow_other  Only the user who mounts may see the files\n"
          "  ro, rw, nosuid, nodev, noexec, noatime, nodiratime, sync, dirsync\n"

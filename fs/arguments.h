@@ -17,6 +17,8 @@ struct MountArguments {
   bool version = false;
   std::string site;                 // -o site=NAME
   std::string log_file;             // -o log=FILE
+  bool log_json = false;            // -o log_format=json
+  std::string metrics;              // -o metrics=ADDRESS
   bool allow_other = true;          // -o noallow_other
   std::vector<std::string> kernel;  // ro, nosuid, ...: passed to the kernel
   std::vector<std::string> limits;  // NAME=VALUE of MountConfig, applied after the file

@@ -90,6 +90,10 @@ result<Config> load(const MountArguments& arguments) {
   return config;
 }
 
+LogFormat log_format(const MountArguments& arguments) {
+  return arguments.log_json ? LogFormat::json : LogFormat::text;
+}
+
 // Runs the mount; `mounted` is called once the kernel has it.
 template <class Mounted>
 int serve(const MountArguments& arguments, const Config& config, Mounted mounted) {
@@ -97,6 +101,10 @@ int serve(const MountArguments& arguments, const Config& config, Mounted mounted
   auto mount = Mount::open(config, arguments.site, arguments.mountpoint);
   if (!mount) return fail(mount.error().message());
 
+  if (!arguments.metrics.empty()) {
+    if (auto served = mount.value()->serve_metrics(arguments.metrics); !served)
+      return fail(served.error().text());
+  }
   const auto words = fuse_arguments(arguments, config);
   std::vector<char*> argv;
   for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
@@ -153,7 +161,7 @@ int run_in_background(const MountArguments& arguments, const Config& config) {
     std::filesystem::create_directories("/var/log/datacloud", ignored);
     log_file = "/var/log/datacloud/mount.log";
   }
-  start_logging("mount.datacloud", log_file, arguments.verbose);
+  start_logging("mount.datacloud", log_file, arguments.verbose, log_format(arguments));
   return serve(arguments, config, [&] {
     detach_streams();
     if (::write(ready[1], "1", 1) != 1) spdlog::warn("nobody waits for this mount");
@@ -180,6 +188,7 @@ int main(int argc, char** argv) {
       std::filesystem::canonical(arguments.value().mountpoint, error).string();
   if (error) return fail("mount point: " + error.message() + "; create the directory first");
   if (!arguments.value().foreground) return run_in_background(arguments.value(), config.value());
-  start_logging("mount.datacloud", arguments.value().log_file, arguments.value().verbose);
+  start_logging("mount.datacloud", arguments.value().log_file, arguments.value().verbose,
+                log_format(arguments.value()));
   return serve(arguments.value(), config.value(), [] {});
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "common/log.h"
+#include "fs/mount_metrics.h"
 
 namespace datacloud {
 namespace {
@@ -27,6 +28,7 @@ result<std::unique_ptr<Mount>> Mount::open(const Config& config, const std::stri
                                            const std::string& mountpoint) {
   TRY(auto key, read_key_file(config.keys.data, KeyFileKind::data));
   std::unique_ptr<Mount> mount(new Mount(config, key.key));
+  mount->mountpoint_ = mountpoint;
   TRY(mount->connect(mountpoint));
   if (mount->cloud_.uuid() != key.cloud_uuid)
     return failure(Errc::invalid, config.keys.data.string() + " is the key of cloud " +
@@ -142,7 +144,25 @@ void Mount::start(fuse_session* session) {
   keepalive_ = std::thread([this] { keepalive_loop(); });
 }
 
+result<void> Mount::serve_metrics(const std::string& address) {
+  TRY(exporter_, export_metrics(address, [this] {
+        MountNumbers numbers;
+        numbers.cloud = cloud_.name();
+        numbers.mountpoint = mountpoint_;
+        numbers.operations = operations_;
+        numbers.dirty_bytes = io_->budget().used();
+        numbers.dirty_bytes_max = config_.mount.dirty_bytes_max;
+        numbers.cache_bytes = cache_->bytes();
+        numbers.cache_bytes_max = config_.mount.cache_bytes_max;
+        numbers.degraded_reads = stripe_reader_->degraded_reads();
+        numbers.flush_failures = io_->failures();
+        return mount_metrics(numbers, *sites_);
+      }));
+  return success();
+}
+
 bool Mount::stop() {
+  exporter_.reset();
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
@@ -181,6 +201,7 @@ bool Mount::stop() {
 }
 
 Mount::~Mount() {
+  exporter_.reset();
   {
     std::lock_guard lock(mutex_);
     stop_ = true;

@@ -17,6 +17,7 @@
 #include "common/config.h"
 #include "common/executor.h"
 #include "common/keys.h"
+#include "common/metrics.h"
 #include "common/site_set.h"
 #include "fs/file_io.h"
 #include "fs/kernel_notifier.h"
@@ -31,6 +32,8 @@ class Mount {
   ~Mount();
 
   void start(fuse_session* session);
+  // Serves the mount's metrics there until stop().
+  result<void> serve_metrics(const std::string& address);
   // Writes back what is dirty (bounded by time); false when something could not be written.
   bool stop();
 
@@ -92,6 +95,8 @@ class Mount {
   std::vector<std::future<void>> kernel_calls_;  // still waiting in the kernel
   std::map<std::pair<uint32_t, int>, TrafficCounters::Row> reported_;
   std::thread flusher_, keepalive_;
+  std::string mountpoint_;
+  std::unique_ptr<MetricsExporter> exporter_;  // before all it shows goes
 };
 
 }  // namespace datacloud

@@ -54,6 +54,8 @@ int run_site_list(const CommandContext&);
 int run_site_rebuild(const CommandContext&, const std::string& name);
 int run_site_drain(const CommandContext&, const std::string& name);
 int run_site_activate(const CommandContext&, const std::string& name);
+// Empty: datacloud-support-TIME.tar in the current directory.
+int run_support_bundle(const CommandContext&, const std::string& output);
 // `output` empty or "-": to stdout. Backup files "-": from stdin.
 int run_key_backup(const CommandContext&, const std::string& output);
 int run_key_verify(const CommandContext&, const std::string& backup_file);  // empty: without one

@@ -14,14 +14,14 @@ build=(
   build-essential cmake ninja-build ccache pkg-config rados-objclass-dev
   libfuse3-dev fuse3 libisal-dev libssl-dev libleveldb-dev libsnappy-dev libboost-dev
   libprotobuf-dev protobuf-compiler libzstd-dev libtomlplusplus-dev libcli11-dev
-  libspdlog-dev libfmt-dev nlohmann-json3-dev python3
+  libspdlog-dev libfmt-dev nlohmann-json3-dev python3 prometheus-cpp-dev
   librados-dev libradospp-dev
 )
 test=(
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-14 lld-14 libclang-rt-14-dev clang-format-14 clang-tidy-14
   python3 fio sqlite3 git rsync attr acl e2fsprogs imagemagick psmisc
-  groff-base systemd
+  groff-base systemd procps
   ceph-mon ceph-osd ceph-mgr ceph-common iproute2
 )
 bench=(gocryptfs imagemagick python3 ceph-fuse ceph-mds)

@@ -213,6 +213,10 @@ int run(int argc, char** argv) {
   add_auditor_commands(app, context, auditor_file, auditor_since, add);
   std::string site_name;
   add_site_commands(app, context, site_name, add);
+  std::string bundle;
+  command("support-bundle", "Collect what somebody who helps needs to see, without secrets", [&] {
+    return run_support_bundle(context, bundle);
+  })->add_option("--output", bundle, "The tar file to make");
   std::string key_backup;
   add_key_commands(app, context, key_backup, add);
 

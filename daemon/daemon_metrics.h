@@ -1,0 +1,13 @@
+// The daemon's metrics: what `datacloud status` and `traffic` say, as Prometheus takes it.
+#pragma once
+
+#include "common/metrics.h"
+#include "common/records.pb.h"
+#include "common/rpc.pb.h"
+
+namespace datacloud {
+
+// Pure: of one state of the daemon. `now_s` is wall time in seconds.
+Metrics daemon_metrics(const pb::StatusReply&, const pb::TrafficReply&, double now_s);
+
+}  // namespace datacloud

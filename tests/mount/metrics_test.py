@@ -1,0 +1,152 @@
+"""Prometheus' metrics: both programs export them by the conventions, they tell the truth, and
+dashboard, alerts and document use exactly the names that exist. And the support bundle."""
+
+import io
+import json
+import os
+import re
+import socket
+import sys
+import tarfile
+import urllib.request
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import harness  # noqa: E402
+from cloud import Cloud, wait_for  # noqa: E402
+from harness import check, check_equal  # noqa: E402
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Scrape:
+    """One answer of /metrics: types, and values by name and labels."""
+
+    def __init__(self, port):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        self.types, self.values, self.helps = {}, {}, set()
+        for line in text.splitlines():
+            if line.startswith("# TYPE "):
+                _, _, name, kind = line.split()
+                self.types[name] = kind
+            elif line.startswith("# HELP "):
+                self.helps.add(line.split()[2])
+            elif line:
+                name, labels, value = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)(?: \d+)?",
+                                                   line).groups()
+                pairs = frozenset(re.findall(r'(\w+)="([^"]*)"', labels or ""))
+                self.values[name, pairs] = float(value)
+
+    def ours(self):
+        return {name for name in self.types if name.startswith("datacloud_")}
+
+    def get(self, name, **labels):
+        return self.values[name, frozenset(labels.items())]
+
+    def total(self, name):
+        return sum(v for (n, _), v in self.values.items() if n == name)
+
+
+def conventions(scrape, what):
+    for name in scrape.ours():
+        kind = scrape.types[name]
+        if not re.fullmatch(r"datacloud_[a-z][a-z_]*", name):
+            raise harness.CheckFailed(f"{name} is no Prometheus name")
+        if (kind == "counter") != name.endswith("_total"):
+            raise harness.CheckFailed(f"{name} is a {kind}")
+        if re.search(r"_(ms|milliseconds|kb|mib|percent)\b", name):
+            raise harness.CheckFailed(f"{name}: base units only")
+        if name not in scrape.helps:
+            raise harness.CheckFailed(f"{name} has no help")
+    harness.note(f"ok: {what}: {len(scrape.ours())} metrics keep the conventions")
+
+
+def names_in(text):
+    return set(re.findall(r"\bdatacloud_[a-z_]+\b", text))
+
+
+def documents_use_what_exists(exported):
+    dashboard = json.loads((DOCS / "grafana-dashboard.json").read_text())
+    shown = set()
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            shown |= names_in(target["expr"])
+    alerts = set()
+    rules = (DOCS / "alerts.yml").read_text()
+    for expression in re.findall(r"^ *expr: (.*)$", rules, re.M):
+        alerts |= names_in(expression)
+    check_equal(shown - exported, set(), "the dashboard shows only metrics that exist")
+    check_equal(alerts - exported, set(), "alerts watch only metrics that exist")
+    check_equal(exported - shown, set(), "every metric is on the dashboard")
+    chapter = (DOCS / "operations.md").read_text().split("\n## Metrics\n")[1].split("\n## ")[0]
+    listed = set(re.findall(r"^\| `(datacloud_\w+)`", chapter, re.M))
+    check_equal(listed, exported, "operations.md lists exactly the metrics that exist")
+
+
+def support_bundle(cloud):
+    out = cloud.root / "bundle.tar"
+    cloud.tool("support-bundle", "--output", out)
+    check_equal(out.stat().st_mode & 0o777, 0o600, "the bundle's mode")
+    raw = out.read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        names = {Path(n).name for n in tar.getnames()}
+    for name in ("versions.txt", "configuration.toml", "status.json", "keys.txt", "sites.txt"):
+        check(name in names, f"the bundle holds {name}")
+    for key in ("data.key", "service.key"):
+        secret = re.search(r"^key (\w+)$", (cloud.root / key).read_text(), re.M)[1]
+        check(len(secret) == 64 and secret.encode() not in raw
+              and bytes.fromhex(secret) not in raw, f"and not {key}")
+
+
+def test(options):
+    daemon_port, mount_port = free_port(), free_port()
+    with Cloud(create=False) as cloud:
+        cloud.write_config(daemon={"metrics": f"127.0.0.1:{daemon_port}", "log_format": "json"})
+        cloud.tool("create")
+        cloud.start_daemon()
+        mount = cloud.mount(f"metrics=127.0.0.1:{mount_port}")
+        (mount / "file").write_bytes(os.urandom(3 << 20))
+        os.sync()
+        wait_for(lambda: Scrape(daemon_port).get("datacloud_logical_bytes") >= 3 << 20, 30,
+                 "the daemon's metrics to tell what was written")
+        daemon, own = Scrape(daemon_port), Scrape(mount_port)
+        conventions(daemon, "daemon")
+        conventions(own, "mount")
+        documents_use_what_exists(daemon.ours() | own.ours())
+
+        check_equal(daemon.get("datacloud_health"), 0, "health is ok")
+        check_equal(daemon.total("datacloud_site_up"), 5, "five sites are up")
+        check_equal(daemon.get("datacloud_mounts", connected="true"), 1, "one mount")
+        status = cloud.status()
+        check_equal(daemon.get("datacloud_stored_bytes"), status["capacity"]["stored_bytes"],
+                    "stored bytes are those of status")
+        check(own.total("datacloud_mount_site_written_bytes_total") > 5 << 20,
+              "the mount counts what it wrote")
+        check(own.get("datacloud_mount_operations_total") > 3, "and its operations")
+
+        cloud.take_away("site2")
+        wait_for(lambda: Scrape(daemon_port).get("datacloud_site_up", site="site2") == 0, 30,
+                 "a site that is away to be told")
+        check_equal(Scrape(daemon_port).get("datacloud_health"), 1, "health is degraded")
+        wait_for(lambda: Scrape(mount_port).get("datacloud_mount_site_up", site="site2") == 0, 30,
+                 "and by the mount")
+        cloud.put_back("site2")
+        support_bundle(cloud)
+
+        mount.unmount()
+        cloud.stop_daemon()
+        lines = (cloud.root / "daemon.log").read_text().splitlines()
+        parsed = [json.loads(line) for line in lines]
+        check(parsed and all({"time", "level", "program", "pid", "message"} <= set(p)
+                             for p in parsed), f"{len(lines)} log lines are JSON objects")
+
+
+if __name__ == "__main__":
+    harness.main(test, 180)
