@@ -19,6 +19,7 @@
 #include "common/mount_options.h"
 #include "common/sealed_block.h"
 #include "common/site_list.h"
+#include "common/time_windows.h"
 
 namespace datacloud {
 namespace {
@@ -220,6 +221,22 @@ result<void> read_listen(Section& s, std::vector<std::string>& listen) {
   return success();
 }
 
+result<void> read_windows(Section& s, DaemonConfig& daemon) {
+  const toml::node* node = s.find("background_windows");
+  if (node == nullptr) return success();
+  const auto* list = node->as_array();
+  if (list == nullptr)
+    return failure(s.error("background_windows",
+                           "background_windows must be a list such as [\"mon-fri 19:00-07:00\"]"));
+  for (const auto& item : *list)
+    if (const auto* text = item.as_string()) daemon.background_windows.push_back(text->get());
+  auto windows = TimeWindows::parse(daemon.background_windows);
+  if (!windows || daemon.background_windows.size() != list->size())
+    return failure(s.error("background_windows", windows ? "every window must be text in quotes"
+                                                         : windows.error().text()));
+  return success();
+}
+
 result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::string>& sites) {
   TRY(s.absolute_path("state", daemon.state));
   TRY(read_listen(s, daemon.listen));
@@ -241,6 +258,9 @@ result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::st
   TRY(s.number("background_threads", daemon.background_threads, 1, 64));
   TRY(s.number("background_site_bytes_per_second_max", daemon.background_site_bytes_per_second_max,
                0, kMiB << 20, parse_bytes));
+  TRY(read_windows(s, daemon));
+  TRY(s.number("background_outside_bytes_per_second_max",
+               daemon.background_outside_bytes_per_second_max, 4096, kMiB << 20, parse_bytes));
   TRY(s.text("log_format", daemon.log_format));
   if (daemon.log_format != "text" && daemon.log_format != "json")
     return failure(s.error("log_format", "log_format is " + in_quotes(daemon.log_format) +

@@ -47,7 +47,10 @@ struct DaemonConfig {
   uint64_t audit_cycle_ms = 14ull * 24 * 3600 * 1000;  // every shard proven once in it; 0: never
   uint32_t background_threads = 4;                    // stripes repaired, audited or folded at once
   uint64_t background_site_bytes_per_second_max = 0;  // 0: no limit
-  std::string log_format = "text";                    // or "json"
+  // When background work has its whole limit ("mon-fri 19:00-07:00", local time); none: always.
+  std::vector<std::string> background_windows;
+  uint64_t background_outside_bytes_per_second_max = 1u << 20;  // and outside of them, per site
+  std::string log_format = "text";                              // or "json"
   std::string metrics;  // "127.0.0.1:9555": Prometheus' /metrics is served there; empty: nowhere
 };
 

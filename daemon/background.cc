@@ -8,12 +8,22 @@ namespace {
 
 constexpr auto kBurst = milliseconds(250);  // a site's unused budget is kept this long
 
+std::tm machine_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  return local;
+}
+
 }  // namespace
 
 Background::Background(std::shared_ptr<EventLoop> loop, Limits limits)
     : loop_(std::move(loop)),
       state_(std::make_shared<State>()),
-      rate_(limits.site_bytes_per_second_max) {
+      rate_(limits.site_bytes_per_second_max),
+      windows_(std::move(limits.windows)),
+      outside_rate_(limits.outside_bytes_per_second_max),
+      local_time_(limits.local_time ? std::move(limits.local_time) : machine_time) {
   for (int i = 0; i < std::max(1, limits.threads); ++i) {
     threads_.emplace_back([this] { work(); });
   }
@@ -57,7 +67,7 @@ void Background::work() {
 void Background::spend(SiteId site, uint64_t bytes) {
   std::unique_lock lock(state_->mutex);
   state_->changed.wait(lock, [&] { return state_->stopping || !state_->paused; });
-  const uint64_t rate = rate_;
+  const uint64_t rate = current_limit();
   if (rate == 0 || state_->stopping) return;
   const auto now = monotonic_now();
   auto& free_at = free_at_[site];
@@ -82,6 +92,14 @@ void Background::pause(bool paused) {
 
 void Background::set_limit(uint64_t site_bytes_per_second_max) {
   rate_ = site_bytes_per_second_max;
+}
+
+bool Background::window_open() const { return windows_.empty() || windows_.open_at(local_time_()); }
+
+uint64_t Background::current_limit() const {
+  const uint64_t rate = rate_;
+  if (window_open()) return rate;
+  return rate == 0 ? outside_rate_ : std::min(rate, outside_rate_);
 }
 
 bool Background::lock_stripe(StripeId stripe) {

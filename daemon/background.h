@@ -27,6 +27,7 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/ids.h"
+#include "common/time_windows.h"
 #include "daemon/event_loop.h"
 
 namespace datacloud {
@@ -36,6 +37,9 @@ class Background {
   struct Limits {
     int threads = 4;
     uint64_t site_bytes_per_second_max = 0;  // both directions together; 0: no limit
+    TimeWindows windows;                     // outside of them the next limit holds as well
+    uint64_t outside_bytes_per_second_max = 1u << 20;
+    std::function<std::tm()> local_time;  // empty: the machine's
   };
   Background(std::shared_ptr<EventLoop>, Limits);
   ~Background();
@@ -77,6 +81,10 @@ class Background {
   bool paused() const { return state_->paused; }
   void set_limit(uint64_t site_bytes_per_second_max);
   uint64_t limit() const { return rate_; }
+  bool window_open() const;
+  uint64_t outside_limit() const { return outside_rate_; }
+  // What holds now: the limit, and outside of the windows theirs if it is less. 0: none.
+  uint64_t current_limit() const;
 
   // A stripe that background work holds; false when another job has it.
   bool lock_stripe(StripeId);
@@ -95,6 +103,9 @@ class Background {
   std::deque<std::function<void()>> jobs_;
   std::map<SiteId, MonotonicTime> free_at_;  // when the site's budget is in balance
   std::atomic<uint64_t> rate_;
+  const TimeWindows windows_;
+  const uint64_t outside_rate_;
+  const std::function<std::tm()> local_time_;
   std::set<StripeId> locked_;
   std::vector<std::thread> threads_;
 };

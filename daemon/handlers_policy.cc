@@ -121,35 +121,16 @@ MetadataService::Answer MetadataService::background(const pb::BackgroundRequest&
     background_.set_limit(request.site_bytes_per_second_max());
   }
   pb::AdminReply admin;
-  admin.mutable_background()->set_paused(background_.paused());
-  admin.mutable_background()->set_site_bytes_per_second_max(background_.limit());
+  describe_background(*admin.mutable_background());
   return wrapped(admin);
 }
 
-// --- What `status` says beyond the records' counts ---
-
-std::string MetadataService::status_details(const Census::Counts& counts) const {
-  pb::StatusDetails details;
-  for (const uint64_t stripes : counts.stripes_by_remaining) {
-    details.add_stripes_by_remaining(stripes);
-  }
-  details.set_repair_queued(counts.repair_queued);
-  details.set_repair_put_off(repairer_.put_off());
-  details.set_shards_repaired(repairer_.counts().shards_repaired);
-  details.set_audit_cycle_done(auditor_.cycle_progress());
-  for (const auto& info : deps_.cloud.sites()) {
-    auto* out = details.add_audits();
-    out->set_site(info.id());
-    out->set_duty(info.duty());
-    out->set_suspect(auditor_.suspect(info.id()));
-    const auto history = auditor_.history().find(info.id());
-    if (history != auditor_.history().end()) *out->mutable_history() = history->second;
-  }
-  pb::FoldReply fold;
-  folder_.describe(fold);
-  details.set_stripes_merged(fold.stripes_merged());
-  details.set_background_paused(background_.paused());
-  return details.SerializeAsString();
+void MetadataService::describe_background(pb::BackgroundReply& out) const {
+  out.set_paused(background_.paused());
+  out.set_site_bytes_per_second_max(background_.limit());
+  for (const auto& window : deps_.config.background_windows) out.add_windows(window);
+  out.set_window_open(background_.window_open());
+  out.set_outside_bytes_per_second_max(background_.outside_limit());
 }
 
 }  // namespace datacloud

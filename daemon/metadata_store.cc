@@ -24,6 +24,7 @@
 #include "common/clock.h"
 #include "daemon/leveldb_env.h"
 #include "daemon/record_keys.h"
+#include "daemon/record_snapshot.h"
 #include "daemon/totals.h"
 
 namespace datacloud {
@@ -213,6 +214,10 @@ result<std::optional<std::string>> MetadataStore::read(const std::string& key) c
   if (s.ok()) return std::optional<std::string>(std::move(value));
   if (s.IsNotFound()) return std::optional<std::string>();
   return failure(impl_->storage_error(s, "read failed; stop the daemon and check its disk"));
+}
+
+std::unique_ptr<RecordSnapshot> MetadataStore::snapshot() const {
+  return std::make_unique<RecordSnapshot>(*impl_->db);
 }
 
 std::shared_ptr<leveldb::Iterator> MetadataStore::iterate() const {

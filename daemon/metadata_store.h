@@ -32,6 +32,7 @@ class Iterator;
 namespace datacloud {
 
 class MetadataStore;
+class RecordSnapshot;
 
 inline constexpr uint32_t kMetadataFormatVersion = 1;  // Cloud.format_version
 
@@ -108,6 +109,8 @@ class MetadataStore {
   ~MetadataStore();
 
   Transaction begin() const { return Transaction(*this); }
+  // What is committed now, to be read on any thread. See record_snapshot.h.
+  std::unique_ptr<RecordSnapshot> snapshot() const;
   result<Sequence> commit(Transaction&&);
   Sequence sequence() const;
   void when_durable(Sequence, std::function<void(result<void>)>);

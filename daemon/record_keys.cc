@@ -45,6 +45,8 @@ std::string session(SessionId id) { return with_u64('C', id); }
 std::string reply(SessionId id, uint64_t request) { return with_two('Q', id, request); }
 std::string pending(uint64_t number) { return with_u64('P', number); }
 
+std::string quarantine(std::string_view key) { return std::string("Z").append(key); }
+
 std::string owner(StripeId id, uint32_t first_slot) {
   std::string k = with_u64('R', id);
   append_u32(k, first_slot);

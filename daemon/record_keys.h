@@ -26,7 +26,7 @@ std::string reply(SessionId, uint64_t request);            // 'Q' session reques
 std::string granted(IdKind, uint64_t first);               // 'G' kind first -> GrantedRange
 std::string pending(uint64_t number);                      // 'P' number -> PendingDeletion
 std::string damage(StripeId, uint32_t column);             // 'B' stripe column -> Damage
-
+std::string quarantine(std::string_view key);     // 'Z' key: what fsck has taken out or replaced
 std::string repair(uint8_t remaining, StripeId);  // 'K' remaining stripe: to be repaired
 
 // Integers at `offset` of a key; the caller has checked the length.

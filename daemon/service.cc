@@ -30,6 +30,18 @@ bool may_wait(const pb::Request& request) {
   }
 }
 
+Background::Limits background_limits(const DaemonConfig& config) {
+  Background::Limits limits;
+  limits.threads = static_cast<int>(config.background_threads);
+  limits.site_bytes_per_second_max = config.background_site_bytes_per_second_max;
+  // Checked when the configuration was read.
+  if (auto windows = TimeWindows::parse(config.background_windows)) {
+    limits.windows = std::move(windows).value();
+  }
+  limits.outside_bytes_per_second_max = config.background_outside_bytes_per_second_max;
+  return limits;
+}
+
 // What the tool may ask for: it holds no leases and changes nothing.
 bool allowed_to_tool(const pb::Request& request) {
   switch (request.op_case()) {
@@ -78,8 +90,7 @@ MetadataService::MetadataService(Dependencies deps)
       census_(store_, deps_.loop),
       space_(deps_.sites, deps_.loop, deps_.code),
       traffic_since_(started_),
-      background_(deps_.loop, {static_cast<int>(deps_.config.background_threads),
-                               deps_.config.background_site_bytes_per_second_max}),
+      background_(deps_.loop, background_limits(deps_.config)),
       background_context_(background_context()),
       background_ids_(background_context_),
       repairer_(background_context_, background_ids_, deps_.loop,
@@ -94,7 +105,10 @@ MetadataService::MetadataService(Dependencies deps)
   leases_.on_unheld([this](InodeId ino) { reclaimer_.released(ino); });
 }
 
-MetadataService::~MetadataService() { background_.stop(); }
+MetadataService::~MetadataService() {
+  stop_fsck();
+  background_.stop();
+}
 
 void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::Request request) {
   auto call = std::make_shared<Call>();
@@ -133,6 +147,7 @@ void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::
 }
 
 void MetadataService::dispatch(const CallPtr& call) {
+  ++operations_[call->request.op_case()];
   SessionState* session = sessions_.find(call->session);
   if (session == nullptr) return;  // ended while the call waited; its connection is closed
   if (answer_from_store(call, *session)) return;

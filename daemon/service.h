@@ -34,6 +34,7 @@
 #include "daemon/metadata_store.h"
 #include "daemon/missing_scrub.h"
 #include "daemon/process_probe.h"
+#include "daemon/queue_rates.h"
 #include "daemon/reclaimer.h"
 #include "daemon/repairer.h"
 #include "daemon/sessions.h"
@@ -44,11 +45,13 @@ namespace datacloud {
 namespace pb {
 class AuditExportRequest;
 class AuditStandingRequest;
+class BackgroundReply;
 class BackgroundRequest;
 class FsckReply;
 class FsckRequest;
 class FoldExplainRequest;
 class PolicyRequest;
+class StatusDetails;
 }  // namespace pb
 
 class MetadataService final : public RpcService {
@@ -191,12 +194,22 @@ class MetadataService final : public RpcService {
   Answer admin(const CallPtr&);
   Answer policy(const CallPtr&, const pb::PolicyRequest&);
   Answer background(const pb::BackgroundRequest&);
+  void describe_background(pb::BackgroundReply&) const;
 
   // handlers_fsck.cc
   struct FsckRun;
   Answer fsck(const pb::FsckRequest&);
-  result<void> fsck_records(bool repair, pb::FsckReply&);
-  void add_missing(const pb::Damage&, bool repair, pb::FsckReply&);
+  Answer start_fsck(const pb::FsckRequest&);
+  Answer mend_findings(FsckRun&, const pb::FsckRequest&);
+  result<void> mend_records(FsckRun&, const std::vector<uint64_t>& numbers);
+  void fsck_sites(const std::shared_ptr<FsckRun>&);
+  bool mounted() const;
+  void stop_fsck();
+
+  // handlers_details.cc
+  void sample_queues();
+  void add_queues(const Census::Counts&, pb::StatusDetails&) const;
+  void add_activity(pb::StatusDetails&) const;
   std::string status_details(const Census::Counts&) const;
   BackgroundContext background_context();
   SiteDuties duties() const;
@@ -223,6 +236,9 @@ class MetadataService final : public RpcService {
   std::set<SessionId> awaited_;    // sessions of before the start that may still resume
   std::map<std::pair<SiteId, uint32_t>, pb::SiteTraffic> mount_traffic_;
   MonotonicTime traffic_since_;
+  std::map<int, uint64_t> operations_;  // requests by kind since the start
+  QueueRates queue_rates_;
+  uint64_t mount_hellos_ = 0;  // of mounts, since the start
   MonotonicTime last_gc_{}, last_repair_{};
   // Last: their threads end before anything they use.
   Background background_;
@@ -231,6 +247,7 @@ class MetadataService final : public RpcService {
   Repairer repairer_;
   MissingScrub missing_scrub_;
   std::shared_ptr<FsckRun> fsck_;  // the latest
+  uint64_t fsck_runs_ = 0;
   Auditor auditor_;
   AuditExports audit_exports_;
   Folder folder_;

@@ -75,6 +75,7 @@ void MetadataService::tick() {
     last_repair_ = loop_.now();
     repairer_.kick();
   }
+  sample_queues();
   pump();
   loop_.after(kTick, [this] { tick(); });
 }
@@ -157,6 +158,7 @@ void MetadataService::hello(const CallPtr& call) {
     bind(*tool.value(), connection);
     return connection->reply(hello_reply(*call, *tool.value(), false));
   }
+  ++mount_hellos_;
   if (SessionState* session = sessions_.find(record.id()); session != nullptr && !session->tool() &&
                                                            same_process(session->record, record) &&
                                                            resume(*session, *call)) {
@@ -263,6 +265,8 @@ MetadataService::Answer MetadataService::keepalive(const CallPtr& call) {
       sum.set_bytes_read(sum.bytes_read() + row.bytes_read());
       sum.set_bytes_written(sum.bytes_written() + row.bytes_written());
       sum.set_operations(sum.operations() + row.operations());
+      session.bytes_read += row.bytes_read();
+      session.bytes_written += row.bytes_written();
     }
   }
   session.stats = report.stats();

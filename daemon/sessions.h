@@ -34,6 +34,7 @@ struct SessionState {
   uint64_t acknowledged = 0;
   uint64_t last_keepalive = 0;
   pb::MountStats stats;
+  uint64_t bytes_read = 0, bytes_written = 0;  // to and from sites, as it has reported
   std::vector<pb::SiteHealth> health;
 
   SessionId id() const { return record.id(); }
@@ -59,6 +60,7 @@ class Sessions {
                                                 uint64_t request) const;
 
   std::map<SessionId, std::unique_ptr<SessionState>>& all() { return sessions_; }
+  const std::map<SessionId, std::unique_ptr<SessionState>>& all() const { return sessions_; }
   size_t mounts() const;
 
  private:

@@ -15,26 +15,46 @@ constexpr std::array kFields = {
 
 }  // namespace
 
-result<Totals> read_totals(const Transaction& txn) {
-  TRY(const auto value, txn.get(key::meta("totals")));
-  Totals totals;
-  if (!value) return totals;
-  if (value->size() != kFields.size() * 8) {
-    return failure(Errc::corrupt, "metadata record Atotals has " + std::to_string(value->size()) +
-                                      " bytes instead of " + std::to_string(kFields.size() * 8));
-  }
-  for (size_t i = 0; i < kFields.size(); ++i) totals.*kFields[i] = key::u64_at(*value, i * 8);
-  return totals;
-}
-
-void write_totals(Transaction& txn, const Totals& totals) {
+std::string encode_totals(const Totals& totals) {
   std::string value;
   for (const auto field : kFields) {
     for (int shift = 56; shift >= 0; shift -= 8) {
       value.push_back(static_cast<char>(totals.*field >> shift));
     }
   }
-  txn.put(key::meta("totals"), std::move(value));
+  return value;
+}
+
+bool decode_totals(std::string_view value, Totals& totals) {
+  if (value.size() != kFields.size() * 8) return false;
+  for (size_t i = 0; i < kFields.size(); ++i) totals.*kFields[i] = key::u64_at(value, i * 8);
+  return true;
+}
+
+Totals difference(const Totals& a, const Totals& b) {
+  Totals out;
+  for (const auto field : kFields) out.*field = a.*field - b.*field;
+  return out;
+}
+
+Totals sum(const Totals& a, const Totals& b) {
+  Totals out;
+  for (const auto field : kFields) out.*field = a.*field + b.*field;
+  return out;
+}
+
+result<Totals> read_totals(const Transaction& txn) {
+  TRY(const auto value, txn.get(key::meta("totals")));
+  Totals totals;
+  if (value && !decode_totals(*value, totals)) {
+    return failure(Errc::corrupt, "metadata record Atotals has " + std::to_string(value->size()) +
+                                      " bytes instead of " + std::to_string(kFields.size() * 8));
+  }
+  return totals;
+}
+
+void write_totals(Transaction& txn, const Totals& totals) {
+  txn.put(key::meta("totals"), encode_totals(totals));
 }
 
 }  // namespace datacloud

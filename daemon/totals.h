@@ -19,6 +19,13 @@ struct Totals {
   bool operator==(const Totals&) const = default;
 };
 
+// The record's bytes. False when they are damaged.
+std::string encode_totals(const Totals&);
+bool decode_totals(std::string_view, Totals&);
+// Field by field, modulo 2^64.
+Totals difference(const Totals&, const Totals&);
+Totals sum(const Totals&, const Totals&);
+
 result<Totals> read_totals(const Transaction&);  // all zero when there is no record
 void write_totals(Transaction&, const Totals&);
 

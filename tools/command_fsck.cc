@@ -1,12 +1,16 @@
 // `datacloud fsck`, also as fsck.datacloud: records against each other, sites against the records;
 // with --deep every shard is proven. Exit codes as fsck(8) says.
+//
+// Some damage hides other damage, so after mending the records are checked again, until nothing is
+// found or nothing more can be mended.
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <future>
 #include <iostream>
+#include <map>
 
 #include "daemon/fsck.h"
-#include "daemon/record_keys.h"
 #include "daemon/state_directory.h"
 #include "tools/admin_call.h"
 #include "tools/exit_codes.h"
@@ -18,50 +22,89 @@
 namespace datacloud {
 namespace {
 
-struct Checked {
-  pb::FsckReply reply;
-  bool online = false;
-  uint64_t shards_bad = 0;  // by --deep
-  uint64_t shards_repaired = 0, stripes_left = 0;
+constexpr int kRoundsMax = 10;
+constexpr size_t kMendsAtOnce = 256;  // the daemon serves others in between
+
+// The records, as the daemon that serves them checks them, or as found in the store.
+class FsckTarget {
+ public:
+  virtual ~FsckTarget() = default;
+  virtual result<pb::FsckReply> check(bool sites) = 0;
+  virtual result<void> mend(const std::vector<uint64_t>& numbers, pb::FsckReply&) = 0;
 };
 
-// A daemon serves the cloud: it checks, and goes on serving.
-result<void> check_online(DaemonLink& link, bool repair, Checked& checked) {
-  pb::AdminRequest request;
-  request.mutable_fsck()->set_repair(repair);
-  request.mutable_fsck()->set_sites(true);
-  TRY(auto reply, call_admin(link, request));
-  PollPause pause;
-  while (!reply.fsck().done()) {
-    pause.sleep();
-    pb::AdminRequest again;
-    again.mutable_fsck()->set_run(reply.fsck().run());
-    TRY(reply, call_admin(link, again));
-  }
-  checked.reply = std::move(*reply.mutable_fsck());
-  checked.online = true;
-  return success();
+void show(Progress& progress, const std::string& phase, uint64_t records, uint64_t objects) {
+  progress.show(0, 0, fmt::format("{}: {} records, {} objects", phase, records, objects));
 }
 
-// Nobody serves it: the store is opened here, and sites are left alone.
-result<void> check_offline(const Config& config, bool repair, Checked& checked) {
-  MetadataStore::Options options;
-  options.directory = metadata_directory(config.daemon).string();
-  TRY(auto store, MetadataStore::open(std::move(options)));
-  Transaction txn = store->begin();
-  TRY(const auto counter, txn.get(key::meta("next_id/inode")));
-  const InodeId next = counter && counter->size() == 8 ? key::u64_at(*counter, 0) : 0;
-  if (next == 0) return failure(Errc::corrupt, "the counter of inode ids is missing");
-  TRY(fsck_metadata(txn, repair, checked.reply, [&] {
-    txn.put(key::meta("next_id/inode"), key::inode(next + 1).substr(1));
-    return next;
-  }));
-  if (repair && !txn.empty()) {
-    TRY(store->commit(std::move(txn)));
-    TRY(store->wait_durable(store->sequence()));
+class OnlineTarget final : public FsckTarget {
+ public:
+  OnlineTarget(DaemonLink& link, bool quiet) : link_(link), quiet_(quiet) {}
+
+  result<pb::FsckReply> check(bool sites) override {
+    pb::AdminRequest request;
+    request.mutable_fsck()->set_sites(sites);
+    TRY(auto reply, call_admin(link_, request));
+    PollPause pause;
+    Progress progress(quiet_);
+    while (!reply.fsck().done()) {
+      pause.sleep();
+      pb::AdminRequest again;
+      again.mutable_fsck()->set_run(reply.fsck().run());
+      TRY(reply, call_admin(link_, again));
+      const auto& now = reply.fsck();
+      show(progress, now.phase(), now.records_checked(), now.objects_checked());
+    }
+    return std::move(*reply.mutable_fsck());
   }
-  return success();
-}
+
+  result<void> mend(const std::vector<uint64_t>& numbers, pb::FsckReply& checked) override {
+    for (size_t i = 0; i < numbers.size(); i += kMendsAtOnce) {
+      pb::AdminRequest request;
+      request.mutable_fsck()->set_run(checked.run());
+      for (size_t j = i; j < std::min(numbers.size(), i + kMendsAtOnce); ++j) {
+        request.mutable_fsck()->add_mend(numbers[j]);
+      }
+      TRY(auto reply, call_admin(link_, request));
+      checked.set_mended_total(reply.fsck().mended_total());
+      for (auto& finding : *reply.mutable_fsck()->mutable_findings()) {
+        const auto at = static_cast<int>(finding.number()) - 1;
+        if (at >= 0 && at < checked.findings_size()) {
+          *checked.mutable_findings(at) = std::move(finding);
+        }
+      }
+    }
+    return success();
+  }
+
+ private:
+  DaemonLink& link_;
+  const bool quiet_;
+};
+
+class OfflineTarget final : public FsckTarget {
+ public:
+  OfflineTarget(std::unique_ptr<MetadataStore> store, bool quiet)
+      : store_(std::move(store)), fsck_(*store_), quiet_(quiet) {}
+
+  result<pb::FsckReply> check(bool) override {
+    RecordCheckProgress reached;
+    Progress progress(quiet_);
+    auto done = std::async(std::launch::async, [&] { return fsck_.check(reached); });
+    while (done.wait_for(milliseconds(200)) != std::future_status::ready) {
+      show(progress, reached.phase.load(), reached.records, 0);
+    }
+    return done.get();
+  }
+  result<void> mend(const std::vector<uint64_t>& numbers, pb::FsckReply& checked) override {
+    return fsck_.mend(numbers, checked);
+  }
+
+ private:
+  std::unique_ptr<MetadataStore> store_;
+  LocalFsck fsck_;
+  const bool quiet_;
+};
 
 result<uint64_t> prove_everything(DaemonLink& link) {
   pb::Request request;
@@ -77,104 +120,179 @@ result<uint64_t> prove_everything(DaemonLink& link) {
   return reply.audit().bad_total();
 }
 
-result<Checked> check(const CommandContext& context, bool repair, bool deep) {
+// Everything found in all rounds, each once.
+struct Outcome {
+  bool online = false;
+  uint64_t records = 0, objects = 0;
+  std::vector<pb::FsckReply::Finding> findings;
+  std::map<std::string, size_t> by_text;
+  uint64_t untold = 0;  // found beyond those
+  std::string failure;
+  uint64_t shards_bad = 0;  // by --deep
+  uint64_t shards_repaired = 0, stripes_left = 0;
+
+  uint64_t found() const { return findings.size() + untold; }
+  uint64_t mended() const {
+    uint64_t count = 0;
+    for (const auto& finding : findings) count += finding.mended();
+    return count;
+  }
+  void add(const pb::FsckReply& reply) {
+    records += reply.records_checked();
+    objects += reply.objects_checked();
+    if (!reply.failure().empty()) failure = reply.failure();
+    untold = std::max<uint64_t>(untold, reply.findings_total() - reply.findings_size());
+    for (const auto& finding : reply.findings()) {
+      const auto [it, added] = by_text.emplace(finding.text(), findings.size());
+      if (added) {
+        findings.push_back(finding);
+      } else {
+        findings[it->second] = finding;
+      }
+    }
+  }
+};
+
+std::string line_of(const pb::FsckReply::Finding& finding) {
+  std::string out = fmt::format("{}: {}", finding.kind(), printable(finding.text()));
+  if (finding.action().empty()) return out + ": nothing mends this without losing something";
+  if (finding.mended()) return out + ": mended: " + printable(finding.action());
+  if (!finding.obstacle().empty()) return out + ": not mended: " + printable(finding.obstacle());
+  return out + ": would be mended: " + printable(finding.action());
+}
+
+// Asks about each finding that can be mended; "a" is yes to this and all that follow.
+class Consent {
+ public:
+  explicit Consent(const FsckOptions& options)
+      : all_(options.yes), never_(options.no || (!options.yes && !::isatty(STDIN_FILENO))) {}
+
+  bool to(const pb::FsckReply::Finding& finding) {
+    if (never_ || finding.action().empty()) return false;
+    if (all_) return true;
+    fmt::print("{}: {}\n  to mend it: {}. Do it? [y/N/a] ", finding.kind(),
+               printable(finding.text()), printable(finding.action()));
+    fflush(stdout);
+    std::string answer;
+    if (!std::getline(std::cin, answer)) never_ = true;
+    all_ = answer == "a" || answer == "all";
+    return all_ || answer == "y" || answer == "yes";
+  }
+
+ private:
+  bool all_, never_;
+};
+
+result<void> run_rounds(FsckTarget& target, Consent& consent, Outcome& outcome) {
+  for (int round = 0; round < kRoundsMax; ++round) {
+    TRY(auto reply, target.check(round == 0));
+    std::vector<uint64_t> chosen;
+    for (const auto& finding : reply.findings()) {
+      const auto seen = outcome.by_text.find(finding.text());
+      // What was declined or could not be mended is not asked about again.
+      if (seen != outcome.by_text.end() && !outcome.findings[seen->second].mended()) continue;
+      if (consent.to(finding)) chosen.push_back(finding.number());
+    }
+    if (!chosen.empty()) {
+      TRY(target.mend(chosen, reply));
+    }
+    outcome.add(reply);
+    if (reply.mended_total() == 0) return success();
+  }
+  return success();
+}
+
+result<std::unique_ptr<MetadataStore>> open_store(const Config& config) {
+  MetadataStore::Options options;
+  options.directory = metadata_directory(config.daemon).string();
+  return MetadataStore::open(std::move(options));
+}
+
+result<Outcome> check(const CommandContext& context, const FsckOptions& options) {
   TRY(const auto config, load_config(context.config));
-  Checked checked;
+  Outcome outcome;
+  Consent consent(options);
   auto link = connect_to_daemon(context, std::chrono::hours(1));
   if (!link) {
     if (!link.error().is(Errc::unavailable)) return failure(link.error());
-    TRY(check_offline(config, repair, checked));
-    if (deep) {
+    if (options.deep) {
       return failure(Errc::unavailable, "--deep needs the daemon: start datacloudd");
     }
-    return checked;
+    TRY(auto store, open_store(config));
+    OfflineTarget target(std::move(store), context.json);
+    TRY(run_rounds(target, consent, outcome));
+    return outcome;
   }
-  TRY(check_online(link.value(), repair, checked));
-  if (deep) {
-    TRY(checked.shards_bad, prove_everything(link.value()));
+  outcome.online = true;
+  OnlineTarget target(link.value(), context.json);
+  TRY(run_rounds(target, consent, outcome));
+  if (options.deep) {
+    TRY(outcome.shards_bad, prove_everything(link.value()));
   }
-  if (repair) {
+  if (!options.no && (outcome.mended() > 0 || outcome.shards_bad > 0)) {
     TRY(const auto done, wait_for_repairs(link.value(), 0, context.json));
-    checked.shards_repaired = done.lines.size();
-    checked.stripes_left = done.last.queued();
+    outcome.shards_repaired = done.lines.size();
+    outcome.stripes_left = done.last.queued();
   }
-  return checked;
+  return outcome;
 }
 
-int exit_code(const Checked& checked, bool repair) {
-  const auto& reply = checked.reply;
-  if (!reply.failure().empty() && !repair) return kFsckOperational;
-  const uint64_t found = reply.findings_total() + checked.shards_bad;
-  if (found == 0) return kFsckClean;
-  const bool left = !repair || reply.mended_total() < reply.findings_total() ||
-                    checked.stripes_left > 0 || !reply.failure().empty();
+int exit_code(const Outcome& outcome, const FsckOptions& options) {
+  if (!outcome.failure.empty()) return kFsckOperational;
+  if (outcome.found() + outcome.shards_bad == 0) return kFsckClean;
+  const bool left = options.no || outcome.mended() < outcome.found() || outcome.stripes_left > 0;
   return left ? kFsckLeft : kFsckCorrected;
 }
 
-void tell(const CommandContext& context, const Checked& checked, int code) {
-  const auto& reply = checked.reply;
+void tell(const CommandContext& context, const Outcome& outcome, int code) {
   if (context.json) {
     Json findings = Json::array();
-    for (const auto& finding : reply.findings()) {
+    for (const auto& finding : outcome.findings) {
       findings.push_back({{"kind", finding.kind()},
                           {"text", finding.text()},
                           {"action", finding.action()},
-                          {"mended", finding.mended()}});
+                          {"mended", finding.mended()},
+                          {"obstacle", finding.obstacle()}});
     }
-    fmt::print("{}", json_text({{"online", checked.online},
-                                {"records_checked", reply.records_checked()},
-                                {"objects_checked", reply.objects_checked()},
-                                {"findings_total", reply.findings_total()},
-                                {"mended_total", reply.mended_total()},
-                                {"shards_bad", checked.shards_bad},
-                                {"shards_repaired", checked.shards_repaired},
-                                {"stripes_left", checked.stripes_left},
-                                {"failure", reply.failure()},
+    fmt::print("{}", json_text({{"online", outcome.online},
+                                {"records_checked", outcome.records},
+                                {"objects_checked", outcome.objects},
+                                {"findings_total", outcome.found()},
+                                {"mended_total", outcome.mended()},
+                                {"shards_bad", outcome.shards_bad},
+                                {"shards_repaired", outcome.shards_repaired},
+                                {"stripes_left", outcome.stripes_left},
+                                {"failure", outcome.failure},
                                 {"findings", std::move(findings)},
                                 {"exit_code", code}}));
     return;
   }
-  for (const auto& finding : reply.findings()) {
-    fmt::print("{}: {}{}\n", finding.kind(), printable(finding.text()),
-               finding.action().empty()
-                   ? std::string(": nothing mends this without losing something")
-                   : (finding.mended() ? ": mended: " : ": would be mended: ") + finding.action());
+  for (const auto& finding : outcome.findings) fmt::print("{}\n", line_of(finding));
+  if (outcome.untold > 0) fmt::print("and {} more\n", outcome.untold);
+  if (outcome.shards_bad > 0) {
+    fmt::print("{} shards are not what was written\n", outcome.shards_bad);
   }
-  if (checked.shards_bad > 0)
-    fmt::print("{} shards are not what was written\n", checked.shards_bad);
-  if (!reply.failure().empty()) fmt::print("{}\n", printable(reply.failure()));
+  if (!outcome.failure.empty()) fmt::print("{}\n", printable(outcome.failure));
   fmt::print(
-      "{} records and {} objects checked {}: {} findings, {} mended{}\n", reply.records_checked(),
-      reply.objects_checked(),
-      checked.online ? "while the daemon serves" : "without a daemon (no site was looked at)",
-      reply.findings_total() + checked.shards_bad, reply.mended_total(),
-      checked.stripes_left > 0
-          ? fmt::format(", {} stripes wait for their sites", checked.stripes_left)
+      "{} records and {} objects read {}: {} findings, {} mended{}\n", outcome.records,
+      outcome.objects,
+      outcome.online ? "while the daemon serves" : "without a daemon (no site was looked at)",
+      outcome.found() + outcome.shards_bad, outcome.mended(),
+      outcome.stripes_left > 0
+          ? fmt::format(", {} stripes wait for their sites", outcome.stripes_left)
           : std::string());
-}
-
-bool confirmed() {
-  if (!::isatty(STDIN_FILENO)) return false;
-  fmt::print("Mend this? [y/N] ");
-  std::string answer;
-  return std::getline(std::cin, answer) && (answer == "y" || answer == "yes");
 }
 
 }  // namespace
 
 int run_fsck(const CommandContext& context, const FsckOptions& options) {
-  auto checked = check(context, options.yes, options.deep);
-  if (checked && !options.yes && !options.no && checked.value().reply.findings_total() > 0) {
-    tell(context, checked.value(), kFsckLeft);
-    if (!confirmed()) return kFsckLeft;
-    checked = check(context, true, false);
-  }
-  if (!checked) {
-    (void)report_failure(checked.error());
+  const auto outcome = check(context, options);
+  if (!outcome) {
+    (void)report_failure(outcome.error());
     return kFsckOperational;
   }
-  const int code = exit_code(checked.value(), !options.no);
-  tell(context, checked.value(), code);
+  const int code = exit_code(outcome.value(), options);
+  tell(context, outcome.value(), code);
   return code;
 }
 

@@ -6,6 +6,7 @@
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"
 #include "tools/mounted_path.h"
+#include "tools/reports.h"
 #include "tools/terminal.h"
 
 namespace datacloud {
@@ -76,25 +77,19 @@ int run_background(const CommandContext& context, const BackgroundOptions& optio
   if (!link) return report_failure(link.error());
   pb::AdminRequest request;
   auto* background = request.mutable_background();
-  if (options.pause || options.resume) background->set_pause(options.pause);
-  if (!options.limit.empty()) {
+  if (options.action == "pause" || options.action == "resume") {
+    background->set_pause(options.action == "pause");
+  }
+  if (options.action == "limit") {
     const auto bytes = parse_bytes(options.limit);
     if (!bytes) return report_failure(bytes.error());
     background->set_site_bytes_per_second_max(bytes.value());
   }
   const auto reply = call_admin(link.value(), request);
   if (!reply) return report_failure(reply.error());
-  const auto& now = reply.value().background();
-  if (context.json) {
-    fmt::print("{}", json_text({{"paused", now.paused()},
-                                {"site_bytes_per_second_max", now.site_bytes_per_second_max()}}));
-  } else {
-    fmt::print("repair, audit and folding are {}; limit per site: {}\n",
-               now.paused() ? "paused" : "going on",
-               now.site_bytes_per_second_max() == 0
-                   ? "none"
-                   : human_bytes(now.site_bytes_per_second_max()) + "/s");
-  }
+  pb::StatusDetails details;
+  *details.mutable_background() = reply.value().background();
+  fmt::print("{}", context.json ? json_text(background_json(details)) : limits_text(details));
   return kExitOk;
 }
 

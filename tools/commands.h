@@ -14,7 +14,14 @@ struct CommandContext {
 };
 
 int run_create(const CommandContext&);
-int run_status(const CommandContext&);
+// interval_s > 0: again and again, until interrupted or `rounds` times (0: no end).
+struct WatchOptions {
+  bool watch = false;
+  double interval_s = 2;
+  uint64_t rounds = 0;
+};
+int run_status(const CommandContext&, const WatchOptions&);
+int run_top(const CommandContext&, const WatchOptions&);
 int run_locate(const CommandContext&, const std::string& path);
 int run_traffic(const CommandContext&, bool reset);
 int run_gc(const CommandContext&, bool wait);
@@ -33,8 +40,8 @@ struct PolicyOptions {
 int run_policy_show(const CommandContext&, const std::string& path);
 int run_policy_set(const CommandContext&, const std::string& path, const PolicyOptions&);
 struct BackgroundOptions {
-  bool pause = false, resume = false;
-  std::string limit;  // bytes per second and site; empty: as it is
+  std::string action;  // "pause", "resume", "limit"; empty: only tell
+  std::string limit;   // bytes per second and site
 };
 int run_background(const CommandContext&, const BackgroundOptions&);
 struct FsckOptions {

@@ -36,6 +36,25 @@ void add_key_commands(CLI::App& app, const CommandContext& context, std::string&
       ->required();
 }
 
+void add_background_commands(CLI::App& app, const CommandContext& context,
+                             BackgroundOptions& options, const AddCommand& add) {
+  auto* work =
+      app.add_subcommand("background", "Pause, resume or limit repair, audits and folding");
+  work->require_subcommand(1);
+  const auto action = [&](const char* name, const char* help) {
+    return add(*work, name, help, [&context, &options, name] {
+      options.action = name;
+      return run_background(context, options);
+    });
+  };
+  action("show", "Is it paused, which limit and which windows hold");
+  action("pause", "Until resumed, or the daemon's next start");
+  action("resume", "Go on");
+  action("limit", "Bytes per second and site, until the daemon's next start")
+      ->add_option("RATE", options.limit, "Such as 20MiB; 0: none")
+      ->required();
+}
+
 void add_policy_commands(CLI::App& app, const CommandContext& context, std::string& path,
                          PolicyOptions& policy, BackgroundOptions& background,
                          const AddCommand& add) {
@@ -51,12 +70,7 @@ void add_policy_commands(CLI::App& app, const CommandContext& context, std::stri
   set->add_option("--code", policy.code, "rs-K-M, basic-4-8, msr-5-3, ...");
   set->add_option("--block", policy.block, "4KiB to 1MiB");
   set->add_option("--compress", policy.compress, "zstd or none");
-  auto* work = add(app, "background", "Pause, resume or limit repair, audits and folding",
-                   [&] { return run_background(context, background); });
-  auto* pause = work->add_flag("--pause", background.pause, "Until resumed or the next start");
-  work->add_flag("--resume", background.resume, "Go on")->excludes(pause);
-  work->add_option("--limit", background.limit,
-                   "Bytes per second and site, such as 20MiB; 0: none");
+  add_background_commands(app, context, background, add);
 }
 
 void add_audit_command(CLI::App& app, const CommandContext& context, AuditOptions& options,
@@ -169,7 +183,19 @@ int run(int argc, char** argv) {
   command("create", "Format a new cloud on the configured sites", [&] {
     return run_create(context);
   })->footer(kRadosHelp);
-  command("status", "Health, sites, capacity and mounts", [&] { return run_status(context); });
+  WatchOptions watch;
+  const auto add_watch = [&](CLI::App* sub) {
+    sub->add_option("--interval", watch.interval_s, "Seconds between two looks")
+        ->check(CLI::Range(0.1, 3600.0))
+        ->capture_default_str();
+    sub->add_option("--rounds", watch.rounds, "End after this many; 0: when interrupted");
+  };
+  auto* status = command("status", "Health, sites, capacity and mounts",
+                         [&] { return run_status(context, watch); });
+  status->add_flag("--watch", watch.watch, "Again and again");
+  add_watch(status);
+  add_watch(command("top", "What mounts and background work are doing now",
+                    [&] { return run_top(context, watch); }));
   std::string path;
   command("locate", "Where the shards of a file are", [&] { return run_locate(context, path); })
       ->add_option("PATH", path, "A file below a mount, or a path inside the cloud")

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/erasure_code.h"
+#include "tools/locate_risk.h"
 #include "tools/reports.h"
 #include "tools/terminal.h"
 
@@ -40,6 +41,45 @@ uint64_t data_bytes(const pb::Stripe& stripe, int k) {
   return bytes;
 }
 
+std::vector<std::string> example_of(const pb::Cloud& cloud, const LossRisk& risk) {
+  std::vector<std::string> names;
+  for (const uint32_t site : risk.example) names.push_back(site_name(cloud, site));
+  return names;
+}
+
+Json risk_json(const pb::Cloud& cloud, const pb::LocateReply& reply) {
+  const auto risk = loss_risk(reply);
+  if (!risk.sites) return nullptr;
+  return {{"sites", *risk.sites},
+          {"example", example_of(cloud, risk)},
+          {"stripe", risk.stripe},
+          {"shards_spare", risk.shards_spare}};
+}
+
+// What it would take to lose bytes of it, in words.
+std::string risk_text(const pb::Cloud& cloud, const pb::LocateReply& reply) {
+  const auto risk = loss_risk(reply);
+  if (!risk.sites) {
+    return reply.stripes().empty() ? "nothing of it is stored at the sites\n"
+                                   : "what it would take to lose it is not known here\n";
+  }
+  if (*risk.sites == 0) {
+    return fmt::format(
+        "some of it cannot be read now: stripe {} lacks too many shards; see "
+        "`datacloud status`\n",
+        risk.stripe);
+  }
+  std::string names;
+  for (const auto& name : example_of(cloud, risk)) {
+    names += (names.empty() ? "" : ", ") + printable(name);
+  }
+  return fmt::format(
+      "to lose bytes of it takes the loss of {} {} ({}: stripe {}); any {} more "
+      "shards of each stripe may be lost without\n",
+      *risk.sites, *risk.sites == 1 ? "site" : "sites at once", names, risk.stripe,
+      risk.shards_spare);
+}
+
 }  // namespace
 
 Json locate_json(const pb::Cloud& cloud, const pb::LocateReply& reply, const std::string& path) {
@@ -71,7 +111,8 @@ Json locate_json(const pb::Cloud& cloud, const pb::LocateReply& reply, const std
   return {{"path", path},
           {"inode", reply.inode().ino()},
           {"size", reply.inode().size()},
-          {"stripes", std::move(stripes)}};
+          {"stripes", std::move(stripes)},
+          {"loss", risk_json(cloud, reply)}};
 }
 
 std::string locate_text(const pb::Cloud& cloud, const pb::LocateReply& reply,
@@ -79,6 +120,7 @@ std::string locate_text(const pb::Cloud& cloud, const pb::LocateReply& reply,
   const DamagedShards damaged = damaged_shards(reply);
   std::string out = fmt::format("{}: inode {}, {} bytes, {} stripes\n", printable(path),
                                 reply.inode().ino(), reply.inode().size(), reply.stripes_size());
+  out += risk_text(cloud, reply);
   int next_location = 0;
   for (const auto& stripe : reply.stripes()) {
     out += fmt::format("\nstripe {} ({}), {} of data{}\n", stripe.id(), stripe.code(),

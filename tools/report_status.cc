@@ -49,7 +49,8 @@ bool sites_replicate(const pb::StatusReply& status) {
                      [](const auto& site) { return site.raw_bytes_per_byte() > 1; });
 }
 
-Json mount_json(const pb::StatusReply& status, const pb::StatusReply::MountStatus& mount) {
+Json mount_json(const pb::StatusReply& status, const pb::StatusDetails& details,
+                const pb::StatusReply::MountStatus& mount) {
   Json away = Json::array();
   for (const auto& health : mount.health()) {
     if (health.up()) continue;
@@ -57,6 +58,10 @@ Json mount_json(const pb::StatusReply& status, const pb::StatusReply::MountStatu
         {{"site", site_name(status.cloud(), health.site())}, {"reason", health.reason()}});
   }
   const auto& stats = mount.stats();
+  pb::StatusDetails::MountTraffic traffic;
+  for (const auto& row : details.mount_traffic()) {
+    if (row.session() == mount.session().id()) traffic = row;
+  }
   return {{"session", mount.session().id()},
           {"host", mount.session().host()},
           {"pid", mount.session().pid()},
@@ -68,16 +73,12 @@ Json mount_json(const pb::StatusReply& status, const pb::StatusReply::MountStatu
           {"dirty_bytes", stats.dirty_bytes()},
           {"cache_bytes", stats.cache_bytes()},
           {"operations", stats.operations()},
+          {"bytes_read", traffic.bytes_read()},
+          {"bytes_written", traffic.bytes_written()},
           {"degraded_reads", stats.degraded_reads()},
           {"flush_failures", stats.flush_failures()},
           {"last_failure", stats.last_failure()},
           {"sites_away", std::move(away)}};
-}
-
-pb::StatusDetails details_of(const pb::StatusReply& status) {
-  pb::StatusDetails details;
-  if (!details.ParseFromString(status.details())) details.Clear();
-  return details;
 }
 
 Json audits_json(const pb::StatusReply& status, const pb::StatusDetails& details) {
@@ -95,24 +96,6 @@ Json audits_json(const pb::StatusReply& status, const pb::StatusDetails& details
                     {"cycles", history.cycles()}});
   }
   return list;
-}
-
-// What goes on behind, and how much each stripe could still lose.
-std::string background_lines(const pb::StatusReply& status) {
-  const auto details = details_of(status);
-  std::string remaining;
-  for (int losses = 0; losses < details.stripes_by_remaining_size(); ++losses) {
-    if (details.stripes_by_remaining(losses) == 0) continue;
-    remaining += fmt::format("{}{} stripes survive {} more", remaining.empty() ? "" : ", ",
-                             details.stripes_by_remaining(losses), losses);
-  }
-  return fmt::format(
-      "protected {}\nbehind    {}repair queue {} ({} wait), {} shards repaired, {} stripes merged; "
-      "audit cycle {:.0f} %\n",
-      remaining.empty() ? "nothing is stored" : remaining,
-      details.background_paused() ? "PAUSED; " : "", details.repair_queued(),
-      details.repair_put_off(), details.shards_repaired(), details.stripes_merged(),
-      100 * details.audit_cycle_done());
 }
 
 Json damaged_json(const pb::StatusReply& status) {
@@ -139,10 +122,13 @@ std::string data_lines(const pb::StatusReply& status) {
     return out + fmt::format("stored    {}\n", human_bytes(status.stored_bytes()));
   }
   const auto logical = static_cast<double>(status.logical_bytes());
-  out += fmt::format(
-      "stored    {}: {:.2f} bytes per byte of data (compressed and sealed to {:.2f})\n",
-      human_bytes(status.stored_bytes()), static_cast<double>(status.stored_bytes()) / logical,
-      static_cast<double>(status.live_bytes()) / logical);
+  const double sealed = static_cast<double>(status.live_bytes()) / logical;
+  out += fmt::format("stored    {} at the sites: {:.2f} bytes per byte of data\n",
+                     human_bytes(status.stored_bytes()),
+                     static_cast<double>(status.stored_bytes()) / logical);
+  out += fmt::format("sealed    {} after compression: {}\n", human_bytes(status.live_bytes()),
+                     sealed < 1 ? fmt::format("{:.0f} % saved", 100 * (1 - sealed))
+                                : fmt::format("{:.2f} bytes per byte of data", sealed));
   if (!sites_replicate(status)) return out;
   const auto raw = static_cast<double>(raw_bytes(status));
   return out + fmt::format(
@@ -191,6 +177,7 @@ std::string mount_table(const pb::StatusReply& status, bool colours) {
   Table table({{"MOUNT"},
                {"HOST"},
                {"PID", Align::right},
+               {"VERSION"},
                {"STATE"},
                {"LEASES", Align::right},
                {"DIRTY", Align::right},
@@ -200,7 +187,7 @@ std::string mount_table(const pb::StatusReply& status, bool colours) {
   for (const auto& mount : status.mounts()) {
     const auto& stats = mount.stats();
     table.add({printable(mount.session().mountpoint()), printable(mount.session().host()),
-               uint64_t{mount.session().pid()},
+               uint64_t{mount.session().pid()}, printable(mount.session().version()),
                mount.connected() ? Table::Cell("connected", Colour::good)
                                  : Table::Cell("silent", Colour::warning),
                uint64_t{mount.leases()}, human_bytes(stats.dirty_bytes()),
@@ -242,7 +229,7 @@ Json status_json(const pb::StatusReply& status) {
   Json sites = Json::array(), mounts = Json::array(), problems = Json::array();
   for (const auto& problem : status.problems()) problems.push_back(problem);
   for (const auto& site : status.sites()) sites.push_back(site_json(site));
-  for (const auto& mount : status.mounts()) mounts.push_back(mount_json(status, mount));
+  for (const auto& mount : status.mounts()) mounts.push_back(mount_json(status, details, mount));
   return {{"health", status.health()},
           {"problems", std::move(problems)},
           {"cloud",
@@ -272,6 +259,9 @@ Json status_json(const pb::StatusReply& status) {
            {{"cycle_done", details.audit_cycle_done()}, {"sites", audits_json(status, details)}}},
           {"stripes_merged", details.stripes_merged()},
           {"background_paused", details.background_paused()},
+          {"background", background_json(details)},
+          {"queues", queues_json(details)},
+          {"operations", operations_json(details)},
           {"mounts", std::move(mounts)},
           {"pending_deletions", status.pending_deletions()},
           {"sequence", status.sequence()},
@@ -287,7 +277,7 @@ std::string status_text(const pb::StatusReply& status, bool colours) {
     out += "          " + printable(problem) + "\n";
   }
   out += fmt::format("survives  {}\n", status.tolerance());
-  out += data_lines(status) + stripe_line(status, colours) + background_lines(status);
+  out += data_lines(status) + stripe_line(status, colours) + background_text(details_of(status));
   out += fmt::format("daemon    up {}, sequence {}\n\n", human_duration(status.uptime_ms()),
                      status.sequence());
   return out + site_table(status, colours) + "\n" + mount_table(status, colours);

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "common/admin.pb.h"
 #include "common/rpc.pb.h"
 #include "tools/json_text.h"
 
@@ -16,6 +17,19 @@ const char* duty_name(pb::SiteDuty);  // "active", "draining", "lost"
 
 Json status_json(const pb::StatusReply&);
 std::string status_text(const pb::StatusReply&, bool colours);
+
+// Beyond the counts: protection, queues, background work (report_details.cc).
+pb::StatusDetails details_of(const pb::StatusReply&);  // empty when it does not parse
+Json queues_json(const pb::StatusDetails&);
+Json background_json(const pb::StatusDetails&);
+Json operations_json(const pb::StatusDetails&);
+std::string background_text(const pb::StatusDetails&);
+std::string limits_text(const pb::StatusDetails&);  // pause, limits and windows alone
+
+// `top`: what has been done between two answers, `seconds` apart.
+Json top_json(const pb::StatusReply& before, const pb::StatusReply& after, double seconds);
+std::string top_text(const pb::StatusReply& before, const pb::StatusReply& after, double seconds,
+                     bool colours);
 
 // `path` is what the user asked for.
 Json locate_json(const pb::Cloud&, const pb::LocateReply&, const std::string& path);

@@ -4,11 +4,24 @@
 
 #include <gmock/gmock.h>
 
+#include <fstream>
+#include <thread>
+
 #include "block_map_fixture.h"
+#include "common/clock.h"
+#include "daemon/counters.h"
+#include "daemon/namespace_records.h"
 #include "daemon/totals.h"
+#include "tests/support/slowdown.h"
 
 namespace datacloud {
 namespace {
+
+uint64_t resident_bytes() {
+  uint64_t total = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> total >> resident;
+  return resident * 4096;
+}
 
 class FsckTest : public BlockMapFixture {
  protected:
@@ -20,6 +33,12 @@ class FsckTest : public BlockMapFixture {
     other_ = make(kRootInode, "other", S_IFREG | 0644);
     map(file_, 5);
     map(other_, 6);
+    // What a daemon would have given out.
+    damage([](Transaction& txn) {
+      for (const char* kind : {"inode", "stripe", "instance", "version"}) {
+        put_counter(txn, std::string("next_id/") + kind, 1'000'000);
+      }
+    });
     const auto clean = run(false);
     EXPECT_EQ(clean.findings_total(), 0u) << clean.ShortDebugString();
   }
@@ -45,16 +64,28 @@ class FsckTest : public BlockMapFixture {
     });
     ASSERT_TRUE(done) << done.error().message();
   }
+  // One check; with `mend` as many as mend something, told together.
   pb::FsckReply run(bool mend) {
-    pb::FsckReply reply;
-    Transaction txn = store_->begin();
-    const auto done = fsck_metadata(txn, mend, reply, [&] { return next_ino_++; });
-    EXPECT_TRUE(done) << done.error().message();
-    if (!txn.empty()) {
-      EXPECT_TRUE(mend) << "a look changed something";
-      EXPECT_TRUE(store_->commit(std::move(txn)));
+    pb::FsckReply all;
+    for (int round = 0; round < 10; ++round) {
+      const Sequence before = store_->sequence();
+      LocalFsck fsck(*store_, limits_);
+      RecordCheckProgress progress;
+      auto reply = fsck.check(progress);
+      EXPECT_TRUE(reply) << reply.error().message();
+      EXPECT_EQ(store_->sequence(), before) << "a look changed something";
+      if (!mend) return reply.value();
+      std::vector<uint64_t> numbers;
+      for (const auto& finding : reply.value().findings()) numbers.push_back(finding.number());
+      EXPECT_TRUE(fsck.mend(numbers, reply.value()));
+      for (const auto& finding : reply.value().findings()) {
+        if (finding.mended() || reply.value().mended_total() == 0) *all.add_findings() = finding;
+      }
+      all.set_mended_total(all.mended_total() + reply.value().mended_total());
+      if (reply.value().mended_total() == 0) break;
     }
-    return reply;
+    all.set_findings_total(static_cast<uint64_t>(all.findings_size()));
+    return all;
   }
   void damage(const std::function<void(Transaction&)>& change) {
     Transaction txn = store_->begin();
@@ -86,6 +117,7 @@ class FsckTest : public BlockMapFixture {
   }
 
   InodeId directory_ = 0, below_ = 0, file_ = 0, other_ = 0;
+  RecordCheckLimits limits_{.table_inodes = 3, .buckets = 4};  // many ranges, shared buckets
 };
 
 TEST_F(FsckTest, AFileWithoutANameIsLinkedIntoLostAndFound) {
@@ -192,16 +224,152 @@ TEST_F(FsckTest, WhatIsLostIsSaidAndNothingIsHidden) {
   EXPECT_GT(run(false).findings_total(), 0u);
 }
 
+TEST_F(FsckTest, AFileWhoseRecordIsGoneIsMadeAnewFromItsBlocks) {
+  const auto before = get<pb::Inode>(key::inode(file_));
+  for (const bool erased : {true, false}) {
+    damage([&](Transaction& txn) {
+      if (erased) {
+        txn.erase(key::inode(file_));
+      } else {
+        txn.put(key::inode(file_), std::string("\xff\xff garbage"));
+      }
+    });
+    expect_mended(erased ? "has blocks and does not exist" : "does not parse");
+    const auto found = resolve_path(store_->begin(), "/dir/below/file");
+    ASSERT_TRUE(found) << found.error().message();
+    EXPECT_EQ(found.value().ino(), file_);
+    EXPECT_EQ(found.value().size(), before.size());
+  }
+  // What was replaced is in quarantine.
+  EXPECT_EQ(store_->begin().get(key::quarantine(key::inode(file_))).value(),
+            std::string("\xff\xff garbage"));
+}
+
+TEST_F(FsckTest, ADirectoryWhoseRecordIsGoneKeepsItsEntriesAndItsName) {
+  damage([&](Transaction& txn) { txn.erase(key::inode(below_)); });
+  expect_mended("has entries and does not exist");
+  EXPECT_TRUE(resolve_path(store_->begin(), "/dir/below/file"));
+}
+
+TEST_F(FsckTest, ADirectoryInsideItselfIsTakenOut) {
+  const InodeId deeper = make(below_, "deeper", S_IFDIR | 0755);
+  damage([&](Transaction& txn) {  // /dir/below lies in /dir/below/deeper
+    const auto entry = get<pb::Entry>(key::entry(directory_, "below"));
+    auto from = get<pb::Inode>(key::inode(directory_));
+    auto to = get<pb::Inode>(key::inode(deeper));
+    auto moved = get<pb::Inode>(key::inode(below_));
+    names::remove_entry(txn, directory_, "below", entry);
+    names::add_links(from, -1);
+    names::add_links(to, 1);
+    names::add_entry(txn, to, "below", moved);
+    moved.set_parent(deeper);
+    for (const auto* inode : {&from, &to, &moved}) names::put_inode(txn, *inode);
+  });
+  expect_mended("lies in itself");
+  const auto found =
+      resolve_path(store_->begin(), "/lost+found/" + std::to_string(below_) + "/file");
+  EXPECT_TRUE(found) << found.error().message();
+}
+
+TEST_F(FsckTest, AFileWithANameIsNotDeletedAsAnOrphan) {
+  damage([&](Transaction& txn) { txn.put(key::orphan(file_), std::string()); });
+  expect_mended("has a name and is to be deleted");
+  damage([&](Transaction& txn) { txn.put(key::orphan(4711), std::string()); });
+  expect_mended("an orphan record belongs to inode 4711");
+}
+
+TEST_F(FsckTest, AnEntryInAFileGoesAndWhatItNamedIsFound) {
+  damage([&](Transaction& txn) {
+    auto entry = get<pb::Entry>(key::entry(below_, "file"));
+    txn.erase(key::entry(below_, "file"));
+    txn.erase(key::cookie(below_, entry.cookie()));
+    txn.put(key::entry(other_, "inside"), entry);
+  });
+  expect_mended("which is no directory");
+  EXPECT_TRUE(resolve_path(store_->begin(), "/lost+found/" + std::to_string(file_)));
+}
+
+TEST_F(FsckTest, AnEntryThatDoesNotParseGoesAndWhatItNamedIsFound) {
+  damage([&](Transaction& txn) { txn.put(key::entry(below_, "file"), std::string("\xff\xff")); });
+  expect_mended("does not parse");
+  EXPECT_TRUE(resolve_path(store_->begin(), "/lost+found/" + std::to_string(file_)));
+}
+
+TEST_F(FsckTest, TheReverseMapIsCompletedAndCleared) {
+  damage([&](Transaction& txn) {
+    auto owner = get<pb::Owner>(key::owner(5, 0));
+    owner.set_count(2);
+    txn.put(key::owner(5, 0), owner);
+    txn.put(key::owner(6, 2), owner);
+    txn.put(key::owner(6, 1), std::string("\xff\xff"));
+  });
+  expect_mended("the reverse map of stripe 5 lacks run 0");
+}
+
+TEST_F(FsckTest, CountersNeverGiveAnIdTwice) {
+  damage([](Transaction& txn) {
+    for (const char* kind : {"inode", "stripe", "instance", "version"}) {
+      put_counter(txn, std::string("next_id/") + kind, 2);
+    }
+  });
+  expect_mended("the counter of content versions would give");
+  EXPECT_GT(read_counter(store_->begin(), "next_id/instance", 1).value(), 604u);
+}
+
+TEST_F(FsckTest, GrantsRepliesAndDeletionsThatAreNoneGo) {
+  pb::GrantedRange range;
+  range.set_kind(static_cast<uint32_t>(IdKind::stripe));
+  range.set_first(10);
+  range.set_count(5);
+  range.set_session(4711);
+  damage([&](Transaction& txn) { txn.put(key::granted(IdKind::stripe, 10), range); });
+  expect_mended("granted to session 4711");
+  range.set_first(2'000'000);
+  damage([&](Transaction& txn) { txn.put(key::granted(IdKind::stripe, 2'000'000), range); });
+  expect_mended("were never given out");
+  damage([&](Transaction& txn) { txn.put(key::reply(4711, 3), std::string("x")); });
+  expect_mended("a reply for session 4711");
+  pb::PendingDeletion deletion;
+  deletion.set_stripe(5);
+  deletion.set_column(1);
+  deletion.set_instance(get<pb::Stripe>(key::stripe(5)).shards(1).instance());
+  damage([&](Transaction& txn) { ASSERT_TRUE(add_pending_deletion(txn, deletion)); });
+  expect_mended("is to be deleted and in use");
+}
+
+TEST_F(FsckTest, WhatNeedsRepairIsQueued) {
+  auto stripe = get<pb::Stripe>(key::stripe(5));
+  stripe.mutable_shards(4)->set_state(pb::SHARD_MISSING);
+  damage([&](Transaction& txn) { txn.put(key::stripe(5), stripe); });
+  expect_mended("is not queued");
+}
+
+TEST_F(FsckTest, AMemberWithoutItsRowIsInNoGroup) {
+  auto stripe = get<pb::Stripe>(key::stripe(5));
+  stripe.set_row(4711);
+  damage([&](Transaction& txn) { txn.put(key::stripe(5), stripe); });
+  expect_mended("names row 4711");
+  EXPECT_EQ(get<pb::Stripe>(key::stripe(5)).row(), 0u);
+}
+
+TEST_F(FsckTest, DamagedTotalsAreCountedAnew) {
+  damage([&](Transaction& txn) { txn.put(key::meta("totals"), std::string("short")); });
+  expect_mended("totals");
+}
+
 TEST_F(FsckTest, RandomDamageNeverCrashesAndSparesTheRest) {
   std::mt19937_64 random(test_seed());
   const std::string safe = key::inode(other_);
+  const auto untouched = [&](std::string_view k) {
+    return k == safe || k == key::run(other_, 0) || k == key::stripe(6);
+  };
   for (int round = 0; round < 300; ++round) {
     Transaction txn = store_->begin();
     std::vector<std::pair<std::string, std::string>> records;
-    for (const char kind : std::string("EDXLRBKO")) {
+    for (const char kind : std::string("EDXLRBKOIMSGPQ")) {
       const std::string prefix(1, kind);
       ASSERT_TRUE(txn.scan(prefix, key::after_prefix(prefix), [&](auto k, auto v) {
-        records.emplace_back(k, v);
+        if (!untouched(k)) records.emplace_back(k, v);
         return true;
       }));
     }
@@ -219,6 +387,59 @@ TEST_F(FsckTest, RandomDamageNeverCrashesAndSparesTheRest) {
     ASSERT_EQ(runs_of(store_->begin(), other_, 0, 10).value().size(), 1u);
     ASSERT_EQ(get<pb::Inode>(safe).size(), 3u * 4096);
   }
+}
+
+// Many files, checked in a table of a tenth of their number, while the store goes on serving.
+TEST_F(FsckTest, ManyFilesInBoundedMemoryWhileTheStoreServes) {
+  constexpr uint64_t kFiles = 200'000 / kSlowdown, kPerDirectory = 1000;
+  uint64_t links = 0;
+  for (uint64_t i = 0; i < kFiles;) {
+    Transaction txn = store_->begin();
+    pb::Inode directory = get<pb::Inode>(key::inode(make(kRootInode, std::to_string(i), S_IFDIR)));
+    for (uint64_t j = 0; j < kPerDirectory; ++j, ++i) {
+      pb::Inode file = get<pb::Inode>(key::inode(other_));
+      file.set_ino(10'000 + i);
+      file.set_blocks_mapped(0);
+      file.set_size(0);
+      if (i % 5'000 == 7) {
+        file.set_nlink(9);
+        ++links;
+      }
+      names::add_entry(txn, directory, "file" + std::to_string(j), file);
+      names::put_inode(txn, file);
+    }
+    names::put_inode(txn, directory);
+    Totals totals = read_totals(txn).value();
+    totals.inodes += kPerDirectory;
+    write_totals(txn, totals);
+    ASSERT_TRUE(store_->commit(std::move(txn)));
+  }
+  const auto view = store_->snapshot();
+  RecordCheckProgress progress;
+  result<RecordCheckReport> report = failure(Errc::unavailable, "not yet");
+  const uint64_t before = resident_bytes();
+  std::thread checker(
+      [&] { report = check_records(*view, {.table_inodes = kFiles / 10, .buckets = 1024}, progress); });
+  uint64_t grown = 0, served = 0;
+  Duration slowest{};
+  for (uint64_t seen = 0; seen < 2 * kFiles && !progress.stop; seen = progress.records) {
+    const auto begin = monotonic_now();
+    Transaction txn = store_->begin();
+    EXPECT_TRUE(txn.get(key::inode(10'000 + served * 7919 % kFiles)).value());
+    txn.put(key::meta("other"), std::to_string(served++));
+    ASSERT_TRUE(store_->commit(std::move(txn)));
+    slowest = std::max<Duration>(slowest, monotonic_now() - begin);
+    grown = std::max(grown, resident_bytes() - std::min(before, resident_bytes()));
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  checker.join();
+  ASSERT_TRUE(report) << report.error().message();
+  EXPECT_EQ(report.value().findings_total, links);
+  EXPECT_GT(progress.records, 10 * kFiles) << "as many passes as the table is smaller";
+  // 32 bytes of table for each of 20,000; the rest is LevelDB's: its blocks and the changes.
+  EXPECT_LT(grown, 48u << 20) << "memory grows with the number of files";
+  EXPECT_GT(served, 100u);
+  EXPECT_LT(slowest, kSlowdown * seconds(2)) << "the store did not serve meanwhile";
 }
 
 }  // namespace

@@ -1,17 +1,16 @@
 #!/bin/bash
-# The Debian packages in a minimal Debian 12: installed with apt, a cloud made and mounted through
+# The Debian packages in a minimal Debian 12: installed by dpkg, a cloud made and mounted through
 # fstab, removed and installed again over the living data, purged without a trace of their own.
 #
-# The root is made with debootstrap once and kept as a tarball in $DATACLOUD_CACHE (default
-# /var/cache/datacloud-tests), with the packages ours depend on: the first run takes about two
-# minutes and the network, later ones about half a minute. Needs root. Everything happens in a
-# mount and process name space of its own, so that nothing is left behind however it ends.
+# The root holds the essential packages and what ours depend on, copied from this machine
+# (minimal_root.py): no network, and less than a minute. With DATACLOUD_PACKAGE_ROOT=debootstrap it
+# is made by debootstrap and apt instead. Needs root. Everything happens in a mount and process name
+# space of its own, so that nothing is left behind however it ends.
 set -euo pipefail
 build=${DATACLOUD_BUILD:?the build directory}
-cache=${DATACLOUD_CACHE:-/var/cache/datacloud-tests}
 mirror=${DATACLOUD_MIRROR:-http://deb.debian.org/debian}
-suite=bookworm
-tarball=$cache/$suite-minimal.tar
+packages=(tools daemon fs osd-class)
+ls "$build"/packages/datacloud-osd-class_*.deb >/dev/null 2>&1 || packages=(tools daemon fs)
 
 if [ "${1:-}" != --inside ]; then
   work=$(mktemp -d "${DATACLOUD_TEST_DIR:-/var/tmp}/datacloud-package-XXXXXX")
@@ -28,24 +27,15 @@ say() { printf '[%4d s] %s\n' "$SECONDS" "$*"; }
 die() { say "FAILED: $*"; exit 1; }
 inside() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
   DEBIAN_FRONTEND=noninteractive "$@"; }
-apt() { inside apt-get -q -y -o APT::Sandbox::User=root -o Acquire::Retries=3 \
-  -o Dpkg::Use-Pty=0 --no-install-recommends "$@"; }
 
 make_root() {
-  mkdir -p "$cache"
-  if [ ! -e "$tarball" ]; then
-    say "making the minimal root (once)"
-    debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$work/debootstrap.log" 2>&1 ||
+  if [ "${DATACLOUD_PACKAGE_ROOT:-}" = debootstrap ]; then
+    debootstrap --variant=minbase bookworm "$root" "$mirror" >"$work/debootstrap.log" 2>&1 ||
       { tail -n 20 "$work/debootstrap.log"; die "debootstrap"; }
-    # Downloaded packages stay, so that later runs need no network.
-    rm -f "$root"/etc/apt/apt.conf.d/docker-clean
-    tar -C "$root" -cf "$tarball.$$" . && mv "$tarball.$$" "$tarball"
   else
-    mkdir "$root"
-    tar -C "$root" -xf "$tarball"
+    python3 -B "$(dirname "$0")/minimal_root.py" "$root" "$build"/packages/*.deb || die "no root"
   fi
-  mkdir -p "$cache/archives/partial" "$root/packages"
-  mount --bind "$cache/archives" "$root/var/cache/apt/archives"
+  mkdir -p "$root/packages"
   mount -t proc proc "$root/proc"
   mount --rbind /dev "$root/dev"
   mount -t tmpfs tmpfs "$root/run"
@@ -91,17 +81,22 @@ write_config() {
   echo '/etc/datacloud/demo.toml /datacloud datacloud defaults,_netdev 0 0' >>"$root/etc/fstab"
 }
 
-# apt takes files by their exact names.
-install_all() {
-  local debs=()
-  for name in tools daemon fs; do
-    debs+=("/packages/$(basename "$root/packages/datacloud-${name}_"*.deb)")
+debs() {
+  for name in "${packages[@]}"; do
+    echo "/packages/$(basename "$root/packages/datacloud-${name}_"*.deb)"
   done
-  apt install "${debs[@]}" >"$work/apt.log" 2>&1 || {
-    apt update >>"$work/apt.log" 2>&1
-    apt install "${debs[@]}" >>"$work/apt.log" 2>&1
-  } || { tail -n 30 "$work/apt.log"; die "apt install"; }
 }
+install_all() {
+  if [ "${DATACLOUD_PACKAGE_ROOT:-}" = debootstrap ]; then
+    inside apt-get -q -y -o APT::Sandbox::User=root -o Acquire::Retries=3 update >"$work/apt.log"
+    inside apt-get -q -y -o APT::Sandbox::User=root -o Dpkg::Use-Pty=0 --no-install-recommends \
+      install $(debs) >>"$work/apt.log" 2>&1 || { tail -n 30 "$work/apt.log"; die "apt install"; }
+  else
+    inside dpkg --install $(debs) >"$work/dpkg.log" 2>&1 ||
+      { tail -n 30 "$work/dpkg.log"; die "dpkg --install"; }
+  fi
+}
+ours() { printf 'datacloud-%s ' "${packages[@]}"; }
 
 make_root
 say "root is there"
@@ -129,8 +124,8 @@ unmount
 stop_daemon
 say "a cloud was made, mounted by mount -a, and written"
 
-apt remove datacloud-fs datacloud-daemon datacloud-tools >"$work/remove.log" 2>&1 ||
-  { tail -n 20 "$work/remove.log"; die "apt remove"; }
+inside dpkg --remove $(ours) >"$work/remove.log" 2>&1 ||
+  { tail -n 20 "$work/remove.log"; die "dpkg --remove"; }
 [ ! -e "$root/usr/bin/datacloud" ] && [ ! -e "$root/sbin/mount.datacloud" ] || die "programs stayed"
 [ -e "$root/etc/datacloud/demo.data.key" ] || die "removal took the key away"
 install_all
@@ -143,9 +138,9 @@ unmount
 stop_daemon
 say "removed, installed again, and everything is there"
 
-inside dpkg -L datacloud-tools datacloud-daemon datacloud-fs | sort -u >"$work/ours"
-apt purge datacloud-fs datacloud-daemon datacloud-tools >"$work/purge.log" 2>&1 ||
-  { tail -n 20 "$work/purge.log"; die "apt purge"; }
+inside dpkg -L $(ours) | sort -u >"$work/ours"
+inside dpkg --purge $(ours) >"$work/purge.log" 2>&1 ||
+  { tail -n 20 "$work/purge.log"; die "dpkg --purge"; }
 while read -r path; do
   if [ -f "$root$path" ] || [ -L "$root$path" ] && [ ! -d "$root$path" ]; then
     die "purged, and $path is still there"

@@ -65,7 +65,7 @@ pb::LocateReply located() {
 
 TEST(LocateJson, HasTheAgreedKeys) {
   const Json json = locate_json(cloud(), located(), "/mnt/file");
-  EXPECT_THAT(keys_of(json), ElementsAre("path", "inode", "size", "stripes"));
+  EXPECT_THAT(keys_of(json), ElementsAre("path", "inode", "size", "stripes", "loss"));
   EXPECT_EQ(json["path"], "/mnt/file");
   EXPECT_EQ(json["inode"], 77);
   EXPECT_EQ(json["size"], 1234);

@@ -1,0 +1,191 @@
+// Inodes with their attributes, block runs and orphan records, side by side by inode.
+//
+// An inode without a record, or with one that does not parse, is made anew from what belongs to it:
+// a file from its runs, a directory from its entries. What it was called then still names it.
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include "daemon/namespace_records.h"
+#include "daemon/record_passes.h"
+
+namespace datacloud {
+namespace {
+
+using Cursor = RecordSnapshot::Cursor;
+
+// What belongs to one inode.
+struct Gathered {
+  InodeId ino = 0;
+  pb::Inode record;
+  std::optional<std::string> raw;  // as stored
+  bool parsed = false;
+  uint64_t attributes = 0, blocks = 0, mapped_end = 0;
+  std::optional<uint64_t> cookie_last;  // of a directory's positions
+  bool runs = false, entries = false;
+  bool last_block = false;  // the block the file ends in is mapped
+  std::vector<RecordChange> stale;
+};
+
+class InodeRecords {
+ public:
+  explicit InodeRecords(RecordPasses& p) : p_(p) {}
+
+  result<void> run() {
+    pb::Cloud cloud;
+    TRY(p_.view.get(key::meta("cloud"), cloud));
+    policy_ = cloud.root_policy();
+    for (;;) {
+      const uint64_t next = std::min(
+          {id_at(inodes_), id_at(attributes_), id_at(runs_), id_at(orphans_), id_at(entries_)});
+      if (next == ~uint64_t{0}) break;
+      Gathered at{.ino = next};
+      TRY(gather(at));
+      if (at.parsed) {
+        check(at);
+      } else {
+        make_anew(at);
+      }
+    }
+    for (const Cursor* cursor : {&inodes_, &attributes_, &runs_, &orphans_, &entries_}) {
+      TRY(cursor->status());
+    }
+    return success();
+  }
+
+ private:
+  result<void> gather(Gathered& at) {
+    for (; id_at(inodes_) == at.ino && inodes_.valid(); inodes_.next()) {
+      TRY(p_.count());
+      at.raw = std::string(inodes_.value());
+      at.parsed = inodes_.key().size() == 9 && parses(inodes_.value(), at.record) &&
+                  at.record.ino() == at.ino && at.record.mode() != 0;
+      p_.ino_max = std::max(p_.ino_max, at.ino);
+    }
+    for (; id_at(attributes_) == at.ino && attributes_.valid(); attributes_.next()) {
+      TRY(p_.count());
+      ++at.attributes;
+      if (!at.parsed && at.stale.size() < p_.limits.findings_max) {
+        at.stale.push_back(erased(attributes_));
+      }
+    }
+    for (; id_at(orphans_) == at.ino && orphans_.valid(); orphans_.next()) {
+      TRY(p_.count());
+      if (!at.parsed) at.stale.push_back(erased(orphans_));
+    }
+    for (; id_at(runs_) == at.ino && runs_.valid(); runs_.next()) {
+      TRY(p_.count());
+      add_run(at);
+    }
+    if (id_at(entries_) == at.ino && entries_.valid()) {
+      at.entries = true;
+      entries_.seek(key::after_prefix(key::entry(at.ino, "")));
+    }
+    return success();
+  }
+
+  void add_run(Gathered& at) {
+    pb::Run run;
+    if (runs_.key().size() != 17 || !parses(runs_.value(), run)) {
+      return p_.add({.kind = "block-map",
+                     .text = fmt::format("a block run of inode {} does not parse", at.ino)});
+    }
+    at.runs = true;
+    const std::string name = fmt::format("run {} of inode {}", run.first_block(), at.ino);
+    const auto wrong = [&](const char* what) {
+      p_.add({.kind = "block-map", .text = name + " " + what});
+    };
+    if (run.first_block() != key::u64_at(runs_.key(), 9)) wrong("is stored under another block");
+    if (run.count() == 0) wrong("is empty");
+    if (run.first_block() < at.mapped_end) wrong("overlaps the run before it");
+    at.mapped_end = std::max<uint64_t>(at.mapped_end, run.first_block() + run.count());
+    at.blocks += run.count();
+    p_.version_max = std::max<uint64_t>(p_.version_max, run.version() + run.count());
+    const uint64_t block = at.record.policy().block_bytes();
+    const uint64_t last = block == 0 ? 0 : at.record.size() / block;
+    at.last_block |= last >= run.first_block() && last < run.first_block() + run.count();
+  }
+
+  void check(const Gathered& at) {
+    using Field = InodeChange::Field;
+    ++p_.recount.inodes;
+    const uint64_t block = at.record.policy().block_bytes();
+    p_.recount.blocks_logical_bytes += at.blocks * block;
+    if (at.last_block && at.record.size() % block != 0) {
+      p_.recount.blocks_logical_bytes -= block - at.record.size() % block;
+    }
+    if (at.attributes != at.record.xattr_count()) {
+      p_.add({.kind = "namespace",
+              .text = fmt::format("inode {} counts {} attributes and has {}", at.ino,
+                                  at.record.xattr_count(), at.attributes),
+              .action = "the count is set",
+              .inodes = {{at.ino, Field::attributes, at.record.xattr_count(), at.attributes}}});
+    }
+    if (at.blocks != at.record.blocks_mapped()) {
+      p_.add({.kind = "block-map",
+              .text = fmt::format("inode {}: {} blocks are mapped, {} are counted", at.ino,
+                                  at.blocks, at.record.blocks_mapped()),
+              .action = "the count is set",
+              .inodes = {{at.ino, Field::blocks, at.record.blocks_mapped(), at.blocks}}});
+    }
+  }
+
+  void make_anew(Gathered& at) {
+    const bool something = at.runs || at.entries;
+    if (!something && !at.raw) {  // only attributes or an orphan record
+      return p_.add(
+          {.kind = "namespace",
+           .text = fmt::format("{} belongs to inode {}, which does not exist",
+                               at.attributes > 0 ? "an attribute" : "an orphan record", at.ino),
+           .action = "it is erased",
+           .records = std::move(at.stale)});
+    }
+    Finding finding{.kind = "namespace"};
+    finding.text = at.raw ? fmt::format("the record of inode {} does not parse", at.ino)
+                          : fmt::format("inode {} has {} and does not exist", at.ino,
+                                        at.entries ? "entries" : "blocks");
+    if (!something) {
+      finding.action = "it is erased: nothing belongs to it";
+      finding.records = std::move(at.stale);
+      finding.records.push_back({key::inode(at.ino), at.raw, std::nullopt});
+      return p_.add(std::move(finding));
+    }
+    finding.action = at.entries
+                         ? "the directory is made anew, for root alone, with its entries"
+                         : "the file is made anew, for root alone; its size is rounded up to "
+                           "whole blocks";
+    finding.records.push_back(replaced(key::inode(at.ino), at.raw, made(at).SerializeAsString()));
+    p_.add(std::move(finding));
+  }
+
+  pb::Inode made(const Gathered& at) const {
+    pb::Inode inode;
+    inode.set_ino(at.ino);
+    inode.set_generation(1);
+    inode.set_xattr_count(static_cast<uint32_t>(at.attributes));
+    *inode.mutable_policy() = policy_;
+    if (at.entries) {
+      inode.set_mode(S_IFDIR | 0700);
+      inode.set_nlink(2);
+      inode.set_size(names::kDirectorySize);
+      inode.set_next_cookie(names::kFirstCookie);  // the directories' pass sets it behind the last
+    } else {
+      inode.set_mode(S_IFREG | 0600);
+      inode.set_nlink(1);
+      inode.set_blocks_mapped(at.blocks);
+      inode.set_size(at.mapped_end * policy_.block_bytes());
+    }
+    return inode;
+  }
+
+  RecordPasses& p_;
+  Cursor inodes_ = p_.view.scan_all('I'), attributes_ = p_.view.scan_all('X'),
+         runs_ = p_.view.scan_all('M'), orphans_ = p_.view.scan_all('O'),
+         entries_ = p_.view.scan_all('E');
+  pb::Policy policy_;
+};
+
+}  // namespace
+
+result<void> check_inode_records(RecordPasses& passes) { return InodeRecords(passes).run(); }
+
+}  // namespace datacloud

@@ -1,0 +1,240 @@
+// Stripes with their live counts, the reverse map, damage, the repair queue and their rows.
+#include <fmt/format.h>
+
+#include "daemon/block_map.h"
+#include "daemon/record_passes.h"
+
+namespace datacloud {
+namespace {
+
+using Cursor = RecordSnapshot::Cursor;
+
+struct Gathered {
+  StripeId id = 0;
+  std::optional<std::string> raw;
+  bool parsed = false;
+  pb::Stripe stripe;
+  pb::StripeLive counted;
+  bool damaged = false;
+};
+
+class Stripes {
+ public:
+  explicit Stripes(RecordPasses& p) : p_(p) {}
+
+  result<void> run() {
+    TRY(read_queue());
+    for (;;) {
+      Gathered at;
+      at.id = std::min({id_at(stripes_), id_at(lives_), id_at(owners_), id_at(damages_)});
+      if (at.id == ~uint64_t{0}) break;
+      TRY(stripe(at));
+      TRY(owners(at));
+      TRY(lives(at));
+      TRY(damages(at));
+      if (at.parsed) {
+        TRY(judge(at));
+      }
+    }
+    for (const Cursor* cursor : {&stripes_, &lives_, &owners_, &damages_}) {
+      TRY(cursor->status());
+    }
+    return success();
+  }
+
+ private:
+  result<void> read_queue() {
+    auto at = p_.view.scan_all('K');
+    for (; at.valid(); at.next()) {
+      TRY(p_.count());
+      if (at.key().size() != 10) continue;
+      if (p_.queued.size() == RecordPasses::kQueuedMax) p_.queued_whole = false;
+      if (!p_.queued_whole) break;
+      p_.queued.push_back(key::u64_at(at.key(), 2));
+    }
+    std::sort(p_.queued.begin(), p_.queued.end());
+    return at.status();
+  }
+
+  result<void> stripe(Gathered& at) {
+    for (; id_at(stripes_) == at.id && stripes_.valid(); stripes_.next()) {
+      TRY(p_.count());
+      at.raw = std::string(stripes_.value());
+      at.parsed = stripes_.key().size() == 9 && parses(stripes_.value(), at.stripe) &&
+                  at.stripe.id() == at.id;
+      if (!at.parsed) {
+        p_.report.lost_stripes = true;
+        p_.add({.kind = "stripe",
+                .text = fmt::format("the record of stripe {} does not parse", at.id)});
+        continue;
+      }
+      p_.stripe_max = std::max(p_.stripe_max, at.id);
+      ++p_.recount.stripes;
+      p_.recount.stripes_weak += at.stripe.weak();
+      for (const auto& shard : at.stripe.shards()) {
+        p_.instance_max = std::max<InstanceId>(p_.instance_max, shard.instance());
+        p_.recount.shards_missing += shard.state() == pb::SHARD_MISSING;
+        if (shard.state() == pb::SHARD_PRESENT) p_.recount.stored_bytes += shard.bytes();
+      }
+      if (auto valid = validate_stripe(at.stripe); !valid) {
+        p_.add({.kind = "stripe", .text = valid.error().text()});
+      }
+    }
+    return success();
+  }
+
+  // Counts the slots that the reverse map gives to blocks: the runs have been compared with it.
+  result<void> owners(Gathered& at) {
+    std::vector<bool> mapped(at.stripe.slot_length_size());
+    for (; id_at(owners_) == at.id && owners_.valid(); owners_.next()) {
+      TRY(p_.count());
+      pb::Owner owner;
+      if (owners_.key().size() != 13 || !parses(owners_.value(), owner)) continue;
+      if (!at.raw && !p_.runs.differs(at.id)) {  // otherwise the runs' pass has said so
+        p_.report.lost_stripes = true;
+        p_.add({.kind = "block-map",
+                .text = fmt::format("run {} of inode {} names stripe {}, which does not exist",
+                                    owner.first_block(), owner.ino(), at.id)});
+      }
+      if (!at.parsed) continue;
+      const uint64_t first = key::u32_at(owners_.key(), 9);
+      for (uint64_t slot = first; slot < first + owner.count(); ++slot) {
+        if (slot >= mapped.size() || mapped[slot]) {
+          p_.add({.kind = "block-map",
+                  .text = fmt::format(
+                      "run {} of inode {} names slot {} of stripe {}, {}", owner.first_block(),
+                      owner.ino(), slot, at.id,
+                      slot >= mapped.size() ? "which it does not have" : "as another run does")});
+          break;
+        }
+        mapped[slot] = true;
+        at.counted.set_slots(at.counted.slots() + 1);
+        at.counted.set_bytes(at.counted.bytes() + at.stripe.slot_length(static_cast<int>(slot)));
+      }
+    }
+    p_.recount.live_bytes += at.counted.bytes();
+    return success();
+  }
+
+  result<void> lives(const Gathered& at) {
+    const bool row = at.parsed && at.stripe.members_size() > 0;
+    bool found = false;
+    for (; id_at(lives_) == at.id && lives_.valid(); lives_.next()) {
+      TRY(p_.count());
+      found = true;
+      if (!at.raw || row) {
+        p_.add({.kind = "stripe",
+                .text = row ? fmt::format("stripe {} is a row and has live counts", at.id)
+                            : fmt::format("live counts of stripe {}, which does not exist", at.id),
+                .action = "they are erased",
+                .records = {erased(lives_)}});
+        continue;
+      }
+      pb::StripeLive live;
+      const bool same = parses(lives_.value(), live) && live.slots() == at.counted.slots() &&
+                        live.bytes() == at.counted.bytes();
+      if (at.parsed && !same) wrong_count(at, live.slots(), std::string(lives_.value()));
+    }
+    if (at.parsed && !row && !found) wrong_count(at, 0, std::nullopt);
+    return success();
+  }
+
+  void wrong_count(const Gathered& at, uint32_t stored, std::optional<std::string> was) {
+    if (p_.runs.differs(at.id)) {  // the reverse map is mended first
+      p_.recount_whole = false;
+      return;
+    }
+    // Nothing is mapped: computing the count anew would let the collector take the stripe.
+    const bool mendable = at.counted.slots() > 0 || at.stripe.row() != 0;
+    p_.add(
+        {.kind = "stripe",
+         .text = fmt::format("stripe {}: {} slots are mapped, {} are counted", at.id,
+                             at.counted.slots(), stored),
+         .action = mendable ? "they are counted anew" : "",
+         .records = {replaced(key::live(at.id), std::move(was), at.counted.SerializeAsString())}});
+  }
+
+  result<void> damages(Gathered& at) {
+    for (; id_at(damages_) == at.id && damages_.valid(); damages_.next()) {
+      TRY(p_.count());
+      pb::Damage damage;
+      const bool whole = damages_.key().size() == 13 && parses(damages_.value(), damage);
+      const bool fits =
+          whole && at.parsed &&
+          key::u32_at(damages_.key(), 9) < static_cast<uint32_t>(at.stripe.shards_size());
+      at.damaged |= fits;
+      if (fits || (at.raw && !at.parsed)) continue;
+      p_.add({.kind = "stripe",
+              .text = at.parsed
+                          ? fmt::format("damage of a column that stripe {} does not have", at.id)
+                          : fmt::format("damage of stripe {}, which does not exist", at.id),
+              .action = "it is erased",
+              .records = {erased(damages_)}});
+    }
+    return success();
+  }
+
+  result<void> judge(const Gathered& at) {
+    const bool dead = at.counted.slots() == 0 && at.stripe.members_size() == 0;
+    if (dead && at.stripe.row() == 0 && !p_.runs.differs(at.id)) {
+      p_.add(
+          {.kind = "stripe",
+           .text = fmt::format("stripe {} has no live slot: no file names what it holds", at.id)});
+    }
+    bool incomplete = at.damaged;
+    for (const auto& shard : at.stripe.shards()) incomplete |= shard.state() == pb::SHARD_MISSING;
+    if (incomplete && p_.queued_whole &&
+        !std::binary_search(p_.queued.begin(), p_.queued.end(), at.id)) {
+      p_.add({.kind = "stripe",
+              .text = fmt::format("stripe {} needs repair and is not queued for it", at.id),
+              .action = "it is queued",
+              .requeue = at.id});
+    }
+    if (at.stripe.row() != 0) {
+      TRY(check_row_of(at));
+    }
+    if (at.stripe.members_size() > 0) {
+      TRY(check_members_of(at));
+    }
+    return success();
+  }
+
+  result<void> check_row_of(const Gathered& at) {
+    pb::Stripe row;
+    TRY(const bool found, p_.view.get(key::stripe(at.stripe.row()), row));
+    const auto& members = row.members();
+    if (found && std::find(members.begin(), members.end(), at.id) != members.end()) {
+      return success();
+    }
+    pb::Stripe alone = at.stripe;
+    alone.set_row(0);
+    p_.add({.kind = "stripe",
+            .text = fmt::format("stripe {} names row {}, which does not count it", at.id,
+                                at.stripe.row()),
+            .action = "it is in no group any more",
+            .records = {replaced(key::stripe(at.id), at.raw, alone.SerializeAsString())}});
+    return success();
+  }
+
+  result<void> check_members_of(const Gathered& at) {
+    for (const StripeId member : at.stripe.members()) {
+      pb::Stripe record;
+      TRY(const bool found, p_.view.get(key::stripe(member), record));
+      if (found && record.row() == at.id) continue;
+      p_.add(
+          {.kind = "stripe",
+           .text = fmt::format("row {} counts stripe {}, which does not name it", at.id, member)});
+    }
+    return success();
+  }
+
+  RecordPasses& p_;
+  Cursor stripes_ = p_.view.scan_all('S'), lives_ = p_.view.scan_all('L'),
+         owners_ = p_.view.scan_all('R'), damages_ = p_.view.scan_all('B');
+};
+
+}  // namespace
+
+result<void> check_stripes(RecordPasses& passes) { return Stripes(passes).run(); }
+
+}  // namespace datacloud

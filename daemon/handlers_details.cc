@@ -1,0 +1,79 @@
+// What `status` and `top` say beyond the records' counts: protection, queues with their rates and
+// expected ends, audits, and what mounts are doing.
+#include "common/admin.pb.h"
+#include "daemon/service.h"
+
+namespace datacloud {
+
+std::string MetadataService::status_details(const Census::Counts& counts) const {
+  pb::StatusDetails details;
+  for (const uint64_t stripes : counts.stripes_by_remaining) {
+    details.add_stripes_by_remaining(stripes);
+  }
+  details.set_repair_queued(counts.repair_queued);
+  details.set_repair_put_off(repairer_.put_off());
+  details.set_shards_repaired(repairer_.counts().shards_repaired);
+  details.set_audit_cycle_done(auditor_.cycle_progress());
+  for (const auto& info : deps_.cloud.sites()) {
+    auto* out = details.add_audits();
+    out->set_site(info.id());
+    out->set_duty(info.duty());
+    out->set_suspect(auditor_.suspect(info.id()));
+    const auto history = auditor_.history().find(info.id());
+    if (history != auditor_.history().end()) *out->mutable_history() = history->second;
+  }
+  pb::FoldReply fold;
+  folder_.describe(fold);
+  details.set_stripes_merged(fold.stripes_merged());
+  details.set_background_paused(background_.paused());
+  describe_background(*details.mutable_background());
+  add_queues(counts, details);
+  add_activity(details);
+  return details.SerializeAsString();
+}
+
+void MetadataService::sample_queues() {
+  QueueCounts done{};
+  done[static_cast<size_t>(QueueKind::repair)] = repairer_.counts().shards_repaired;
+  done[static_cast<size_t>(QueueKind::deletions)] = collector_.counts().objects;
+  for (const auto& [site, history] : auditor_.history()) {
+    done[static_cast<size_t>(QueueKind::audit)] += history.shards_checked();
+  }
+  queue_rates_.sample(loop_.now(), done);
+}
+
+void MetadataService::add_queues(const Census::Counts& counts, pb::StatusDetails& details) const {
+  const auto add = [&](const char* name, QueueKind kind, uint64_t waiting) {
+    auto* queue = details.add_queues();
+    queue->set_name(name);
+    queue->set_waiting(waiting);
+    const double rate = queue_rates_.rate(kind);
+    queue->set_per_second(rate);
+    queue->set_expected_s(waiting == 0 ? 0 : rate > 0 ? static_cast<double>(waiting) / rate : -1);
+  };
+  add("repair", QueueKind::repair, counts.repair_queued);
+  add("deletions", QueueKind::deletions, counts.pending_deletions);
+  uint64_t shards = 0;
+  for (const auto& [site, at_site] : counts.sites) shards += at_site.shards;
+  const double left = 1 - std::min(1.0, auditor_.cycle_progress());
+  add("audit", QueueKind::audit, static_cast<uint64_t>(static_cast<double>(shards) * left));
+  if (deps_.config.audit_cycle_ms == 0) details.mutable_queues()->RemoveLast();
+}
+
+void MetadataService::add_activity(pb::StatusDetails& details) const {
+  for (const auto& [id, session] : sessions_.all()) {
+    if (session->tool()) continue;
+    auto* mount = details.add_mount_traffic();
+    mount->set_session(id);
+    mount->set_bytes_read(session->bytes_read);
+    mount->set_bytes_written(session->bytes_written);
+  }
+  for (const auto& [kind, count] : operations_) {
+    const auto* field = pb::Request::descriptor()->FindFieldByNumber(kind);
+    auto* operation = details.add_operations();
+    operation->set_name(field != nullptr ? field->name() : "?");
+    operation->set_count(count);
+  }
+}
+
+}  // namespace datacloud
