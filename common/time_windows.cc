@@ -1,6 +1,8 @@
 // Parsing, and one comparison a window.
 #include "common/time_windows.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <string_view>
@@ -51,9 +53,9 @@ result<TimeWindows> TimeWindows::parse(const std::vector<std::string>& texts) {
 
 result<TimeWindows::Window> TimeWindows::parse_one(const std::string& text) {
   const Error wrong(Errc::invalid,
-                    "\"" + text.substr(0, 100) +
-                        "\" is no window; write \"mon-fri 19:00-07:00\", \"sat-sun\" "
-                        "or \"22:00-06:00\"");
+                    fmt::format("\"{}\" is no window; write \"mon-fri 19:00-07:00\", "
+                                "\"sat-sun\" or \"22:00-06:00\"",
+                                text.substr(0, 100)));
   Window window;
   std::string_view rest = text;
   if (rest.empty()) return failure(wrong);

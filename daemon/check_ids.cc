@@ -82,7 +82,7 @@ class Ids {
       const SessionId session = id_at(at);
       TRY(const auto record, p_.view.get(key::session(session)));
       if (record) {
-        at.seek(key::after_prefix(key::session(session).replace(0, 1, "Q")));
+        at.seek(key::after_prefix(key::reply(session, 0).substr(0, 9)));
         continue;
       }
       p_.add({.kind = "ids",

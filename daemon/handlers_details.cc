@@ -57,6 +57,9 @@ void MetadataService::add_queues(const Census::Counts& counts, pb::StatusDetails
   for (const auto& [site, at_site] : counts.sites) shards += at_site.shards;
   const double left = 1 - std::min(1.0, auditor_.cycle_progress());
   add("audit", QueueKind::audit, static_cast<uint64_t>(static_cast<double>(shards) * left));
+  // The continuous audit keeps to its cycle, whatever its speed.
+  details.mutable_queues()->rbegin()->set_expected_s(
+      left * static_cast<double>(deps_.config.audit_cycle_ms) / 1000);
   if (deps_.config.audit_cycle_ms == 0) details.mutable_queues()->RemoveLast();
 }
 

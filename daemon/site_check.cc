@@ -90,6 +90,9 @@ class SiteCheck {
     }
     for (size_t i = 0; i < all.size(); ++i) {
       const auto answer = answers.answer(i);
+      if (!answer && answer.error().is(Errc::corrupt)) {
+        TRY(tell(all[i], "damaged", "cannot be read: " + answer.error().message()));
+      }
       if (!answer) continue;  // gone since, which the search for missing ones tells; or silent
       const auto& reply = answer.value();
       const auto instance = instance_of(reply.attributes);

@@ -16,7 +16,7 @@
 namespace datacloud {
 
 struct SiteFinding {
-  const char* kind = "";  // "orphan", "length" or "instance"
+  const char* kind = "";  // "orphan", "length", "instance", "damaged", or "missing"
   std::string text;
   std::optional<pb::Damage> damage;  // nullopt: an orphan
 };

@@ -83,9 +83,10 @@ def keys_in_source():
     """{(table, key)} that common/config*.cc reads."""
     found = set()
     for source in sorted((SOURCE / "common").glob("config*.cc")):
-        for body in re.finditer(r"^result<void> read_(cloud|daemon|keys|listen|site|rados_site)\b.*?^}",
+        for body in re.finditer(r"^result<void> read_(cloud|daemon|keys|listen|windows|site|rados_site)\b.*?^}",
                                 source.read_text(), re.S | re.M):
-            table = {"listen": "daemon", "site": "[site]", "rados_site": "[site]"}.get(body[1], body[1])
+            table = {"listen": "daemon", "windows": "daemon", "site": "[site]",
+                     "rados_site": "[site]"}.get(body[1], body[1])
             found |= {(f"[{table}]", key) for key in
                       re.findall(r's\.(?:text|number|absolute_path|find|flag|boolean)\("(\w+)"',
                                  body[0])}

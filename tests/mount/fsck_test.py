@@ -4,6 +4,7 @@ records are found, told without a change, and mended; exit codes are those of fs
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,85 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
 import trees  # noqa: E402
-from cloud import BUILD, Cloud, sha256_tree  # noqa: E402
+from cloud import BUILD, Cloud, sha256_tree, wait_for  # noqa: E402
 from harness import check, check_equal  # noqa: E402
 
 
 def fsck(cloud, *arguments, seconds=120):
     done = cloud.run_tool("fsck", *arguments, "--json", seconds=seconds)
     return done.returncode, json.loads(done.stdout) if done.stdout else {}
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def cut(path, count):
+    """The object with `count` bytes less of data, and whole otherwise (docs/format-sites.md)."""
+    data = path.read_bytes()
+    _, attributes, length = struct.unpack("<4sIQ", data[-24:-8])
+    footer = data[-24:-16] + struct.pack("<Q", length - count) + data[-8:-4]
+    footer += struct.pack("<I", crc32c(footer))
+    path.write_bytes(data[:length - count] + data[length:length + attributes] + footer * 2)
+
+
+def damage_at_sites(cloud, mount, rng):
+    """Each kind of wrong object at a site is found by its kind and mended."""
+    expected = sha256_tree(mount / "data")
+    (mount / "short lived").write_bytes(rng.randbytes(200_000))
+    subprocess.run(["sync", mount.point], check=True)
+    shards = cloud.shards(mount / "short lived")
+    orphan = Path(next(s["location"] for s in shards if s["state"] == "present"))
+    kept = orphan.read_bytes()
+    (mount / "short lived").unlink()
+    os.sync()
+    mount.remount()  # a session's ids may still be committed: not an orphan's while it lives
+    cloud.collect()
+    check(not orphan.exists(), "a deleted file's shards are collected")
+
+    objects = sorted({Path(at) for name in cloud.names[:2]
+                      for _, at in cloud.object_locations(name)})
+    short, torn, one, other = rng.sample(objects, 4)
+    cut(short, 1)
+    torn.write_bytes(torn.read_bytes()[:-30])
+    swapped = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(swapped)
+    orphan.write_bytes(kept)
+    code, report = fsck(cloud, "-n")
+    kinds = sorted(f["kind"] for f in report["findings"])
+    check_equal((code, kinds), (4, ["damaged", "instance", "instance", "length", "orphan"]),
+                "wrong length, wrong instances, a torn object and an orphan are found")
+    code, report = fsck(cloud, "-y")
+    check_equal((code, report["mended_total"]), (1, 5), "and mended")
+    wait_for(lambda: not orphan.exists(), 30, "the orphan to be collected")
+    check_equal(fsck(cloud, "-n", "--deep")[0], 0, "and then all is clean, every byte of it")
+    mount.remount()
+    check_equal(sha256_tree(mount / "data"), expected, "no file has changed")
+
+
+def asks_before_it_mends(cloud):
+    """On a terminal each finding is explained and asked about; without one nothing is mended."""
+    files = [Path(at) for _, at in sorted(cloud.object_locations(cloud.names[0]))]
+    for path in files[:2]:
+        path.unlink()
+    check_equal(cloud.run_tool("fsck").returncode, 4, "without a terminal and -y nothing is mended")
+    terminal, theirs = os.openpty()
+    program = subprocess.Popen([BUILD / "bin" / "datacloud", "--config", cloud.config, "fsck"],
+                               stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    os.write(terminal, b"y\nn\n")
+    output = program.communicate(timeout=60)[0].decode()
+    os.close(theirs)
+    os.close(terminal)
+    check_equal((program.returncode, output.count("Do it? [y/N/a]")), (4, 2), "both are asked about")
+    check("it is rebuilt from the others. Do it?" in output, "with what would be done", output)
+    check_equal(fsck(cloud, "-n")[1]["findings_total"], 1, "one was mended, one was not")
+    check_equal(fsck(cloud, "-y")[0], 1, "-y mends the rest")
 
 
 def test(options):
@@ -42,6 +115,9 @@ def test(options):
         code, report = fsck(cloud, "-y")
         check_equal((code, report["mended_total"]), (1, 3), "-y mends them")
         check_equal(fsck(cloud, "-n")[0], 0, "and then it is clean")
+
+        damage_at_sites(cloud, mount, rng)
+        asks_before_it_mends(cloud)
 
         mount.unmount()
         cloud.stop_daemon()

@@ -185,8 +185,8 @@ TEST(StatusJson, HasTheDocumentedShape) {
   EXPECT_THAT(keys_of(json),
               ElementsAre("health", "problems", "cloud", "tolerance", "sites", "capacity", "inodes",
                           "stripes", "shards", "damaged", "stripes_by_remaining", "repair", "audit",
-                          "stripes_merged", "background_paused", "mounts", "pending_deletions",
-                          "sequence", "uptime_s"));
+                          "stripes_merged", "background_paused", "background", "queues",
+                          "operations", "mounts", "pending_deletions", "sequence", "uptime_s"));
   EXPECT_EQ(json["health"], "degraded");
   EXPECT_EQ(json["cloud"]["code"], "rs-3-2");
   EXPECT_EQ(json["stripes_by_remaining"], Json::array({0, 3, 40}));
@@ -200,6 +200,35 @@ TEST(StatusJson, HasTheDocumentedShape) {
   EXPECT_EQ(json["mounts"][0]["mountpoint"], "/datacloud");
   EXPECT_EQ(json["mounts"][0]["idle_s"], 2.5);
   EXPECT_EQ(json["mounts"][0]["sites_away"][0]["site"], "b");
+}
+
+TEST(TopText, RatesComeFromTheDifference) {
+  auto before = status(), after = status();
+  pb::StatusDetails details;
+  auto* traffic = details.add_mount_traffic();
+  traffic->set_session(9);
+  traffic->set_bytes_read(1000);
+  auto* operation = details.add_operations();
+  operation->set_name("lookup");
+  operation->set_count(10);
+  before.set_details(details.SerializeAsString());
+  details.mutable_mount_traffic(0)->set_bytes_read(3000);
+  details.mutable_operations(0)->set_count(30);
+  auto* queue = details.add_queues();
+  queue->set_name("repair");
+  queue->set_waiting(60);
+  queue->set_per_second(2);
+  queue->set_expected_s(30);
+  after.set_details(details.SerializeAsString());
+  after.mutable_mounts(0)->mutable_stats()->set_operations(8);
+  const Json json = top_json(before, after, 2);
+  EXPECT_EQ(json["mounts"][0]["bytes_read_per_second"], 1000);
+  EXPECT_EQ(json["mounts"][0]["operations_per_second"], 4);
+  EXPECT_EQ(json["requests_per_second"]["lookup"], 10);
+  EXPECT_EQ(json["queues"][0]["expected_s"], 30);
+  const std::string text = top_text(before, after, 2, false);
+  EXPECT_THAT(text, HasSubstr("60 wait, 2.0/s, done in 30 s"));
+  EXPECT_THAT(text, HasSubstr("lookup"));
 }
 
 TEST(StatusJson, EmptyCloud) {
