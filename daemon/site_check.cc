@@ -60,13 +60,14 @@ class SiteCheck {
       const Transaction txn = context_.store.begin();
       for (const auto& object : objects) {
         const auto name = context_.namer.parse(object);
-        if (!name || maybe_wanted_(name->instance)) {
-          ++progress_.foreign;
-          continue;
+        std::optional<pb::Shard> shard;
+        if (name) {
+          TRY(shard, named(txn, *name));
         }
-        TRY(const auto shard, named(txn, *name));
         if (shard) {
           expected.push_back({object, *name, shard->bytes()});
+        } else if (!name || maybe_wanted_(name->instance)) {
+          ++progress_.foreign;
         } else if (orphans_.size() < findings_max_) {
           orphans_.push_back({object, *name});
         }

@@ -28,8 +28,9 @@ std::vector<MountRate> mount_rates(const pb::StatusReply& before, const pb::Stat
     operations[mount.session().id()] = mount.stats().operations();
   }
   std::map<uint64_t, pb::StatusDetails::MountTraffic> old_traffic, traffic;
-  for (const auto& row : details_of(before).mount_traffic()) old_traffic[row.session()] = row;
-  for (const auto& row : details_of(after).mount_traffic()) traffic[row.session()] = row;
+  const auto old_details = details_of(before), details = details_of(after);
+  for (const auto& row : old_details.mount_traffic()) old_traffic[row.session()] = row;
+  for (const auto& row : details.mount_traffic()) traffic[row.session()] = row;
   std::vector<MountRate> rates;
   for (const auto& mount : after.mounts()) {
     const uint64_t id = mount.session().id();
@@ -50,11 +51,12 @@ std::vector<std::pair<std::string, double>> request_rates(const pb::StatusReply&
                                                           const pb::StatusReply& after,
                                                           double seconds) {
   std::map<std::string, uint64_t> counts;
-  for (const auto& operation : details_of(before).operations()) {
+  const auto old_details = details_of(before), details = details_of(after);
+  for (const auto& operation : old_details.operations()) {
     counts[operation.name()] = operation.count();
   }
   std::vector<std::pair<std::string, double>> rates;
-  for (const auto& operation : details_of(after).operations()) {
+  for (const auto& operation : details.operations()) {
     const double now = rate(counts[operation.name()], operation.count(), seconds);
     if (now > 0) rates.emplace_back(operation.name(), now);
   }
