@@ -15,7 +15,7 @@ ls "$build"/packages/datacloud-osd-class_*.deb >/dev/null 2>&1 || packages=(tool
 if [ "${1:-}" != --inside ]; then
   work=$(mktemp -d "${DATACLOUD_TEST_DIR:-/var/tmp}/datacloud-package-XXXXXX")
   trap 'rm -rf --one-file-system "$work"' EXIT
-  unshare --mount --pid --fork --kill-child bash "$0" --inside "$work" &
+  unshare --mount-proc --pid --fork --kill-child bash "$0" --inside "$work" &
   trap 'kill $!; exit 143' TERM INT
   wait $!
   exit
