@@ -418,8 +418,9 @@ TEST_F(FsckTest, ManyFilesInBoundedMemoryWhileTheStoreServes) {
   RecordCheckProgress progress;
   result<RecordCheckReport> report = failure(Errc::unavailable, "not yet");
   const uint64_t before = resident_bytes();
-  std::thread checker(
-      [&] { report = check_records(*view, {.table_inodes = kFiles / 10, .buckets = 1024}, progress); });
+  std::thread checker([&] {
+    report = check_records(*view, {.table_inodes = kFiles / 10, .buckets = 1024}, progress);
+  });
   uint64_t grown = 0, served = 0;
   Duration slowest{};
   for (uint64_t seen = 0; seen < 2 * kFiles && !progress.stop; seen = progress.records) {
