@@ -179,7 +179,13 @@ DATACLOUD_GFNI void evaluate_some(const uint8_t* tables, const uint8_t* data, ui
     for (size_t b = 0; b < B; ++b) {
       for (size_t r = 0; r < R; ++r) sums[b][r] = _mm512_setzero_si512();
     }
+    const bool last = group + 1 == kRotations / R;
     for (size_t chunk = 0; chunk < kChunks; ++chunk, table += R * kVector) {
+      if (last) {  // the next blocks, which are rarely in a cache: a shard is read once
+        for (size_t b = 0; b < B; ++b) {
+          _mm_prefetch(data + (B + b) * kAuditBlockBytes + chunk * kVector, _MM_HINT_T1);
+        }
+      }
       __m512i mapped[B];
 #pragma GCC unroll 4
       for (size_t b = 0; b < B; ++b) {
