@@ -3,8 +3,8 @@
 // Invariants kept by every function here, checked by check_block_map (tests, later fsck):
 // runs of an inode do not overlap; every run names an existing stripe and slots inside it; the live
 // count of a stripe is the number (and sealed bytes) of slots mapped by runs; a stripe whose live
-// count becomes 0 is erased with its reverse map, former owners and damage records, and its objects become pending
-// deletions in the same transaction.
+// count becomes 0 is erased with its reverse map, former owners and damage records, and its objects
+// become pending deletions in the same transaction.
 #pragma once
 
 #include <functional>

@@ -237,7 +237,8 @@ void Folder::step_merges() {
     if (stripe.members_size() > 0 || awaited_.contains(stripe.id())) continue;
     pb::StripeLive live;
     const auto found = txn.get(key::live(stripe.id()), live);
-    if (found && found.value()) consider(stripe, live);
+    // Rows have no slots; dead members go with their group.
+    if (found && found.value() && live.slots() > 0) consider(stripe, live);
   }
   if (stripes.size() < kStep) {
     for (auto& [code, batch] : batches_) flush(code, std::move(batch));

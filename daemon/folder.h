@@ -4,8 +4,8 @@
 // Runs on the loop, in passes: first every stripe with superseded blocks is folded, then all
 // stripes are looked at for merging, without what still waits to be folded. On its own it goes
 // slowly and leaves alone what is young (it may be overwritten at once) or still being rewritten.
-// Asked for
-// (`fold --wait`) it makes one whole pass with stricter limits, and again after what was blocked.
+// Asked for (`fold --wait`) it makes one whole pass with stricter limits, and again after what was
+// blocked.
 #pragma once
 
 #include <functional>

@@ -147,6 +147,13 @@ MetadataService::Answer MetadataService::commit_data(const CallPtr& call) {
   }
   TRY(commit(std::move(txn), *call, reply));
   collector_.kick();
+  const Duration held_back = folder_.commit_delay();
+  if (held_back > Duration::zero()) {  // folding has to catch up
+    loop_.after(held_back, [this, call, reply, durable = request.durable()] {
+      durable ? answer_when_durable(call, reply) : answer(call, reply);
+    });
+    return later();
+  }
   if (!request.durable()) return std::optional(std::move(reply));
   answer_when_durable(call, std::move(reply));
   return later();

@@ -299,9 +299,9 @@ result<void> map_slots(Transaction& txn, const SlotRange& range, const pb::Owner
   TRY(txn.get(key::live(range.stripe), live));
   if (live.slots() > 0) {
     TRY(check_unmapped(txn, range, parsed.added_here));
-    if (!parsed.added_here) {
-      TRY(forget_former(txn, range));
-    }
+  }
+  if (!parsed.added_here) {
+    TRY(forget_former(txn, range));
   }
   const uint64_t bytes = sealed_bytes(*stripe, range);
   live.set_slots(live.slots() + range.count);
