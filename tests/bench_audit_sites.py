@@ -170,9 +170,9 @@ def main():
         seconds, report = timed(lambda: audit(cloud))
         assert not report["bad"] and report["read_remotely"] == 0, report
         row("full audit", seconds, report["bytes_covered"], wire.since())
-        covered = report["bytes_covered"]
+        covered, shards = report["bytes_covered"], report["shards_checked"]
         seconds, report = timed(lambda: audit(cloud, "--confidence", "0.9999", "--damage", "0.04"))
-        row(f"sample of {report['shards_checked']} of {covered >> 22} shards", seconds, covered,
+        row(f"sample of {report['shards_checked']} of {shards} shards", seconds, covered,
             wire.since())
         wire.since()
         seconds, total = timed(lambda: download_all(sites))
@@ -186,7 +186,7 @@ def main():
         row(f"full audit, {options.small_mib} MiB of files of 20 kB more", seconds,
             both["bytes_covered"], wire.since())
         print(f"of that, small files: {stored / MIB:.0f} MiB in "
-              f"{both['shards_checked'] - report['shards_checked']} further shards")
+              f"{both['shards_checked'] - shards} further shards")
         mount.unmount()
 
 
