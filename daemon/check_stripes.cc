@@ -1,4 +1,5 @@
-// Stripes with their live counts, the reverse map, damage, the repair queue and their rows.
+// Stripes with their live counts, the reverse map, former uses of slots, damage, the repair queue
+// and their rows.
 #include <fmt/format.h>
 
 #include "daemon/block_map.h"
@@ -26,17 +27,19 @@ class Stripes {
     TRY(read_queue());
     for (;;) {
       Gathered at;
-      at.id = std::min({id_at(stripes_), id_at(lives_), id_at(owners_), id_at(damages_)});
+      at.id = std::min(
+          {id_at(stripes_), id_at(lives_), id_at(owners_), id_at(damages_), id_at(formers_)});
       if (at.id == ~uint64_t{0}) break;
       TRY(stripe(at));
       TRY(owners(at));
       TRY(lives(at));
       TRY(damages(at));
+      TRY(formers(at));
       if (at.parsed) {
         TRY(judge(at));
       }
     }
-    for (const Cursor* cursor : {&stripes_, &lives_, &owners_, &damages_}) {
+    for (const Cursor* cursor : {&stripes_, &lives_, &owners_, &damages_, &formers_}) {
       TRY(cursor->status());
     }
     return success();
@@ -174,6 +177,22 @@ class Stripes {
     return success();
   }
 
+  // What dead slots held, for folds.
+  result<void> formers(const Gathered& at) {
+    for (; id_at(formers_) == at.id && formers_.valid(); formers_.next()) {
+      TRY(p_.count());
+      pb::Owner owner;
+      const bool whole = formers_.key().size() == 13 && parses(formers_.value(), owner);
+      if (whole && at.raw) continue;
+      p_.add({.kind = "stripe",
+              .text = fmt::format("a former use of slots of stripe {}, {}", at.id,
+                                  at.raw ? "which does not parse" : "which does not exist"),
+              .action = "it is erased",
+              .records = {erased(formers_)}});
+    }
+    return success();
+  }
+
   result<void> judge(const Gathered& at) {
     const bool dead = at.counted.slots() == 0 && at.stripe.members_size() == 0;
     if (dead && at.stripe.row() == 0 && !p_.runs.differs(at.id)) {
@@ -230,7 +249,8 @@ class Stripes {
 
   RecordPasses& p_;
   Cursor stripes_ = p_.view.scan_all('S'), lives_ = p_.view.scan_all('L'),
-         owners_ = p_.view.scan_all('R'), damages_ = p_.view.scan_all('B');
+         owners_ = p_.view.scan_all('R'), damages_ = p_.view.scan_all('B'),
+         formers_ = p_.view.scan_all('F');
 };
 
 }  // namespace

@@ -232,6 +232,9 @@ int run(int argc, char** argv) {
   auto* no = check->add_flag("-n", fsck.no, "Change nothing");
   check->add_flag("-y,-a,-p,--repair", fsck.yes, "Mend without asking")->excludes(no);
   check->add_flag("-f", ignored, "As fsck(8) passes it: no effect, everything is always checked");
+  check->footer(
+      "Exit codes, as of fsck(8): 0 clean, 1 corrected, 4 something is left, 8 could not check, 16 "
+      "wrong\ncommand line. Also as fsck.datacloud CONFIG. docs/operations.md, \"fsck\"");
   check->add_flag("--deep", fsck.deep, "Have every site prove every byte as well");
   AuditOptions audit;
   add_audit_command(app, context, audit, add);

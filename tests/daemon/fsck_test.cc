@@ -211,6 +211,8 @@ TEST_F(FsckTest, DamageOfNothingGoes) {
   record.set_stripe(4711);
   damage([&](Transaction& txn) { txn.put(key::damage(4711, 0), record); });
   expect_mended("damage of stripe 4711");
+  damage([](Transaction& txn) { txn.put(key::former(4711, 0), pb::Owner()); });
+  expect_mended("a former use of slots of stripe 4711");
 }
 
 TEST_F(FsckTest, WhatIsLostIsSaidAndNothingIsHidden) {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
-from cloud import BUILD, Cloud, wait_for  # noqa: E402
+from cloud import BUILD, SOURCE, Cloud, wait_for  # noqa: E402
 from harness import check, check_equal  # noqa: E402
 
 
@@ -52,6 +52,25 @@ def units_verify(cloud):
                           text=True, timeout=60)
     check(done.returncode == 0 and "demo" not in done.stderr, "systemd-analyze verify",
           done.stdout + done.stderr)
+
+
+def places_and_user_are_made(cloud):
+    """systemd-tmpfiles and systemd-sysusers take our files and make what they say."""
+    root = cloud.root / "machine"
+    for directory in ("etc", "run", "var/lib", "var/log"):
+        (root / directory).mkdir(parents=True)
+    for program, name in (("systemd-sysusers", "sysusers"), ("systemd-tmpfiles", "tmpfiles")):
+        command = [program, f"--root={root}", SOURCE / "systemd" / f"datacloud.{name}"]
+        if program == "systemd-tmpfiles":
+            (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n" +
+                                             (root / "etc/passwd").read_text())
+            command.insert(1, "--create")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        check(done.returncode == 0, program, done.stderr)
+    check("datacloud:" in (root / "etc/passwd").read_text(), "the user datacloud is made")
+    modes = {name: oct((root / name / "datacloud").stat().st_mode & 0o777)
+             for name in ("run", "var/lib", "var/log")}
+    check_equal(modes, {"run": "0o755", "var/lib": "0o700", "var/log": "0o750"}, "and its places")
 
 
 def daemon_speaks_to_systemd(cloud):
@@ -154,6 +173,7 @@ def test(_options):
         daemon_speaks_to_systemd(cloud)
         if shutil.which("systemd-analyze"):
             units_verify(cloud)
+            places_and_user_are_made(cloud)
         cloud.start_daemon()
         mount = cloud.mount()
         (mount / "file").write_text("content\n")

@@ -108,7 +108,7 @@ for unit in "$root"/usr/lib/systemd/system/datacloud*.service; do
 done
 for path in /usr/share/man/man1/datacloud-key.1 /usr/share/man/man8/mount.datacloud.8 \
   /usr/share/man/man5/datacloud.toml.5 /usr/share/bash-completion/completions/datacloud \
-  /sbin/mount.fuse.datacloud /usr/lib/sysusers.d/datacloud.conf; do
+  /sbin/mount.fuse.datacloud /sbin/fsck.datacloud /usr/lib/sysusers.d/datacloud.conf; do
   [ -e "$root$path" ] || [ -L "$root$path" ] || [ -e "$root$path.gz" ] || die "$path is not there"
 done
 
@@ -121,6 +121,8 @@ inside sh -c 'echo hello >/datacloud/greeting && cp -r /usr/share/doc/datacloud-
 [ "$(inside datacloud --config /etc/datacloud/demo.toml status --json |
   sed -n 's/^ *"health": "\(.*\)",/\1/p')" = ok ] || die "status is not ok"
 unmount
+inside fsck -t datacloud /etc/datacloud/demo.toml -- -n >"$work/fsck.log" 2>&1 ||
+  { cat "$work/fsck.log"; die "fsck(8)"; }
 stop_daemon
 say "a cloud was made, mounted by mount -a, and written"
 

@@ -1,0 +1,48 @@
+// Outside of its windows background work keeps to the smaller limit; it never stops by itself.
+#include <gtest/gtest.h>
+
+#include "daemon/background.h"
+
+namespace datacloud {
+namespace {
+
+Background::Limits limits(uint64_t limit, std::tm* now) {
+  Background::Limits limits;
+  limits.threads = 1;
+  limits.site_bytes_per_second_max = limit;
+  limits.windows = TimeWindows::parse({"22:00-06:00"}).value();
+  limits.outside_bytes_per_second_max = 1000;
+  limits.local_time = [now] { return *now; };
+  return limits;
+}
+
+TEST(BackgroundWindows, TheSmallerLimitHoldsOutside) {
+  std::tm now{};
+  now.tm_hour = 12;
+  Background unlimited(nullptr, limits(0, &now));
+  Background slow(nullptr, limits(10, &now));
+  EXPECT_EQ(unlimited.current_limit(), 1000u);
+  EXPECT_EQ(slow.current_limit(), 10u);
+  now.tm_hour = 23;
+  EXPECT_EQ(unlimited.current_limit(), 0u) << "no limit inside";
+  EXPECT_TRUE(unlimited.window_open());
+  unlimited.set_limit(7);
+  EXPECT_EQ(unlimited.current_limit(), 7u);
+}
+
+TEST(BackgroundWindows, BytesAreHeldBackOutside) {
+  std::tm now{};
+  now.tm_hour = 12;
+  Background background(nullptr, limits(0, &now));
+  background.spend(1, 600);  // the burst of a quarter of a second and a debt
+  const auto begin = monotonic_now();
+  background.spend(1, 1);
+  EXPECT_GE(monotonic_now() - begin, milliseconds(200));
+  now.tm_hour = 23;
+  const auto inside = monotonic_now();
+  background.spend(1, 1'000'000'000);
+  EXPECT_LT(monotonic_now() - inside, milliseconds(100));
+}
+
+}  // namespace
+}  // namespace datacloud
