@@ -136,6 +136,7 @@ class Gathering {
       }
       if (is_ripe_ && !is_ripe_(run.stripe())) {
         ++out_.unripe;
+        out_.unripe_bytes += stripe.slot_length(static_cast<int>(slot));
         continue;
       }
       FoldUpdate update{

@@ -14,7 +14,6 @@ namespace {
 
 constexpr size_t kStep = 500;  // stripes looked at per step
 constexpr auto kTick = seconds(1);
-constexpr auto kAge = seconds(60);              // younger stripes are not merged
 constexpr uint64_t kShardDataBytes = 4u << 20;  // of a full stripe's data shard
 constexpr uint64_t kBatchReadMax = 48u << 20;   // memory of one job
 constexpr size_t kBatchStripesMax = 2000;
@@ -37,7 +36,7 @@ void Folder::start() {
 
 void Folder::tick() {
   const auto now = loop_->now();
-  if (now - aged_ > kAge) {
+  if (now - aged_ >= options_.age) {
     aged_ = now;
     young_ = next_young_;
     if (const auto next = read_counter(context_.store.begin(), "next_id/stripe", 1)) {

@@ -31,7 +31,7 @@ class Folder {
   struct Options {
     int jobs_max = 2;
     bool automatic = true;
-    Duration age = seconds(60);            // younger updates are left alone
+    Duration age = seconds(60);            // younger updates and stripes are left alone
     Duration heat_max = seconds(600);      // a stripe whose updates keep coming waits this long
     Duration blocked_max = seconds(1800);  // after this, updates are merged without their stripe
     Duration pause = seconds(10);          // between passes

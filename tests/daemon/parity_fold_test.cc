@@ -306,6 +306,59 @@ TEST_F(FolderTest, APassFoldsEverythingAndSpaceComesBack) {
   background_->stop();
 }
 
+// A file that grows block by block, each durable before the next: every block moves once, into a
+// stripe that stays.
+TEST_F(FolderTest, AppendsEndUpInLargeStripesAndMoveOnce) {
+  make_cloud("rs-2-1");
+  Folder folder(*context_, *ids_, loop_, {.age = Duration::zero(), .pause = Duration::zero()});
+  on_loop([&] { folder.start(); });
+  pb::FoldReply reply;
+  const auto append = [&](uint64_t first, uint64_t until) {
+    for (uint64_t b = first; b < until; ++b) write({{b, random_bytes(2 * kBlock)}});
+    const auto end = monotonic_now() + seconds(30);
+    while (reply.blocks_moved() < until - 400 && monotonic_now() < end) {
+      std::this_thread::sleep_for(milliseconds(50));
+      on_loop([&] { folder.describe(reply); });
+    }
+  };
+  append(0, 900);
+  append(900, 1800);
+  EXPECT_GE(reply.blocks_moved(), 1400u);
+  EXPECT_LE(reply.blocks_moved(), 1800u);
+  EXPECT_LE(reply.bytes_read(), 1800 * 2 * kBlock);
+  EXPECT_LT(all_stripes().size(), 450u);
+  EXPECT_EQ(reply.failures(), 0u) << reply.last_failure();
+  background_->stop();
+}
+
+TEST_F(FolderTest, TooManyUpdatesDelayCommits) {
+  make_cloud("rs-3-2");
+  const StripeId base = write(random_blocks(0, 600, kBlock));
+  Folder folder(*context_, *ids_, loop_,
+                {.pause = Duration::zero(), .backlog_bytes_max = 3 * kBlock});
+  on_loop([&] {
+    folder.start();
+    EXPECT_EQ(folder.commit_delay(), Duration::zero());
+  });
+  overwrite({1, 100, 200, 300, 400});
+  Duration delay{};
+  const auto end = monotonic_now() + seconds(20);
+  while (delay == Duration::zero() && monotonic_now() < end) {
+    std::this_thread::sleep_for(milliseconds(20));
+    on_loop([&] { delay = folder.commit_delay(); });
+  }
+  EXPECT_GT(delay, Duration::zero());
+  EXPECT_LT(delay, seconds(1));
+  // Age does not count then: the next pass folds, and commits are as fast as before.
+  while (delay > Duration::zero() && monotonic_now() < end) {
+    std::this_thread::sleep_for(milliseconds(20));
+    on_loop([&] { delay = folder.commit_delay(); });
+  }
+  EXPECT_EQ(delay, Duration::zero());
+  EXPECT_EQ(all_stripes(), std::vector<StripeId>{base});
+  background_->stop();
+}
+
 TEST_F(FolderTest, RepairsWhatBlocksAFoldAndGoesOn) {
   make_cloud("rs-3-2");
   const StripeId base = write(random_blocks(0, 600, kBlock));
