@@ -1,4 +1,4 @@
-// Audits flat out beside writes, repairs, merges, failing puts and crashes of the daemon: no
+// Audits flat out beside writes, repairs, folds, merges, failing puts and crashes of the daemon: no
 // finding, because nothing is ever damaged; and no input of the tags' PRF covers two contents,
 // whatever was interrupted. Seconds long; DATACLOUD_SOAK_SECONDS=3600 for the hour.
 #include <gtest/gtest.h>
@@ -14,7 +14,8 @@
 namespace datacloud {
 namespace {
 
-constexpr uint64_t kBlocks = 60;  // of the file: two by two
+constexpr uint32_t kBase = 12;    // blocks of a large stripe
+constexpr uint64_t kBlocks = 60;  // of the file
 
 Duration soak_time() {
   const char* given = std::getenv("DATACLOUD_SOAK_SECONDS");
@@ -46,26 +47,29 @@ class SoakTest : public ServiceTest {
     return std::make_unique<RecordingStore>(std::move(faulty), site, namer_, ledger_);
   }
 
-  // As a mount writes: a new instance for every attempt; what fails is missing.
-  void write(Client& client) {
+  // As a mount writes, `slots` blocks: a new instance for every attempt; what fails is missing.
+  void write(Client& client, uint64_t first_block, uint32_t slots) {
     const auto code = make_erasure_code("rs-3-2").value();
-    const auto length = static_cast<uint32_t>(random_.number(1000, 20'000));
-    const auto shorter = static_cast<uint32_t>(random_.number(1, length));
-    std::vector<Bytes> columns{
-        random_.bytes(length), random_.bytes(shorter), {}, Bytes(length), Bytes(length)};
-    Bytes padded = columns[1];
-    padded.resize(length);
-    std::vector<MutableByteView> parity{columns[3], columns[4]};
-    code->encode({columns[0], padded, Bytes(length)}, parity);
     pb::Stripe stripe;
+    std::vector<Bytes> columns(5);
+    for (uint32_t slot = 0; slot < slots; ++slot) {
+      const uint32_t column = slot * 2 / slots;
+      const Bytes block = random_.bytes(random_.number(900, 2000));
+      stripe.add_slot_column(column);
+      stripe.add_slot_offset(static_cast<uint32_t>(columns[column].size()));
+      stripe.add_slot_length(static_cast<uint32_t>(block.size()));
+      columns[column].insert(columns[column].end(), block.begin(), block.end());
+    }
+    const size_t length = std::max(columns[0].size(), columns[1].size());
+    columns[3].resize(length);
+    columns[4].resize(length);
+    std::vector<Bytes> padded(columns.begin(), columns.begin() + 3);
+    for (auto& column : padded) column.resize(length);
+    std::vector<MutableByteView> parity{columns[3], columns[4]};
+    code->encode({padded[0], padded[1], padded[2]}, parity);
     stripe.set_id(grant(client, IdKind::stripe, 1));
     stripe.set_code("rs-3-2");
-    stripe.set_parity_bytes(length);
-    for (uint32_t c = 0; c < 2; ++c) {
-      stripe.add_slot_column(c);
-      stripe.add_slot_offset(0);
-      stripe.add_slot_length(static_cast<uint32_t>(columns[c].size()));
-    }
+    stripe.set_parity_bytes(static_cast<uint32_t>(length));
     const InstanceId first = grant(client, IdKind::instance, 5);
     const auto shift = static_cast<uint32_t>(random_.number(0, 4));
     bool missing = random_.number(0, 3) == 0;
@@ -74,7 +78,7 @@ class SoakTest : public ServiceTest {
       const SiteId home = 1 + (c + shift) % kSites;
       shard->set_site(home);
       shard->set_home_site(home);
-      if (c == 2) {
+      if (columns[c].empty()) {
         shard->set_state(pb::SHARD_EMPTY);
         continue;
       }
@@ -92,13 +96,21 @@ class SoakTest : public ServiceTest {
       shard->set_state(pb::SHARD_MISSING);
       shard->set_site(home);
     }
-    auto request = commit_request(stripe, file_, grant(client, IdKind::version, 2),
-                                  2 * random_.number(0, kBlocks / 2 - 1));
-    request.mutable_commit()->mutable_updates(0)->mutable_runs(0)->set_count(2);
+    auto request =
+        commit_request(stripe, file_, grant(client, IdKind::version, slots), first_block);
+    request.mutable_commit()->mutable_updates(0)->mutable_runs(0)->set_count(slots);
     request.mutable_commit()->mutable_updates(0)->set_grow_to(kBlocks * 4096);
     const auto reply = call(client, request);
     ASSERT_EQ(reply.error(), 0) << reply.error_text();
     ++writes_;
+  }
+  void write(Client& client) {
+    if (random_.number(0, 7) == 0) {
+      write(client, kBase * random_.number(0, kBlocks / kBase - 1), kBase);
+    } else {  // an update, to be folded into such a base
+      const auto slots = static_cast<uint32_t>(random_.number(1, 2));
+      write(client, random_.number(0, kBlocks - slots), slots);
+    }
   }
   bool put_shard(SiteId site, const ShardName& name, const Bytes& bytes) {
     return wait_for<void>([&](Callback<void> done) {
@@ -133,6 +145,11 @@ class SoakTest : public ServiceTest {
     EXPECT_EQ(reply.error(), 0);
     return reply.fold();
   }
+  void count_folds(Client& asker) {  // they count since the daemon's start
+    const auto now = fold(asker, false);
+    merged_ += now.stripes_merged();
+    folded_ += now.stripes_folded();
+  }
   void start_repair(Client& asker) {
     pb::Request request;
     request.mutable_repair()->set_start(true);
@@ -140,7 +157,7 @@ class SoakTest : public ServiceTest {
     EXPECT_EQ(call(asker, request).error(), 0);
   }
   void crash(Client& writer, Client& asker) {
-    merged_ += fold(asker, false).stripes_merged();
+    count_folds(asker);
     restart();
     connect(writer, pb::CLIENT_MOUNT, {held(file_, pb::LEASE_WRITE, true)});
     asker = tool();
@@ -155,7 +172,7 @@ class SoakTest : public ServiceTest {
   std::atomic<uint64_t> puts_{0};
   std::atomic<bool> faults_{true};
   InodeId file_ = 0;
-  uint64_t run_ = 0, audits_ = 0, checked_ = 0, writes_ = 0, crashes_ = 0, merged_ = 0;
+  uint64_t run_ = 0, audits_ = 0, checked_ = 0, writes_ = 0, crashes_ = 0, merged_ = 0, folded_ = 0;
 };
 
 TEST_F(SoakTest, NoFalseAlarmAndNoPrfInputTwice) {
@@ -180,13 +197,15 @@ TEST_F(SoakTest, NoFalseAlarmAndNoPrfInputTwice) {
     if (!audit_step(asker)) break;
     run_for(milliseconds(50));
   }
-  merged_ += fold(asker, false).stripes_merged();
+  count_folds(asker);
   std::cout << writes_ << " stripes written, " << audits_ << " audits of " << checked_
-            << " shards, " << merged_ << " stripes merged, " << crashes_ << " crashes, "
-            << ledger_.inputs() << " PRF inputs" << std::endl;
+            << " shards, " << merged_ << " stripes merged, " << folded_
+            << " folds by parity delta, " << crashes_ << " crashes, " << ledger_.inputs()
+            << " PRF inputs" << std::endl;
   EXPECT_GT(writes_, 20u);
   EXPECT_GT(checked_, 100u);
   EXPECT_GT(merged_, 0u);
+  EXPECT_GT(folded_, 0u);
   EXPECT_GT(ledger_.inputs(), 200u);
   for (const auto& violation : ledger_.violations()) ADD_FAILURE() << violation;
 }
