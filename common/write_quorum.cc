@@ -43,6 +43,7 @@ size_t sites_holding(const ShardsHeld& held) { return sites_of(held).size(); }
 
 bool has_write_quorum(const ErasureCode& code, const ShardsHeld& held, const QuorumRule& rule) {
   if (columns_durable(held) < std::min(code.k() + 1, code.n())) return false;
+  if (!decodes(code, known_without(held, 0))) return false;  // k + 1 are enough for MDS codes only
   const auto stored = static_cast<uint32_t>(code.n() - __builtin_popcount(held.empty));
   if (sites_holding(held) < std::min(rule.sites_min, stored)) return false;
   if (code.m() == 0) return true;

@@ -61,32 +61,46 @@ class ColumnCursor {
     if (!view_.empty()) view_ = view_.subspan(bytes);
     if (view_.empty() && next_ != end_) view_ = *next_++;
   }
+  void skip(size_t bytes) {
+    while (bytes > 0 && !view_.empty()) {
+      const size_t step = std::min(bytes, view_.size());
+      advance(step);
+      bytes -= step;
+    }
+  }
 
  private:
   std::vector<ByteView>::const_iterator next_, end_;
   ByteView view_;
 };
 
+// Slice by slice through all packets of all columns at once.
 void add_parity(const ErasureCode& code, BuiltStripe& stripe) {
   const size_t length = stripe.layout.parity_length;
-  std::vector<uint8_t*> parity;
+  const size_t packets = static_cast<size_t>(code.packets()), packet = length / packets;
+  std::vector<uint8_t*> parity;  // packets of a column side by side
   for (int p = 0; p < code.m(); ++p) {
     auto memory = std::make_shared_for_overwrite<uint8_t[]>(length);
-    parity.push_back(memory.get());
+    for (size_t i = 0; i < packets; ++i) parity.push_back(memory.get() + i * packet);
     Payload& column = stripe.columns[static_cast<size_t>(code.k() + p)];
     column.parts.emplace_back(memory.get(), length);
     column.owner = std::move(memory);
   }
   std::vector<ColumnCursor> cursors;
-  for (int c = 0; c < code.k(); ++c) cursors.emplace_back(stripe.columns[c].parts);
+  for (size_t c = 0; c < static_cast<size_t>(code.k()); ++c) {
+    for (size_t i = 0; i < packets; ++i) {
+      cursors.emplace_back(stripe.columns[c].parts);
+      cursors.back().skip(i * packet);
+    }
+  }
   std::vector<ByteView> data(cursors.size());
   std::vector<MutableByteView> out(parity.size());
-  for (size_t done = 0; done < length;) {
-    size_t slice = std::min(kSliceBytesMax, length - done);
+  for (size_t done = 0; done < packet;) {
+    size_t slice = std::min(kSliceBytesMax, packet - done);
     for (const auto& cursor : cursors) slice = std::min(slice, cursor.contiguous());
-    for (size_t c = 0; c < cursors.size(); ++c) data[c] = cursors[c].first(slice);
-    for (size_t p = 0; p < parity.size(); ++p) out[p] = MutableByteView(parity[p] + done, slice);
-    code.encode(data, out);
+    for (size_t i = 0; i < cursors.size(); ++i) data[i] = cursors[i].first(slice);
+    for (size_t i = 0; i < parity.size(); ++i) out[i] = MutableByteView(parity[i] + done, slice);
+    code.encode_packets(data, out);
     for (auto& cursor : cursors) cursor.advance(slice);
     done += slice;
   }
@@ -96,9 +110,6 @@ void add_parity(const ErasureCode& code, BuiltStripe& stripe) {
 
 result<BuiltStripe> build_stripe(const ErasureCode& code, const Chunks& chunks,
                                  uint32_t spread_min_bytes) {
-  if (code.packets() != 1) {
-    return failure(Errc::unsupported, "code " + code.name() + " has several packets per shard");
-  }
   std::vector<uint32_t> lengths;
   for (const auto& chunk : chunks) {
     lengths.insert(lengths.end(), chunk->lengths.begin(), chunk->lengths.end());

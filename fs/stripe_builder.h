@@ -26,7 +26,7 @@ struct BuiltStripe {
 
 // Lays the blocks of the chunks, in order, out over the columns of `code` and computes parity. Each
 // column owns the chunks it uses, so that a column outlives the others alone. invalid: no blocks or
-// too many; unsupported: a code of several packets per shard.
+// too many.
 result<BuiltStripe> build_stripe(const ErasureCode& code,
                                  const std::vector<std::shared_ptr<const SealedChunk>>& chunks,
                                  uint32_t spread_min_bytes);

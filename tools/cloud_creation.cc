@@ -198,10 +198,6 @@ bool undo_format(const SiteConfig& site, const SiteMarker& marker) {
 
 result<CreatedCloud> create_cloud(const Config& config, uint32_t uid, uint32_t gid) {
   TRY(const auto code, make_erasure_code(config.cloud.code));
-  if (code->packets() != 1) {
-    return failure(Errc::unsupported, config.file.string() + ": files cannot be written with " +
-                                          code->name() + " yet: choose an rs-K-M code");
-  }
   TRY(check_creation(config));
   if (config.cloud.write_sites_min > config.sites.size()) {
     return failure(Errc::invalid, fmt::format("write_sites_min is {}, but there are only {} sites",

@@ -126,6 +126,21 @@ TEST(StripeReader, EveryBlockHasItsOwnTwoBadColumns) {
   }
 }
 
+TEST(StripeReader, CodesOfSeveralPacketsAreDecodedWithSitesAway) {
+  std::mt19937_64 random(test_seed());
+  for (const char* profile : {"msr-5-3", "msr-8-4", "basic-4-8", "basic-8-16"}) {
+    ReadRig rig;
+    const Made made = rig.make_stripe(7, 1, 0, 100, rig.random_blocks(random, 30, 3000), profile);
+    for (int site = 0; site < 5; ++site) {
+      SCOPED_TRACE(testing::Message() << profile << " without site " << site);
+      rig.controls[site].set_away(true);
+      rig.expect_exact(made, rig.read(made));
+      rig.controls[site].set_away(false);
+      rig.sites->check_all(seconds(1));
+    }
+  }
+}
+
 TEST(StripeReader, ThreeSitesAwayIsUnavailableAtOnceAndNamesThem) {
   ReadRig rig;
   std::mt19937_64 random(1);

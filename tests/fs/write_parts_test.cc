@@ -106,9 +106,10 @@ TEST(StripeBuilder, ColumnsHoldTheBlocksAndParityIsThatOfWholeColumns) {
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937_64 random(seed);
-  const char* profiles[] = {"rs-3-2", "rs-1-0", "rs-1-2", "rs-4-1", "rs-2-0", "rs-8-3"};
+  const char* profiles[] = {"rs-3-2", "rs-1-0",    "rs-1-2",     "rs-4-1",  "rs-2-0",
+                            "rs-8-3", "basic-4-8", "basic-8-16", "msr-5-3", "msr-8-4"};
   for (int round = 0; round < 60; ++round) {
-    const auto code = code_of(profiles[random() % 6]);
+    const auto code = code_of(profiles[random() % std::size(profiles)]);
     const auto chunks = random_chunks(random, 1 + random() % 60, round % 2 ? 200'000 : 500);
     auto built = build_stripe(*code, chunks, random() % 2 ? 0 : 4096);
     ASSERT_TRUE(built) << built.error().message();

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 #include <map>
 
 #include "common/hex.h"
@@ -54,12 +55,28 @@ bool determined(const Code& code, ColumnSet available) {
   return code->minimum_to_decode(all_columns(code), available, {}).has_value();
 }
 
-// Patterns of `losses` lost columns from which everything can be decoded, by full enumeration.
-int decodable_patterns(const Code& code, int losses) {
-  int count = 0;
-  for (ColumnSet lost = 0; lost <= all_columns(code); ++lost)
-    count += std::popcount(lost) == losses && determined(code, all_columns(code) & ~lost);
-  return count;
+// By number of lost columns up to `most`: patterns whose other columns span everything. All of
+// them, with the span carried along from column to column.
+std::vector<int> decodable_patterns(const Code& code, size_t most) {
+  const int packets = code->packets(), width = code->k() * packets;
+  std::vector<int> counts(most + 1);
+  std::function<void(int, const RowSpace&, size_t)> choose = [&](int column, const RowSpace& span,
+                                                                 size_t lost) {
+    if (column == code->n()) {
+      counts[lost] += span.rank() == width;
+      return;
+    }
+    if (lost < most) choose(column + 1, span, lost + 1);
+    RowSpace with = span;
+    for (int i = 0; i < packets; ++i) {
+      Bytes row;
+      for (int d = 0; d < width; ++d) row.push_back(code->coefficient(column * packets + i, d));
+      with.add(row);
+    }
+    choose(column + 1, with, lost);
+  };
+  choose(0, RowSpace(width), 0);
+  return counts;
 }
 
 TEST(LinearCode, CountsOfDecodablePatternsAreThoseOfTheConstruction) {
@@ -73,9 +90,7 @@ TEST(LinearCode, CountsOfDecodablePatternsAreThoseOfTheConstruction) {
   };
   for (const auto& [profile, expected] : counts) {
     const Code code = code_of(profile);
-    for (size_t losses = 0; losses < expected.size(); ++losses)
-      EXPECT_EQ(decodable_patterns(code, static_cast<int>(losses)), expected[losses])
-          << profile << ", " << losses << " losses";
+    EXPECT_EQ(decodable_patterns(code, expected.size() - 1), expected) << profile;
   }
 }
 

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
-#include <chrono>
+#include <ctime>
 #include <functional>
 #include <map>
 
@@ -511,9 +511,9 @@ TEST(RepairPlanner, TheHardestPartsArePlannedInTime) {
       lose(problem, {{static_cast<int>(random.number(0, 5)),
                       static_cast<int>(random.number(0, connected ? 8 : 13))}});
     }
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // of this process: other load does not count
     const auto schedule = plan_repair(problem).value();
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+    EXPECT_LT((std::clock() - start) / CLOCKS_PER_SEC, 20);
     EXPECT_EQ(schedule.unrecoverable, beyond_recovery(problem));
   }
   // A lost site that held two columns: decode all rows but one, whose two cells are column sums.
