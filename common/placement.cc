@@ -2,7 +2,8 @@
 //
 // Column c of a stripe lives at site (c + rotation) mod s. Every rotation therefore cuts the
 // columns into the same parts, {c : c = j mod s}, only handed to other sites: what holds for
-// losing any f sites under one rotation holds under all of them.
+// losing any f sites under one rotation holds under all of them. With a home site the same is true
+// of the columns that are not there and the other s - 1 sites.
 #include "common/placement.h"
 
 #include <algorithm>
@@ -23,10 +24,41 @@ bool decodes_without(const ErasureCode& code, ColumnSet lost) {
 }
 
 // The parts of the columns that share a site, largest first.
-std::vector<ColumnSet> columns_by_site(const ErasureCode& code, int site_count) {
-  std::vector<ColumnSet> parts(std::min(site_count, code.n()), 0);
-  for (int c = 0; c < code.n(); ++c) parts[c % site_count] |= ColumnSet{1} << c;
+std::vector<ColumnSet> columns_by_site(const ErasureCode& code, int site_count,
+                                       bool has_home = false) {
+  const int at_home = has_home && site_count > 1 ? home_columns(code) : 0;
+  const int others = at_home > 0 ? site_count - 1 : site_count;
+  std::vector<ColumnSet> parts(std::min(others, code.n() - at_home), 0);
+  for (int c = at_home; c < code.n(); ++c) parts[(c - at_home) % others] |= ColumnSet{1} << c;
+  if (at_home > 0) parts.push_back((ColumnSet{1} << at_home) - 1);
+  std::stable_sort(parts.begin(), parts.end(),
+                   [](ColumnSet a, ColumnSet b) { return std::popcount(a) > std::popcount(b); });
   return parts;
+}
+
+// Where column c is at home, as an index into the sites.
+std::vector<size_t> homes_of_columns(const ErasureCode& code,
+                                     const std::vector<PlacementSite>& sites, uint64_t rotation,
+                                     SiteId home) {
+  std::vector<size_t> others, homes;
+  size_t home_index = sites.size();
+  for (size_t i = 0; i < sites.size(); ++i) {
+    if (home != 0 && sites[i].id == home) {
+      home_index = i;
+    } else {
+      others.push_back(i);
+    }
+  }
+  const int at_home = home_index < sites.size() && !others.empty() ? home_columns(code) : 0;
+  if (at_home == 0 && home_index < sites.size()) {
+    others.insert(others.begin() + static_cast<long>(home_index), home_index);
+  }
+  for (int c = 0; c < code.n(); ++c) {
+    homes.push_back(
+        c < at_home ? home_index
+                    : others[(rotation % others.size() + static_cast<size_t>(c)) % others.size()]);
+  }
+  return homes;
 }
 
 // Does `holds` answer true for every union of `count` of the parts with `lost`?
@@ -108,15 +140,15 @@ size_t pick_stand_in(const std::vector<PlacementSite>& sites, const std::vector<
 }  // namespace
 
 result<Placement> place_columns(const ErasureCode& code, const std::vector<PlacementSite>& sites,
-                                uint64_t rotation, ColumnSet stored) {
+                                uint64_t rotation, ColumnSet stored, SiteId home_site) {
   if (std::none_of(sites.begin(), sites.end(), [](const auto& s) { return s.live; }))
     return failure(Errc::unavailable, "none of the " + std::to_string(sites.size()) +
                                           " sites of the cloud is reachable; bring one back");
   const size_t n = code.n(), count = sites.size();
-  std::vector<size_t> home(n), place(n);
+  const auto home = homes_of_columns(code, sites, rotation, home_site);
+  std::vector<size_t> place = home;
   std::vector<int> columns_held(count, 0);
   for (size_t c = 0; c < n; ++c) {
-    home[c] = place[c] = (rotation % count + c) % count;
     if (sites[home[c]].live && contains(stored, static_cast<int>(c))) ++columns_held[home[c]];
   }
   for (size_t c = 0; c < n; ++c) {
@@ -138,13 +170,19 @@ result<Placement> place_columns(const ErasureCode& code, const std::vector<Place
   return placement;
 }
 
-Tolerance compute_tolerance(const ErasureCode& code, int site_count) {
+int home_columns(const ErasureCode& code) {
+  return largest([&](int count) {
+    return count <= code.k() && decodes_without(code, (ColumnSet{1} << count) - 1);
+  });
+}
+
+Tolerance compute_tolerance(const ErasureCode& code, int site_count, bool has_home_site) {
   Tolerance t;
   if (site_count < 1) {
     t.text = "nothing may be lost: there is no site";
     return t;
   }
-  const auto by_site = columns_by_site(code, site_count);
+  const auto by_site = columns_by_site(code, site_count, has_home_site);
   t.sites = largest([&](int f) { return survives(code, by_site, f, 0); });
   t.shards_after_sites = largest([&](int s) { return survives(code, by_site, t.sites, s); });
   t.shards = largest([&](int s) { return survives(code, by_site, 0, s); });

@@ -29,8 +29,13 @@ struct Placement {
 // the fewest columns of this stripe (stand-ins). Sites are taken in the order given.
 // unavailable when no site is live.
 // Columns outside `stored` (empty ones) take no part in the balance of stand-ins.
+// With a home site (one of `sites`) that one holds the first data columns, as many as may be lost
+// together, so that its readers stay local; the others rotate over the other sites.
 result<Placement> place_columns(const ErasureCode&, const std::vector<PlacementSite>& sites,
-                                uint64_t rotation, ColumnSet stored = ~ColumnSet{0});
+                                uint64_t rotation, ColumnSet stored = ~ColumnSet{0},
+                                SiteId home = 0);
+// Data columns at a home site.
+int home_columns(const ErasureCode&);
 
 // What a cloud survives, computed by enumerating site losses, never assumed.
 struct Tolerance {
@@ -40,7 +45,7 @@ struct Tolerance {
   int sites_with_one_shard = 0;  // most sites that may be lost together with any one shard
   std::string text;              // "any 2 of 5 sites, or 1 site and 1 shard per stripe"
 };
-Tolerance compute_tolerance(const ErasureCode&, int site_count);
+Tolerance compute_tolerance(const ErasureCode&, int site_count, bool has_home_site = false);
 
 // Fewest live sites with which n columns can be spread so that losing any one site still decodes;
 // INT_MAX when no number is enough (m = 0).

@@ -14,11 +14,11 @@ namespace {
 constexpr size_t kRecordsPerStep = 1000;
 constexpr size_t kDamagedFirst = 100;
 constexpr size_t kDamagedStripes = 1'000'000;
-enum Phase : size_t { kDamage, kStripes, kPending, kQueued };
+enum Phase : size_t { kDamage, kLive, kStripes, kPending, kQueued };
 
-std::array<std::string, 4> prefixes() {
-  return {key::damage(0, 0).substr(0, 1), key::stripe(0).substr(0, 1), key::pending(0).substr(0, 1),
-          key::repair(0, 0).substr(0, 1)};
+std::array<std::string, 5> prefixes() {
+  return {key::damage(0, 0).substr(0, 1), key::live(0).substr(0, 1), key::stripe(0).substr(0, 1),
+          key::pending(0).substr(0, 1), key::repair(0, 0).substr(0, 1)};
 }
 
 }  // namespace
@@ -36,6 +36,7 @@ void Census::begin() {
   counts_ = {};
   counted_at_ = store_.sequence();
   damaged_.clear();
+  dead_.clear();
   phase_ = 0;
   position_.clear();
   loop_->post([this] { step(); });
@@ -71,8 +72,15 @@ void Census::step() {
   loop_->post([this] { step(); });
 }
 
-void Census::count_record(std::string_view, std::string_view value) {
+void Census::count_record(std::string_view k, std::string_view value) {
   if (phase_ == kStripes) return count_stripe(value);
+  if (phase_ == kLive) {
+    // Without slots and bytes the record is empty.
+    if (value.empty() && k.size() == 9 && dead_.size() < kDamagedStripes) {
+      dead_.insert(key::u64_at(k, 1));
+    }
+    return;
+  }
   if (phase_ == kPending) {
     ++counts_.pending_deletions;
     return;
@@ -90,12 +98,27 @@ void Census::count_record(std::string_view, std::string_view value) {
   }
 }
 
+void Census::count_group(const pb::Stripe& stripe) {
+  uint64_t bytes = 0;
+  for (const auto& shard : stripe.shards()) bytes += shard.bytes();
+  if (stripe.members_size() > 0) {
+    ++counts_.rows;
+    counts_.row_bytes += bytes;
+  }
+  if (stripe.row() == 0) return;
+  ++counts_.members;
+  if (!dead_.contains(stripe.id())) return;
+  ++counts_.dead_members;
+  counts_.dead_bytes += bytes;
+}
+
 void Census::count_stripe(std::string_view value) {
   pb::Stripe stripe;
   if (!stripe.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
     counts_.incomplete = true;
     return;
   }
+  count_group(stripe);
   int bad = 0;
   if (const auto it = damaged_.find(stripe.id()); it != damaged_.end()) bad = it->second;
   for (const auto& shard : stripe.shards()) bad += shard.state() == pb::SHARD_MISSING;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "daemon/event_loop.h"
@@ -27,7 +28,9 @@ class Census {
     uint64_t pending_deletions = 0;
     uint64_t repair_queued = 0;
     std::vector<uint64_t> stripes_by_remaining;  // losses still survived: 0, 1, ...
-    bool incomplete = false;                     // the scan failed
+    uint64_t rows = 0, row_bytes = 0;            // XOR rows of groups
+    uint64_t members = 0, dead_members = 0, dead_bytes = 0;
+    bool incomplete = false;  // the scan failed
   };
   Census(MetadataStore& store, std::shared_ptr<EventLoop> loop)
       : store_(store), loop_(std::move(loop)) {}
@@ -40,6 +43,7 @@ class Census {
   void step();
   void count_record(std::string_view key, std::string_view value);
   void count_stripe(std::string_view value);
+  void count_group(const pb::Stripe&);
   void finish();
 
   MetadataStore& store_;
@@ -51,6 +55,7 @@ class Census {
   std::string position_, end_;
   std::map<std::string, int> tolerances_;  // by code
   std::map<StripeId, int> damaged_;        // shards known bad, of at most kDamagedStripes stripes
+  std::set<StripeId> dead_;                // stripes without live slots, at most as many
   std::vector<std::function<void(const Counts&)>> asked_, waiting_;
 };
 

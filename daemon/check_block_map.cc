@@ -10,6 +10,7 @@
 
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
+#include "daemon/stripe_groups.h"
 
 namespace datacloud {
 namespace {
@@ -56,8 +57,14 @@ class Checker {
       txn.erase(k);
       say(std::string("a record of kind ") + k[0] + " that named nothing is erased");
     }
+    for (const StripeId id : groupless_) {
+      pb::Stripe record = stripes_.at(id).record;
+      record.set_row(0);
+      txn.put(key::stripe(id), record);
+      say("stripe " + std::to_string(id) + " is in no group any more");
+    }
     for (const auto& [id, stripe] : stripes_) {
-      if (stripe.counted.slots() == 0) continue;  // kept for people to look at
+      if (stripe.counted.slots() == 0) continue;  // dead members, or for people to look at
       if (stripe.has_live && stripe.stored.slots() == stripe.counted.slots() &&
           stripe.stored.bytes() == stripe.counted.bytes()) {
         continue;
@@ -250,10 +257,37 @@ class Checker {
     });
   }
 
+  // Rows and members name each other; only what a row counts may be without live slots.
+  void check_group(StripeId id, const SeenStripe& stripe) {
+    const std::string name = "stripe " + std::to_string(id);
+    for (const StripeId member : stripe.record.members()) {
+      const auto it = stripes_.find(member);
+      if (it == stripes_.end() || it->second.record.row() != id) {
+        find("row " + std::to_string(id) + " counts stripe " + std::to_string(member) +
+             ", which does not name it");
+      }
+    }
+    if (stripe.record.row() == 0) {
+      if (!is_row(stripe.record) && stripe.counted.slots() == 0) find(name + " has no live slot");
+      return;
+    }
+    const auto row = stripes_.find(stripe.record.row());
+    const bool counts =
+        row != stripes_.end() && std::count(row->second.record.members().begin(),
+                                            row->second.record.members().end(), id) > 0;
+    if (counts) return;
+    find(name + " names row " + std::to_string(stripe.record.row()) + ", which does not count it");
+    groupless_.push_back(id);
+  }
+
   void check_counts() {
     for (const auto& [id, stripe] : stripes_) {
       const std::string name = "stripe " + std::to_string(id);
-      if (stripe.counted.slots() == 0) find(name + " has no live slot");
+      check_group(id, stripe);
+      if (is_row(stripe.record)) {
+        if (stripe.has_live) find(name + " is a row and has live counts");
+        continue;
+      }
       if (!stripe.has_live || stripe.stored.slots() != stripe.counted.slots() ||
           stripe.stored.bytes() != stripe.counted.bytes()) {
         find(name + ": " + std::to_string(stripe.counted.slots()) + " slots are mapped, " +
@@ -293,7 +327,8 @@ class Checker {
 
   const Transaction& txn_;
   std::vector<std::string> findings_;
-  std::vector<std::string> stale_;  // keys of records that name nothing
+  std::vector<std::string> stale_;   // keys of records that name nothing
+  std::vector<StripeId> groupless_;  // they name a row that does not count them
   std::map<InodeId, SeenInode> inodes_;
   std::map<StripeId, SeenStripe> stripes_;
   std::map<std::pair<StripeId, uint32_t>, std::pair<InodeId, pb::Run>> runs_;

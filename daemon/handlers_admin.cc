@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "daemon/block_map.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/record_keys.h"
@@ -22,6 +24,20 @@ result<void> add_damage(const Transaction& txn, StripeId stripe, pb::LocateReply
   });
 }
 
+// The XOR rows of the stripes' groups follow them.
+result<void> add_rows_of(const Transaction& txn, std::vector<StripeId>& stripes) {
+  std::vector<StripeId> rows;
+  for (const StripeId id : stripes) {
+    TRY(const auto stripe, get_stripe(txn, id));
+    if (!stripe || stripe->row() == 0) continue;
+    if (std::find(rows.begin(), rows.end(), stripe->row()) == rows.end()) {
+      rows.push_back(stripe->row());
+    }
+  }
+  stripes.insert(stripes.end(), rows.begin(), rows.end());
+  return success();
+}
+
 }  // namespace
 
 MetadataService::Answer MetadataService::locate(const CallPtr& call) {
@@ -35,7 +51,8 @@ MetadataService::Answer MetadataService::locate(const CallPtr& call) {
   if (request.path().empty() && S_ISDIR(inode.mode())) {
     TRY(*out->mutable_path(), directory_path(txn, inode.ino()));
   }
-  TRY(const auto stripes, stripes_of_inode(txn, inode.ino(), kStripesMax));
+  TRY(auto stripes, stripes_of_inode(txn, inode.ino(), kStripesMax));
+  TRY(add_rows_of(txn, stripes));
   *out->mutable_inode() = std::move(inode);
   size_t bytes = 0;
   for (const StripeId id : stripes) {

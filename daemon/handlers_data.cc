@@ -8,9 +8,11 @@
 #include <algorithm>
 #include <map>
 
+#include "common/write_quorum.h"
 #include "daemon/block_map.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/service.h"
+#include "daemon/stripe_groups.h"
 
 namespace datacloud {
 namespace {
@@ -69,10 +71,11 @@ result<void> MetadataService::check_stripe(const pb::Stripe& stripe, SessionId s
     return failure(Errc::revoked, text("its id is not granted to this mount any more"));
   }
   TRY(const auto code, make_erasure_code(stripe.code()));
-  int usable = 0;
-  for (const auto& shard : stripe.shards()) {
+  ColumnSet usable = 0;
+  for (int c = 0; c < stripe.shards_size(); ++c) {
+    const auto& shard = stripe.shards(c);
     if (shard.state() == pb::SHARD_MISSING) continue;
-    ++usable;
+    usable |= ColumnSet{1} << c;
     if (shard.state() != pb::SHARD_PRESENT) continue;
     if (!ranges_.granted(session, IdKind::instance, shard.instance(), 1)) {
       return failure(Errc::revoked, text(fmt::format("instance {} is not granted to this mount any "
@@ -84,10 +87,10 @@ result<void> MetadataService::check_stripe(const pb::Stripe& stripe, SessionId s
       return failure(Errc::invalid, text(fmt::format("there is no site {}", shard.site())));
     }
   }
-  if (usable < code->k()) {
-    return failure(Errc::invalid,
-                   text(fmt::format("only {} of {} columns are stored; {} are needed to read it",
-                                    usable, code->n(), code->k())));
+  if (!decodes(*code, usable)) {
+    return failure(Errc::invalid, text(fmt::format("{} of {} columns are stored; the others "
+                                                   "cannot be computed from them",
+                                                   __builtin_popcount(usable), code->n())));
   }
   return success();
 }
@@ -113,11 +116,30 @@ result<void> MetadataService::check_commit(const pb::CommitRequest& request,
   return success();
 }
 
+// Last, when it is known which members live. A row was computed from what this mount wrote: a
+// member that background work has touched since may hold something else. Without its row it just
+// stays ungrouped.
+result<void> MetadataService::add_rows(Transaction& txn, const pb::CommitRequest& request,
+                                       SessionId session) const {
+  for (const auto& row : request.stripes()) {
+    if (!is_row(row)) continue;
+    TRY(add_row(txn, row, [&](const pb::Stripe& member) {
+      return std::all_of(member.shards().begin(), member.shards().end(),
+                         [&](const pb::Shard& shard) {
+                           return shard.state() != pb::SHARD_PRESENT ||
+                                  ranges_.granted(session, IdKind::instance, shard.instance(), 1);
+                         });
+    }));
+  }
+  return success();
+}
+
 MetadataService::Answer MetadataService::commit_data(const CallPtr& call) {
   const auto& request = call->request.commit();
   TRY(check_commit(request, call->session));
   Transaction txn = store_.begin();
   for (const auto& stripe : request.stripes()) {
+    if (is_row(stripe)) continue;
     TRY(add_stripe(txn, stripe));
   }
   pb::Reply reply;
@@ -145,6 +167,7 @@ MetadataService::Answer MetadataService::commit_data(const CallPtr& call) {
   if (!ids.empty()) {
     TRY(drop_unmapped_stripes(txn, ids));
   }
+  TRY(add_rows(txn, request, call->session));
   TRY(commit(std::move(txn), *call, reply));
   collector_.kick();
   const Duration held_back = folder_.commit_delay();

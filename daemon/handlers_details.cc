@@ -26,6 +26,11 @@ std::string MetadataService::status_details(const Census::Counts& counts) const 
   folder_.describe(fold);
   details.set_stripes_merged(fold.stripes_merged());
   details.set_background_paused(background_.paused());
+  details.set_rows(counts.rows);
+  details.set_row_bytes(counts.row_bytes);
+  details.set_members(counts.members);
+  details.set_dead_members(counts.dead_members);
+  details.set_dead_bytes(counts.dead_bytes);
   describe_background(*details.mutable_background());
   add_queues(counts, details);
   add_activity(details);

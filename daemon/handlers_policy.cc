@@ -11,6 +11,7 @@
 #include "daemon/namespace_ops.h"
 #include "daemon/record_keys.h"
 #include "daemon/service.h"
+#include "daemon/stripe_groups.h"
 
 namespace datacloud {
 namespace {
@@ -23,14 +24,9 @@ std::optional<pb::Reply> wrapped(const pb::AdminReply& admin) {
   return reply;
 }
 
-result<void> change_policy(const pb::PolicyRequest& request, pb::Policy& policy) {
+result<void> change_policy(const pb::PolicyRequest& request, SiteSet& sites, pb::Policy& policy) {
   if (!request.code().empty()) {
     TRY(const auto code, make_erasure_code(request.code()));
-    if (code->packets() != 1) {
-      return failure(Errc::unsupported, fmt::format("files cannot be written with {} yet: choose "
-                                                    "an rs-K-M code",
-                                                    code->name()));
-    }
     policy.set_code(code->name());
   }
   if (request.block_bytes() != 0) {
@@ -49,6 +45,23 @@ result<void> change_policy(const pb::PolicyRequest& request, pb::Policy& policy)
   } else if (!request.compress().empty()) {
     return failure(Errc::invalid, fmt::format("compression \"{}\" is not known: zstd or none",
                                               request.compress()));
+  }
+  if (request.has_group()) {
+    if (request.group() == 1 || request.group() > kGroupMembersMax) {
+      return failure(Errc::invalid, fmt::format("a group of {} stripes: 2 to {}, or 0 for none",
+                                                request.group(), kGroupMembersMax));
+    }
+    policy.set_group(request.group());
+  }
+  if (request.has_home_site()) {
+    Site* home = request.home_site().empty() ? nullptr : sites.find(request.home_site());
+    if (home == nullptr && !request.home_site().empty()) {
+      return failure(Errc::not_found,
+                     fmt::format("the cloud has no site \"{}\"; `datacloud status` "
+                                 "lists them",
+                                 request.home_site()));
+    }
+    policy.set_home_site(home != nullptr ? home->id() : 0);
   }
   return success();
 }
@@ -96,7 +109,7 @@ MetadataService::Answer MetadataService::policy(const CallPtr& call,
                      "policies are set on directories; a file keeps the one it was "
                      "made with");
     }
-    TRY(change_policy(request, *inode.mutable_policy()));
+    TRY(change_policy(request, deps_.sites, *inode.mutable_policy()));
     txn.put(key::inode(inode.ino()), inode);
     TRY(commit(std::move(txn)));
   }
@@ -105,8 +118,15 @@ MetadataService::Answer MetadataService::policy(const CallPtr& call,
   if (S_ISDIR(inode.mode())) {
     TRY(*out.mutable_path(), directory_path(store_.begin(), inode.ino()));
   }
-  out.set_tolerance(compute_tolerance(*code, static_cast<int>(deps_.sites.size())).text);
+  Site* home = deps_.sites.find(SiteId{inode.policy().home_site()});
+  out.set_tolerance(
+      compute_tolerance(*code, static_cast<int>(deps_.sites.size()), home != nullptr).text);
   out.set_overhead(double(code->n()) / code->k());
+  out.set_k(code->k());
+  if (home != nullptr) {
+    out.set_home_site(home->name());
+    out.set_home_columns(home_columns(*code));
+  }
   if (!request.change()) return wrapped(admin);
   when_durable([this, call, reply = *wrapped(admin)] { answer(call, reply); });
   return later();

@@ -159,6 +159,7 @@ class MetadataService final : public RpcService {
   Answer commit_data(const CallPtr&);
   result<void> check_commit(const pb::CommitRequest&, SessionId) const;
   result<void> check_stripe(const pb::Stripe&, SessionId) const;
+  result<void> add_rows(Transaction&, const pb::CommitRequest&, SessionId) const;
   Answer abandon(const CallPtr&);
   Answer damage(const CallPtr&);
   Answer sync(const CallPtr&);

@@ -10,6 +10,7 @@
 #include "common/stripe_layout.h"
 #include "daemon/record_keys.h"
 #include "daemon/repair_queue.h"
+#include "daemon/stripe_groups.h"
 
 namespace datacloud {
 namespace {
@@ -52,6 +53,24 @@ result<void> check_shard(const pb::Stripe& stripe, int column, bool data) {
   }
   if (!data && shard.bytes() != stripe.parity_bytes()) {
     return failure(invalid_stripe(stripe, name + " is not parity_bytes long"));
+  }
+  return success();
+}
+
+result<void> check_members(const pb::Stripe& row) {
+  if (row.slot_column_size() + row.slot_offset_size() + row.slot_length_size() > 0) {
+    return failure(invalid_stripe(row, "an XOR row has no slots"));
+  }
+  if (row.row() != 0) return failure(invalid_stripe(row, "an XOR row is in no group"));
+  if (row.members_size() < 2 || row.members_size() > kGroupMembersMax) {
+    return failure(
+        invalid_stripe(row, std::to_string(row.members_size()) + " members; 2 to 15 are allowed"));
+  }
+  std::vector<StripeId> ids(row.members().begin(), row.members().end());
+  std::sort(ids.begin(), ids.end());
+  if (std::adjacent_find(ids.begin(), ids.end()) != ids.end() || ids.front() == 0 ||
+      ids.back() > kStripeIdMax || std::binary_search(ids.begin(), ids.end(), row.id())) {
+    return failure(invalid_stripe(row, "a member is named twice, or is no stripe"));
   }
   return success();
 }
@@ -142,25 +161,20 @@ result<void> validate_stripe(const pb::Stripe& stripe) {
   for (int c = 0; c < n; ++c) {
     TRY(check_shard(stripe, c, c < k));
   }
-  return check_slots(stripe, k);
+  if (stripe.row() == stripe.id() || stripe.row() > kStripeIdMax) {
+    return failure(invalid_stripe(stripe, "its row's id is out of range"));
+  }
+  return is_row(stripe) ? check_members(stripe) : check_slots(stripe, k);
 }
 
 result<void> add_stripe(Transaction& txn, const pb::Stripe& stripe) {
   TRY(validate_stripe(stripe));
-  TRY(const auto existing, txn.get(key::stripe(stripe.id())));
-  if (existing) {
-    return failure(Errc::exists, "stripe " + std::to_string(stripe.id()) + " exists already");
+  if (is_row(stripe) || stripe.row() != 0) {
+    return failure(invalid_stripe(stripe, "groups are made of stripes that exist: add its row"));
   }
-  txn.put(key::stripe(stripe.id()), stripe);
+  TRY(stripes::add_record(txn, stripe));
   txn.put(key::live(stripe.id()), pb::StripeLive());
-  TRY(auto totals, read_totals(txn));
-  count_stripe(stripe, true, totals);
-  write_totals(txn, totals);
-  const bool whole = std::all_of(stripe.shards().begin(), stripe.shards().end(), [](const auto& s) {
-    return s.state() == pb::SHARD_EMPTY ||
-           (s.state() == pb::SHARD_PRESENT && (s.home_site() == 0 || s.home_site() == s.site()));
-  });
-  return whole ? success() : enqueue_repair(txn, stripe);
+  return success();
 }
 
 result<std::optional<pb::Stripe>> get_stripe(const Transaction& txn, StripeId id) {
@@ -334,20 +348,50 @@ void remember_former(Transaction& txn, const SlotRange& range, const pb::Owner& 
   txn.put(key::former(range.stripe, range.first), owner);
 }
 
+result<void> add_record(Transaction& txn, const pb::Stripe& stripe) {
+  TRY(const auto existing, txn.get(key::stripe(stripe.id())));
+  if (existing) {
+    return failure(Errc::exists, "stripe " + std::to_string(stripe.id()) + " exists already");
+  }
+  txn.put(key::stripe(stripe.id()), stripe);
+  TRY(auto totals, read_totals(txn));
+  count_stripe(stripe, true, totals);
+  write_totals(txn, totals);
+  const bool whole = std::all_of(stripe.shards().begin(), stripe.shards().end(), [](const auto& s) {
+    return s.state() == pb::SHARD_EMPTY ||
+           (s.state() == pb::SHARD_PRESENT && (s.home_site() == 0 || s.home_site() == s.site()));
+  });
+  return whole ? success() : enqueue_repair(txn, stripe);
+}
+
 result<void> drop_stripe(Transaction& txn, StripeId id, Totals& totals) {
   TRY(const auto parsed, require_stripe(txn, id));
   const auto stripe = parsed.record;
-  for (int c = 0; c < stripe->shards_size(); ++c) {
-    const pb::Shard& shard = stripe->shards(c);
+  if (is_row(*stripe)) return dissolve_group(txn, id, totals);
+  if (stripe->row() == 0) return erase_stripe(txn, id, totals);
+  TRY(erase_range(txn, key::former(id, 0).substr(0, 9)));  // nothing is folded into the dead
+  return member_died(txn, *stripe, totals);
+}
+
+result<void> delete_objects(Transaction& txn, const pb::Stripe& stripe) {
+  for (int c = 0; c < stripe.shards_size(); ++c) {
+    const pb::Shard& shard = stripe.shards(c);
     if (shard.state() == pb::SHARD_EMPTY || shard.instance() == 0) continue;
     pb::PendingDeletion deletion;
-    deletion.set_stripe(id);
+    deletion.set_stripe(stripe.id());
     deletion.set_column(static_cast<uint32_t>(c));
     deletion.set_instance(shard.instance());
     deletion.set_site(shard.site());
     deletion.set_bytes(shard.bytes());
     TRY(add_pending_deletion(txn, deletion));
   }
+  return success();
+}
+
+result<void> erase_stripe(Transaction& txn, StripeId id, Totals& totals) {
+  TRY(const auto parsed, require_stripe(txn, id));
+  const auto stripe = parsed.record;
+  TRY(delete_objects(txn, *stripe));
   count_stripe(*stripe, false, totals);
   txn.erase(key::stripe(id));
   txn.erase(key::live(id));

@@ -24,8 +24,16 @@ result<void> map_slots(Transaction&, const SlotRange&, const pb::Owner&, Totals&
 result<void> unmap_slots(Transaction&, const SlotRange&, Totals&);
 // Whose contents dead slots were until new data displaced them: what a fold looks for (F records).
 void remember_former(Transaction&, const SlotRange&, const pb::Owner&);
-// Erases the stripe with all its records; its objects become pending deletions.
+// The stripe has no live slot. Without group it is erased; a group's member stays until the row
+// counts it no more (stripe_groups.h); with a row its whole group is dissolved.
 result<void> drop_stripe(Transaction&, StripeId, Totals&);
+// Erases the stripe with all its records; its objects become pending deletions. For drop_stripe and
+// stripe_groups only: nobody asks whether a row counts it.
+result<void> erase_stripe(Transaction&, StripeId, Totals&);
+// All objects the record names become pending deletions.
+result<void> delete_objects(Transaction&, const pb::Stripe&);
+// Puts a record under a new id, counts it and queues it if it needs repair. exists.
+result<void> add_record(Transaction&, const pb::Stripe&);
 
 // Puts a changed record of a stripe that exists and counts the change.
 result<void> replace_record(Transaction&, const pb::Stripe& old_record,

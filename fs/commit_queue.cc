@@ -165,6 +165,7 @@ void CommitQueue::committed(const std::shared_ptr<WriteJob>& job,
     if (list->second.empty()) pending_.erase(list);
     answer(piece.unit, std::move(unit.result));
   }
+  if (job->stripe) d_.groups.committed(job->group, job->stripe->id());
   remove(job);
 }
 
@@ -178,6 +179,7 @@ void CommitQueue::redo(const std::shared_ptr<WriteJob>& job, const Error& error)
     return;
   }
   d_.abandoned.add(*job->stripe);
+  d_.groups.give_up(std::exchange(job->group, {}));  // its columns come out different
   job->stripe = nullptr;
   job->state = WriteJob::State::working;
   d_.redo(job);
@@ -186,6 +188,7 @@ void CommitQueue::redo(const std::shared_ptr<WriteJob>& job, const Error& error)
 // The job is over without a commit: its inodes fail from its units on.
 void CommitQueue::drop(const std::shared_ptr<WriteJob>& job, const Error& error) {
   for (const Piece& piece : job->pieces) fail_from(piece.unit, error);
+  d_.groups.give_up(job->group);
   if (job->stripe) d_.abandoned.add(*job->stripe);
   remove(job);
 }

@@ -39,6 +39,7 @@ class CommitQueue {
     Executor& work;       // runs what follows a reply
     Executor& callbacks;  // one thread
     AbandonReporter& abandoned;
+    GroupWriter& groups;
     PipelineCounters& counters;
     std::function<void(std::shared_ptr<WriteJob>)> redo;  // must not block
     std::function<void()> stripe_done;                    // a stripe's place is free

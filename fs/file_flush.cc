@@ -23,6 +23,8 @@ FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
   unit.code = inode.attr.policy().code();
   unit.block_bytes = inode.block_bytes();
   unit.compression = static_cast<Compression>(inode.attr.policy().compression());
+  unit.group = inode.attr.policy().group();
+  unit.home_site = inode.attr.policy().home_site();
 
   *number = inode.next_unit++;
   UnitInFlight flight;

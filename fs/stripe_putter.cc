@@ -20,10 +20,11 @@ Duration clamp(Duration d, Duration low, Duration high) {
 
 StripePutter::StripePutter(std::shared_ptr<PutContext> context,
                            std::shared_ptr<const ErasureCode> code, BuiltStripe built,
-                           Urgency urgency, Done done)
+                           Urgency urgency, Done done, StripePlace place)
     : context_(std::move(context)),
       code_(std::move(code)),
       urgency_(urgency),
+      place_(place),
       start_(monotonic_now()),
       done_(std::move(done)),
       built_(std::move(built)) {}
@@ -55,7 +56,8 @@ result<void> StripePutter::prepare() {
   ColumnSet stored_columns = 0;
   for (size_t c = 0; c < n; ++c)
     if (built_.columns[c].size() > 0) stored_columns |= ColumnSet{1} << c;
-  TRY(const Placement placement, place_columns(*code_, sites, stripe, stored_columns));
+  TRY(const Placement placement, place_columns(*code_, sites, place_.rotation.value_or(stripe),
+                                               stored_columns, place_.home_site));
   columns_.resize(n);
   uint32_t stored = 0;
   for (size_t c = 0; c < n; ++c) {

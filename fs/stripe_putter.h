@@ -39,7 +39,7 @@ namespace datacloud {
 
 struct PipelineCounters {
   std::atomic<uint64_t> stripes{0}, blocks{0}, plain_bytes{0}, sealed_bytes{0}, shard_bytes{0};
-  std::atomic<uint64_t> stand_ins{0}, shards_missing{0}, failures{0};
+  std::atomic<uint64_t> stand_ins{0}, shards_missing{0}, failures{0}, rows{0};
 };
 
 // What all putters of a pipeline share. Puts that outlast the pipeline keep it alive; `timers` and
@@ -59,11 +59,17 @@ struct PutContext {
   PipelineCounters counters;
 };
 
+// How columns go to sites, where it is not by the stripe's id alone.
+struct StripePlace {
+  std::optional<uint64_t> rotation;  // a group's number; none: the stripe id
+  SiteId home_site = 0;
+};
+
 class StripePutter : public std::enable_shared_from_this<StripePutter> {
  public:
   using Done = std::function<void(result<pb::Stripe>)>;
   StripePutter(std::shared_ptr<PutContext>, std::shared_ptr<const ErasureCode>, BuiltStripe,
-               Urgency, Done);
+               Urgency, Done, StripePlace = {});
   void start();
 
  private:
@@ -120,6 +126,7 @@ class StripePutter : public std::enable_shared_from_this<StripePutter> {
   const std::shared_ptr<PutContext> context_;
   const std::shared_ptr<const ErasureCode> code_;
   const Urgency urgency_;
+  const StripePlace place_;
   const MonotonicTime start_;
   StripeId stripe_ = 0;
   InstanceId first_instance_ = 0;

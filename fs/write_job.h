@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/erasure_code.h"
+#include "fs/group_writer.h"
 #include "fs/seal_stage.h"
 #include "fs/write_pipeline.h"
 
@@ -17,6 +18,7 @@ namespace datacloud {
 
 struct WriteUnit {
   FlushUnit flush;
+  std::string stream;  // units of one stream share stripes
   bool durable = false;
   WritePipeline::Done done;
   // Under the commit queue's lock:
@@ -48,6 +50,9 @@ struct WriteJob {
   uint64_t plain_bytes = 0;
   Urgency urgency = Urgency::batch;
   std::shared_ptr<SealStage> sealing;
+  uint32_t group_members = 0;  // of the policy; 0: no groups
+  SiteId home_site = 0;
+  GroupWriter::Place group;  // from its closing on
 
   enum class State { working, ready, committing };
   State state = State::working;

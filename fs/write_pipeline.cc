@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "fs/commit_queue.h"
+#include "fs/group_writer.h"
 #include "fs/seal_stage.h"
 #include "fs/stripe_putter.h"
 
@@ -57,7 +58,8 @@ struct WritePipeline::Impl {
   explicit Impl(Dependencies dependencies)
       : d(std::move(dependencies)),
         puts(make_put_context(d)),
-        queue({d.client, d.ids, workers, callbacks, *puts->abandoned, puts->counters,
+        groups({d.client, workers, puts}),
+        queue({d.client, d.ids, workers, callbacks, *puts->abandoned, groups, puts->counters,
                [this](auto job) { workers.post([this, job] { redo(job); }); },
                [this] { puts->budget.release(); }}),
         sealers(sealing_threads(), kQueueMax),
@@ -72,13 +74,14 @@ struct WritePipeline::Impl {
   result<std::shared_ptr<const ErasureCode>> code_of(const std::string& profile);
   void pack(const std::shared_ptr<WriteUnit>&);
   void pack_attributes(const std::shared_ptr<WriteUnit>&);
-  result<Job> open_job(const FlushUnit&);
+  result<Job> open_job(const WriteUnit&);
   result<size_t> add_piece(WriteJob&, const std::shared_ptr<WriteUnit>&, size_t first);
-  void close_job(const std::string& profile);
+  void close_job(const std::string& stream, bool may_wait = true);
+  void join_group(WriteJob&, const std::string& stream, bool may_wait);
   void close_all();
   void close_with(InodeId, const std::string& kept);
 
-  void close_when_idle(std::weak_ptr<WriteJob>, const std::string& profile, Duration wait);
+  void close_when_idle(std::weak_ptr<WriteJob>, const std::string& stream, Duration wait);
   void start_sealing(const Job&);
   void sealed(const Job&);
   void redo(const Job&);
@@ -87,7 +90,8 @@ struct WritePipeline::Impl {
   const std::shared_ptr<PutContext> puts;
   std::map<std::string, std::shared_ptr<const ErasureCode>> codes;
   std::mutex fill_mutex;
-  std::map<std::string, Job> filling;  // by profile
+  std::map<std::string, Job> filling;  // by stream
+  GroupWriter groups;
   CommitQueue queue;
   Executor sealers, workers, callbacks;  // last: their threads use all of the above
 };
@@ -108,21 +112,23 @@ void WritePipeline::Impl::start_sealing(const Job& job) {
   });
 }
 
-// The stripe being filled for this profile, a new one if there is none. Waits for a place.
-result<WritePipeline::Impl::Job> WritePipeline::Impl::open_job(const FlushUnit& unit) {
-  close_with(unit.ino, unit.code);
-  const auto open = filling.find(unit.code);
+// The stripe being filled for this stream, a new one if there is none. Waits for a place.
+result<WritePipeline::Impl::Job> WritePipeline::Impl::open_job(const WriteUnit& unit) {
+  close_with(unit.flush.ino, unit.stream);
+  const auto open = filling.find(unit.stream);
   if (open != filling.end()) return open->second;
-  TRY(auto code, code_of(unit.code));
+  TRY(auto code, code_of(unit.flush.code));
   if (!puts->budget.try_acquire()) {
     close_all();
     puts->budget.acquire();
   }
   auto job = std::make_shared<WriteJob>();
   job->code = std::move(code);
+  job->group_members = unit.flush.group;
+  job->home_site = unit.flush.home_site;
   start_sealing(job);
-  filling[unit.code] = job;
-  close_when_idle(job, unit.code, kBatchWait);
+  filling[unit.stream] = job;
+  close_when_idle(job, unit.stream, kBatchWait);
   return job;
 }
 
@@ -157,23 +163,22 @@ result<size_t> WritePipeline::Impl::add_piece(WriteJob& job, const std::shared_p
 }
 
 void WritePipeline::Impl::pack(const std::shared_ptr<WriteUnit>& unit) {
-  const std::string& profile = unit->flush.code;
   for (size_t done = 0; done < unit->flush.blocks.size() && !queue.answered(*unit);) {
-    auto job = open_job(unit->flush);
+    auto job = open_job(*unit);
     if (!job) return queue.fail_unit(unit, job.error());
     auto added = add_piece(*job.value(), unit, done);
     if (!added) return queue.fail_unit(unit, added.error());
-    if (added.value() == 0) close_job(profile);
+    if (added.value() == 0) close_job(unit->stream);
     done += added.value();
   }
 }
 
 // In order behind the inode's blocks: with the stripe that is being filled, or on its own.
 void WritePipeline::Impl::pack_attributes(const std::shared_ptr<WriteUnit>& unit) {
-  for (auto& [profile, job] : filling) {
+  for (auto& [stream, job] : filling) {
     if (!job->inodes.contains(unit->flush.ino)) continue;
     job->pieces.push_back({.unit = unit});
-    if (job->pieces.size() >= kStripeSlotsMax) close_job(std::string(profile));
+    if (job->pieces.size() >= kStripeSlotsMax) close_job(std::string(stream));
     return;
   }
   auto job = std::make_shared<WriteJob>();
@@ -182,11 +187,19 @@ void WritePipeline::Impl::pack_attributes(const std::shared_ptr<WriteUnit>& unit
   queue.ready(job, nullptr);
 }
 
-void WritePipeline::Impl::close_job(const std::string& profile) {
-  const auto open = filling.find(profile);
+// A row over stripes that are hardly filled would cost more than it is worth.
+void WritePipeline::Impl::join_group(WriteJob& job, const std::string& stream, bool may_wait) {
+  const uint64_t full = uint64_t{kShardPlainBytesMax} * static_cast<uint64_t>(job.code->k());
+  if (job.group_members < 2 || job.code->m() == 0 || job.plain_bytes < full / 2) return;
+  job.group = groups.join(stream, {job.code, job.group_members, job.home_site}, may_wait);
+}
+
+void WritePipeline::Impl::close_job(const std::string& stream, bool may_wait) {
+  const auto open = filling.find(stream);
   if (open == filling.end()) return;
   const Job job = std::move(open->second);
   filling.erase(open);
+  join_group(*job, stream, may_wait);
   queue.enqueue(job);
   if (job->slots == 0) {  // its first unit failed before it had a block
     queue.failed(job, Error(Errc::unavailable, "no block could be added to the stripe"));
@@ -200,25 +213,25 @@ void WritePipeline::Impl::close_all() {
   while (!filling.empty()) close_job(std::string(filling.begin()->first));
 }
 
-// Closes what holds the inode, except the stripe of `kept`.
+// Closes what holds the inode, except the stripe of the stream `kept`.
 void WritePipeline::Impl::close_with(InodeId ino, const std::string& kept) {
   for (auto it = filling.begin(); it != filling.end();) {
-    const auto& [profile, job] = *it++;
-    if (profile != kept && job->inodes.contains(ino)) close_job(std::string(profile));
+    const auto& [stream, job] = *it++;
+    if (stream != kept && job->inodes.contains(ino)) close_job(std::string(stream));
   }
 }
 
 // Closes a stripe that was not filled in time. A submitter that is packing right now is not waited
 // for (it may itself wait for work that this thread drives): try again soon.
-void WritePipeline::Impl::close_when_idle(std::weak_ptr<WriteJob> weak, const std::string& profile,
+void WritePipeline::Impl::close_when_idle(std::weak_ptr<WriteJob> weak, const std::string& stream,
                                           Duration wait) {
-  puts->timers->after(wait, [this, weak = std::move(weak), profile] {
+  puts->timers->after(wait, [this, weak = std::move(weak), stream] {
     const auto job = weak.lock();
     if (!job) return;
     std::unique_lock lock(fill_mutex, std::try_to_lock);
-    if (!lock) return close_when_idle(job, profile, kBatchRetry);
-    const auto open = filling.find(profile);
-    if (open != filling.end() && open->second == job) close_job(profile);
+    if (!lock) return close_when_idle(job, stream, kBatchRetry);
+    const auto open = filling.find(stream);
+    if (open != filling.end() && open->second == job) close_job(stream, false);
   });
 }
 
@@ -229,6 +242,9 @@ void WritePipeline::Impl::sealed(const Job& job) {
   auto built = build_stripe(*job->code, chunks.value(), kSpreadMinBytes);
   chunks.value().clear();
   if (!built) return queue.failed(job, built.error());
+  groups.add(job->group, built.value());
+  StripePlace place{.home_site = job->home_site};
+  if (job->group) place.rotation = job->group.number();
   auto done = [this, job](result<pb::Stripe> put) {
     workers.post([this, job, put = std::move(put)]() mutable {
       if (!put) return queue.failed(job, put.error());
@@ -236,7 +252,7 @@ void WritePipeline::Impl::sealed(const Job& job) {
     });
   };
   std::make_shared<StripePutter>(puts, job->code, std::move(built.value()), job->urgency,
-                                 std::move(done))
+                                 std::move(done), place)
       ->start();
 }
 
@@ -262,6 +278,7 @@ WritePipeline::WritePipeline(Dependencies d) : impl_(std::make_unique<Impl>(std:
 WritePipeline::~WritePipeline() {
   flush();
   impl_->queue.wait_idle();
+  impl_->groups.wait_idle();
   // Puts that outlast their stripes end at their deadline; their names are then reported.
   impl_->puts->budget.wait_no_late(impl_->puts->put_deadline + seconds(1));
   impl_->puts->abandoned->close(seconds(2));
@@ -272,6 +289,8 @@ WritePipeline::~WritePipeline() {
 void WritePipeline::submit(FlushUnit flush, Urgency urgency, bool durable, Done done) {
   auto unit = std::make_shared<WriteUnit>();
   unit->flush = std::move(flush);
+  unit->stream = unit->flush.code + "/" + std::to_string(unit->flush.group) + "/" +
+                 std::to_string(unit->flush.home_site);
   unit->durable = durable;
   unit->done = std::move(done);
   if (impl_->queue.units() >= kUnitsMax) {
@@ -281,7 +300,6 @@ void WritePipeline::submit(FlushUnit flush, Urgency urgency, bool durable, Done 
   // Known to the queue before anything blocks, so that an earlier failure takes it along.
   if (!impl_->queue.admit(unit)) return;
   std::lock_guard lock(impl_->fill_mutex);
-  const std::string profile = unit->flush.code;
   // A truncate must not empty a stripe of which the same transaction has still slots to map.
   if (unit->flush.truncate_to) impl_->close_with(unit->flush.ino, "");
   if (unit->flush.blocks.empty()) {
@@ -289,10 +307,10 @@ void WritePipeline::submit(FlushUnit flush, Urgency urgency, bool durable, Done 
   } else {
     impl_->pack(unit);
   }
-  const auto open = impl_->filling.find(profile);
+  const auto open = impl_->filling.find(unit->stream);
   if (urgency == Urgency::now && open != impl_->filling.end()) {
     open->second->urgency = Urgency::now;
-    impl_->close_job(profile);
+    impl_->close_job(unit->stream);
   }
 }
 
@@ -310,7 +328,8 @@ WritePipeline::Stats WritePipeline::stats() const {
           .shard_bytes = c.shard_bytes,
           .stand_ins = c.stand_ins,
           .shards_missing = c.shards_missing,
-          .failures = c.failures};
+          .failures = c.failures,
+          .rows = c.rows};
 }
 
 }  // namespace datacloud

@@ -19,9 +19,12 @@
 // error; nothing of it is visible. Commits refused as revoked are redone under new ids by the
 // pipeline itself.
 //
+// Groups: with `group` set, the columns of so many consecutive full stripes of one code and
+// placement are summed up into an XOR row (group_writer.h). Units do not wait for rows.
+//
 // Memory: at most `stripes_in_flight_max` stripes (sealed data and parity) beyond the callers'
-// plain blocks; submit() blocks meanwhile. Threads: submit() and flush() from any thread that may
-// block; callbacks run on threads of the pipeline and must not block on it.
+// plain blocks, and three XOR rows; submit() blocks meanwhile. Threads: submit() and flush() from
+// any thread that may block; callbacks run on threads of the pipeline and must not block on it.
 #pragma once
 
 #include <functional>
@@ -50,6 +53,8 @@ struct FlushUnit {
   std::string code;
   uint32_t block_bytes = 0;
   Compression compression = Compression::zstd;
+  uint32_t group = 0;              // stripes per XOR row; 0: no rows
+  SiteId home_site = 0;            // where data columns go first; 0: spread over the sites
   std::vector<DirtyBlock> blocks;  // ascending; may be empty (attributes only)
   uint64_t size = 0;               // of the file once all blocks are committed
   // First effects of the transaction that carries the first block:
@@ -94,6 +99,7 @@ class WritePipeline {
   struct Stats {
     uint64_t stripes = 0, blocks = 0, plain_bytes = 0, sealed_bytes = 0, shard_bytes = 0;
     uint64_t stand_ins = 0, shards_missing = 0, failures = 0;
+    uint64_t rows = 0;  // XOR rows committed; stripes and shard bytes count them, too
   };
   Stats stats() const;
 

@@ -41,6 +41,9 @@ std::string created_text(const Config& config, const CreatedCloud& created, bool
   out += fmt::format("code      {}: {:.2f} bytes stored per byte of incompressible data\n",
                      created.cloud.root_policy().code(), created.overhead);
   out += fmt::format("survives  {}\n", created.tolerance.text);
+  out +=
+      "groups    off; `datacloud policy set DIR --group T` adds an XOR row per T stripes: 1/T more "
+      "space,\n          and one lost shard is repaired inside its site\n";
   for (const auto& warning : created.warnings) {
     out += coloured("warning   " + printable(warning), Colour::warning, colours) + "\n";
   }

@@ -1,6 +1,7 @@
 // `datacloud policy`: what new files of a directory look like; and `background`: pause and limit.
 #include <fmt/format.h>
 
+#include "common/config.h"
 #include "common/sealed_block.h"
 #include "tools/admin_call.h"
 #include "tools/exit_codes.h"
@@ -14,6 +15,31 @@ namespace {
 
 const char* compression_name(uint32_t compression) {
   return compression == static_cast<uint32_t>(Compression::none) ? "none" : "zstd";
+}
+
+// The home site's name; empty for "spread".
+result<std::string> home_site(const CommandContext& context, const std::string& placement) {
+  if (placement == "spread") return std::string();
+  if (placement.starts_with("home:") && placement.size() > 5) return placement.substr(5);
+  if (placement != "home") {
+    return failure(Errc::invalid,
+                   fmt::format("placement \"{}\": spread, home or home:SITE", placement));
+  }
+  TRY(const Config config, load_config(context.config));
+  if (!config.daemon.site.empty()) return config.daemon.site;
+  return failure(Errc::invalid, "[daemon] site is not set: name the site, home:SITE");
+}
+
+// What rows cost and save.
+std::string group_text(const pb::PolicyReply& r) {
+  const uint32_t t = r.policy().group();
+  if (t == 0) {
+    return fmt::format("off: one lost shard is repaired with {} shards from other sites", r.k());
+  }
+  return fmt::format(
+      "{} stripes and an XOR row: {:.2f} bytes stored per byte (1/{} more); one lost shard is "
+      "repaired from {} shards of its own site instead of {} from others",
+      t, r.overhead() * (1 + 1.0 / t), t, t, r.k());
 }
 
 result<pb::PolicyReply> ask(const CommandContext& context, const std::string& path,
@@ -35,6 +61,10 @@ result<pb::PolicyReply> ask(const CommandContext& context, const std::string& pa
       TRY(const uint64_t bytes, parse_bytes(options->block));
       policy->set_block_bytes(static_cast<uint32_t>(std::min<uint64_t>(bytes, UINT32_MAX)));
     }
+    if (options->group) policy->set_group(*options->group);
+    if (!options->placement.empty()) {
+      TRY(*policy->mutable_home_site(), home_site(context, options->placement));
+    }
   }
   TRY(auto reply, call_admin(link, request));
   return std::move(*reply.mutable_policy());
@@ -49,6 +79,9 @@ int tell(const CommandContext& context, const std::string& path,
                                 {"code", r.policy().code()},
                                 {"block_bytes", r.policy().block_bytes()},
                                 {"compress", compression_name(r.policy().compression())},
+                                {"group", r.policy().group()},
+                                {"placement", r.home_site().empty() ? "spread" : "home"},
+                                {"home_site", r.home_site().empty() ? Json() : Json(r.home_site())},
                                 {"tolerance", r.tolerance()},
                                 {"overhead", r.overhead()}}));
     return kExitOk;
@@ -58,6 +91,13 @@ int tell(const CommandContext& context, const std::string& path,
   fmt::print("survives  {}\n", r.tolerance());
   fmt::print("block     {}\n", human_bytes(r.policy().block_bytes()));
   fmt::print("compress  {}\n", compression_name(r.policy().compression()));
+  fmt::print("groups    {}\n", group_text(r));
+  if (r.home_site().empty()) {
+    fmt::print("placement spread over all sites\n");
+  } else {
+    fmt::print("placement home: {} of {} data columns at {}, the rest at the other sites\n",
+               r.home_columns(), r.k(), printable(r.home_site()));
+  }
   return kExitOk;
 }
 

@@ -90,6 +90,7 @@ LossRisk loss_risk(const pb::LocateReply& reply) {
   }
   std::map<Layout, uint64_t> layouts;  // with one stripe of each
   for (const auto& stripe : reply.stripes()) {
+    if (stripe.members_size() > 0) continue;  // an XOR row: nothing is lost with it
     layouts.emplace(layout_of(stripe, damaged), stripe.id());
   }
   bool first = true;

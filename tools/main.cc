@@ -70,6 +70,12 @@ void add_policy_commands(CLI::App& app, const CommandContext& context, std::stri
   set->add_option("--code", policy.code, "rs-K-M, basic-4-8, msr-5-3, ...");
   set->add_option("--block", policy.block, "4KiB to 1MiB");
   set->add_option("--compress", policy.compress, "zstd or none");
+  set->add_option(
+      "--group", policy.group,
+      "Stripes per XOR row, 2 to 15: takes 1/T more space, and one lost shard is repaired "
+      "inside its site; 0: none");
+  set->add_option("--placement", policy.placement,
+                  "spread, home (data at [daemon] site) or home:SITE");
   add_background_commands(app, context, background, add);
 }
 

@@ -1,6 +1,7 @@
 // `locate` as JSON (keys: docs/design.md, "Command line") and as text.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -80,11 +81,25 @@ std::string risk_text(const pb::Cloud& cloud, const pb::LocateReply& reply) {
       risk.shards_spare);
 }
 
+std::string heading(const pb::Stripe& stripe) {
+  const char* weak = stripe.weak() ? ", does not survive the loss of one more site" : "";
+  if (stripe.members_size() > 0) {
+    return fmt::format(
+        "\nrow {} ({}) over {} stripes: it adds 1/{} to what they take; one lost shard of a column "
+        "is computed from the column's others{}\n",
+        stripe.id(), stripe.code(), stripe.members_size(), stripe.members_size(), weak);
+  }
+  return fmt::format("\nstripe {} ({}), {} of data{}{}\n", stripe.id(), stripe.code(),
+                     human_bytes(data_bytes(stripe, data_columns(stripe))),
+                     stripe.row() != 0 ? fmt::format(", in the group of row {}", stripe.row()) : "",
+                     weak);
+}
+
 }  // namespace
 
 Json locate_json(const pb::Cloud& cloud, const pb::LocateReply& reply, const std::string& path) {
   const DamagedShards damaged = damaged_shards(reply);
-  Json stripes = Json::array();
+  Json stripes = Json::array(), rows = Json::array();
   int next_location = 0;
   for (const auto& stripe : reply.stripes()) {
     const int k = data_columns(stripe);
@@ -100,32 +115,37 @@ Json locate_json(const pb::Cloud& cloud, const pb::LocateReply& reply, const std
                         {"state", state_of(stripe, static_cast<uint32_t>(c), damaged)}});
       next_location++;
     }
-    stripes.push_back({{"id", stripe.id()},
-                       {"code", stripe.code()},
-                       {"k", k < 0 ? Json() : Json(k)},
-                       {"m", k < 0 ? Json() : Json(stripe.shards_size() - k)},
-                       {"bytes", data_bytes(stripe, k)},
-                       {"group", nullptr},
-                       {"shards", std::move(shards)}});
+    Json& list = stripe.members_size() > 0 ? rows : stripes;
+    list.push_back({{"id", stripe.id()},
+                    {"code", stripe.code()},
+                    {"k", k < 0 ? Json() : Json(k)},
+                    {"m", k < 0 ? Json() : Json(stripe.shards_size() - k)},
+                    {"bytes", data_bytes(stripe, k)},
+                    {"group", stripe.row() != 0 ? Json(stripe.row()) : Json()},
+                    {"shards", std::move(shards)}});
+    if (stripe.members_size() > 0) list.back()["members"] = stripe.members();
   }
-  return {{"path", path},
-          {"inode", reply.inode().ino()},
-          {"size", reply.inode().size()},
-          {"stripes", std::move(stripes)},
-          {"loss", risk_json(cloud, reply)}};
+  Json json = {{"path", path},
+               {"inode", reply.inode().ino()},
+               {"size", reply.inode().size()},
+               {"stripes", std::move(stripes)},
+               {"loss", risk_json(cloud, reply)}};
+  if (!rows.empty()) json["rows"] = std::move(rows);
+  return json;
 }
 
 std::string locate_text(const pb::Cloud& cloud, const pb::LocateReply& reply,
                         const std::string& path, bool colours) {
   const DamagedShards damaged = damaged_shards(reply);
-  std::string out = fmt::format("{}: inode {}, {} bytes, {} stripes\n", printable(path),
-                                reply.inode().ino(), reply.inode().size(), reply.stripes_size());
+  const auto rows = std::count_if(reply.stripes().begin(), reply.stripes().end(),
+                                  [](const auto& s) { return s.members_size() > 0; });
+  std::string out =
+      fmt::format("{}: inode {}, {} bytes, {} stripes\n", printable(path), reply.inode().ino(),
+                  reply.inode().size(), reply.stripes_size() - rows);
   out += risk_text(cloud, reply);
   int next_location = 0;
   for (const auto& stripe : reply.stripes()) {
-    out += fmt::format("\nstripe {} ({}), {} of data{}\n", stripe.id(), stripe.code(),
-                       human_bytes(data_bytes(stripe, data_columns(stripe))),
-                       stripe.weak() ? ", does not survive the loss of one more site" : "");
+    out += heading(stripe);
     Table table({{"COLUMN", Table::Align::right},
                  {"SITE"},
                  {"BYTES", Table::Align::right},

@@ -98,6 +98,23 @@ Json audits_json(const pb::StatusReply& status, const pb::StatusDetails& details
   return list;
 }
 
+// What XOR rows cost; nothing where there are none.
+std::string group_line(const pb::StatusReply& status) {
+  const auto details = details_of(status);
+  if (details.rows() == 0) return "";
+  const auto plain = static_cast<double>(status.stored_bytes() -
+                                         std::min(status.stored_bytes(), details.row_bytes()));
+  return fmt::format(
+      "groups    {} XOR rows over {} stripes take {} ({:.0f} % more){}: a lost shard comes "
+      "back from its own site\n",
+      details.rows(), details.members(), human_bytes(details.row_bytes()),
+      plain > 0 ? 100 * static_cast<double>(details.row_bytes()) / plain : 0.0,
+      details.dead_members() == 0
+          ? ""
+          : fmt::format(", {} for {} overwritten ones", human_bytes(details.dead_bytes()),
+                        details.dead_members()));
+}
+
 Json damaged_json(const pb::StatusReply& status) {
   Json list = Json::array();
   for (const auto& damage : status.damaged()) {
@@ -212,6 +229,8 @@ const char* duty_name(pb::SiteDuty duty) {
       return "draining";
     case pb::SITE_LOST:
       return "lost";
+    case pb::SITE_REMOVED:
+      return "removed";
     default:
       return "active";
   }
@@ -257,6 +276,12 @@ Json status_json(const pb::StatusReply& status) {
             {"shards_repaired", details.shards_repaired()}}},
           {"audit",
            {{"cycle_done", details.audit_cycle_done()}, {"sites", audits_json(status, details)}}},
+          {"groups",
+           {{"rows", details.rows()},
+            {"row_bytes", details.row_bytes()},
+            {"members", details.members()},
+            {"dead_members", details.dead_members()},
+            {"dead_bytes", details.dead_bytes()}}},
           {"stripes_merged", details.stripes_merged()},
           {"background_paused", details.background_paused()},
           {"background", background_json(details)},
@@ -277,7 +302,8 @@ std::string status_text(const pb::StatusReply& status, bool colours) {
     out += "          " + printable(problem) + "\n";
   }
   out += fmt::format("survives  {}\n", status.tolerance());
-  out += data_lines(status) + stripe_line(status, colours) + background_text(details_of(status));
+  out += data_lines(status) + stripe_line(status, colours) + group_line(status) +
+         background_text(details_of(status));
   out += fmt::format("daemon    up {}, sequence {}\n\n", human_duration(status.uptime_ms()),
                      status.sequence());
   return out + site_table(status, colours) + "\n" + mount_table(status, colours);

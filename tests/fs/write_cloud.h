@@ -114,6 +114,9 @@ class WriteCloud {
         address, ByteView(wanted).subspan(stripe.slot_offset(slot), stripe.slot_length(slot)));
   }
 
+  // The stripe's stored columns; those without an object are empty.
+  result<std::vector<Bytes>> columns(const pb::Stripe& stripe) { return read_shards(stripe, 0); }
+
   FakeDaemon daemon;
 
  private:

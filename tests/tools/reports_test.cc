@@ -185,7 +185,7 @@ TEST(StatusJson, HasTheDocumentedShape) {
   EXPECT_THAT(keys_of(json),
               ElementsAre("health", "problems", "cloud", "tolerance", "sites", "capacity", "inodes",
                           "stripes", "shards", "damaged", "stripes_by_remaining", "repair", "audit",
-                          "stripes_merged", "background_paused", "background", "queues",
+                          "groups", "stripes_merged", "background_paused", "background", "queues",
                           "operations", "mounts", "pending_deletions", "sequence", "uptime_s"));
   EXPECT_EQ(json["health"], "degraded");
   EXPECT_EQ(json["cloud"]["code"], "rs-3-2");
