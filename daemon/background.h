@@ -4,9 +4,9 @@
 // runs a function on the service's thread and waits for its answer. Work on one stripe is
 // serialised by StripeLocks; each site's bytes are limited by spend().
 //
-// Memory: jobs are as many as there are threads. One that repairs holds the shards of one stripe,
-// one that merges as much as it reads and one new stripe (folder.cc: 48 MiB, or one stripe if
-// larger).
+// Memory: jobs are as many as there are threads. One that repairs holds what one move reads and
+// makes (the shards of one stripe or of one column of a group, rarely those of a whole group), one
+// that merges as much as it reads and one new stripe (folder.cc: 48 MiB, or one stripe if larger).
 //
 // Shutdown: stop() makes every on_loop answer unavailable. It must be called only when the loop no
 // longer runs anything, so that a function may refer to what its waiting caller owns.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 
 #include "common/shard_tags.h"
@@ -32,6 +33,8 @@ struct BackgroundContext {
   // Runs the function on the loop when everything committed so far survives a power cut.
   std::function<void(std::function<void()>)> when_durable;
   std::function<void()> collect;  // there are new pending deletions
+  // Sites that compute combinations next to the data, as far as is known.
+  std::function<std::set<SiteId>()> combining;
 
   // From any thread.
   std::string site_name(SiteId id) const {

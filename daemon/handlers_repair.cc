@@ -51,6 +51,7 @@ BackgroundContext MetadataService::background_context() {
                        uint64_t id) { ranges_.revoke(txn, kDaemonSession, kind, id); },
       .when_durable = [this](std::function<void()> f) { when_durable(std::move(f)); },
       .collect = [this] { collector_.kick(); },
+      .combining = [this] { return space_.combining(); },
   };
 }
 

@@ -140,9 +140,10 @@ void Repairer::count(const RepairOutcome& outcome) {
   for (const auto& [site, bytes] : outcome.bytes_read) counts_.bytes_read += bytes;
   for (const auto& [site, bytes] : outcome.bytes_written) counts_.bytes_written += bytes;
   for (const auto& line : outcome.shards) {
-    spdlog::info("stripe {} column {}: {} to site {}, {} bytes read, {} written, {} ms",
-                 line.stripe, line.column, line.method, context_.site_name(line.to),
-                 line.bytes_read, line.bytes_written, line.took.count());
+    spdlog::info(
+        "stripe {} column {}: {} to site {}, {} bytes read, {} written, {} between sites, {} ms",
+        line.stripe, line.column, line.method, context_.site_name(line.to), line.bytes_read,
+        line.bytes_written, line.bytes_between_sites, line.took.count());
     lines_.push_back(line);
     ++next_line_;
     if (lines_.size() > kLinesMax) lines_.pop_front();
@@ -172,6 +173,7 @@ uint64_t Repairer::lines(uint64_t after, pb::RepairReply& reply) const {
     out->set_bytes(line.bytes);
     out->set_bytes_read(line.bytes_read);
     out->set_bytes_written(line.bytes_written);
+    out->set_bytes_between_sites(line.bytes_between_sites);
     out->set_took_ms(static_cast<uint64_t>(line.took.count()));
   }
   return next_line_;

@@ -83,6 +83,7 @@ void MetadataService::tick() {
 void MetadataService::on_site_change() {
   collector_.restart();
   scrub_.kick();
+  space_.get([](const SiteSpace::Report&) {}, SiteSpace::Age::now);  // who can combine
   repairer_.restart();
 }
 

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "daemon/block_map.h"
 #include "daemon/fan_out.h"
 
@@ -15,17 +17,40 @@ ShardName name_of(const pb::Stripe& stripe, int column) {
   return {stripe.id(), static_cast<uint8_t>(column), stripe.shards(column).instance()};
 }
 
+// Whole blocks that hold the first `bytes` of the shard.
+uint64_t prefix_of(const pb::Shard& shard, uint64_t bytes) {
+  return std::min<uint64_t>(shard.bytes(), audit_blocks_of(bytes) * kAuditBlockBytes);
+}
+
+result<void> verify_prefix(const BackgroundContext& context, const pb::Stripe& stripe, int column,
+                           ByteView bytes, const Attributes& attributes) {
+  const auto& shard = stripe.shards(column);
+  if (bytes.size() == shard.bytes()) return context.tags.verify(stripe, column, bytes, attributes);
+  const AuditTagger* tagger = context.tags.tagger(shard.site());
+  const auto tags = attributes.find(kTagsAttribute);
+  const uint64_t blocks = audit_blocks_of(bytes.size());
+  if (tagger == nullptr || tags == attributes.end() ||
+      tags->second.size() != audit_blocks_of(shard.bytes()) * kFieldBytes ||
+      !tagger
+           ->failing_blocks({stripe.id(), static_cast<uint8_t>(column)}, versions_of(shard),
+                            {0, blocks}, bytes, as_bytes(tags->second))
+           .empty()) {
+    return failure(Errc::corrupt, fmt::format("its first {} audit blocks fail their tags", blocks));
+  }
+  return success();
+}
+
 result<Bytes> verified(const BackgroundContext& context, const pb::Stripe& stripe, int column,
-                       result<ReadReply> reply) {
+                       uint64_t bytes, result<ReadReply> reply) {
   if (!reply) return failure(reply.error());
   const auto& shard = stripe.shards(column);
   auto& found = reply.value();
   if (found.object_size != shard.bytes() || found.ranges.size() != 1 ||
-      found.ranges[0].size() != shard.bytes()) {
+      found.ranges[0].size() != bytes) {
     return failure(Errc::corrupt, fmt::format("the object has {} bytes instead of {}",
                                               found.object_size, shard.bytes()));
   }
-  TRY(context.tags.verify(stripe, column, found.ranges[0], found.attributes));
+  TRY(verify_prefix(context, stripe, column, found.ranges[0], found.attributes));
   return std::move(found.ranges[0]);
 }
 
@@ -37,25 +62,35 @@ bool is_damage(const Error& error) {
 
 ShardsRead read_shards(BackgroundContext& context, const pb::Stripe& stripe, ColumnSet columns,
                        Purpose purpose) {
+  std::map<int, uint64_t> bytes;
+  for (int c = 0; c < stripe.shards_size(); ++c) {
+    if (contains(columns, c)) bytes[c] = stripe.shards(c).bytes();
+  }
+  return read_prefixes(context, stripe, bytes, purpose);
+}
+
+ShardsRead read_prefixes(BackgroundContext& context, const pb::Stripe& stripe,
+                         const std::map<int, uint64_t>& bytes_of_column, Purpose purpose) {
   ShardsRead out;
   FanOut<ReadReply> answers;
   std::vector<int> asked;
-  for (int c = 0; c < stripe.shards_size(); ++c) {
-    if (!contains(columns, c)) continue;
+  for (const auto& [c, wanted] : bytes_of_column) {
     const auto& shard = stripe.shards(c);
     Site* site = context.sites.find(shard.site());
     if (site == nullptr) {
       out.failures.push_back({c, false, Error(Errc::away, "its site is not configured")});
       continue;
     }
-    context.threads.spend(shard.site(), shard.bytes());
+    const uint64_t bytes = prefix_of(shard, wanted);
+    context.threads.spend(shard.site(), bytes);
     asked.push_back(c);
-    site->store().read(context.namer.object_name(name_of(stripe, c)), {{0, shard.bytes()}}, true,
+    site->store().read(context.namer.object_name(name_of(stripe, c)), {{0, bytes}}, true,
                        {monotonic_now() + kDeadline, purpose}, answers.slot());
   }
   for (size_t i = 0; i < asked.size(); ++i) {
     const int c = asked[i];
-    auto data = verified(context, stripe, c, answers.answer(i));
+    auto data = verified(context, stripe, c, prefix_of(stripe.shards(c), bytes_of_column.at(c)),
+                         answers.answer(i));
     if (data) {
       out.bytes_by_site[stripe.shards(c).site()] += data.value().size();
       out.columns[c] = std::move(data).value();

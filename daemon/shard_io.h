@@ -24,6 +24,9 @@ struct ShardsRead {
 };
 // Reads the columns in parallel; each is PRESENT in the record.
 ShardsRead read_shards(BackgroundContext&, const pb::Stripe&, ColumnSet, Purpose);
+// At least the first so many bytes of each column: whole audit blocks.
+ShardsRead read_prefixes(BackgroundContext&, const pb::Stripe&,
+                         const std::map<int, uint64_t>& bytes_of_column, Purpose);
 
 struct NewShard {
   int column = 0;

@@ -88,4 +88,12 @@ void SiteSpace::finish(const Round& round) {
   for (auto& done : std::exchange(waiting_, {})) done(report_);
 }
 
+std::set<SiteId> SiteSpace::combining() const {
+  std::set<SiteId> sites;
+  for (const auto& [id, capacity] : report_.sites_last) {
+    if (capacity.class_there.value_or(false)) sites.insert(id);
+  }
+  return sites;
+}
+
 }  // namespace datacloud

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "common/erasure_code.h"
@@ -33,6 +34,8 @@ class SiteSpace {
   // `now` asks again, which also notices sites that have gone; `recent` may be two seconds old.
   enum class Age { recent, now };
   void get(std::function<void(const Report&)> done, Age age = Age::recent);
+  // Sites whose last answer said that our OSD class works there.
+  std::set<SiteId> combining() const;
 
  private:
   struct Round;

@@ -1,4 +1,4 @@
-// Snapshot, plan, read, compute, put, switch; again until nothing more can be done.
+// Snapshot, plan, one move; again until nothing more can be done.
 #include "daemon/stripe_repair.h"
 
 #include <fmt/format.h>
@@ -7,36 +7,73 @@
 
 #include "common/log.h"
 #include "daemon/block_map.h"
-#include "daemon/shard_switch.h"
+#include "daemon/stripe_groups.h"
 
 namespace datacloud {
 namespace {
 
-constexpr int kAttemptsMax = 12;  // each ends a need or excludes a column or site
+constexpr int kFruitlessMax = 12;  // attempts in a row that repaired nothing
+constexpr int kAttemptsMax = kGroupRowsMax * 32 + kFruitlessMax;
 
 ColumnSet bit(int column) { return ColumnSet{1} << column; }
+
+std::vector<StripeId> ids_of(const std::vector<pb::Stripe>& stripes) {
+  std::vector<StripeId> ids;
+  for (const auto& stripe : stripes) ids.push_back(stripe.id());
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+// The way a row move took, from what it read.
+const char* method_of(const RepairMove& move, const ErasureCode& code) {
+  if (move.kind == RepairMove::Kind::column) return "vertical";
+  if (move.kind == RepairMove::Kind::joint) return "joint";
+  if (move.helpers) return "helpers";
+  const bool mds = code.guaranteed_tolerance() == code.m();
+  return !mds && static_cast<int>(move.reads.size()) < code.k() ? "local" : "decode";
+}
 
 }  // namespace
 
 result<RepairOutcome> StripeRepair::run() {
   RepairOutcome outcome;
-  StripeLock lock(context_.threads, id_);
-  if (!lock) {
+  TRY(const Snapshot first, snapshot());
+  if (!first.exists) {
+    outcome.kind = RepairOutcome::Kind::gone;
+    return outcome;
+  }
+  const auto ids = ids_of(first.stripes);
+  std::vector<std::unique_ptr<StripeLock>> locks;
+  for (const StripeId id : ids) {
+    locks.push_back(std::make_unique<StripeLock>(context_.threads, id));
+    if (*locks.back()) continue;
     outcome.kind = RepairOutcome::Kind::busy;
     return outcome;
   }
-  for (int i = 0; i < kAttemptsMax; ++i) {
+  TRY(attempts(ids, outcome));
+  return outcome;
+}
+
+result<void> StripeRepair::attempts(const std::vector<StripeId>& locked, RepairOutcome& outcome) {
+  int fruitless = 0;
+  for (int i = 0; i < kAttemptsMax && fruitless < kFruitlessMax; ++i) {
     TRY(const Snapshot now, snapshot());
-    if (!now.exists || !now.needs.any()) {
+    if (!now.exists || !now.needs[now.own].any()) {
       outcome.kind = now.exists ? RepairOutcome::Kind::whole : RepairOutcome::Kind::gone;
-      return outcome;
+      return success();
     }
+    if (ids_of(now.stripes) != locked) {  // the group has changed: with other locks
+      outcome.kind = RepairOutcome::Kind::busy;
+      return success();
+    }
+    const size_t before = outcome.shards.size();
     TRY(const bool again, attempt(now, outcome));
     if (!again) break;
+    fruitless = outcome.shards.size() > before ? 0 : fruitless + 1;
   }
   outcome.kind =
       outcome.shards.empty() ? RepairOutcome::Kind::postponed : RepairOutcome::Kind::improved;
-  return outcome;
+  return success();
 }
 
 result<StripeRepair::Snapshot> StripeRepair::snapshot() {
@@ -47,211 +84,97 @@ result<StripeRepair::Snapshot> StripeRepair::snapshot() {
     if (!stripe) return now;
     now.exists = true;
     now.duties = context_.duties();
-    TRY(now.needs, stripe_needs(txn, *stripe, now.duties));
-    now.stripe = std::move(*stripe);
+    now.combining = context_.combining ? context_.combining() : std::set<SiteId>();
+    auto group = group_of(txn, *stripe);
+    if (!group) {
+      spdlog::error("repair: {}", group.error().message());
+      group = std::vector<pb::Stripe>{*stripe};
+    }
+    now.stripes = std::move(group.value());
+    for (size_t r = 0; r < now.stripes.size(); ++r) {
+      if (now.stripes[r].id() == id_) now.own = r;
+      TRY(auto needs, stripe_needs(txn, now.stripes[r], now.duties));
+      now.needs.push_back(needs);
+    }
     return now;
   });
 }
 
-bool StripeRepair::takes_shards(SiteId id, const SiteDuties& duties) const {
-  Site* site = context_.sites.find(id);
-  return site != nullptr && site->up() && duty_of(duties, id) == pb::SITE_ACTIVE &&
-         !failed_sites_.contains(id);
-}
-
-// Homes first; else the site with the fewest columns of the stripe. A home that is gone for good is
-// replaced by where the shard goes.
-void StripeRepair::choose_targets(const Snapshot& now, Plan& plan) const {
-  std::map<SiteId, int> held;
-  for (int c = 0; c < now.stripe.shards_size(); ++c) {
-    const auto& shard = now.stripe.shards(c);
-    if (shard.state() == pb::SHARD_PRESENT && !contains(plan.rebuild | plan.move, c)) {
-      ++held[shard.site()];
-    }
-  }
-  ColumnSet homeless = 0;
-  for (int c = 0; c < now.stripe.shards_size(); ++c) {
-    if (!contains(plan.rebuild | plan.move, c)) continue;
-    const auto& shard = now.stripe.shards(c);
-    const SiteId home = shard.home_site() != 0 ? shard.home_site() : shard.site();
-    plan.home[c] = home;
-    if (takes_shards(home, now.duties)) {
-      plan.target[c] = home;
-      ++held[home];
-    } else {
-      homeless |= bit(c);
-    }
-  }
-  for (int c = 0; c < now.stripe.shards_size(); ++c) {
-    if (!contains(homeless, c)) continue;
-    SiteId best = 0;
-    for (Site* site : context_.sites.all()) {
-      if (!takes_shards(site->id(), now.duties)) continue;
-      if (best == 0 || held[site->id()] < held[best]) best = site->id();
-    }
-    const bool away_for_good = duty_of(now.duties, plan.home[c]) != pb::SITE_ACTIVE;
-    // A stand-in stays where it is while its home is away.
-    if (best == 0 || (contains(plan.move, c) && !away_for_good)) {
-      plan.obstacle = fmt::format("site {} takes no shards now", context_.site_name(plan.home[c]));
-      plan.rebuild &= ~bit(c);
-      plan.move &= ~bit(c);
-      ++held[now.stripe.shards(c).site()];
-      continue;
-    }
-    plan.target[c] = best;
-    if (away_for_good) plan.home[c] = best;
-    ++held[best];
-  }
-}
-
-StripeRepair::Plan StripeRepair::plan(const Snapshot& now, const ErasureCode& code) const {
-  Plan plan;
-  plan.rebuild = now.needs.bad;
-  plan.move = now.needs.moves & ~silent_;
-  ColumnSet available = 0;
-  std::string away;
-  std::vector<uint32_t> cost(static_cast<size_t>(code.n()), 0);
-  for (int c = 0; c < code.n(); ++c) {
-    const auto& shard = now.stripe.shards(c);
-    if (shard.state() == pb::SHARD_EMPTY) {
-      available |= bit(c);
-      continue;
-    }
-    if (shard.state() != pb::SHARD_PRESENT || contains(now.needs.bad, c)) continue;
-    Site* site = context_.sites.find(shard.site());
-    if (site == nullptr || !site->up() || contains(silent_, c)) {
-      away += (away.empty() ? "" : ", ") + context_.site_name(shard.site());
-      plan.move &= ~bit(c);
-      continue;
-    }
-    available |= bit(c);
-    const bool moves = contains(plan.move, c);  // is read anyway
-    cost[static_cast<size_t>(c)] =
-        moves ? 0 : (shard.site() == context_.local_site ? 1 : 1000) + shard.bytes() / 4096;
-  }
-  choose_targets(now, plan);
-  if (plan.rebuild != 0) {
-    const auto sources = code.minimum_to_decode(plan.rebuild, available, cost);
-    if (sources) {
-      plan.read = sources.value();
-    } else {
-      plan.obstacle = fmt::format("columns {} cannot be computed from what answers{}{}",
-                                  columns_text(plan.rebuild), away.empty() ? "" : "; away: ", away);
-      plan.rebuild = 0;
-    }
-  }
-  for (int c = 0; c < code.n(); ++c) {
-    if (now.stripe.shards(c).state() == pb::SHARD_EMPTY) plan.read &= ~bit(c);
-  }
-  plan.read |= plan.move;
-  return plan;
-}
-
 result<bool> StripeRepair::attempt(const Snapshot& now, RepairOutcome& outcome) {
-  TRY(const auto code, make_erasure_code(now.stripe.code()));
-  const Plan todo = plan(now, *code);
-  outcome.reason = todo.obstacle;
-  if ((todo.rebuild | todo.move) == 0) return false;
+  TRY(const auto code, make_erasure_code(now.stripes[now.own].code()));
+  outcome.reason.clear();
+  TRY(const Plan todo, plan(now, *code, outcome.reason));
+  if (!todo.found) return move_columns(now, outcome);
   const auto began = monotonic_now();
-  ShardsRead read = read_shards(context_, now.stripe, todo.read, Purpose::repair);
-  for (const auto& [site, bytes] : read.bytes_by_site) outcome.bytes_read[site] += bytes;
-  if (!read.failures.empty()) {
-    TRY(record_failures(now.stripe, read.failures));
-    outcome.reason = read.failures.front().error.message();
-    return true;
+  TRY(Made made, make(now, *code, todo.move, outcome));
+  if (!made.complete) return true;
+  RepairMove done = todo.move;
+  done.rebuilt.clear();
+  for (size_t r = 0; r < now.stripes.size(); ++r) {
+    std::map<int, Bytes> fresh;
+    for (auto& [cell, bytes] : made.shards) {
+      if (static_cast<size_t>(cell.row) == r) fresh[cell.column] = std::move(bytes);
+    }
+    if (fresh.empty()) continue;
+    TRY(const bool switched, put_and_switch(now, r, todo.targets[r], fresh, outcome));
+    if (!switched) continue;
+    for (const auto& [column, bytes] : fresh) done.rebuilt.push_back({static_cast<int>(r), column});
   }
-  std::map<int, Bytes> fresh;
-  if (todo.rebuild != 0) {
-    TRY(fresh, rebuild_columns(*code, now.stripe, read.columns, todo.rebuild));
+  if (!done.rebuilt.empty()) {
+    record(now, done, method_of(done, *code), made, todo.targets, began, outcome);
   }
-  for (int c = 0; c < code->n(); ++c) {
-    if (contains(todo.move, c)) fresh[c] = std::move(read.columns[c]);
-  }
-  TRY(const bool switched, put_and_switch(now, todo, fresh, outcome));
-  if (switched) report(now, todo, read, began, outcome);
   return true;
 }
 
-result<void> StripeRepair::record_failures(const pb::Stripe& stripe,
-                                           const std::vector<ShardFailure>& failures) {
-  std::vector<pb::Damage> found;
-  for (const auto& failed : failures) {
-    const auto& shard = stripe.shards(failed.column);
-    spdlog::warn("stripe {} column {} at site {}: {}", stripe.id(), failed.column,
-                 context_.site_name(shard.site()), failed.error.message());
-    silent_ |= bit(failed.column);
-    if (!failed.damaged) continue;
-    found.push_back(damage_of(
-        {stripe.id(), static_cast<uint8_t>(failed.column), shard.instance()}, shard.site(),
-        failed.error.is(Errc::not_found) ? "missing" : failed.error.message()));
+// Stand-ins and shards of draining sites: as they are, once nothing of the stripe can be rebuilt.
+result<bool> StripeRepair::move_columns(const Snapshot& now, RepairOutcome& outcome) {
+  ColumnSet columns = now.needs[now.own].moves;
+  for (int c = 0; c < 32; ++c) {
+    if (contains(columns, c) && !readable(now, now.own, c)) columns &= ~bit(c);
   }
-  if (found.empty()) return success();
-  return context_.threads.on_loop<void>([&]() -> result<void> {
-    Transaction txn = context_.store.begin();
-    for (const auto& damage : found) {
-      TRY(record_damage(txn, damage));
-    }
-    return context_.commit(std::move(txn));
-  });
-}
-
-result<bool> StripeRepair::put_and_switch(const Snapshot& now, const Plan& plan,
-                                          const std::map<int, Bytes>& fresh,
-                                          RepairOutcome& outcome) {
-  TRY(const InstanceId first, ids_.take(IdKind::instance, static_cast<uint32_t>(fresh.size())));
-  std::vector<NewShard> shards;
-  for (const auto& [column, bytes] : fresh) {
-    shards.push_back({column, plan.target.at(column), first + shards.size(),
-                      std::make_shared<const Bytes>(bytes)});
-    outcome.bytes_written[plan.target.at(column)] += bytes.size();
+  std::vector<Targets> targets(now.stripes.size());
+  targets[now.own] = choose_targets(now, now.own, 0, columns);
+  if (outcome.reason.empty()) outcome.reason = targets[now.own].obstacle;
+  // One after the other: as much memory as one shard.
+  for (const auto& [column, site] : targets[now.own].site) {
+    const auto began = monotonic_now();
+    const Cell cell{static_cast<int>(now.own), column};
+    RepairMove move{.rebuilt = {cell}};
+    move.reads.push_back({cell, now.stripes[now.own].shards(column).bytes()});
+    Made made;
+    TRY(const bool read, read_cells(now, move.reads, made.shards, made, outcome));
+    if (!read) return true;
+    const std::map<int, Bytes> fresh{{column, std::move(made.shards.begin()->second)}};
+    TRY(const bool switched, put_and_switch(now, now.own, targets[now.own], fresh, outcome));
+    if (switched) record(now, move, "move", made, targets, began, outcome);
+    return true;  // the record has changed
   }
-  const ShardsPut put = put_shards(context_, id_, shards, Purpose::repair);
-  if (!put.failed.empty()) {
-    // All of them: a part would need a plan of its own, and the next attempt makes one.
-    failed_sites_.insert(put.failed_sites.begin(), put.failed_sites.end());
-    outcome.reason = put.reasons;
-    TRY(abandon_shards(context_, id_, shards));
-    return false;
-  }
-  std::vector<ShardSwitch> switches;
-  for (const auto& shard : shards) {
-    ShardSwitch change{shard.column, now.stripe.shards(shard.column)};
-    change.shard.set_state(pb::SHARD_PRESENT);
-    change.shard.set_site(shard.site);
-    change.shard.set_home_site(plan.home.at(shard.column));
-    change.shard.set_instance(shard.instance);
-    switches.push_back(std::move(change));
-  }
-  TRY(const bool switched, context_.threads.on_loop<bool>([&]() -> result<bool> {
-    Transaction txn = context_.store.begin();
-    TRY(const bool done, switch_shards(txn, now.stripe, switches, context_.duties()));
-    if (!done) return false;
-    TRY(context_.commit(std::move(txn)));
-    context_.collect();
-    return true;
-  }));
-  if (switched) return true;
-  TRY(abandon_shards(context_, id_, shards));
   return false;
 }
 
-void StripeRepair::report(const Snapshot& now, const Plan& plan, const ShardsRead& read,
+void StripeRepair::record(const Snapshot& now, const RepairMove& move, const char* method,
+                          const Made& made, const std::vector<Targets>& targets,
                           MonotonicTime began, RepairOutcome& outcome) const {
-  uint64_t read_bytes = 0;
-  for (const auto& [site, bytes] : read.bytes_by_site) read_bytes += bytes;
-  const int count = __builtin_popcount(plan.rebuild | plan.move);
-  for (int c = 0; c < now.stripe.shards_size(); ++c) {
-    if (!contains(plan.rebuild | plan.move, c)) continue;
-    const auto& shard = now.stripe.shards(c);
+  uint64_t read = 0, crossed = 0;
+  for (const auto& [site, bytes] : made.read) {
+    read += bytes;
+    if (site != context_.local_site) crossed += bytes;
+  }
+  const uint64_t count = move.rebuilt.size();
+  for (const Cell& cell : move.rebuilt) {
+    const auto row = static_cast<size_t>(cell.row);
+    const auto& shard = now.stripes[row].shards(cell.column);
     ShardRepair line;
-    line.stripe = id_;
-    line.column = c;
+    line.stripe = now.stripes[row].id();
+    line.column = cell.column;
     line.from = shard.site();
-    line.to = plan.target.at(c);
-    line.method = contains(plan.move, c) ? "move" : "decode";
+    line.to = targets[row].site.at(cell.column);
+    line.method = method;
     line.bytes = shard.bytes();
-    line.bytes_read = contains(plan.move, c) ? shard.bytes() : read_bytes / count;
+    line.bytes_read = read / count;
     line.bytes_written = shard.bytes();
+    line.bytes_between_sites =
+        crossed / count + (line.to != context_.local_site ? line.bytes_written : 0);
     line.took = std::chrono::duration_cast<milliseconds>(monotonic_now() - began);
     outcome.shards.push_back(line);
   }

@@ -1,6 +1,8 @@
 // `datacloud repair`: looks for missing shards at the sites and has everything bad repaired.
 #include <fmt/format.h>
 
+#include <map>
+
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"
 #include "tools/repair_wait.h"
@@ -18,10 +20,11 @@ std::string site_name(const pb::RepairReply& reply, uint32_t id) {
 
 Json repair_json(const RepairWait& wait, bool waited) {
   Json shards = Json::array();
-  uint64_t read = 0, written = 0;
+  uint64_t read = 0, written = 0, between = 0;
   for (const auto& line : wait.lines) {
     read += line.bytes_read();
     written += line.bytes_written();
+    between += line.bytes_between_sites();
     shards.push_back({{"stripe", line.stripe()},
                       {"column", line.column()},
                       {"method", line.method()},
@@ -30,6 +33,7 @@ Json repair_json(const RepairWait& wait, bool waited) {
                       {"bytes", line.bytes()},
                       {"bytes_read", line.bytes_read()},
                       {"bytes_written", line.bytes_written()},
+                      {"bytes_between_sites", line.bytes_between_sites()},
                       {"ms", line.took_ms()}});
   }
   Json obstacles = Json::array();
@@ -40,6 +44,7 @@ Json repair_json(const RepairWait& wait, bool waited) {
           {"repaired", wait.lines.size()},
           {"bytes_read", read},
           {"bytes_written", written},
+          {"bytes_between_sites", between},
           {"queued", wait.last.queued()},
           {"put_off", wait.last.put_off()},
           {"obstacles", std::move(obstacles)},
@@ -47,15 +52,20 @@ Json repair_json(const RepairWait& wait, bool waited) {
 }
 
 std::string repair_text(const RepairWait& wait, bool waited) {
-  uint64_t read = 0, written = 0;
+  uint64_t read = 0, written = 0, between = 0;
+  std::map<std::string, size_t> methods;
   for (const auto& line : wait.lines) {
     read += line.bytes_read();
     written += line.bytes_written();
+    between += line.bytes_between_sites();
+    ++methods[line.method()];
   }
   std::string out;
   if (waited) {
-    out += fmt::format("{} shards repaired: {} read, {} written\n", wait.lines.size(),
-                       human_bytes(read), human_bytes(written));
+    out += fmt::format("{} shards repaired: {} read, {} written, {} of it between sites\n",
+                       wait.lines.size(), human_bytes(read), human_bytes(written),
+                       human_bytes(between));
+    for (const auto& [method, count] : methods) out += fmt::format("  {} by {}\n", count, method);
   }
   if (!waited || wait.last.queued() > 0) {
     out += fmt::format("{} stripes in the queue, {} of them cannot be repaired now\n",

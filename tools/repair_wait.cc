@@ -2,21 +2,43 @@
 #include "tools/repair_wait.h"
 
 #include <fmt/format.h>
+
 #include <algorithm>
 
 #include "tools/progress.h"
+#include "tools/terminal.h"
 
 namespace datacloud {
 namespace {
 
 constexpr size_t kLinesMax = 1'000'000;
 
-void show(Progress& progress, const pb::RepairReply& now, size_t done) {
+// How fast it goes, and until when.
+struct Pace {
+  MonotonicTime began = monotonic_now();
+  uint64_t bytes = 0, between = 0;
+
+  void count(const pb::RepairReply::Line& line) {
+    bytes += line.bytes_written();
+    between += line.bytes_between_sites();
+  }
+  std::string text(uint64_t done, uint64_t left) const {
+    const double passed = std::chrono::duration<double>(monotonic_now() - began).count();
+    if (done == 0 || passed < 1) return "";
+    const auto rate = static_cast<uint64_t>(static_cast<double>(bytes) / passed);
+    const auto rest = passed * static_cast<double>(left) / static_cast<double>(done);
+    return fmt::format("; {}/s written, {} between sites, about {} left", human_bytes(rate),
+                       human_bytes(between), human_duration(static_cast<uint64_t>(rest * 1000)));
+  }
+};
+
+void show(Progress& progress, const pb::RepairReply& now, size_t done, const Pace& pace) {
   const uint64_t left = now.queued() - std::min(now.queued(), now.put_off());
   progress.show(done, done + left,
                 now.scrubbing() ? fmt::format("looking for missing shards: {} checked, {} missing",
                                               now.shards_checked(), now.missing_found())
-                                : fmt::format("{} shards repaired, {} stripes to go", done, left));
+                                : fmt::format("{} shards repaired, {} stripes to go{}", done, left,
+                                              pace.text(done, left)));
 }
 
 }  // namespace
@@ -25,6 +47,7 @@ result<RepairWait> wait_for_repairs(DaemonLink& link, uint64_t lines_after, bool
   RepairWait wait;
   Progress progress(quiet);
   PollPause pause;
+  Pace pace;
   for (;;) {
     pb::Request request;
     request.mutable_repair()->set_lines_after(lines_after);
@@ -32,10 +55,11 @@ result<RepairWait> wait_for_repairs(DaemonLink& link, uint64_t lines_after, bool
     wait.last = std::move(*reply.mutable_repair());
     lines_after = wait.last.next_line();
     for (const auto& line : wait.last.lines()) {
+      pace.count(line);
       if (wait.lines.size() < kLinesMax) wait.lines.push_back(line);
     }
     if (wait.last.idle()) return wait;
-    show(progress, wait.last, wait.lines.size());
+    show(progress, wait.last, wait.lines.size(), pace);
     pause.sleep();
   }
 }

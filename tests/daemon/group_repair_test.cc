@@ -1,0 +1,410 @@
+// Groups come back the cheapest way: inside the column's site where one shard is lost, across sites
+// where a whole site is, with the reads the schedule of the CORE paper needs.
+#include <condition_variable>
+#include <thread>
+
+#include "group_rig.h"
+
+namespace datacloud {
+namespace {
+
+class GroupRepairTest : public GroupTest {
+ protected:
+  // Bytes that background repair has read from the site.
+  uint64_t repair_reads(SiteId site) {
+    return sites_->find(site)->traffic().row(Purpose::repair).bytes_read;
+  }
+  static uint64_t bytes_read(const pb::RepairReply& reply) {
+    uint64_t bytes = 0;
+    for (const auto& line : reply.lines()) bytes += line.bytes_read();
+    return bytes;
+  }
+  static std::map<std::string, int> methods(const pb::RepairReply& reply) {
+    std::map<std::string, int> methods;
+    for (const auto& line : reply.lines()) ++methods[line.method()];
+    return methods;
+  }
+};
+
+class AtSiteTwo : public GroupRepairTest {
+  void SetUp() override {
+    config_.site = "site2";
+    GroupRepairTest::SetUp();
+  }
+};
+
+TEST_F(AtSiteTwo, OneLostShardComesBackInsideItsSite) {
+  auto client = mount(10);
+  const Group group = make_group(client, {});
+  lose(group, {{0, 1}});  // column 1 is at site 2
+  auto asker = tool();
+  const auto reply = repair_all(asker);
+  expect_whole(group);
+  ASSERT_EQ(reply.lines_size(), 1);
+  EXPECT_EQ(reply.lines(0).method(), "vertical");
+  EXPECT_EQ(reply.lines(0).to_site(), 2u);
+  EXPECT_EQ(reply.lines(0).bytes_between_sites(), 0u);
+  EXPECT_EQ(reply.lines(0).bytes_read(), 3 * 8192u);
+  EXPECT_EQ(reply.lines(0).bytes_written(), 8192u);
+  for (const SiteId site : {1, 3, 4, 5}) EXPECT_EQ(repair_reads(site), 0u) << "site " << site;
+}
+
+TEST_F(AtSiteTwo, AShardOfTheRowComesBackInsideItsSiteToo) {
+  auto client = mount(10);
+  const Group group = make_group(client, {.rotation = 3});
+  const int column = 3;  // (3 + 3) % 5 + 1 = 2
+  ASSERT_EQ(group.stripes[3].shards(column).site(), 2u);
+  lose(group, {{3, column}});
+  auto asker = tool();
+  const auto reply = repair_all(asker);
+  expect_whole(group);
+  ASSERT_EQ(reply.lines_size(), 1);
+  EXPECT_EQ(reply.lines(0).method(), "vertical");
+  EXPECT_EQ(reply.lines(0).bytes_between_sites(), 0u);
+}
+
+TEST_F(AtSiteTwo, UnevenMembersReadOnlyWhatTheLostShardIsLong) {
+  auto client = mount(10);
+  const Group group = make_group(client, {.bytes = 64 << 10, .uneven = true, .rotation = 1});
+  lose(group, {{1, 0}});  // at site 2, half as long as the others'
+  auto asker = tool();
+  const auto reply = repair_all(asker);
+  expect_whole(group);
+  ASSERT_EQ(reply.lines_size(), 1);
+  EXPECT_EQ(reply.lines(0).method(), "vertical");
+  EXPECT_EQ(reply.lines(0).bytes_read(), 3 * (32u << 10));
+}
+
+TEST_F(GroupRepairTest, MoreThanTheRowAllowsComesBackFromTheColumns) {
+  auto client = mount(10);
+  const Group group = make_group(client, {});
+  lose(group, {{1, 0}, {1, 1}, {1, 2}, {1, 4}});
+  auto asker = tool();
+  const auto reply = repair_all(asker);
+  EXPECT_EQ(reply.queued(), 0u);
+  EXPECT_EQ(reply.lines_size(), 4);
+  expect_whole(group);
+}
+
+TEST_F(GroupRepairTest, PlusAndStepTakeTheFewestReads) {
+  auto client = mount(10);
+  const Shape shape{.code = "rs-12-2", .members = 5, .bytes = 4096};
+  const Group plus = make_group(client, shape), step = make_group(client, shape);
+  auto asker = tool();
+  lose(plus, {{0, 1}, {1, 0}, {1, 1}, {1, 2}, {2, 1}});
+  auto reply = repair_all(asker);
+  expect_whole(plus);
+  EXPECT_EQ(bytes_read(reply), 34 * 4096u);
+  EXPECT_EQ(methods(reply), (std::map<std::string, int>{{"decode", 3}, {"vertical", 2}}));
+  const uint64_t before = bytes_read(reply);
+  lose(step, {{0, 0}, {0, 1}, {1, 1}, {1, 2}});
+  reply = repair_all(asker);
+  expect_whole(step);
+  EXPECT_EQ(bytes_read(reply) - before, 22 * 4096u);
+}
+
+TEST_F(GroupRepairTest, AWholeLostSiteIsDecodedAcrossTheOthers) {
+  auto client = mount(10);
+  std::vector<Group> groups;
+  for (uint64_t i = 0; i < 5; ++i) {
+    groups.push_back(make_group(client, {.uneven = i % 2 == 1, .rotation = i}));
+  }
+  memory_[3].set_away(true);
+  sites_->find(4)->set_away("burnt down");
+  auto asker = tool();
+  pb::Request lost;
+  lost.mutable_site()->set_name("site4");
+  lost.mutable_site()->set_action(pb::SITE_DECLARE_LOST);
+  EXPECT_EQ(call(asker, lost).error(), 0);
+  const auto reply = repair_all(asker);
+  EXPECT_EQ(reply.queued(), 0u);
+  for (const auto& group : groups) expect_whole(group, {4});
+  EXPECT_GT(methods(reply)["decode"], 0);
+}
+
+TEST_F(GroupRepairTest, ARottenMemberIsGoneRoundAndMended) {
+  auto client = mount(10);
+  const Group group = make_group(client, {.members = 2});
+  lose(group, {{0, 1}});
+  corrupt(group, {1, 1});  // the vertical way leads over it
+  auto asker = tool();
+  const auto reply = repair_all(asker);
+  EXPECT_EQ(reply.queued(), 0u);
+  expect_whole(group);
+}
+
+TEST_F(GroupRepairTest, ADeadMemberIsKeptWholeForTheOthers) {
+  auto client = mount(10);
+  const Group group = make_group(client, {.members = 2, .bytes = 16384, .uneven = true});
+  // The second member, half as long as the first, loses its blocks.
+  pb::InodeUpdate update;
+  update.set_ino(file_);
+  update.set_truncate_to(static_cast<uint64_t>(group.stripes[0].slot_column_size()) * 4096);
+  Transaction txn = store_->begin();
+  ASSERT_TRUE(update_inode(txn, update));
+  ASSERT_TRUE(store_->commit(std::move(txn)));
+  ASSERT_EQ(record(group.stripes[1].id()).row(), group.stripes[2].id());
+  lose(group, {{0, 0}, {0, 3}, {0, 4}, {1, 4}});
+  auto asker = tool();
+  const auto reply = repair_all(asker);
+  EXPECT_EQ(reply.queued(), 0u);
+  expect_whole(group);
+}
+
+TEST_F(GroupRepairTest, EveryPatternEndsWholeOrPutOffAsThePeelSays) {
+  auto client = mount(10);
+  const auto code = make_erasure_code("rs-3-2").value();
+  auto asker = tool();
+  for (int round = 0; round < 12; ++round) {
+    const Group group = make_group(client, {.members = 3,
+                                            .bytes = 4096,
+                                            .uneven = round % 3 == 2,
+                                            .rotation = static_cast<uint64_t>(round)});
+    RepairProblem problem{.code = *code, .rows = {}, .has_xor_row = true};
+    std::vector<Cell> cells;
+    for (int r = 0; r < 4; ++r) {
+      RepairRow row{.parity_bytes = group.stripes[static_cast<size_t>(r)].parity_bytes()};
+      for (int c = 0; c < 5; ++c) {
+        const auto& shard = group.stripes[static_cast<size_t>(r)].shards(c);
+        row.shard_bytes.push_back(shard.bytes());
+        row.sites.push_back(shard.site());
+        if (shard.bytes() == 0 || random_() % 100 >= 30) continue;
+        row.lost |= ColumnSet{1} << c;
+        cells.push_back({r, c});
+      }
+      problem.rows.push_back(std::move(row));
+    }
+    const auto left = peel(problem);
+    const bool comes_back =
+        std::all_of(left.begin(), left.end(), [](ColumnSet lost) { return lost == 0; });
+    lose(group, cells);
+    const auto reply = repair_all(asker);
+    if (comes_back) {
+      expect_whole(group);
+      EXPECT_EQ(reply.queued(), 0u);
+      continue;
+    }
+    EXPECT_GT(reply.put_off(), 0u);
+    break;  // this one stays in the queue
+  }
+}
+
+TEST_F(GroupRepairTest, LocalSetsOfMsBasicReadHalfTheRow) {
+  auto client = mount(10);
+  const Group group =
+      make_group(client, {.code = "basic-4-8", .members = 1, .bytes = 8192, .has_row = false});
+  lose(group, {{0, 2}});
+  auto asker = tool();
+  const auto reply = repair_all(asker);
+  expect_whole(group);
+  ASSERT_EQ(reply.lines_size(), 1);
+  EXPECT_EQ(reply.lines(0).method(), "local");
+  EXPECT_EQ(reply.lines(0).bytes_read(), 2 * 8192u);
+}
+
+// --- MSR: helpers that combine at their sites
+
+// A site whose store combines next to the data, as the OSD class does.
+class CombiningStore final : public ObjectStore {
+ public:
+  CombiningStore(std::unique_ptr<ObjectStore> below, std::atomic<bool>& lies)
+      : below_(std::move(below)), lies_(lies) {}
+  void put(const std::string& name, Payload data, Attributes attributes, OpOptions options,
+           Callback<void> done) override {
+    below_->put(name, std::move(data), std::move(attributes), options, std::move(done));
+  }
+  void read(const std::string& name, std::vector<ByteRange> ranges, bool want, OpOptions options,
+            Callback<ReadReply> done) override {
+    below_->read(name, std::move(ranges), want, options, std::move(done));
+  }
+  void derive(const std::string& name, Derivation derivation, OpOptions options,
+              Callback<DeriveReply> done) override {
+    below_->derive(name, std::move(derivation), options, std::move(done));
+  }
+  void combine(const std::string& name, Combination combination, OpOptions options,
+               Callback<CombineReply> done) override {
+    below_->combine(name, std::move(combination), options,
+                    [this, done = std::move(done)](result<CombineReply> reply) {
+                      if (reply) {
+                        auto& r = reply.value();
+                        r.at_site = true;
+                        r.bytes_transferred = 0;
+                        for (const auto& output : r.outputs) r.bytes_transferred += output.size();
+                        if (lies_) r.outputs[0][99] ^= 1;
+                      }
+                      done(std::move(reply));
+                    });
+  }
+  void prove(const std::string& name, AuditChallenge challenge, OpOptions options,
+             Callback<AuditProof> done) override {
+    below_->prove(name, std::move(challenge), options, std::move(done));
+  }
+  void remove(const std::string& name, OpOptions options, Callback<void> done) override {
+    below_->remove(name, options, std::move(done));
+  }
+  void list(const std::string& from, size_t count, OpOptions options,
+            Callback<ListReply> done) override {
+    below_->list(from, count, options, std::move(done));
+  }
+  void check(OpOptions options, Callback<void> done) override {
+    below_->check(options, std::move(done));
+  }
+  std::string location(const std::string& name) const override { return below_->location(name); }
+  void capacity(OpOptions options, Callback<Capacity> done) override {
+    below_->capacity(options, [done = std::move(done)](result<Capacity> reply) {
+      if (reply) reply.value().class_there = true;
+      done(std::move(reply));
+    });
+  }
+
+ private:
+  std::unique_ptr<ObjectStore> below_;
+  std::atomic<bool>& lies_;
+};
+
+class CombiningSitesTest : public GroupRepairTest {
+ protected:
+  std::unique_ptr<ObjectStore> open_site(SiteId site) override {
+    return std::make_unique<CombiningStore>(GroupRepairTest::open_site(site), lies_[site]);
+  }
+  std::array<std::atomic<bool>, kSites + 1> lies_{};
+};
+
+TEST_F(CombiningSitesTest, MsrRepairsMoveTwoShardsWorth) {
+  auto client = mount(10);
+  auto asker = tool();
+  pb::Request status;
+  status.mutable_status();
+  EXPECT_EQ(call(asker, status).error(), 0);  // tells the daemon what the sites can do
+  uint64_t before = 0;
+  for (const char* code : {"msr-5-3", "msr-8-4"}) {
+    const uint32_t bytes = 3 * 2 * 8192;  // packets are whole audit blocks
+    const Group group =
+        make_group(client, {.code = code, .members = 1, .bytes = bytes, .has_row = false});
+    lose(group, {{0, 1}});
+    const auto reply = repair_all(asker);
+    expect_whole(group);
+    const auto& line = reply.lines(reply.lines_size() - 1);
+    EXPECT_EQ(line.method(), "helpers") << code;
+    EXPECT_EQ(bytes_read(reply) - before, 2 * bytes) << code;
+    before = bytes_read(reply);
+  }
+}
+
+TEST_F(CombiningSitesTest, ALyingHelperIsFoundOut) {
+  auto client = mount(10);
+  auto asker = tool();
+  pb::Request status;
+  status.mutable_status();
+  EXPECT_EQ(call(asker, status).error(), 0);
+  const Group group =
+      make_group(client, {.code = "msr-5-3", .members = 1, .bytes = 2 * 8192, .has_row = false});
+  lies_[3] = true;
+  lose(group, {{0, 0}});
+  const auto reply = repair_all(asker);
+  EXPECT_EQ(reply.queued(), 0u);
+  EXPECT_EQ(reply.lines_size(), 2) << "the liar's shard is made anew, too";
+  expect_whole(group);
+}
+
+TEST_F(GroupRepairTest, MsrWithoutCombiningSitesIsDecodedFromKShards) {
+  auto client = mount(10);
+  const Group group =
+      make_group(client, {.code = "msr-5-3", .members = 1, .bytes = 2 * 8192, .has_row = false});
+  lose(group, {{0, 3}});
+  auto asker = tool();
+  const auto reply = repair_all(asker);
+  expect_whole(group);
+  EXPECT_EQ(bytes_read(reply), 3 * 2 * 8192u);
+}
+
+// --- Crashes
+
+// Stops the first background thread that comes to the given operation until it is let go.
+class Tripwire {
+ public:
+  void arm(int at) {
+    std::lock_guard lock(mutex_);
+    left_ = at;
+    tripped_ = released_ = false;
+    test_ = std::this_thread::get_id();
+  }
+  Fault rule(StoreOp, const std::string&) {
+    std::unique_lock lock(mutex_);
+    if (left_ <= 0 || std::this_thread::get_id() == test_ || --left_ > 0) return {};
+    tripped_ = true;
+    changed_.wait(lock, [&] { return released_; });
+    return {};
+  }
+  bool tripped() {
+    std::lock_guard lock(mutex_);
+    return tripped_;
+  }
+  void release() {
+    std::lock_guard lock(mutex_);
+    left_ = 0;
+    released_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int left_ = 0;
+  bool tripped_ = false, released_ = false;
+  std::thread::id test_;
+};
+
+class CrashingRepairTest : public GroupRepairTest {
+ protected:
+  void SetUp() override {
+    config_.background_threads = 1;
+    GroupRepairTest::SetUp();
+  }
+  std::unique_ptr<ObjectStore> open_site(SiteId site) override {
+    return make_fault_store(
+        GroupRepairTest::open_site(site),
+        [this](StoreOp op, const std::string& name) { return wire_.rule(op, name); });
+  }
+  Tripwire wire_;
+};
+
+// Nothing is committed from the given object operation of the repair on; the daemon starts anew.
+TEST_F(CrashingRepairTest, AStopAtAnyStepLosesNothing) {
+  auto client = mount(10);
+  const Group group = make_group(client, {.members = 2, .bytes = 4096});
+  const size_t objects_whole = objects();
+  int crashes = 0;
+  for (int step = 1;; ++step) {
+    SCOPED_TRACE("crash at operation " + std::to_string(step));
+    lose(group, {{0, 0}, {0, 1}, {1, 1}, {2, static_cast<int>(random_() % 3) + 2}});
+    wire_.arm(step);
+    auto asker = tool();
+    pb::Request request;
+    request.mutable_repair()->set_start(true);
+    send(asker, request);
+    bool over = false;
+    ASSERT_TRUE(until([&] {
+      over = wire_.tripped() || ask(asker, false).idle();
+      return over;
+    }));
+    const bool crashed = wire_.tripped();
+    loop_->close();
+    wire_.release();
+    stop();
+    start();
+    expect_sound();
+    crashes += crashed;
+    asker = tool();
+    const auto reply = repair_all(asker);
+    EXPECT_EQ(reply.queued(), 0u);
+    expect_whole(group);
+    EXPECT_EQ(call(asker, gc_request()).error(), 0);
+    EXPECT_EQ(objects(), objects_whole);
+    if (!crashed || testing::Test::HasFailure()) break;
+  }
+  EXPECT_GT(crashes, 10);
+}
+
+}  // namespace
+}  // namespace datacloud
