@@ -58,6 +58,7 @@ MetadataService::Answer MetadataService::fsck(const pb::FsckRequest& request) {
   FsckRun& run = *fsck_;
   if (request.mend_size() > 0) return mend_findings(run, request);
   run.reply.set_records_checked(run.progress.records);
+  run.reply.set_records_total(std::max(run.progress.expected.load(), run.progress.records.load()));
   run.reply.set_objects_checked(run.sites_progress.objects);
   if (!run.reply.done()) {  // findings are told at the end, once
     pb::FsckReply so_far = run.reply;

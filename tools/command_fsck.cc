@@ -33,8 +33,10 @@ class FsckTarget {
   virtual result<void> mend(const std::vector<uint64_t>& numbers, pb::FsckReply&) = 0;
 };
 
-void show(Progress& progress, const std::string& phase, uint64_t records, uint64_t objects) {
-  progress.show(0, 0, fmt::format("{}: {} records, {} objects", phase, records, objects));
+void show(Progress& progress, const std::string& phase, uint64_t records, uint64_t expected,
+          uint64_t objects) {
+  progress.show(records, std::max(records, expected),
+                fmt::format("{}: {} records, {} objects", phase, records, objects));
 }
 
 class OnlineTarget final : public FsckTarget {
@@ -53,7 +55,8 @@ class OnlineTarget final : public FsckTarget {
       again.mutable_fsck()->set_run(reply.fsck().run());
       TRY(reply, call_admin(link_, again));
       const auto& now = reply.fsck();
-      show(progress, now.phase(), now.records_checked(), now.objects_checked());
+      show(progress, now.phase(), now.records_checked(), now.records_total(),
+           now.objects_checked());
     }
     return std::move(*reply.mutable_fsck());
   }
@@ -92,7 +95,7 @@ class OfflineTarget final : public FsckTarget {
     Progress progress(quiet_);
     auto done = std::async(std::launch::async, [&] { return fsck_.check(reached); });
     while (done.wait_for(milliseconds(200)) != std::future_status::ready) {
-      show(progress, reached.phase.load(), reached.records, 0);
+      show(progress, reached.phase.load(), reached.records, reached.expected, 0);
     }
     return done.get();
   }

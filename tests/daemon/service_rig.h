@@ -17,6 +17,7 @@
 
 #include "common/memory_store.h"
 #include "daemon/block_map.h"
+#include "daemon/fsck.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/service.h"
 
@@ -190,6 +191,11 @@ class ServiceTest : public testing::Test {
     const auto findings = check_block_map(store_->begin());
     ASSERT_TRUE(findings) << findings.error().message();
     EXPECT_THAT(findings.value(), testing::IsEmpty());
+    // fsck finds nothing wrong with what the service makes.
+    RecordCheckProgress progress;
+    const auto fsck = LocalFsck(*store_).check(progress);
+    ASSERT_TRUE(fsck) << fsck.error().message();
+    EXPECT_EQ(fsck.value().findings_total(), 0u) << fsck.value().DebugString();
   }
 
   // Runs the loop until the condition holds; its clock moves by a few milliseconds meanwhile.

@@ -105,6 +105,27 @@ def support_bundle(cloud):
               and bytes.fromhex(secret) not in raw, f"and not {key}")
 
 
+def keys_of(value, found=frozenset()):
+    if isinstance(value, dict):
+        for key, below in value.items():
+            found = keys_of(below, found | {key})
+    elif isinstance(value, list):
+        for below in value:
+            found = keys_of(below, found)
+    return found
+
+
+def json_is_documented(cloud):
+    """status, top and fsck print no key that docs/status-json.md does not explain."""
+    text = (DOCS / "status-json.md").read_text()
+    for command in (["status"], ["top", "--rounds", "1", "--interval", "0.3"], ["fsck", "-n"]):
+        answer = json.loads(cloud.tool(*command, "--json"))
+        for free in ("operations", "requests_per_second"):  # keys are the requests' names
+            answer.pop(free, None)
+        unknown = {key for key in keys_of(answer) if not re.search(rf"\b{key}\b", text)}
+        check_equal(unknown, set(), f"every key of {command[0]} --json is documented")
+
+
 def test(options):
     daemon_port, mount_port = free_port(), free_port()
     with Cloud(create=False) as cloud:
@@ -131,6 +152,7 @@ def test(options):
               "the mount counts what it wrote")
         check(own.get("datacloud_mount_operations_total") > 3, "and its operations")
 
+        json_is_documented(cloud)
         cloud.take_away("site2")
         wait_for(lambda: Scrape(daemon_port).get("datacloud_site_up", site="site2") == 0, 30,
                  "a site that is away to be told")
