@@ -35,7 +35,7 @@ struct FoldSnapshot {
   std::vector<Slot> live;
   std::vector<FoldUpdate> updates;
   std::map<StripeId, pb::Stripe> sources;
-  size_t unripe = 0;    // updates left out: still young
+  size_t unripe = 0;  // updates left out: still young
   uint64_t unripe_bytes = 0;
   size_t unusable = 0;  // updates left out: they cannot be read now
   std::string unusable_reason;
