@@ -96,6 +96,10 @@ result<void> Mount::build(const std::string& site_name) {
   sites_ = std::make_unique<SiteSet>(std::move(members));
   apply_duties(cloud_.sites());
   sites_->check_all(seconds(2));
+  const auto all = sites_->all();
+  const auto live = std::count_if(all.begin(), all.end(), [](Site* s) { return s->up(); });
+  // Far clusters take a dozen round trips to connect to; before that nothing could be written.
+  if (static_cast<uint32_t>(live) < cloud_.write_sites_min()) sites_->check_all(seconds(10));
 
   const MountConfig& limits = config_.mount;
   sealer_ = std::make_unique<BlockSealer>(data_key_, cloud_.uuid());
