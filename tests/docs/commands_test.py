@@ -25,7 +25,13 @@ ROOM = r"""
 set -eu
 root=$1/root
 mkdir -p $1/up $1/work $root
-mount -t overlay overlay -o lowerdir=/,upperdir=$1/up,workdir=$1/work $root
+if ! mount -t overlay overlay -o lowerdir=/,upperdir=$1/up,workdir=$1/work $root 2>/dev/null; then
+  # Where this root is an overlay itself, as in a container, changes are kept in memory.
+  mkdir $1/memory
+  mount -t tmpfs tmpfs $1/memory
+  mkdir $1/memory/up $1/memory/work
+  mount -t overlay overlay -o lowerdir=/,upperdir=$1/memory/up,workdir=$1/memory/work $root
+fi
 mount --rbind /dev $root/dev
 mount -t proc proc $root/proc
 mount -t tmpfs tmpfs $root/run
