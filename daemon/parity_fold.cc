@@ -9,10 +9,7 @@
 #include "common/log.h"
 #include "daemon/block_map.h"
 #include "daemon/fan_out.h"
-#include "daemon/record_keys.h"
-#include "daemon/shard_parts.h"
-#include "daemon/shard_switch.h"
-#include "daemon/stripe_records.h"
+#include "daemon/fold_switch.h"
 
 namespace datacloud {
 namespace {
@@ -23,16 +20,12 @@ constexpr size_t kVersionRunsMax = 64;           // beyond, all blocks of the sh
 
 using Kind = FoldOutcome::Kind;
 
-// One object to be made: a column of the base or of its XOR row.
-struct Derived {
-  const pb::Stripe* stripe = nullptr;
-  int column = 0;
-  InstanceId instance = 0;
+// One object to be made, and what it differs by from the one there is.
+struct Derived : FoldedColumn {
   std::vector<XorRange> change;  // ascending, apart
-  BlockVersions versions;        // afterwards
 };
 
-// Coded for one attempt at one stripe.
+// One attempt at one stripe.
 class ParityFold {
  public:
   ParityFold(BackgroundContext& context, BackgroundIds& ids, FoldSnapshot& now,
@@ -44,25 +37,9 @@ class ParityFold {
     if (!good) return success();
     compute();
     TRY(const bool made, derive());
-    if (made) {
-      TRY(const bool switched, context_.threads.on_loop<bool>([this] { return switch_over(); }));
-      if (switched) {
-        outcome_.kind = Kind::folded;
-        return success();
-      }
-      outcome_.kind = Kind::changed;
-    }
-    std::vector<NewShard> base, row;
-    for (const auto& object : objects_) {
-      const auto& shard = object.stripe->shards(object.column);
-      (object.stripe == &now_.base ? base : row)
-          .push_back({object.column, shard.site(), object.instance, nullptr});
-    }
-    TRY(abandon_shards(context_, now_.base.id(), base));
-    if (!row.empty()) {
-      TRY(abandon_shards(context_, now_.row->id(), row));
-    }
-    return success();
+    const std::vector<FoldedColumn> objects(objects_.begin(), objects_.end());
+    return made ? switch_fold(context_, now_, folded_, objects, outcome_)
+                : abandon_fold(context_, now_, objects);
   }
 
  private:
@@ -89,37 +66,7 @@ class ParityFold {
     const auto read = read_parts(context_, parts_, Purpose::fold);
     outcome_.bytes_read += read.bytes;
     outcome_.bytes_between_sites += read.bytes_between_sites;
-    std::vector<const ShardParts*> failed;
-    for (const auto& part : parts_) {
-      if (part.failed) failed.push_back(&part);
-    }
-    if (failed.empty()) return true;
-    const auto& first = *failed.front();
-    outcome_.kind = Kind::blocked;
-    outcome_.reason =
-        fmt::format("stripe {} column {} at site {}: {}", first.stripe->id(), first.column,
-                    context_.site_name(first.stripe->shards(first.column).site()),
-                    first.failed->error.message());
-    TRY(report(failed));
-    return false;
-  }
-
-  // Repaired before anything is folded. Records replaced since the snapshot are left alone.
-  result<void> report(const std::vector<const ShardParts*>& failed) {
-    return context_.threads.on_loop<void>([&]() -> result<void> {
-      Transaction txn = context_.store.begin();
-      for (const auto* part : failed) {
-        if (!part->failed->damaged) continue;
-        const auto& shard = part->stripe->shards(part->column);
-        const ShardName name{part->stripe->id(), static_cast<uint8_t>(part->column),
-                             shard.instance()};
-        const auto& error = part->failed->error;
-        TRY(record_damage(txn, damage_of(name, shard.site(),
-                                         error.is(Errc::not_found) ? "missing" : error.message())));
-      }
-      if (txn.empty()) return success();
-      return context_.commit(std::move(txn));
-    });
+    return accept_parts(context_, parts_, outcome_);
   }
 
   // What each column changes by: old plus new in the data column, times its coefficients in parity.
@@ -150,12 +97,12 @@ class ParityFold {
     parts_.clear();
     for (auto& [column, ranges] : changes) {
       if (ranges.empty()) continue;  // an absent dependence of a multi-packet code
-      objects_.push_back({&now_.base, column, 0, coalesce(ranges), {}});
+      objects_.push_back({{&now_.base, column, 0, {}}, coalesce(ranges)});
     }
     if (!now_.row) return;
     const size_t count = objects_.size();
     for (size_t i = 0; i < count; ++i) {
-      objects_.push_back({&*now_.row, objects_[i].column, 0, objects_[i].change, {}});
+      objects_.push_back({{&*now_.row, objects_[i].column, 0, {}}, objects_[i].change});
     }
   }
 
@@ -244,72 +191,6 @@ class ParityFold {
       }));
     }
     return good;
-  }
-
-  // On the loop. False: a record changed, or a column was found bad meanwhile.
-  result<bool> switch_over() {
-    Transaction txn = context_.store.begin();
-    const auto duties = context_.duties();
-    TRY(const bool base, switch_stripe(txn, now_.base, duties));
-    if (!base) return false;
-    if (now_.row) {
-      TRY(const bool row, switch_stripe(txn, *now_.row, duties));
-      if (!row) return false;
-    }
-    TRY(shorten_slots(txn));
-    TRY(move_blocks(txn));
-    TRY(context_.commit(std::move(txn)));
-    context_.collect();
-    return true;
-  }
-
-  result<bool> switch_stripe(Transaction& txn, const pb::Stripe& expected,
-                             const SiteDuties& duties) {
-    TRY(const auto needs, stripe_needs(txn, expected, duties));
-    std::vector<ShardSwitch> switches;
-    for (const auto& object : objects_) {
-      if (object.stripe != &expected) continue;
-      if (contains(needs.bad, object.column)) return false;
-      ShardSwitch change{object.column, expected.shards(object.column)};
-      change.shard.set_instance(object.instance);
-      set_versions(change.shard, object.versions);
-      switches.push_back(std::move(change));
-    }
-    return switch_shards(txn, expected, switches, duties);
-  }
-
-  // The slots, all dead until now, are as long as what they hold from now on.
-  result<void> shorten_slots(Transaction& txn) {
-    TRY(const auto switched, get_stripe(txn, now_.base.id()));
-    pb::Stripe stripe = *switched;
-    for (const size_t i : folded_) {
-      const auto& update = now_.updates[i];
-      stripe.set_slot_length(static_cast<int>(update.base_slot), update.new_bytes);
-    }
-    return stripes::replace_record(txn, *switched, stripe);
-  }
-
-  result<void> move_blocks(Transaction& txn) {
-    for (const size_t i : folded_) {
-      const auto& update = now_.updates[i];
-      TRY(const auto runs, runs_of(txn, update.ino, update.block, 1));
-      if (runs.size() != 1 || runs[0].stripe() != update.source ||
-          runs[0].first_slot() != update.source_slot || runs[0].version() != update.version) {
-        ++outcome_.blocks_changed;
-        continue;
-      }
-      pb::InodeUpdate change;
-      change.set_ino(update.ino);
-      auto& run = *change.add_runs();
-      run.set_first_block(update.block);
-      run.set_count(1);
-      run.set_stripe(now_.base.id());
-      run.set_first_slot(update.base_slot);
-      run.set_version(update.version);
-      TRY(update_inode(txn, change, Displaced::moved));
-      ++outcome_.blocks_folded;
-    }
-    return success();
   }
 
   struct Pair {  // where an update's old and new bytes are among the parts read
@@ -410,7 +291,14 @@ result<FoldOutcome> fold_stripe(BackgroundContext& context, BackgroundIds& ids, 
     outcome.reason = obstacle_of(plan);
     return outcome;
   }
-  if (*plan.chosen != FoldKind::parity_delta) {
+  if (*plan.chosen == FoldKind::reencode && plan.leftovers.empty() && !now->row) {
+    TRY(reencode_stripe(context, ids, *now, plan.folded, outcome));
+    return outcome;
+  }
+  // What a row changes by is known from deltas only.
+  const bool delta_possible = plan.alternatives[0].impossible.empty();
+  if (*plan.chosen == FoldKind::merge_updates || *plan.chosen == FoldKind::merge ||
+      !delta_possible) {
     outcome.kind = *plan.chosen == FoldKind::merge_updates ? Kind::merge_updates : Kind::merge;
     return outcome;
   }

@@ -58,6 +58,11 @@ class FoldCrashTest : public FoldRig {
 TEST_F(FoldCrashTest, AfterEveryOperationOfRs21) { die_everywhere("rs-2-1", 12, {1, 3, 3, 8}); }
 TEST_F(FoldCrashTest, AfterEveryOperationOfRs32) { die_everywhere("rs-3-2", 14, {0, 5, 13}); }
 
+// So many of a stripe's blocks that they are encoded anew.
+TEST_F(FoldCrashTest, AfterEveryOperationOfReencoding) {
+  die_everywhere("rs-4-2", 8, {0, 1, 2, 4, 5, 6});
+}
+
 // Many updates and overwrites meanwhile, dying at random places.
 TEST_F(FoldCrashTest, AtRandomOfRs63) {
   for (int round = 0; round < 12; ++round) {

@@ -259,6 +259,24 @@ TEST_F(ParityFoldTest, CodesOfSeveralPackets) {
   }
 }
 
+// Where most blocks of a stripe are new, encoding anew moves less than deltas: the planner says so.
+TEST_F(ParityFoldTest, ManyUpdatesAreEncodedAnew) {
+  make_cloud("rs-6-3");
+  const StripeId base = write_base(6, 3 * kBlock);
+  overwrite({0, 1, 2, 3}, 3 * kBlock);
+  overwrite({4}, 2 * kBlock);
+  const auto before = *record(base);
+  const auto outcome = fold(base);
+  ASSERT_EQ(outcome.kind, Kind::folded) << outcome.reason;
+  EXPECT_EQ(outcome.blocks_folded, 5u);
+  EXPECT_EQ(outcome.bytes_read, (1 * 3 + 4 * 3 + 2) * kBlock);  // the others' block, the new ones
+  EXPECT_EQ(outcome.change_bytes, 8 * 3 * kBlock);
+  EXPECT_EQ(record(base)->shards(5).instance(), before.shards(5).instance());
+  expect_readable();
+  expect_audits_clean();
+  expect_no_orphans();
+}
+
 TEST_F(ParityFoldTest, YoungUpdatesWait) {
   make_cloud("rs-3-2");
   const StripeId base = write_base();
