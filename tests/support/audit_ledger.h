@@ -33,18 +33,22 @@ class AuditLedger {
 
   void put(SiteId site, const std::string& name, const ShardName& shard, const Bytes& data,
            const Attributes& attributes) {
+    const uint64_t blocks = audit_blocks_of(data.size());
+    std::vector<size_t> hashes;
+    for (uint64_t block = 0; block < blocks; ++block) hashes.push_back(hash_of(data, block));
     std::lock_guard lock(mutex_);
     const auto instance = instance_of(attributes);
     if (!instance || instance.value() != shard.instance) {
       violation(name, "its instance is not its name's");
     }
     const auto tags = attributes.find(kTagsAttribute);
-    const uint64_t blocks = audit_blocks_of(data.size());
     if (tags == attributes.end() || tags->second.size() != blocks * kFieldBytes) {
       violation(name, "not one tag for each audit block");
     }
     Object object{data, std::vector<InstanceId>(blocks, shard.instance)};
-    for (uint64_t block = 0; block < blocks; ++block) note(site, shard, object, block);
+    for (uint64_t block = 0; block < blocks; ++block) {
+      note(site, shard, object, block, hashes[block]);
+    }
     objects_[{site, name}] = std::move(object);
   }
 
@@ -67,7 +71,7 @@ class AuditLedger {
     }
     for (uint64_t block = 0; block < object.versions.size(); ++block) {
       if (object.versions[block] == 0) violation(name, "a block beyond its source without a tag");
-      note(site, shard, object, block);
+      note(site, shard, object, block, hash_of(object.data, block));
     }
     objects_[{site, name}] = std::move(object);
   }
@@ -80,13 +84,19 @@ class AuditLedger {
   using Input = std::tuple<SiteId, StripeId, uint8_t, uint64_t, InstanceId>;
   static constexpr size_t kViolationsMax = 20;
 
-  void note(SiteId site, const ShardName& shard, const Object& object, uint64_t block) {
-    const uint64_t at = block * kAuditBlockBytes;
-    Bytes content(object.data.begin() + static_cast<std::ptrdiff_t>(at),
-                  object.data.begin() + static_cast<std::ptrdiff_t>(std::min<uint64_t>(
-                                            object.data.size(), at + kAuditBlockBytes)));
-    content.resize(kAuditBlockBytes);  // padding is content too
-    const size_t hash = std::hash<std::string_view>()(as_text(content));
+  // Of one audit block; its padding is content too.
+  static size_t hash_of(const Bytes& data, uint64_t block) {
+    const auto rest = ByteView(data).subspan(block * kAuditBlockBytes);
+    if (rest.size() >= kAuditBlockBytes) {
+      return std::hash<std::string_view>()(as_text(rest.first(kAuditBlockBytes)));
+    }
+    Bytes padded = to_bytes(rest);
+    padded.resize(kAuditBlockBytes);
+    return std::hash<std::string_view>()(as_text(padded));
+  }
+
+  void note(SiteId site, const ShardName& shard, const Object& object, uint64_t block,
+            size_t hash) {
     const Input input{site, shard.stripe, shard.column, block, object.versions[block]};
     const auto [known, fresh] = contents_.emplace(input, hash);
     if (!fresh && known->second != hash) {
