@@ -82,6 +82,10 @@ result<void> MetadataService::check_stripe(const pb::Stripe& stripe, SessionId s
                                                      "more",
                                                      shard.instance())));
     }
+    // A mount that has not heard yet puts its shards elsewhere, under new ids.
+    if (removing_.contains(shard.site())) {
+      return failure(Errc::revoked, text(fmt::format("site {} is being removed", shard.site())));
+    }
     const auto known = [&](SiteId id) { return deps_.sites.find(id) != nullptr; };
     if (!known(shard.site()) || (shard.home_site() != 0 && !known(shard.home_site()))) {
       return failure(Errc::invalid, text(fmt::format("there is no site {}", shard.site())));

@@ -88,6 +88,8 @@ MetadataService::Answer MetadataService::admin(const CallPtr& call) {
       return audit_log();
     case pb::AdminRequest::kFoldExplain:
       return explain_folds(request.fold_explain());
+    case pb::AdminRequest::kSiteChange:
+      return site_change(call, request.site_change());
     default:
       return failure(Errc::unsupported,
                      "the daemon does not know this request; install the same version on both "

@@ -28,6 +28,7 @@
 #include "daemon/event_loop.h"
 #include "daemon/folder.h"
 #include "daemon/garbage_collector.h"
+#include "daemon/group_forming.h"
 #include "daemon/id_ranges.h"
 #include "daemon/lease_table.h"
 #include "daemon/listing_scrub.h"
@@ -38,6 +39,7 @@
 #include "daemon/reclaimer.h"
 #include "daemon/repairer.h"
 #include "daemon/sessions.h"
+#include "daemon/site_jobs.h"
 #include "daemon/site_space.h"
 
 namespace datacloud {
@@ -51,6 +53,7 @@ class FsckReply;
 class FsckRequest;
 class FoldExplainRequest;
 class PolicyRequest;
+class SiteChangeRequest;
 class StatusDetails;
 }  // namespace pb
 
@@ -181,6 +184,15 @@ class MetadataService final : public RpcService {
   // handlers_repair.cc
   Answer repair(const CallPtr&);
   Answer site(const CallPtr&);
+
+  // handlers_sites.cc
+  Answer site_change(const CallPtr&, const pb::SiteChangeRequest&);
+  Answer add_site(const CallPtr&, const pb::SiteChangeRequest&);
+  Answer remove_site(const CallPtr&, const std::string& name);
+  void finish_removal(const CallPtr&, const std::string& name, pb::SiteDuty before,
+                      const result<SiteUse>&);
+  result<void> set_duty(const std::string& name, pb::SiteDuty);
+
   // handlers_audit.cc
   Answer audit(const CallPtr&);
   Answer audit_export(const pb::AuditExportRequest&);
@@ -241,6 +253,7 @@ class MetadataService final : public RpcService {
   QueueRates queue_rates_;
   uint64_t mount_hellos_ = 0;  // of mounts, since the start
   MonotonicTime last_gc_{}, last_repair_{};
+  std::set<SiteId> removing_;  // sites about to leave: nothing new may name them
   // Last: their threads end before anything they use.
   Background background_;
   BackgroundContext background_context_;
@@ -252,6 +265,7 @@ class MetadataService final : public RpcService {
   Auditor auditor_;
   AuditExports audit_exports_;
   Folder folder_;
+  GroupFormer former_;
 };
 
 }  // namespace datacloud

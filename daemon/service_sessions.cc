@@ -46,6 +46,7 @@ result<void> MetadataService::start() {
   TRY(repairer_.open(txn));
   TRY(auditor_.open(txn));
   folder_.start();
+  if (deps_.config.fold == "auto") former_.start();
   TRY(commit(std::move(txn)));
   for (const SessionId id : std::set<SessionId>(awaited_)) end_if_over(id);
   TRY(store_.wait_durable(store_.sequence()));

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <mutex>
 
 #include "common/log.h"
@@ -32,11 +33,10 @@ result<void> check_site_names(const Config& config, const pb::Cloud& cloud) {
   for (const auto& site : config.sites) {
     const bool known = std::any_of(cloud.sites().begin(), cloud.sites().end(),
                                    [&](const auto& s) { return s.name() == site.name; });
-    if (!known) {
-      return failure(Errc::invalid,
-                     fmt::format("{}: site {} does not belong to the cloud {}; remove its [[site]]",
-                                 config.file.string(), site.name, cloud.name()));
-    }
+    if (known) continue;
+    spdlog::warn(
+        "{}: site {} does not belong to the cloud {}: `datacloud site add {}` makes it join",
+        config.file.string(), site.name, cloud.name(), site.name);
   }
   return success();
 }
@@ -119,6 +119,11 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
   store_ = std::move(store).value();
   TRY(const bool found, store_->begin().get(key::meta("cloud"), cloud));
   if (!found) return failure(Errc::corrupt, "the metadata store has no cloud record");
+  // Sites that have left keep only their ids.
+  auto& sites = *cloud.mutable_sites();
+  sites.erase(std::remove_if(sites.begin(), sites.end(),
+                             [](const auto& s) { return s.duty() == pb::SITE_REMOVED; }),
+              sites.end());
   TRY(key, read_key_file(config.keys.service, KeyFileKind::service));
   if (key.cloud_uuid == cloud.uuid()) return success();
   return failure(

@@ -1,12 +1,15 @@
-// `datacloud site`: list, drain, rebuild and reuse sites.
+// `datacloud site`: sites join, are drained, rebuilt, reused and leave.
 //
 // rebuild: a site whose storage is there (or has been replaced by an empty one) is filled again in
 // place; one whose storage is gone is declared lost, and what it held is rebuilt at the others.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
+#include "common/admin.pb.h"
 #include "common/site_set.h"
+#include "tools/admin_call.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"
 #include "tools/repair_wait.h"
@@ -142,7 +145,115 @@ int tell(const CommandContext& context, const result<Done>& outcome, const std::
   return left > 0 ? kExitFailed : kExitOk;
 }
 
+result<pb::SiteChangeReply> ask_change(DaemonLink& link, pb::SiteChangeRequest::Change change,
+                                       const std::string& name, uint32_t id = 0) {
+  pb::AdminRequest request;
+  request.mutable_site_change()->set_change(change);
+  request.mutable_site_change()->set_name(name);
+  request.mutable_site_change()->set_id(id);
+  TRY(auto reply, call_admin(link, request));
+  return std::move(*reply.mutable_site_change());
+}
+
+// Marker first, record second: a site whose marker names this cloud, this name and this number is
+// one whose joining was interrupted.
+result<pb::SiteChangeReply> add_site(const CommandContext& context, DaemonLink& link,
+                                     const std::string& name) {
+  TRY(const auto config, load_config(context.config));
+  const auto site = std::find_if(config.sites.begin(), config.sites.end(),
+                                 [&](const auto& s) { return s.name == name; });
+  if (site == config.sites.end()) {
+    return failure(Errc::not_found, fmt::format("{}: no [[site]] is named \"{}\": add it first",
+                                                context.config.string(), name));
+  }
+  TRY(auto prepared, ask_change(link, pb::SiteChangeRequest::PREPARE, name));
+  if (prepared.known()) return prepared;
+  const auto& cloud = link.hello.cloud();
+  SiteMarker marker;
+  marker.cloud_uuid = cloud.uuid();
+  marker.cloud_name = cloud.name();
+  marker.site_name = name;
+  marker.site_id = prepared.site().id();
+  const auto found = read_store_marker(*site, cloud.uuid());
+  if (!found || found.value() != marker) {
+    TRY(format_store(*site, marker));
+  }
+  return ask_change(link, pb::SiteChangeRequest::ADD, name, marker.site_id);
+}
+
+int tell_change(const CommandContext& context, const std::string& name,
+                const result<pb::SiteChangeReply>& reply, const char* text) {
+  if (!reply) return report_failure(reply.error());
+  if (context.json) {
+    fmt::print("{}", json_text({{"site", name},
+                                {"id", reply.value().site().id()},
+                                {"restart_needed", reply.value().restart_needed()}}));
+  } else {
+    fmt::print("site {} {}{}\n", printable(name), text,
+               reply.value().restart_needed()
+                   ? "; restart the daemon, then the mounts (they go on as before until then)"
+                   : "");
+  }
+  return kExitOk;
+}
+
 }  // namespace
+
+int run_site_add(const CommandContext& context, const std::string& name) {
+  auto link = connect_to_daemon(context, seconds(60));
+  if (!link) return report_failure(link.error());
+  return tell_change(context, name, add_site(context, link.value(), name), "is part of the cloud");
+}
+
+int run_site_remove(const CommandContext& context, const std::string& name) {
+  auto link = connect_to_daemon(context, seconds(600));
+  if (!link) return report_failure(link.error());
+  return tell_change(context, name, ask_change(link.value(), pb::SiteChangeRequest::REMOVE, name),
+                     "holds nothing and is no part of the cloud any more; its [[site]] can go");
+}
+
+// Every step may have been done by an earlier call.
+int run_site_replace(const CommandContext& context, const std::string& old_name,
+                     const std::string& new_name) {
+  auto link = connect_to_daemon(context, seconds(600));
+  if (!link) return report_failure(link.error());
+  const auto added = add_site(context, link.value(), new_name);
+  if (!added) return report_failure(added.error());
+  if (added.value().restart_needed()) {
+    fmt::print(
+        "site {} is part of the cloud; restart the daemon and the mounts, then run this "
+        "again\n",
+        printable(new_name));
+    return kExitFailed;
+  }
+  const auto drained = change(context, old_name, pb::SITE_DRAIN);
+  if (const int told = tell(context, drained, old_name); told != kExitOk) return told;
+  pb::Request gc;
+  gc.mutable_gc()->set_wait(true);
+  if (auto collected = link.value().call(std::move(gc)); !collected) {
+    return report_failure(collected.error());
+  }
+  return run_site_remove(context, old_name);
+}
+
+int run_site_rebalance(const CommandContext& context) {
+  const auto done = [&]() -> result<std::pair<uint64_t, RepairWait>> {
+    TRY(auto link, connect_to_daemon(context, seconds(600)));
+    TRY(const uint64_t line, next_line(link));
+    TRY(const auto reply, ask_change(link, pb::SiteChangeRequest::REBALANCE, ""));
+    TRY(auto repairs, wait_for_repairs(link, line, context.json));
+    return std::pair(reply.moves(), std::move(repairs));
+  }();
+  if (!done) return report_failure(done.error());
+  const auto& [moves, repairs] = done.value();
+  if (context.json) {
+    fmt::print("{}", json_text({{"shards", moves}, {"left", repairs.last.queued()}}));
+  } else {
+    fmt::print("{} shards have new homes, {} stripes are left to move\n", moves,
+               repairs.last.queued());
+  }
+  return repairs.last.queued() > 0 ? kExitFailed : kExitOk;
+}
 
 int run_site_list(const CommandContext& context) {
   auto link = connect_to_daemon(context);

@@ -62,6 +62,11 @@ int run_auditor_signer(const CommandContext&);
 int run_auditor_history(const CommandContext&);
 int run_site_list(const CommandContext&);
 int run_site_rebuild(const CommandContext&, const std::string& name);
+int run_site_add(const CommandContext&, const std::string& name);
+int run_site_remove(const CommandContext&, const std::string& name);
+int run_site_replace(const CommandContext&, const std::string& old_name,
+                     const std::string& new_name);
+int run_site_rebalance(const CommandContext&);
 int run_site_drain(const CommandContext&, const std::string& name);
 int run_site_activate(const CommandContext&, const std::string& name);
 // Empty: datacloud-support-TIME.tar in the current directory.

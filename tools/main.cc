@@ -119,8 +119,8 @@ void add_auditor_commands(CLI::App& app, const CommandContext& context, std::str
 }
 
 void add_site_commands(CLI::App& app, const CommandContext& context, std::string& name,
-                       const AddCommand& add) {
-  auto* site = app.add_subcommand("site", "List, drain, rebuild and reuse sites");
+                       std::string& new_name, const AddCommand& add) {
+  auto* site = app.add_subcommand("site", "Sites join, are drained, rebuilt, reused and leave");
   site->require_subcommand(1);
   add(*site, "list", "The sites, their duties and whether they answer",
       [&] { return run_site_list(context); });
@@ -132,6 +132,16 @@ void add_site_commands(CLI::App& app, const CommandContext& context, std::string
                 [&] { return run_site_rebuild(context, name); }));
   with_name(add(*site, "drain", "Move everything away from the site; it takes nothing new",
                 [&] { return run_site_drain(context, name); }));
+  with_name(add(*site, "add", "Make a new [[site]] part of the cloud; used from the next start on",
+                [&] { return run_site_add(context, name); }));
+  with_name(add(*site, "remove", "Take a site that holds nothing any more out of the cloud",
+                [&] { return run_site_remove(context, name); }));
+  auto* replace = add(*site, "replace", "Add NEW, move everything of NAME away, remove NAME",
+                      [&] { return run_site_replace(context, name, new_name); });
+  with_name(replace);
+  replace->add_option("NEW", new_name, "The new site's name in the configuration")->required();
+  add(*site, "rebalance", "Spread what is stored over all sites, as after adding one",
+      [&] { return run_site_rebalance(context); });
   with_name(add(*site, "activate", "Use a drained or lost site again",
                 [&] { return run_site_activate(context, name); }));
 }
@@ -246,8 +256,8 @@ int run(int argc, char** argv) {
   add_audit_command(app, context, audit, add);
   std::string auditor_file, auditor_since;
   add_auditor_commands(app, context, auditor_file, auditor_since, add);
-  std::string site_name;
-  add_site_commands(app, context, site_name, add);
+  std::string site_name, new_site_name;
+  add_site_commands(app, context, site_name, new_site_name, add);
   std::string bundle;
   command("support-bundle", "Collect what somebody who helps needs to see, without secrets", [&] {
     return run_support_bundle(context, bundle);

@@ -1,0 +1,92 @@
+"""Sites come and go: one joins, shards spread over it, another is drained, emptied and removed."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import cloud_sites  # noqa: E402
+import harness  # noqa: E402
+import trees  # noqa: E402
+from cloud import Cloud, sha256_tree  # noqa: E402
+from harness import check, check_equal  # noqa: E402
+
+
+def tool_json(cloud, *arguments, seconds=120, code=0):
+    done = cloud.run_tool(*arguments, "--json", seconds=seconds)
+    check(done.returncode == code, f"{' '.join(map(str, arguments))}: exit code {code}",
+          done.stdout + done.stderr)
+    return json.loads(done.stdout) if code == 0 else done.stderr
+
+
+def restart(cloud, mount):
+    mount.unmount()
+    cloud.stop_daemon()
+    cloud.start_daemon()
+    mount.process = cloud.start_mount_process(mount.point, mount.log, mount.options)
+
+
+def a_site_joins(cloud, mount, expected):
+    tool_json(cloud, "site", "add", "site6", code=1)  # not configured
+    cloud.names.append("site6")
+    (cloud.sites["site6"],) = cloud_sites.make_sites(["site6"], cloud.root,
+                                                     cloud_sites.default_stores())
+    cloud.write_config()
+    check(tool_json(cloud, "site", "add", "site6")["restart_needed"], "site6 is added")
+    again = tool_json(cloud, "site", "add", "site6")
+    check_equal(again["id"], 6, "adding it again changes nothing")
+    check_equal(sha256_tree(mount / "data"), expected, "the mount goes on without a restart")
+    restart(cloud, mount)
+    check_equal(len(cloud.status()["sites"]), 6, "it is used from the next start on")
+
+
+def shards_spread_over_it(cloud, mount, expected):
+    report = tool_json(cloud, "site", "rebalance")
+    check(report["shards"] > 0 and report["left"] == 0, "shards have new homes", report)
+    cloud.collect()
+    held = {s["name"]: s["shards"] for s in cloud.status()["sites"]}
+    average = sum(held.values()) / len(held)
+    check(held["site6"] > average * 0.7, "the new site holds its share", held)
+    check_equal(tool_json(cloud, "audit")["bad"], [], "everything is proven where it is")
+    cloud.take_away("site2", "site4")
+    mount.remount()
+    check_equal(sha256_tree(mount / "data"), expected, "any two sites may go")
+    cloud.put_back_and_wait("site2", "site4")
+
+
+def a_site_leaves(cloud, mount, expected):
+    refused = tool_json(cloud, "site", "remove", "site1", code=1)
+    check("drain" in refused, "a site in use is not removed", refused)
+    check_equal(tool_json(cloud, "site", "drain", "site1")["left"], 0, "site1 is drained")
+    cloud.collect()
+    check_equal(cloud.object_locations("site1"), set(), "and holds nothing")
+    tool_json(cloud, "site", "remove", "site1")
+    cloud.names.remove("site1")
+    cloud.write_config()
+    restart(cloud, mount)
+    check_equal({s["name"] for s in cloud.status()["sites"]}, set(cloud.names), "site1 has left")
+    check_equal(sha256_tree(mount / "data"), expected, "nothing is missed")
+    trees.write_file(mount / "new", b"written without it", sync=True)
+    check_equal(tool_json(cloud, "audit")["bad"], [], "and everything is proven")
+
+
+def test(options):
+    rng = random.Random(options.seed)
+    with Cloud() as cloud:
+        cloud.start_daemon()
+        mount = cloud.mount()
+        for i in range(12):
+            trees.write_file(mount / f"file{i}", rng.randbytes(200_000), sync=True)
+        (mount / "data").mkdir()
+        for i in range(30):
+            trees.write_file(mount / "data" / f"file{i}", rng.randbytes(100_000), sync=True)
+        expected = sha256_tree(mount / "data")
+        a_site_joins(cloud, mount, expected)
+        shards_spread_over_it(cloud, mount, expected)
+        a_site_leaves(cloud, mount, expected)
+        mount.unmount()
+
+
+if __name__ == "__main__":
+    harness.main(test, 300)
