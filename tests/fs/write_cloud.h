@@ -22,7 +22,8 @@ inline constexpr uint32_t kTestBlock = 4096;
 
 class WriteCloud {
  public:
-  explicit WriteCloud(int site_count = 5, uint64_t seed = 1)
+  // recorded: the ledger of PRF inputs is kept, which slows puts.
+  explicit WriteCloud(int site_count = 5, uint64_t seed = 1, bool recorded = false)
       : daemon(seed),
         namer_(Bytes(16, 7)),
         sealer_(SecretKey(Bytes(32, 9)), "cloud"),
@@ -35,10 +36,11 @@ class WriteCloud {
         return op == StoreOp::put ? put_fault(index, name) : Fault{};
       };
       const SiteId id = static_cast<SiteId>(i + 1);
-      members.push_back({id, "site" + std::to_string(id),
-                         std::make_unique<RecordingStore>(
-                             make_fault_store(make_memory_store(controls_.emplace_back()), fault),
-                             id, namer_, ledger_)});
+      auto store = make_fault_store(make_memory_store(controls_.emplace_back()), fault);
+      if (recorded) {
+        store = std::make_unique<RecordingStore>(std::move(store), id, namer_, ledger_);
+      }
+      members.push_back({id, "site" + std::to_string(id), std::move(store)});
       auto& info = *cloud_.add_sites();
       info.set_id(id);
       info.set_name("site" + std::to_string(id));

@@ -282,7 +282,7 @@ TEST(WriteFaults, RandomFaultsNeverCommitWhatIsNotThere) {
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937_64 random(seed);
-  WriteCloud cloud(5, seed);
+  WriteCloud cloud(5, seed, true);
   cloud.config.put_deadline_ms = 300;
   cloud.set_random_delay_ms(3);
   cloud.start();
