@@ -6,6 +6,7 @@
 namespace datacloud {
 namespace {
 
+constexpr int kPromptThreads = 2;           // fsck may hold one for long
 constexpr auto kBurst = milliseconds(250);  // a site's unused budget is kept this long
 
 std::tm machine_time() {
@@ -25,7 +26,10 @@ Background::Background(std::shared_ptr<EventLoop> loop, Limits limits)
       outside_rate_(limits.outside_bytes_per_second_max),
       local_time_(limits.local_time ? std::move(limits.local_time) : machine_time) {
   for (int i = 0; i < std::max(1, limits.threads); ++i) {
-    threads_.emplace_back([this] { work(); });
+    threads_.emplace_back([this] { work(jobs_); });
+  }
+  for (int i = 0; i < kPromptThreads; ++i) {
+    threads_.emplace_back([this] { work(prompt_jobs_); });
   }
 }
 
@@ -36,6 +40,7 @@ void Background::stop() {
     std::lock_guard lock(state_->mutex);
     state_->stopping = true;
     jobs_.clear();
+    prompt_jobs_.clear();
     state_->changed.notify_all();
   }
   for (auto& thread : threads_) {
@@ -50,15 +55,22 @@ void Background::submit(std::function<void()> job) {
   state_->changed.notify_all();
 }
 
-void Background::work() {
+void Background::submit_prompt(std::function<void()> job) {
+  std::lock_guard lock(state_->mutex);
+  if (state_->stopping) return;
+  prompt_jobs_.push_back(std::move(job));
+  state_->changed.notify_all();
+}
+
+void Background::work(Jobs& jobs) {
   for (;;) {
     std::function<void()> job;
     {
       std::unique_lock lock(state_->mutex);
-      state_->changed.wait(lock, [&] { return state_->stopping || !jobs_.empty(); });
+      state_->changed.wait(lock, [&] { return state_->stopping || !jobs.empty(); });
       if (state_->stopping) return;
-      job = std::move(jobs_.front());
-      jobs_.pop_front();
+      job = std::move(jobs.front());
+      jobs.pop_front();
     }
     job();
   }

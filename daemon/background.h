@@ -50,6 +50,9 @@ class Background {
   bool stopping() const { return state_->stopping; }
   // Jobs run in the order given. Callers bound how many they give.
   void submit(std::function<void()> job);
+  // The same for jobs that somebody waits for and that are not to wait for paused or limited work:
+  // they have threads of their own.
+  void submit_prompt(std::function<void()> job);
 
   // For jobs. Runs `f` on the loop; unavailable once stopped.
   template <class T>
@@ -96,11 +99,12 @@ class Background {
     std::condition_variable changed;
     std::atomic<bool> stopping{false}, paused{false};
   };
-  void work();
+  using Jobs = std::deque<std::function<void()>>;
+  void work(Jobs&);
 
   const std::shared_ptr<EventLoop> loop_;
   const std::shared_ptr<State> state_;
-  std::deque<std::function<void()>> jobs_;
+  Jobs jobs_, prompt_jobs_;
   std::map<SiteId, MonotonicTime> free_at_;  // when the site's budget is in balance
   std::atomic<uint64_t> rate_;
   const TimeWindows windows_;

@@ -81,7 +81,7 @@ MetadataService::Answer MetadataService::start_fsck(const pb::FsckRequest& reque
   run->mounted = mounted();
   run->hellos = mount_hellos_;
   fsck_ = run;
-  background_.submit([this, run, sites = request.sites()] {
+  background_.submit_prompt([this, run, sites = request.sites()] {
     auto report = check_records(*run->view, {}, run->progress);
     (void)background_.on_loop<void>([&]() -> result<void> {
       run->view.reset();

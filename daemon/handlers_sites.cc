@@ -48,7 +48,7 @@ MetadataService::Answer MetadataService::site_change(const CallPtr& call,
     default:
       break;
   }
-  background_.submit([this, call] {
+  background_.submit_prompt([this, call] {
     auto moved = std::make_shared<result<uint64_t>>(rebalance(background_context_));
     (void)background_.on_loop<void>([this, call, moved]() -> result<void> {
       if (!*moved) {
@@ -124,7 +124,7 @@ MetadataService::Answer MetadataService::remove_site(const CallPtr& call, const 
                                name, name, name));
   }
   removing_.insert(info->id());
-  background_.submit([this, call, name, duty, id = SiteId{info->id()}] {
+  background_.submit_prompt([this, call, name, duty, id = SiteId{info->id()}] {
     auto use = std::make_shared<result<SiteUse>>(site_use(background_context_, id));
     (void)background_.on_loop<void>([this, call, name, duty, use, id]() -> result<void> {
       removing_.erase(id);

@@ -104,7 +104,7 @@ def test(options):
         mount = cloud.mount()
         trees.copy_into(local, mount / "data")
         trees.fsync_tree(mount / "data")
-        cloud.tool("background", "--pause")  # what is damaged here is mended here
+        cloud.tool("background", "pause")  # what is damaged here is mended here
         stripes = stripes_of(cloud, mount, expected)
         check(len(stripes) > 0, f"{len(stripes)} stripes")
         two_shards_of_each_stripe(cloud, mount, expected, stripes, rng,
