@@ -39,13 +39,19 @@ def cut(path, count):
     path.write_bytes(data[:length - count] + data[length:length + attributes] + footer * 2)
 
 
+def directories(cloud):
+    """Two sites whose objects are files; pools may be beside them."""
+    return [name for name in cloud.names if cloud.sites[name].kind == "directory"][:2]
+
+
 def damage_at_sites(cloud, mount, rng):
     """Each kind of wrong object at a site is found by its kind and mended."""
     expected = sha256_tree(mount / "data")
     (mount / "short lived").write_bytes(rng.randbytes(200_000))
     subprocess.run(["sync", mount.point], check=True)
     shards = cloud.shards(mount / "short lived")
-    orphan = Path(next(s["location"] for s in shards if s["state"] == "present"))
+    orphan = Path(next(s["location"] for s in shards
+                       if s["state"] == "present" and s["site"] in directories(cloud)))
     kept = orphan.read_bytes()
     (mount / "short lived").unlink()
     os.sync()
@@ -53,7 +59,7 @@ def damage_at_sites(cloud, mount, rng):
     cloud.collect()
     check(not orphan.exists(), "a deleted file's shards are collected")
 
-    objects = sorted({Path(at) for name in cloud.names[:2]
+    objects = sorted({Path(at) for name in directories(cloud)
                       for _, at in cloud.object_locations(name)})
     short, torn, one, other = rng.sample(objects, 4)
     cut(short, 1)
@@ -76,7 +82,7 @@ def damage_at_sites(cloud, mount, rng):
 
 def asks_before_it_mends(cloud):
     """On a terminal each finding is explained and asked about; without one nothing is mended."""
-    files = [Path(at) for _, at in sorted(cloud.object_locations(cloud.names[0]))]
+    files = [Path(at) for _, at in sorted(cloud.object_locations(directories(cloud)[0]))]
     for path in files[:2]:
         path.unlink()
     check_equal(cloud.run_tool("fsck").returncode, 4, "without a terminal and -y nothing is mended")

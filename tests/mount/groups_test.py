@@ -59,18 +59,18 @@ def lost_shards_come_back_vertically(cloud, path, expected, mount):
     here = cloud.names[0]
     located = cloud.locate(path)
     shard = next(s for stripe in located["stripes"] for s in present(stripe) if s["site"] == here)
-    Path(shard["location"]).unlink()
+    cloud.sites[shard["site"]].lose(shard["location"])
     (line,) = repaired(cloud)
     check_equal((line["method"], line["bytes_between_sites"]), ("vertical", 0),
                 "one lost shard is repaired inside its site")
     # Three of one stripe: more than its code allows.
     stripe = located["stripes"][1]
     for shard in present(stripe)[:3]:
-        Path(shard["location"]).unlink()
+        cloud.sites[shard["site"]].lose(shard["location"])
     methods = {line["method"] for line in repaired(cloud)}
     check("vertical" in methods, "three lost shards of an rs-3-2 stripe come back", methods)
-    row = cloud.locate(path)["rows"][0]
-    Path(row["shards"][2]["location"]).unlink()
+    shard = cloud.locate(path)["rows"][0]["shards"][2]
+    cloud.sites[shard["site"]].lose(shard["location"])
     repaired(cloud)
     check_equal(tool_json(cloud, "audit")["bad"], [], "everything is proven again")
     mount.remount()
@@ -104,7 +104,7 @@ def codes_of_several_packets(cloud, mount, rng):
         cloud.put_back_and_wait(*away)
         (stripe, *_) = cloud.locate(path)["stripes"]
         for shard in rng.sample(present(stripe), losses):
-            Path(shard["location"]).unlink()
+            cloud.sites[shard["site"]].lose(shard["location"])
         check_equal(len(repaired(cloud)), losses, f"{code} repairs what was lost")
         check_equal(tool_json(cloud, "audit")["bad"], [], "and proves it")
 
