@@ -1,6 +1,6 @@
 // Block maps, stripes and live counts as pure changes of a transaction.
 //
-// Invariants kept by every function here, checked by check_block_map (tests, later fsck):
+// Invariants kept by every function here, checked by check_block_map (tests; fsck has passes):
 // runs of an inode do not overlap; every run names an existing stripe and slots inside it; the live
 // count of a stripe is the number (and sealed bytes) of slots mapped by runs; a stripe whose live
 // count becomes 0 is erased with its reverse map, former owners and damage records, and its objects
@@ -59,9 +59,5 @@ result<void> add_pending_deletion(Transaction&, const pb::PendingDeletion&);
 
 // Verifies the invariants above over the whole store; returns findings, one line each (bounded).
 result<std::vector<std::string>> check_block_map(const Transaction&);
-// Computes anew what follows from runs, stripes and inodes: live counts, reverse map, counts of
-// mapped blocks, totals; erases damage of stripes that do not exist. Loses nothing: runs, stripes
-// and inodes stay as they are. Returns what was changed, one line each (bounded).
-result<std::vector<std::string>> mend_block_map(Transaction&);
 
 }  // namespace datacloud

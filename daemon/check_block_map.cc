@@ -1,6 +1,7 @@
 // Recounts everything the block map functions keep counted, over the whole store.
 //
-// Memory grows with the store (one bit per slot); meant for tests and fsck, not for a busy daemon.
+// Memory grows with the store (one bit per slot); meant for tests; fsck has bounded
+// passes of its own (check_runs.cc and others).
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -45,56 +46,6 @@ class Checker {
     check_counts();
     TRY(check_totals());
     return std::move(findings_);
-  }
-
-  // After run(): puts right what is derived.
-  std::vector<std::string> mend(Transaction& txn) {
-    std::vector<std::string> done;
-    const auto say = [&](std::string what) {
-      if (done.size() < kFindingsMax) done.push_back(std::move(what));
-    };
-    for (const auto& k : stale_) {
-      txn.erase(k);
-      say(std::string("a record of kind ") + k[0] + " that named nothing is erased");
-    }
-    for (const StripeId id : groupless_) {
-      pb::Stripe record = stripes_.at(id).record;
-      record.set_row(0);
-      txn.put(key::stripe(id), record);
-      say("stripe " + std::to_string(id) + " is in no group any more");
-    }
-    for (const auto& [id, stripe] : stripes_) {
-      if (stripe.counted.slots() == 0) continue;  // dead members, or for people to look at
-      if (stripe.has_live && stripe.stored.slots() == stripe.counted.slots() &&
-          stripe.stored.bytes() == stripe.counted.bytes()) {
-        continue;
-      }
-      txn.put(key::live(id), stripe.counted);
-      say("the live slots of stripe " + std::to_string(id) + " are counted anew");
-    }
-    for (const auto& [slot, use] : runs_) {
-      pb::Owner owner;
-      owner.set_ino(use.first);
-      owner.set_first_block(use.second.first_block());
-      owner.set_count(use.second.count());
-      const auto k = key::owner(slot.first, slot.second);
-      const auto stored = txn.get(k);
-      if (stored && stored.value() == owner.SerializeAsString()) continue;
-      txn.put(k, owner);
-      say("the reverse map of stripe " + std::to_string(slot.first) + " is completed");
-    }
-    for (auto& [ino, inode] : inodes_) {
-      if (inode.blocks == inode.record.blocks_mapped()) continue;
-      inode.record.set_blocks_mapped(inode.blocks);
-      txn.put(key::inode(ino), inode.record);
-      say("the blocks of inode " + std::to_string(ino) + " are counted anew");
-    }
-    const auto totals = read_totals(txn_);
-    if (!totals || !(totals.value() == recount_)) {
-      write_totals(txn, recount_);
-      say("the totals are counted anew");
-    }
-    return done;
   }
 
  private:
@@ -144,7 +95,6 @@ class Checker {
     return each<pb::StripeLive>('L', 9, [&](std::string_view k, const pb::StripeLive& live) {
       const auto it = stripes_.find(key::u64_at(k, 1));
       if (it == stripes_.end()) {
-        stale_.emplace_back(k);
         return find("live counts of stripe " + std::to_string(key::u64_at(k, 1)) +
                     ", which does not exist");
       }
@@ -200,7 +150,6 @@ class Checker {
       ++owners;
       const StripeId id = key::u64_at(k, 1);
       const auto it = runs_.find({id, key::u32_at(k, 9)});
-      if (it == runs_.end()) stale_.emplace_back(k);
       if (it == runs_.end() || it->second.first != owner.ino() ||
           it->second.second.first_block() != owner.first_block() ||
           it->second.second.count() != owner.count()) {
@@ -222,7 +171,6 @@ class Checker {
                                " slot " + std::to_string(key::u32_at(k, 9));
       const auto it = stripes_.find(key::u64_at(k, 1));
       if (it == stripes_.end()) {
-        stale_.emplace_back(k);
         return find(name + ": the stripe does not exist");
       }
       const auto& mapped = it->second.mapped;
@@ -231,7 +179,6 @@ class Checker {
           std::find(mapped.begin() + static_cast<std::ptrdiff_t>(first),
                     mapped.begin() + static_cast<std::ptrdiff_t>(end),
                     true) != mapped.begin() + static_cast<std::ptrdiff_t>(end)) {
-        stale_.emplace_back(k);
         find(name + " names slots that are mapped or not there");
       }
     });
@@ -241,7 +188,6 @@ class Checker {
   result<void> read_references() {
     TRY(each<pb::Damage>('B', 13, [&](std::string_view k, const pb::Damage&) {
       if (!stripes_.contains(key::u64_at(k, 1))) {
-        stale_.emplace_back(k);
         find("damage of stripe " + std::to_string(key::u64_at(k, 1)) + ", which does not exist");
       }
     }));
@@ -277,7 +223,6 @@ class Checker {
                                             row->second.record.members().end(), id) > 0;
     if (counts) return;
     find(name + " names row " + std::to_string(stripe.record.row()) + ", which does not count it");
-    groupless_.push_back(id);
   }
 
   void check_counts() {
@@ -327,8 +272,6 @@ class Checker {
 
   const Transaction& txn_;
   std::vector<std::string> findings_;
-  std::vector<std::string> stale_;   // keys of records that name nothing
-  std::vector<StripeId> groupless_;  // they name a row that does not count them
   std::map<InodeId, SeenInode> inodes_;
   std::map<StripeId, SeenStripe> stripes_;
   std::map<std::pair<StripeId, uint32_t>, std::pair<InodeId, pb::Run>> runs_;
@@ -339,12 +282,6 @@ class Checker {
 
 result<std::vector<std::string>> check_block_map(const Transaction& txn) {
   return Checker(txn).run();
-}
-
-result<std::vector<std::string>> mend_block_map(Transaction& txn) {
-  Checker checker(txn);
-  TRY(checker.run());
-  return checker.mend(txn);
 }
 
 }  // namespace datacloud

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "group_rig.h"
+#include "tests/support/forwarding_store.h"
 
 namespace datacloud {
 namespace {
@@ -205,22 +206,10 @@ TEST_F(GroupRepairTest, LocalSetsOfMsBasicReadHalfTheRow) {
 // --- MSR: helpers that combine at their sites
 
 // A site whose store combines next to the data, as the OSD class does.
-class CombiningStore final : public ObjectStore {
+class CombiningStore final : public ForwardingStore {
  public:
   CombiningStore(std::unique_ptr<ObjectStore> below, std::atomic<bool>& lies)
-      : below_(std::move(below)), lies_(lies) {}
-  void put(const std::string& name, Payload data, Attributes attributes, OpOptions options,
-           Callback<void> done) override {
-    below_->put(name, std::move(data), std::move(attributes), options, std::move(done));
-  }
-  void read(const std::string& name, std::vector<ByteRange> ranges, bool want, OpOptions options,
-            Callback<ReadReply> done) override {
-    below_->read(name, std::move(ranges), want, options, std::move(done));
-  }
-  void derive(const std::string& name, Derivation derivation, OpOptions options,
-              Callback<DeriveReply> done) override {
-    below_->derive(name, std::move(derivation), options, std::move(done));
-  }
+      : ForwardingStore(std::move(below)), lies_(lies) {}
   void combine(const std::string& name, Combination combination, OpOptions options,
                Callback<CombineReply> done) override {
     below_->combine(name, std::move(combination), options,
@@ -235,21 +224,6 @@ class CombiningStore final : public ObjectStore {
                       done(std::move(reply));
                     });
   }
-  void prove(const std::string& name, AuditChallenge challenge, OpOptions options,
-             Callback<AuditProof> done) override {
-    below_->prove(name, std::move(challenge), options, std::move(done));
-  }
-  void remove(const std::string& name, OpOptions options, Callback<void> done) override {
-    below_->remove(name, options, std::move(done));
-  }
-  void list(const std::string& from, size_t count, OpOptions options,
-            Callback<ListReply> done) override {
-    below_->list(from, count, options, std::move(done));
-  }
-  void check(OpOptions options, Callback<void> done) override {
-    below_->check(options, std::move(done));
-  }
-  std::string location(const std::string& name) const override { return below_->location(name); }
   void capacity(OpOptions options, Callback<Capacity> done) override {
     below_->capacity(options, [done = std::move(done)](result<Capacity> reply) {
       if (reply) reply.value().class_there = true;
@@ -258,7 +232,6 @@ class CombiningStore final : public ObjectStore {
   }
 
  private:
-  std::unique_ptr<ObjectStore> below_;
   std::atomic<bool>& lies_;
 };
 

@@ -208,7 +208,7 @@ TEST_F(StripeGroupsTest, RandomGroupsAndTruncatesKeepTheRecordsSound) {
   expect_clean();
 }
 
-TEST_F(StripeGroupsTest, TheCheckSeesAndMendsWhatDoesNotFit) {
+TEST_F(StripeGroupsTest, TheCheckSeesWhatDoesNotFit) {
   const InodeId file = make_file("f");
   write(file, 5, {100}, 0);
   auto txn = store_->begin();
@@ -219,9 +219,6 @@ TEST_F(StripeGroupsTest, TheCheckSeesAndMendsWhatDoesNotFit) {
   const auto findings = check_block_map(store_->begin());
   ASSERT_TRUE(findings);
   EXPECT_EQ(findings.value().size(), 1u);
-  const auto mended = apply([](Transaction& t) { return mend_block_map(t); });
-  ASSERT_TRUE(mended);
-  expect_clean();
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "common/ids.h"
 #include "common/object_compute.h"
 #include "common/store_decorators.h"
+#include "tests/support/forwarding_store.h"
 
 namespace datacloud {
 
@@ -117,11 +118,11 @@ class AuditLedger {
 };
 
 // `ledger` and `namer` must outlive the store.
-class RecordingStore final : public ObjectStore {
+class RecordingStore final : public ForwardingStore {
  public:
   RecordingStore(std::unique_ptr<ObjectStore> below, SiteId site, const ShardNamer& namer,
                  AuditLedger& ledger)
-      : below_(std::move(below)), site_(site), namer_(namer), ledger_(ledger) {}
+      : ForwardingStore(std::move(below)), site_(site), namer_(namer), ledger_(ledger) {}
 
   void put(const std::string& name, Payload data, Attributes attributes, OpOptions options,
            Callback<void> callback) override {
@@ -137,35 +138,8 @@ class RecordingStore final : public ObjectStore {
     if (const auto shard = namer_.parse(name)) ledger_.derive(site_, name, *shard, derivation);
     below_->derive(name, std::move(derivation), options, std::move(callback));
   }
-  void read(const std::string& name, std::vector<ByteRange> ranges, bool want_attributes,
-            OpOptions options, Callback<ReadReply> callback) override {
-    below_->read(name, std::move(ranges), want_attributes, options, std::move(callback));
-  }
-  void combine(const std::string& name, Combination combination, OpOptions options,
-               Callback<CombineReply> callback) override {
-    below_->combine(name, std::move(combination), options, std::move(callback));
-  }
-  void prove(const std::string& name, AuditChallenge challenge, OpOptions options,
-             Callback<AuditProof> callback) override {
-    below_->prove(name, challenge, options, std::move(callback));
-  }
-  void remove(const std::string& name, OpOptions options, Callback<void> callback) override {
-    below_->remove(name, options, std::move(callback));
-  }
-  void list(const std::string& from, size_t count_max, OpOptions options,
-            Callback<ListReply> callback) override {
-    below_->list(from, count_max, options, std::move(callback));
-  }
-  void check(OpOptions options, Callback<void> callback) override {
-    below_->check(options, std::move(callback));
-  }
-  void capacity(OpOptions options, Callback<Capacity> callback) override {
-    below_->capacity(options, std::move(callback));
-  }
-  std::string location(const std::string& name) const override { return below_->location(name); }
 
  private:
-  const std::unique_ptr<ObjectStore> below_;
   const SiteId site_;
   const ShardNamer& namer_;
   AuditLedger& ledger_;
