@@ -12,6 +12,7 @@
 
 #include "common/stripe_layout.h"
 #include "daemon/namespace_ops.h"
+#include "daemon/namespace_records.h"
 #include "daemon/record_keys.h"
 #include "daemon/stripe_records.h"
 
@@ -34,6 +35,7 @@ pb::Owner owner_of(InodeId ino, const pb::Run& run) {
   owner.set_ino(ino);
   owner.set_first_block(run.first_block());
   owner.set_count(run.count());
+  owner.set_version(run.version());
   return owner;
 }
 
@@ -219,6 +221,7 @@ result<bool> reclaim_inode(Transaction& txn, InodeId ino, uint32_t runs_max) {
     txn.erase(key::orphan(ino));
     return true;
   }
+  TRY(names::validate_record(ino, inode));
   if (inode.nlink() > 0) {
     return failure(Errc::invalid, "inode " + std::to_string(ino) + " still has names");
   }

@@ -38,7 +38,8 @@ class Directories {
   result<void> one(InodeId directory) {
     pb::Inode inode;
     TRY(const bool found, p_.view.get(key::inode(directory), inode));
-    const bool is_directory = found && S_ISDIR(inode.mode());
+    // A root that is none gets its record back, and keeps its entries.
+    const bool is_directory = found && (S_ISDIR(inode.mode()) || directory == kRootInode);
     SetSums sums(1, directory);
     uint64_t cookie_max = 0;
     bool entries = false;
@@ -77,10 +78,12 @@ class Directories {
                           cookie_max + 1}}});
     }
     if (!sums.any()) return success();
-    return compare_one_by_one(directory, is_directory || !found);
+    return compare_one_by_one(directory, is_directory || !found,
+                              std::max(cookie_max + 1, inode.next_cookie()));
   }
 
-  result<void> compare_one_by_one(InodeId directory, bool is_directory) {
+  // `unused`: no entry has this position or one behind it.
+  result<void> compare_one_by_one(InodeId directory, bool is_directory, uint64_t unused) {
     const std::string prefix = key::entry(directory, "");
     std::unordered_set<uint64_t> rewritten;  // positions
     auto entry_at = p_.view.scan(prefix, key::after_prefix(prefix));
@@ -92,6 +95,24 @@ class Directories {
       const std::string place = key::cookie(directory, entry.cookie());
       TRY(auto now, p_.view.get(place));
       if (now && *now == name) continue;
+      pb::Entry holder;
+      bool held = rewritten.contains(entry.cookie());
+      if (now && !held) {
+        TRY(const bool there, p_.view.get(key::entry(directory, *now), holder));
+        held = there && holder.cookie() == entry.cookie();
+      }
+      if (held) {
+        rewritten.insert(unused);
+        entry.set_cookie(unused++);
+        p_.add({.kind = "namespace",
+                .text = fmt::format("entry \"{}\" of directory {} has another's position", name,
+                                    directory),
+                .action = "it gets a new one",
+                .records = {replaced(std::string(entry_at.key()), std::string(entry_at.value()),
+                                     entry.SerializeAsString()),
+                            {key::cookie(directory, entry.cookie()), std::nullopt, name}}});
+        continue;
+      }
       if (rewritten.size() < p_.limits.findings_max) rewritten.insert(entry.cookie());
       p_.add({.kind = "namespace",
               .text = now ? fmt::format("position {} of directory {} names another entry",

@@ -58,7 +58,8 @@ class InodeRecords {
       TRY(p_.count());
       at.raw = std::string(inodes_.value());
       at.parsed = inodes_.key().size() == 9 && parses(inodes_.value(), at.record) &&
-                  at.record.ino() == at.ino && at.record.mode() != 0;
+                  names::validate_inode(at.ino, at.record);
+      if (at.parsed) check_block_size(at);
       p_.ino_max = std::max(p_.ino_max, at.ino);
     }
     for (; id_at(attributes_) == at.ino && attributes_.valid(); attributes_.next()) {
@@ -83,13 +84,22 @@ class InodeRecords {
     return success();
   }
 
+  // The runs are counted with the size they get.
+  void check_block_size(Gathered& at) {
+    if (names::has_block_size(at.record)) return;
+    const uint32_t was = at.record.policy().block_bytes();
+    at.record.mutable_policy()->set_block_bytes(policy_.block_bytes());
+    p_.add({.kind = "namespace",
+            .text = fmt::format("inode {} has blocks of {} bytes, which is no size of blocks",
+                                at.ino, was),
+            .action = fmt::format("it gets the cloud's, {} bytes", policy_.block_bytes()),
+            .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
+  }
+
   void add_run(Gathered& at) {
     pb::Run run;
-    if (runs_.key().size() != 17 || !parses(runs_.value(), run)) {
-      return p_.add({.kind = "block-map",
-                     .text = fmt::format("a block run of inode {} does not parse", at.ino)});
-    }
     at.runs = true;
+    if (runs_.key().size() != 17 || !parses(runs_.value(), run)) return;  // check_runs.cc
     const std::string name = fmt::format("run {} of inode {}", run.first_block(), at.ino);
     const auto wrong = [&](const char* what) {
       p_.add({.kind = "block-map", .text = name + " " + what});
@@ -101,7 +111,8 @@ class InodeRecords {
     at.blocks += run.count();
     p_.version_max = std::max<uint64_t>(p_.version_max, run.version() + run.count());
     const uint64_t block = at.record.policy().block_bytes();
-    const uint64_t last = block == 0 ? 0 : at.record.size() / block;
+    if (block == 0) return;  // of no inode
+    const uint64_t last = at.record.size() / block;
     at.last_block |= last >= run.first_block() && last < run.first_block() + run.count();
   }
 
@@ -130,8 +141,10 @@ class InodeRecords {
   }
 
   void make_anew(Gathered& at) {
-    const bool something = at.runs || at.entries;
-    if (!something && !at.raw) {  // only attributes or an orphan record
+    const bool root = at.ino == kRootInode;
+    const bool something = at.runs || at.entries || root;
+    if (!something && !at.raw) {  // only attributes, an orphan record, or a run that is told of
+      if (at.stale.empty()) return;
       return p_.add(
           {.kind = "namespace",
            .text = fmt::format("{} belongs to inode {}, which does not exist",
@@ -140,7 +153,7 @@ class InodeRecords {
            .records = std::move(at.stale)});
     }
     Finding finding{.kind = "namespace"};
-    finding.text = at.raw ? fmt::format("the record of inode {} does not parse", at.ino)
+    finding.text = at.raw ? fmt::format("the record of inode {} is damaged", at.ino)
                           : fmt::format("inode {} has {} and does not exist", at.ino,
                                         at.entries ? "entries" : "blocks");
     if (!something) {
@@ -149,7 +162,7 @@ class InodeRecords {
       finding.records.push_back({key::inode(at.ino), at.raw, std::nullopt});
       return p_.add(std::move(finding));
     }
-    finding.action = at.entries
+    finding.action = at.entries || root
                          ? "the directory is made anew, for root alone, with its entries"
                          : "the file is made anew, for root alone; its size is rounded up to "
                            "whole blocks";
@@ -163,9 +176,10 @@ class InodeRecords {
     inode.set_generation(1);
     inode.set_xattr_count(static_cast<uint32_t>(at.attributes));
     *inode.mutable_policy() = policy_;
-    if (at.entries) {
+    if (at.entries || at.ino == kRootInode) {
       inode.set_mode(S_IFDIR | 0700);
       inode.set_nlink(2);
+      if (at.ino == kRootInode) inode.set_parent(kRootInode);
       inode.set_size(names::kDirectorySize);
       inode.set_next_cookie(names::kFirstCookie);  // the directories' pass sets it behind the last
     } else {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "daemon/namespace_records.h"
 #include "daemon/record_passes.h"
 
 namespace datacloud {
@@ -13,9 +14,12 @@ namespace {
 struct Row {
   InodeId ino = 0;
   InodeId parent = 0;
+  InodeId named_in = 0;  // the directory of the last name seen
   uint32_t nlink = 0, names = 0, subdirectories = 0;
   uint32_t type : 16 = 0, orphan : 1 = 0;
 };
+
+constexpr size_t kNamesMax = 1000;  // of one directory, mended at a time
 
 class Links {
  public:
@@ -48,7 +52,7 @@ class Links {
          inodes.next()) {
       TRY(p_.count());
       pb::Inode inode;
-      if (!parses(inodes.value(), inode) || inode.ino() != id_at(inodes) || inode.mode() == 0) {
+      if (!parses(inodes.value(), inode) || !names::validate_inode(id_at(inodes), inode)) {
         continue;
       }
       Row row;
@@ -92,6 +96,7 @@ class Links {
   void named(const RecordSnapshot::Cursor& at, pb::Entry& entry, Row& row) {
     const InodeId directory = id_at(at);
     ++row.names;
+    row.named_in = directory;
     if (entry.type() != row.type) {
       entry.set_type(row.type);
       p_.add({.kind = "namespace",
@@ -100,13 +105,6 @@ class Links {
               .action = "it gets the inode's",
               .records = {replaced(std::string(at.key()), std::string(at.value()),
                                    entry.SerializeAsString())}});
-    }
-    if (row.type == S_IFDIR && row.parent != directory) {
-      p_.add({.kind = "namespace",
-              .text = fmt::format("directory {} names {} as its parent and is in {}", row.ino,
-                                  row.parent, directory),
-              .action = "the parent is set",
-              .inodes = {{row.ino, Field::parent, row.parent, directory}}});
     }
   }
 
@@ -155,11 +153,47 @@ class Links {
               .records = {{k, std::move(record), std::nullopt}}});
     } else if (row.names > 0) {
       if (directory && row.names > 1) {
+        TRY(keep_one_name(row));
+      } else if (directory && row.parent != row.named_in) {
         p_.add({.kind = "namespace",
-                .text = fmt::format("directory {} has {} names", row.ino, row.names)});
+                .text = fmt::format("directory {} names {} as its parent and is in {}", row.ino,
+                                    row.parent, row.named_in),
+                .action = "the parent is set",
+                .inodes = {{row.ino, Field::parent, row.parent, row.named_in}}});
       }
       check_count(row, directory ? 2 + row.subdirectories : row.names);
     }
+    return success();
+  }
+
+  // A directory has one name: the one in its parent, else the first that is not in itself.
+  result<void> keep_one_name(const Row& row) {
+    Finding finding{.kind = "namespace",
+                    .text = fmt::format("directory {} has {} names", row.ino, row.names)};
+    std::vector<RecordChange> names;
+    std::vector<InodeId> directories;
+    auto at = p_.view.scan_all('E');
+    for (; at.valid() && names.size() < kNamesMax; at.next()) {
+      TRY(p_.count());
+      pb::Entry entry;
+      if (at.key().size() < 10 || !parses(at.value(), entry) || entry.ino() != row.ino) continue;
+      names.push_back(erased(at));
+      directories.push_back(id_at(at));
+    }
+    TRY(at.status());
+    auto kept = std::find(directories.begin(), directories.end(), row.parent);
+    if (kept == directories.end() || *kept == row.ino) {
+      kept = std::find_if(directories.begin(), directories.end(),
+                          [&](InodeId directory) { return directory != row.ino; });
+    }
+    if (kept != directories.end()) {
+      const auto keeper = names.begin() + (kept - directories.begin());
+      finding.action = fmt::format("\"{}\" in directory {} stays, the others are erased",
+                                   keeper->key.substr(9), *kept);
+      names.erase(keeper);
+      finding.records = std::move(names);
+    }
+    p_.add(std::move(finding));
     return success();
   }
 

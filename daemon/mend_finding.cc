@@ -85,7 +85,10 @@ result<Obstacle> link_as_found(Transaction& txn, InodeId ino,
                                const std::function<InodeId()>& new_ino) {
   const int64_t now_ns = wall_now_ns();
   pb::Inode root, found, child;
-  TRY(txn.get(key::inode(kRootInode), root));
+  TRY(const bool rooted, txn.get(key::inode(kRootInode), root));
+  if (!rooted || !names::validate_inode(kRootInode, root)) {
+    return Obstacle("the root directory is mended first: check again");
+  }
   TRY(const bool there, txn.get(key::inode(ino), child));
   if (!there) return Obstacle(changed(fmt::format("inode {}", ino)));
   TRY(const auto entry, names::find_entry(txn, kRootInode, kLostAndFound));

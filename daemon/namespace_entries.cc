@@ -104,6 +104,7 @@ result<pb::Inode> get_inode(const Transaction& txn, InodeId ino) {
   pb::Inode inode;
   TRY(const bool found, txn.get(key::inode(ino), inode));
   if (!found) return failure(Error::posix(ENOENT, "no inode " + std::to_string(ino)));
+  TRY(names::validate_record(ino, inode));
   return inode;
 }
 

@@ -5,12 +5,42 @@
 
 #include <cerrno>
 
+#include "common/sealed_block.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/record_keys.h"
 
 namespace datacloud::names {
 
 bool is_directory(const pb::Inode& inode) { return S_ISDIR(inode.mode()); }
+
+bool validate_inode(InodeId ino, const pb::Inode& inode) {
+  if (inode.ino() != ino) return false;
+  switch (inode.mode() & S_IFMT) {
+    case S_IFDIR:
+      return true;
+    case S_IFREG:
+    case S_IFLNK:
+    case S_IFCHR:
+    case S_IFBLK:
+    case S_IFIFO:
+    case S_IFSOCK:
+      return ino != kRootInode;
+    default:
+      return false;
+  }
+}
+
+bool has_block_size(const pb::Inode& inode) {
+  if (!S_ISREG(inode.mode()) && !S_ISDIR(inode.mode())) return true;
+  const uint32_t bytes = inode.policy().block_bytes();
+  return bytes >= kBlockBytesMin && bytes <= kBlockBytesMax && (bytes & (bytes - 1)) == 0;
+}
+
+result<void> validate_record(InodeId ino, const pb::Inode& inode) {
+  if (validate_inode(ino, inode) && has_block_size(inode)) return success();
+  return failure(Errc::corrupt, "the record of inode " + std::to_string(ino) +
+                                    " is damaged: run \"datacloud fsck\"");
+}
 
 result<void> check_name(const std::string& name) {
   if (name.empty()) return failure(Error::posix(ENOENT, "the empty name"));

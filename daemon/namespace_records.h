@@ -20,6 +20,14 @@ inline constexpr uint32_t kDirectoryDepthMax = 1 << 20;  // bounds every walk to
 
 bool is_directory(const pb::Inode&);
 
+// A record that cannot be used would be misread further on: corrupt, naming it and fsck.
+result<void> validate_record(InodeId, const pb::Inode&);
+// Its two halves, for fsck, which mends them in different ways. The first: the id it is stored
+// under, a type stat knows, a root that is a directory.
+bool validate_inode(InodeId, const pb::Inode&);
+// Files and directories: a power of two within the bounds of blocks.
+bool has_block_size(const pb::Inode&);
+
 // ENOENT, ENAMETOOLONG, EINVAL: a name that can stand in a directory.
 result<void> check_name(const std::string& name);
 result<pb::Inode> get_directory(const Transaction&, InodeId);  // ENOENT, ENOTDIR

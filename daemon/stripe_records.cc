@@ -282,6 +282,7 @@ result<void> forget_former(Transaction& txn, const SlotRange& range) {
     if (first + owner.count() > end) {
       pb::Owner tail = owner;
       tail.set_first_block(owner.first_block() + (end - first));
+      if (owner.version() != 0) tail.set_version(owner.version() + (end - first));
       tail.set_count(first + owner.count() - end);
       txn.put(key::former(range.stripe, end), tail);
     }

@@ -64,10 +64,12 @@ class FsckTest : public BlockMapFixture {
     });
     ASSERT_TRUE(done) << done.error().message();
   }
+  static constexpr int kRoundsMax = 9;
+
   // One check; with `mend` as many as mend something, told together.
   pb::FsckReply run(bool mend) {
     pb::FsckReply all;
-    for (int round = 0; round < 10; ++round) {
+    for (int round = 0;; ++round) {
       const Sequence before = store_->sequence();
       LocalFsck fsck(*store_, limits_);
       RecordCheckProgress progress;
@@ -83,6 +85,10 @@ class FsckTest : public BlockMapFixture {
       }
       all.set_mended_total(all.mended_total() + reply.value().mended_total());
       if (reply.value().mended_total() == 0) break;
+      if (round == kRoundsMax) {
+        ADD_FAILURE() << "mending does not end: " << reply.value().ShortDebugString();
+        break;
+      }
     }
     all.set_findings_total(static_cast<uint64_t>(all.findings_size()));
     return all;
@@ -236,7 +242,7 @@ TEST_F(FsckTest, AFileWhoseRecordIsGoneIsMadeAnewFromItsBlocks) {
         txn.put(key::inode(file_), std::string("\xff\xff garbage"));
       }
     });
-    expect_mended(erased ? "has blocks and does not exist" : "does not parse");
+    expect_mended(erased ? "has blocks and does not exist" : "is damaged");
     const auto found = resolve_path(store_->begin(), "/dir/below/file");
     ASSERT_TRUE(found) << found.error().message();
     EXPECT_EQ(found.value().ino(), file_);
@@ -251,6 +257,66 @@ TEST_F(FsckTest, ADirectoryWhoseRecordIsGoneKeepsItsEntriesAndItsName) {
   damage([&](Transaction& txn) { txn.erase(key::inode(below_)); });
   expect_mended("has entries and does not exist");
   EXPECT_TRUE(resolve_path(store_->begin(), "/dir/below/file"));
+}
+
+TEST_F(FsckTest, ARootThatIsNoDirectoryIsMadeAnewAndKeepsItsEntries) {
+  for (const uint32_t mode : {uint32_t{S_IFREG | 0644}, uint32_t{0}, uint32_t{0xffffffff}}) {
+    damage([&](Transaction& txn) {
+      auto root = get<pb::Inode>(key::inode(kRootInode));
+      root.set_mode(mode);
+      txn.put(key::inode(kRootInode), root);
+    });
+    EXPECT_EQ(resolve_path(store_->begin(), "/dir/below/file").error().code(), Errc::corrupt);
+    expect_mended("the record of inode 1 is damaged");
+    EXPECT_TRUE(resolve_path(store_->begin(), "/dir/below/file"));
+    EXPECT_FALSE(resolve_path(store_->begin(), "/lost+found"));
+  }
+  damage([&](Transaction& txn) { txn.erase(key::inode(kRootInode)); });
+  expect_mended("inode 1 has entries and does not exist");
+  EXPECT_TRUE(resolve_path(store_->begin(), "/dir/below/file"));
+}
+
+TEST_F(FsckTest, ADirectoryKeepsTheNameInItsParent) {
+  for (const InodeId other : {kRootInode, below_}) {  // below_: in itself
+    damage([&](Transaction& txn) {
+      auto elsewhere = get<pb::Inode>(key::inode(other));
+      names::add_entry(txn, elsewhere, "again", get<pb::Inode>(key::inode(below_)));
+      names::add_links(elsewhere, 1);
+      names::put_inode(txn, elsewhere);
+    });
+    expect_mended("has 2 names");
+    EXPECT_TRUE(resolve_path(store_->begin(), "/dir/below/file"));
+    EXPECT_FALSE(resolve_path(store_->begin(), "/again"));
+    EXPECT_FALSE(resolve_path(store_->begin(), "/dir/below/again"));
+  }
+}
+
+TEST_F(FsckTest, TwoEntriesAtOnePositionAreBothListed) {
+  make(below_, "second", S_IFREG | 0644);
+  damage([&](Transaction& txn) {
+    auto entry = get<pb::Entry>(key::entry(below_, "second"));
+    txn.erase(key::cookie(below_, entry.cookie()));
+    entry.set_cookie(get<pb::Entry>(key::entry(below_, "file")).cookie());
+    txn.put(key::entry(below_, "second"), entry);
+  });
+  expect_mended("it gets a new one");
+  EXPECT_TRUE(resolve_path(store_->begin(), "/dir/below/file"));
+  EXPECT_TRUE(resolve_path(store_->begin(), "/dir/below/second"));
+}
+
+TEST_F(FsckTest, AnImpossibleBlockSizeIsReplaced) {
+  const uint32_t right = get<pb::Inode>(key::inode(file_)).policy().block_bytes();
+  for (const uint32_t wrong : {0u, 1u, 4097u, 1u << 31}) {
+    damage([&](Transaction& txn) {
+      auto file = get<pb::Inode>(key::inode(file_));
+      file.mutable_policy()->set_block_bytes(wrong);
+      file.set_size(3 * 4096 - 1);
+      txn.put(key::inode(file_), file);
+    });
+    EXPECT_EQ(get_inode(store_->begin(), file_).error().code(), Errc::corrupt);
+    expect_mended("which is no size of blocks");
+    EXPECT_EQ(get_inode(store_->begin(), file_).value().policy().block_bytes(), right);
+  }
 }
 
 TEST_F(FsckTest, ADirectoryInsideItselfIsTakenOut) {
@@ -306,6 +372,35 @@ TEST_F(FsckTest, TheReverseMapIsCompletedAndCleared) {
     txn.put(key::owner(6, 1), std::string("\xff\xff"));
   });
   expect_mended("the reverse map of stripe 5 lacks run 0");
+}
+
+TEST_F(FsckTest, ALostOrDamagedRunIsWrittenAgainFromTheReverseMap) {
+  const std::string k = key::run(file_, 0);
+  const auto right = store_->begin().get(k).value();
+  for (const bool erased : {true, false}) {
+    damage([&](Transaction& txn) {
+      if (erased) {
+        txn.erase(k);
+      } else {
+        txn.put(k, std::string("\xff\xff garbage"));
+      }
+    });
+    expect_mended("it is written again from the reverse map");
+    EXPECT_EQ(store_->begin().get(k).value(), right);
+  }
+}
+
+TEST_F(FsckTest, ARunIsNotWrittenAgainOverAnother) {
+  const auto right = get<pb::Run>(key::run(file_, 0));
+  damage([&](Transaction& txn) {
+    pb::Run other = right;  // the same slots, for blocks 1 to 3
+    other.set_first_block(1);
+    txn.erase(key::run(file_, 0));
+    txn.put(key::run(file_, 1), other);
+  });
+  run(true);
+  EXPECT_EQ(get<pb::Run>(key::run(file_, 1)).first_slot(), right.first_slot());
+  EXPECT_FALSE(store_->begin().get(key::run(file_, 0)).value());
 }
 
 TEST_F(FsckTest, CountersNeverGiveAnIdTwice) {
@@ -386,6 +481,7 @@ TEST_F(FsckTest, RandomDamageNeverCrashesAndSparesTheRest) {
     }
     ASSERT_TRUE(store_->commit(std::move(txn)));
     run(true);
+    ASSERT_FALSE(HasFailure()) << "after damage of a record of kind " << k.substr(0, 1);
     ASSERT_EQ(runs_of(store_->begin(), other_, 0, 10).value().size(), 1u);
     ASSERT_EQ(get<pb::Inode>(safe).size(), 3u * 4096);
   }

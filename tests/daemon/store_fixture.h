@@ -29,6 +29,7 @@ inline uint64_t test_seed() {
   const char* given = std::getenv("DATACLOUD_SEED");
   const uint64_t seed = given ? std::strtoull(given, nullptr, 10) : std::random_device{}();
   std::printf("DATACLOUD_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  std::fflush(stdout);  // also when the test is killed
   return seed;
 }
 
