@@ -253,6 +253,11 @@ result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::st
   TRY(s.text("fold", daemon.fold));
   if (daemon.fold != "auto" && daemon.fold != "manual")
     return failure(s.error("fold", "fold must be \"auto\" or \"manual\""));
+  TRY(s.number("fold_age_ms", daemon.fold_age_ms, 0, 8760 * kHourMs, parse_milliseconds));
+  TRY(s.number("fold_heat_ms", daemon.fold_heat_ms, 0, 8760 * kHourMs, parse_milliseconds));
+  TRY(s.number("fold_blocked_ms", daemon.fold_blocked_ms, 0, 8760 * kHourMs, parse_milliseconds));
+  TRY(s.number("fold_backlog_bytes_max", daemon.fold_backlog_bytes_max, kMiB, kMiB << 20,
+               parse_bytes));
   TRY(s.number("audit_cycle_ms", daemon.audit_cycle_ms, 0, 3650ull * 24 * kHourMs,
                parse_milliseconds));
   TRY(s.number("background_threads", daemon.background_threads, 1, 64));

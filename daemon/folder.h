@@ -31,12 +31,11 @@ class Folder {
   struct Options {
     int jobs_max = 2;
     bool automatic = true;
-    Duration age = seconds(60);            // younger updates and stripes are left alone
-    Duration heat_max = seconds(600);      // a stripe whose updates keep coming waits this long
-    Duration blocked_max = seconds(1800);  // after this, updates are merged without their stripe
-    Duration pause = seconds(10);          // between passes
-    // Updates that could be folded. With more, commits are delayed and age does not count.
+    Duration age = seconds(60);  // of the configuration, as the next three
+    Duration heat_max = seconds(600);
+    Duration blocked_max = seconds(1800);
     uint64_t backlog_bytes_max = 1u << 30;
+    Duration pause = seconds(10);  // between passes
   };
   Folder(BackgroundContext&, BackgroundIds&, std::shared_ptr<EventLoop>, Options);
 

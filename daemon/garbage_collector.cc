@@ -1,6 +1,8 @@
 // Passes over the pending deletions.
 #include "daemon/garbage_collector.h"
 
+#include <fmt/format.h>
+
 #include <atomic>
 
 #include "common/log.h"
@@ -22,6 +24,7 @@ struct GarbageCollector::Item {
   pb::PendingDeletion record;
   Site* site = nullptr;  // null: erase the record, leave the object
   bool done = false;
+  std::string problem;
 };
 
 struct GarbageCollector::Batch {
@@ -49,12 +52,12 @@ void GarbageCollector::kick() {
 
 void GarbageCollector::restart() {
   cursor_ = 0;
-  failed_ = false;
+  failures_ = {};
   kick();
 }
 
 void GarbageCollector::retry() {
-  if (failed_ && !running_) restart();
+  if (failures_.objects > 0 && !running_) restart();
 }
 
 void GarbageCollector::step() {
@@ -133,6 +136,7 @@ void GarbageCollector::remove_all(const std::shared_ptr<Batch>& batch) {
         {record.stripe(), static_cast<uint8_t>(record.column()), record.instance()});
     item.site->store().remove(name, options, [&item, arrived](result<void> removed) {
       item.done = removed || removed.error().is(Errc::not_found);
+      if (!item.done) item.problem = removed.error().message();
       arrived();
     });
   }
@@ -142,8 +146,13 @@ void GarbageCollector::remove_all(const std::shared_ptr<Batch>& batch) {
 void GarbageCollector::finish(const std::shared_ptr<Batch>& batch) {
   Transaction txn = store_.begin();
   for (const auto& item : batch->items) {
-    failed_ = failed_ || !item.done;
-    if (!item.done) continue;
+    if (!item.done) {
+      if (failures_.objects++ == 0) {
+        failures_.problem = fmt::format("site {}: {}", item.site->name(), item.problem);
+        spdlog::warn("a deletion failed and is tried again: {}", failures_.problem);
+      }
+      continue;
+    }
     txn.erase(key::pending(item.number));
     if (item.site == nullptr) continue;
     ++counts_.objects;

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "common/site_set.h"
 #include "daemon/event_loop.h"
@@ -25,6 +26,10 @@ class GarbageCollector {
     uint64_t objects = 0;
     uint64_t bytes = 0;
   };
+  struct Failures {  // of live sites in the last pass; what failed is tried again by retry()
+    uint64_t objects = 0;
+    std::string problem;  // of one of them
+  };
 
   GarbageCollector(MetadataStore&, SiteSet&, const ShardNamer&, std::shared_ptr<EventLoop>, Hooks);
 
@@ -37,6 +42,7 @@ class GarbageCollector {
   // No record of a live site is left, besides those a site refuses to delete.
   bool idle() const { return !running_; }
   const Counts& counts() const { return counts_; }
+  const Failures& failures() const { return failures_; }
 
  private:
   struct Item;
@@ -55,7 +61,8 @@ class GarbageCollector {
   Hooks hooks_;
   Counts counts_;
   uint64_t cursor_ = 0;  // records below were skipped in this pass
-  bool running_ = false, again_ = false, failed_ = false;
+  Failures failures_;
+  bool running_ = false, again_ = false;
 };
 
 }  // namespace datacloud

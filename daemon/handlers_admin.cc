@@ -13,7 +13,8 @@ namespace datacloud {
 namespace {
 
 constexpr auto kGcPoll = milliseconds(10);
-constexpr size_t kStripesMax = 65536;          // of one locate
+constexpr int kGcTries = 3;            // at what a live site does not delete, for one who waits
+constexpr size_t kStripesMax = 65536;  // of one locate
 constexpr size_t kSlotBytesMax = 4u << 20;     // slots are left out of stripes beyond
 constexpr size_t kLocateBytesMax = 14u << 20;  // below the RPC's frame limit
 
@@ -133,14 +134,19 @@ MetadataService::Answer MetadataService::gc(const CallPtr& call) {
     reply.mutable_gc()->set_unknown_objects(before.unknown_objects());
     return std::optional(std::move(reply));
   }
-  answer_gc_when_idle(call, before);
+  answer_gc_when_idle(call, before, kGcTries);
   return later();
 }
 
-void MetadataService::answer_gc_when_idle(const CallPtr& call, pb::GcReply before) {
+void MetadataService::answer_gc_when_idle(const CallPtr& call, pb::GcReply before, int tries) {
   if (sessions_.find(call->session) == nullptr) return;  // nobody waits any more
-  if (!reclaimer_.idle() || !collector_.idle() || !scrub_.idle()) {
-    loop_.after(kGcPoll, [this, call, before] { answer_gc_when_idle(call, before); });
+  const bool idle = reclaimer_.idle() && collector_.idle() && scrub_.idle();
+  const bool retry = idle && collector_.failures().objects > 0 && tries > 1;
+  if (!idle || retry) {
+    if (retry) collector_.restart();
+    loop_.after(kGcPoll, [this, call, before, left = tries - (retry ? 1 : 0)] {
+      answer_gc_when_idle(call, before, left);
+    });
     return;
   }
   pb::Reply reply;
@@ -148,6 +154,8 @@ void MetadataService::answer_gc_when_idle(const CallPtr& call, pb::GcReply befor
   *counts = gc_counts();
   counts->set_objects_deleted(counts->objects_deleted() - before.objects_deleted());
   counts->set_bytes_deleted(counts->bytes_deleted() - before.bytes_deleted());
+  counts->set_failed(collector_.failures().objects);
+  counts->set_problem(collector_.failures().problem);
   answer(call, std::move(reply));
 }
 

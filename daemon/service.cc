@@ -101,7 +101,11 @@ MetadataService::MetadataService(Dependencies deps)
       audit_exports_(store_, namer_, deps_.cloud, deps_.audit_keys, deps_.audit_signer),
       folder_(background_context_, background_ids_, deps_.loop,
               {.jobs_max = std::max(1, static_cast<int>(deps_.config.background_threads) / 2),
-               .automatic = deps_.config.fold == "auto"}),
+               .automatic = deps_.config.fold == "auto",
+               .age = milliseconds(deps_.config.fold_age_ms),
+               .heat_max = milliseconds(deps_.config.fold_heat_ms),
+               .blocked_max = milliseconds(deps_.config.fold_blocked_ms),
+               .backlog_bytes_max = deps_.config.fold_backlog_bytes_max}),
       former_(background_context_, background_ids_, deps_.loop) {
   leases_.on_unheld([this](InodeId ino) { reclaimer_.released(ino); });
 }

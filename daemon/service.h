@@ -178,7 +178,7 @@ class MetadataService final : public RpcService {
   Answer traffic(const CallPtr&);
   void add_traffic(pb::TrafficReply&);
   Answer gc(const CallPtr&);
-  void answer_gc_when_idle(const CallPtr&, pb::GcReply before);
+  void answer_gc_when_idle(const CallPtr&, pb::GcReply before, int tries);
   pb::GcReply gc_counts() const;
 
   // handlers_repair.cc

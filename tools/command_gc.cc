@@ -28,12 +28,17 @@ int run_gc(const CommandContext& context, bool wait) {
   if (context.json) {
     fmt::print("{}", json_text({{"objects_deleted", gc.objects_deleted()},
                                 {"bytes_deleted", gc.bytes_deleted()},
-                                {"unknown_objects", gc.unknown_objects()}}));
+                                {"unknown_objects", gc.unknown_objects()},
+                                {"failed", gc.failed()},
+                                {"problem", gc.problem()}}));
   } else {
     fmt::print("{} objects ({}) deleted, {} objects unknown\n", gc.objects_deleted(),
                human_bytes(gc.bytes_deleted()), gc.unknown_objects());
   }
-  return kExitOk;
+  if (gc.failed() == 0) return kExitOk;
+  fmt::print(stderr, "datacloud: {} objects are not deleted yet ({}); the daemon goes on trying\n",
+             gc.failed(), gc.problem());
+  return kExitFailed;
 }
 
 }  // namespace datacloud

@@ -330,6 +330,13 @@ class Cloud:
         return {(name, location) for name in sites or self.names
                 for location in self.sites[name].locations()}
 
+    def wait_until_empty(self, seconds=60):
+        """Collects until nothing is at the sites: a file is let go a moment after its last close."""
+        def empty():
+            self.collect()
+            return not self.object_locations()
+        wait_for(empty, seconds, "nothing to be left at the sites after gc")
+
     # --- end ------------------------------------------------------------------------------
 
     def print_logs(self, lines=40):
