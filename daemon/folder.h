@@ -31,11 +31,11 @@ class Folder {
   struct Options {
     int jobs_max = 2;
     bool automatic = true;
-    Duration age = seconds(60);  // of the configuration, as the next three
+    Duration age = seconds(60);  // as in the configuration
     Duration heat_max = seconds(600);
     Duration blocked_max = seconds(1800);
-    uint64_t backlog_bytes_max = 1u << 30;
     Duration pause = seconds(10);  // between passes
+    uint64_t backlog_bytes_max = 1u << 30;
   };
   Folder(BackgroundContext&, BackgroundIds&, std::shared_ptr<EventLoop>, Options);
 
