@@ -197,6 +197,8 @@ class Site:
                  "mgr.x": {"mon": "allow profile mgr", "osd": "allow *", "mds": "allow *"},
                  "mds.a": {"mon": "allow profile mds", "osd": "allow rwx", "mgr": "allow *"},
                  USER: {"mon": "allow r", "osd": osd_capability(s["pools"])}}
+        if options.bare:
+            del users[USER]
         for kind in ("mon", "osd", "mgr", "mgr/modules", "mds"):
             (self.dir / kind).mkdir()
         places = {"client.admin": self.dir / "ceph.client.admin.keyring",
@@ -328,9 +330,11 @@ class Site:
         try:
             self.command(cluster, "osd new", uuid=self.state["osd"])
             self.start("osd")
-            self.make_pool(cluster, POOL)
+            if not options.bare:
+                self.make_pool(cluster, POOL)
             self.wait_for_osd(cluster)
-            self.write_something(cluster)
+            if not options.bare:
+                self.write_something(cluster)
             if options.mgr:
                 self.start("mgr")
                 self.wait_for_statistics(cluster)
@@ -524,7 +528,7 @@ def bring_up(options):
     if options.owner:
         watch(directory, options.owner)
     try:
-        classes = None if options.no_class else class_directory(directory, options.class_file)
+        classes = None if options.no_class or options.bare else class_directory(directory, options.class_file)
         ports = set()
         if options.plain:
             places = [{"address": "127.0.0.1", "port": free_port_block(ports)}
@@ -535,7 +539,8 @@ def bring_up(options):
             places = [{"port": 3300, **place} for place in relay["sites"]]
         state["class"] = str(classes) if classes else None
         state["sites"] = [{"name": f"site{number}", "plain": options.plain, "fsid": str(uuid.uuid4()),
-                           "osd": str(uuid.uuid4()), "pools": [POOL], **place}
+                           "osd": str(uuid.uuid4()), "pools": [] if options.bare else [POOL],
+                           **place}
                           for number, place in enumerate(places, 1)]
         (directory / STATE).write_text(json.dumps(state, indent=1))
         sites = Sites(directory)
@@ -761,6 +766,7 @@ def parse(arguments):
     up.add_argument("--class", dest="class_file", metavar="PATH", help="our OSD class "
                     "(default: libcls_datacloud.so of the build directory when it is there)")
     up.add_argument("--no-class", action="store_true")
+    up.add_argument("--bare", action="store_true", help="no pool, no user of ours, no class")
     up.add_argument("--osd-bytes", type=size, default=20 * GIB, help="as 20G; the file is sparse")
     up.add_argument("--memory-target", type=size, default=size("900M"), help="of each OSD")
     up.add_argument("--owner", type=lambda t: os.getppid() if t == "parent" else int(t),
