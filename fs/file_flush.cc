@@ -10,6 +10,9 @@ namespace {
 constexpr auto kRetryFirst = milliseconds(500);
 constexpr auto kRetryMax = seconds(10);
 constexpr auto kHealthAge = milliseconds(500);
+// Small writes are often followed by others into the same blocks, which then need no read; what
+// streams through would only push out better things.
+constexpr uint64_t kKeptBytesMax = 1u << 20;
 
 }  // namespace
 
@@ -131,7 +134,13 @@ void FileIo::accept(Inode& inode, UnitInFlight& unit, uint64_t number) {
   const uint64_t bs = inode.block_bytes();
   if (unit.carries.truncate_to)
     d_.reader.truncated(inode.ino, (*unit.carries.truncate_to + bs - 1) / bs);
-  if (!done.runs.empty()) d_.reader.committed(inode.ino, done.runs, done.stripes);
+  FileReader::PlainBlocks kept;
+  for (const uint64_t block : unit.blocks) {
+    const auto it = inode.flushing.find(block);
+    if (it == inode.flushing.end() || it->second.unit != number) continue;
+    if (unit.bytes <= kKeptBytesMax) kept.emplace(block, it->second.plain);
+  }
+  if (!done.runs.empty()) d_.reader.committed(inode.ino, done.runs, done.stripes, kept);
   for (const uint64_t block : unit.blocks) {
     const auto it = inode.flushing.find(block);
     if (it != inode.flushing.end() && it->second.unit == number) inode.flushing.erase(it);

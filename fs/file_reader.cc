@@ -23,7 +23,8 @@ constexpr seconds kLookAtSites{1};                 // longest look, and shortest
 
 struct FileReader::Impl {
   explicit Impl(const Dependencies& d)
-      : maps(d.client),
+      : cache(d.cache),
+        maps(d.client),
         fetcher(d.cache, d.stripes, d.config.cache_bytes_max / 4),
         sites(d.sites),
         config(d.config) {}
@@ -43,6 +44,7 @@ struct FileReader::Impl {
   bool any_came_back(const std::vector<Site*>& away);
   void read_ahead(const FileRef&, uint64_t from, uint32_t blocks);
 
+  BlockCache& cache;
   MapFetcher maps;
   BlockFetcher fetcher;
   SiteSet& sites;
@@ -169,8 +171,16 @@ void FileReader::Impl::read_ahead(const FileRef& file, uint64_t from, uint32_t b
 }
 
 void FileReader::committed(InodeId ino, const std::vector<pb::Run>& runs,
-                           const std::vector<std::shared_ptr<const pb::Stripe>>& stripes) {
+                           const std::vector<std::shared_ptr<const pb::Stripe>>& stripes,
+                           const PlainBlocks& plain) {
   impl_->maps.cache().committed(ino, runs, stripes);
+  for (const auto& run : runs) {
+    const uint64_t end = run.first_block() + run.count();
+    for (auto it = plain.lower_bound(run.first_block()); it != plain.end() && it->first < end;
+         ++it) {
+      impl_->cache.put(ino, it->first, run.version() + (it->first - run.first_block()), it->second);
+    }
+  }
 }
 
 void FileReader::truncated(InodeId ino, uint64_t first_block) {

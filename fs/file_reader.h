@@ -5,6 +5,7 @@
 // dirty blocks first. Threads: all methods from any thread; read() blocks.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -42,10 +43,12 @@ class FileReader {
   result<std::vector<SharedBytes>> read(const FileRef&, uint64_t first, uint32_t count,
                                         uint32_t readahead_blocks);
 
+  using PlainBlocks = std::map<uint64_t, SharedBytes>;  // by block number
+
   // The mount's own commit changed the map: replaces what was mapped there. Call before the
-  // dirty blocks are dropped.
+  // dirty blocks are dropped. Those of them that may be used again soon go into the cache.
   void committed(InodeId, const std::vector<pb::Run>&,
-                 const std::vector<std::shared_ptr<const pb::Stripe>>&);
+                 const std::vector<std::shared_ptr<const pb::Stripe>>&, const PlainBlocks& = {});
   // Blocks at and after `first_block` are unmapped by a truncate of this mount.
   void truncated(InodeId, uint64_t first_block);
   // The READ lease is gone (or the inode is forgotten): drop its map. Replies of map requests

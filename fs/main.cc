@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <malloc.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -15,6 +16,7 @@
 #include <fstream>
 
 #include "common/log.h"
+#include "common/rpc.h"
 #include "common/service_notifier.h"
 #include "fs/arguments.h"
 #include "fs/mount.h"
@@ -26,6 +28,7 @@ namespace {
 constexpr int kExitUsage = 1;
 constexpr int kExitFailed = 32;  // mount(8)
 constexpr unsigned kReadaheadKib = 1024;
+constexpr int kSilence = 2000;  // ms; after that a mount that is not there yet says why
 
 int fail(const std::string& what, int code = kExitFailed) {
   fprintf(stderr, "mount.datacloud: %s\n", what.c_str());
@@ -140,6 +143,20 @@ int serve(const MountArguments& arguments, const Config& config, Mounted mounted
   return clean && error <= 0 ? 0 : kExitFailed;
 }
 
+// A daemon that is not there yet is waited for, as at boot; whoever sits at a terminal is told.
+void tell_what_takes_long(int ready, const Config& config) {
+  pollfd waiting{.fd = ready, .events = POLLIN};
+  if (::poll(&waiting, 1, kSilence) != 0) return;
+  RpcClient::Options options;
+  options.addresses = config.daemon.listen;
+  options.kind = pb::CLIENT_TOOL;
+  options.deadline = seconds(1);
+  const auto daemon = connect_rpc(std::move(options), nullptr);
+  const std::string what = daemon ? "waiting for the sites" : daemon.error().message();
+  fprintf(stderr, "mount.datacloud: %s; going on trying for %u s\n", what.c_str(),
+          (config.mount.rpc_deadline_ms + 999) / 1000);
+}
+
 int run_in_background(const MountArguments& arguments, const Config& config) {
   int ready[2];
   if (::pipe2(ready, O_CLOEXEC) != 0) return fail("pipe: " + std::string(strerror(errno)));
@@ -147,6 +164,7 @@ int run_in_background(const MountArguments& arguments, const Config& config) {
   if (child < 0) return fail("fork: " + std::string(strerror(errno)));
   if (child > 0) {
     ::close(ready[1]);
+    tell_what_takes_long(ready[0], config);
     char answer = 0;
     if (::read(ready[0], &answer, 1) == 1) return 0;
     int status = 0;

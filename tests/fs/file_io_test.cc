@@ -17,7 +17,8 @@ namespace {
 
 constexpr uint32_t kBlock = 4096;
 
-class FileIoTest : public ::testing::Test {
+// Once with a cache of blocks, and once without: everything then comes from the sites.
+class FileIoTest : public ::testing::TestWithParam<uint64_t> {
  protected:
   FileIoTest() {
     char pattern[] = "/tmp/datacloud-file-io-XXXXXX";
@@ -42,7 +43,7 @@ class FileIoTest : public ::testing::Test {
     config_.put_deadline_ms = 2000;
     sealer_ = std::make_unique<BlockSealer>(SecretKey::random(), cloud_.uuid());
     cpu_ = std::make_unique<Executor>(2, 256);
-    cache_ = std::make_unique<BlockCache>(2 << 20);
+    cache_ = std::make_unique<BlockCache>(GetParam());
     ids_ = std::make_unique<IdPool>(*daemon_);
     metadata_ = std::make_unique<MetadataClient>(*daemon_, table_);
     stripes_ = std::make_unique<StripeReader>(StripeReader::Dependencies{
@@ -151,7 +152,7 @@ void play(FileIo& io, const Reader& read, const InodePtr& inode, uint64_t seed, 
   ASSERT_EQ(read(0, model.size() + 1), model);
 }
 
-TEST_F(FileIoTest, RandomOperationsMatchAPlainFile) {
+TEST_P(FileIoTest, RandomOperationsMatchAPlainFile) {
   Seeded seed;
   std::vector<std::thread> threads;
   for (int t = 0; t < 3; ++t) {
@@ -165,7 +166,7 @@ TEST_F(FileIoTest, RandomOperationsMatchAPlainFile) {
   EXPECT_THAT(daemon_->check(), ::testing::IsEmpty());
 }
 
-TEST_F(FileIoTest, SitesComeAndGoAndCommitsFail) {
+TEST_P(FileIoTest, SitesComeAndGoAndCommitsFail) {
   Seeded seed;
   daemon_->fail_every_commit = 7;
   std::atomic<bool> stop{false};
@@ -195,7 +196,7 @@ TEST_F(FileIoTest, SitesComeAndGoAndCommitsFail) {
   EXPECT_THAT(daemon_->check(), ::testing::IsEmpty());
 }
 
-TEST_F(FileIoTest, WithoutQuorumFlushFailsAndNothingIsLost) {
+TEST_P(FileIoTest, WithoutQuorumFlushFailsAndNothingIsLost) {
   const InodePtr inode = open_new("file");
   const std::string before(10000, 'b'), after(20000, 'a');
   ASSERT_TRUE(io_->write(inode, 0, as_bytes(before), false));
@@ -213,7 +214,7 @@ TEST_F(FileIoTest, WithoutQuorumFlushFailsAndNothingIsLost) {
   EXPECT_EQ(read_all(inode, 0, 30000), before.substr(0, 8192) + after);
 }
 
-TEST_F(FileIoTest, TruncatedBytesNeverComeBack) {
+TEST_P(FileIoTest, TruncatedBytesNeverComeBack) {
   const InodePtr inode = open_new("file");
   ASSERT_TRUE(io_->write(inode, 0, as_bytes(std::string(3 * kBlock, 'x')), false));
   ASSERT_TRUE(io_->flush(inode, true));
@@ -225,6 +226,24 @@ TEST_F(FileIoTest, TruncatedBytesNeverComeBack) {
   reader_->invalidate(inode->ino);
   EXPECT_EQ(read_all(inode, 0, 3 * kBlock), expected);
 }
+
+TEST_P(FileIoTest, BlocksJustWrittenAreChangedWithoutReadingThem) {
+  if (GetParam() == 0) return;
+  const InodePtr inode = open_new("file");
+  std::string expected(3 * kBlock, 'x');
+  ASSERT_TRUE(io_->write(inode, 0, as_bytes(expected), false));
+  ASSERT_TRUE(io_->flush(inode, true));
+  for (auto& control : controls_) control.set_away(true);
+  for (const uint64_t at : {uint64_t{10}, uint64_t{2 * kBlock - 2}}) {  // inside one, across two
+    ASSERT_TRUE(io_->write(inode, at, as_bytes("1234"), false));
+    expected.replace(at, 4, "1234");
+  }
+  EXPECT_EQ(read_all(inode, 0, 3 * kBlock), expected);
+  for (auto& control : controls_) control.set_away(false);
+  flush_in_time(*io_, inode);
+}
+
+INSTANTIATE_TEST_SUITE_P(CacheBytes, FileIoTest, ::testing::Values(0, 2 << 20));
 
 }  // namespace
 }  // namespace datacloud

@@ -110,6 +110,26 @@ def daemon_speaks_to_systemd(cloud):
             daemon.wait()
 
 
+def a_mount_waits_for_its_daemon(cloud):
+    """As at boot; a user at a terminal is told after a moment."""
+    point = cloud.root / "early"
+    point.mkdir()
+    starting = subprocess.Popen([BUILD / "bin" / "mount.datacloud", cloud.config, point],
+                                stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        said = starting.stderr.readline()
+        check("is datacloudd running?" in said and str(cloud.root) in said,
+              "a mount without its daemon says what it waits for", said)
+        cloud.start_daemon()
+        check_equal(starting.wait(30), 0, "and is there once the daemon is")
+        (point / "early").write_text("yes\n")
+    finally:
+        if starting.poll() is None:
+            starting.kill()
+        subprocess.run(["umount", point], check=False, capture_output=True)
+    wait_for(lambda: not cloud.status()["mounts"], 30, "the mount to have said goodbye")
+
+
 def in_own_sbin(cloud, script, seconds=90):
     """Runs a script where /sbin holds our helpers, in a mount name space of its own."""
     prelude = f"""
@@ -174,7 +194,7 @@ def test(_options):
         if shutil.which("systemd-analyze"):
             units_verify(cloud)
             places_and_user_are_made(cloud)
-        cloud.start_daemon()
+        a_mount_waits_for_its_daemon(cloud)
         mount = cloud.mount()
         (mount / "file").write_text("content\n")
         mount.unmount()
