@@ -5,6 +5,8 @@
 // looked at.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/admin.pb.h"
 #include "common/log.h"
 #include "daemon/record_keys.h"
@@ -33,6 +35,23 @@ pb::Reply wrapped(const pb::AdminReply& admin) {
   pb::Reply reply;
   reply.set_admin(admin.SerializeAsString());
   return reply;
+}
+
+pb::Reply removed_reply(const std::string& name) {
+  pb::AdminReply admin;
+  admin.mutable_site_change()->mutable_site()->set_name(name);
+  admin.mutable_site_change()->mutable_site()->set_duty(pb::SITE_REMOVED);
+  admin.mutable_site_change()->set_restart_needed(true);
+  return wrapped(admin);
+}
+
+// Whether the cloud once had a site of that name: asked again after it was removed.
+result<bool> has_left(const Transaction& txn, const std::string& name) {
+  pb::Cloud record;
+  TRY(txn.get(key::meta("cloud"), record));
+  return std::any_of(record.sites().begin(), record.sites().end(), [&](const auto& info) {
+    return info.name() == name && info.duty() == pb::SITE_REMOVED;
+  });
 }
 
 }  // namespace
@@ -114,6 +133,8 @@ result<void> MetadataService::set_duty(const std::string& name, pb::SiteDuty dut
 MetadataService::Answer MetadataService::remove_site(const CallPtr& call, const std::string& name) {
   const pb::SiteInfo* info = info_of(deps_.cloud, name);
   if (info == nullptr) {
+    TRY(const bool left, has_left(store_.begin(), name));
+    if (left) return std::optional(removed_reply(name));
     return failure(Errc::not_found, fmt::format("the cloud has no site \"{}\"", name));
   }
   const pb::SiteDuty duty = info->duty();
@@ -148,11 +169,7 @@ void MetadataService::finish_removal(const CallPtr& call, const std::string& nam
   }
   if (auto set = set_duty(name, pb::SITE_REMOVED); !set) return refuse(call, set.error());
   spdlog::warn("site {} is no part of the cloud any more", name);
-  pb::AdminReply admin;
-  admin.mutable_site_change()->mutable_site()->set_name(name);
-  admin.mutable_site_change()->mutable_site()->set_duty(pb::SITE_REMOVED);
-  admin.mutable_site_change()->set_restart_needed(true);
-  when_durable([this, call, reply = wrapped(admin)] { answer(call, reply); });
+  answer_when_durable(call, removed_reply(name));
 }
 
 }  // namespace datacloud

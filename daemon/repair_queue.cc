@@ -27,6 +27,19 @@ pb::SiteDuty duty_of(const SiteDuties& duties, SiteId site) {
   return it == duties.end() ? pb::SITE_ACTIVE : it->second;
 }
 
+result<SiteDuties> stored_duties(const Transaction& txn) {
+  pb::Cloud cloud;
+  TRY(const bool found, txn.get(key::meta("cloud"), cloud));
+  SiteDuties duties;
+  if (!found) return duties;
+  for (const auto& site : cloud.sites()) {
+    if (site.duty() == pb::SITE_DRAINING || site.duty() == pb::SITE_LOST) {
+      duties[site.id()] = site.duty();
+    }
+  }
+  return duties;
+}
+
 result<StripeNeeds> stripe_needs(const Transaction& txn, const pb::Stripe& stripe,
                                  const SiteDuties& duties) {
   TRY(const auto code, make_erasure_code(stripe.code()));

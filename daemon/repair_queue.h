@@ -15,6 +15,8 @@ namespace datacloud {
 
 using SiteDuties = std::map<SiteId, pb::SiteDuty>;  // sites not in it are active
 pb::SiteDuty duty_of(const SiteDuties&, SiteId);
+// As the cloud's record says; without one all are active.
+result<SiteDuties> stored_duties(const Transaction&);
 
 struct StripeNeeds {
   ColumnSet bad = 0;    // missing, found damaged, or at a lost site

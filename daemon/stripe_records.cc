@@ -349,6 +349,7 @@ void remember_former(Transaction& txn, const SlotRange& range, const pb::Owner& 
   txn.put(key::former(range.stripe, range.first), owner);
 }
 
+// A mount that has not heard yet of a site's draining writes to it still.
 result<void> add_record(Transaction& txn, const pb::Stripe& stripe) {
   TRY(const auto existing, txn.get(key::stripe(stripe.id())));
   if (existing) {
@@ -362,7 +363,8 @@ result<void> add_record(Transaction& txn, const pb::Stripe& stripe) {
     return s.state() == pb::SHARD_EMPTY ||
            (s.state() == pb::SHARD_PRESENT && (s.home_site() == 0 || s.home_site() == s.site()));
   });
-  return whole ? success() : enqueue_repair(txn, stripe);
+  TRY(const SiteDuties duties, stored_duties(txn));
+  return whole && duties.empty() ? success() : enqueue_repair(txn, stripe, duties);
 }
 
 result<void> drop_stripe(Transaction& txn, StripeId id, Totals& totals) {

@@ -122,6 +122,7 @@ void Mount::present_leases(pb::HelloRequest& hello) {
 
 void Mount::on_session(const pb::HelloReply& hello) {
   if (!ids_) return;  // the first hello
+  apply_duties(hello.cloud().sites());
   if (hello.ids_revoked() || !hello.resumed()) ids_->revoked();
   if (!hello.resumed()) recalls_->post([this] { session_lost(); });
 }

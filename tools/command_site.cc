@@ -220,14 +220,18 @@ int run_site_replace(const CommandContext& context, const std::string& old_name,
   const auto added = add_site(context, link.value(), new_name);
   if (!added) return report_failure(added.error());
   if (added.value().restart_needed()) {
-    fmt::print(
-        "site {} is part of the cloud; restart the daemon and the mounts, then run this "
-        "again\n",
-        printable(new_name));
-    return kExitFailed;
+    return report_failure(Error(
+        Errc::unavailable, fmt::format("site {} is part of the cloud; restart the daemon and the "
+                                       "mounts, then run this again",
+                                       new_name)));
   }
+  const auto shown = act(link.value(), old_name, pb::SITE_SHOW);
+  if (!shown && shown.error().is(Errc::not_found)) return run_site_remove(context, old_name);
   const auto drained = change(context, old_name, pb::SITE_DRAIN);
-  if (const int told = tell(context, drained, old_name); told != kExitOk) return told;
+  const bool empty = drained && drained.value().repairs.last.queued() == 0;
+  if (!empty || !context.json) {
+    if (const int told = tell(context, drained, old_name); told != kExitOk) return told;
+  }
   pb::Request gc;
   gc.mutable_gc()->set_wait(true);
   if (auto collected = link.value().call(std::move(gc)); !collected) {
