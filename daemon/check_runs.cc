@@ -23,7 +23,10 @@ struct Use {  // of slots of a stripe by blocks of a file
 
 std::optional<Use> run_at(std::string_view k, std::string_view v) {
   pb::Run run;
-  if (k.size() != 17 || !parses(v, run)) return std::nullopt;
+  // One stored under another block is damaged too: nobody finds what it says.
+  if (k.size() != 17 || !parses(v, run) || run.first_block() != key::u64_at(k, 9)) {
+    return std::nullopt;
+  }
   return Use{key::u64_at(k, 1), run.first_block(), run.count(),
              run.stripe(),      run.first_slot(),  run.version()};
 }

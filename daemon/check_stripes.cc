@@ -16,6 +16,7 @@ struct Gathered {
   bool parsed = false;
   pb::Stripe stripe;
   pb::StripeLive counted;
+  std::vector<bool> taken;  // slots that are mapped, or have a former use
   bool damaged = false;
 };
 
@@ -88,7 +89,8 @@ class Stripes {
 
   // Counts the slots that the reverse map gives to blocks: the runs have been compared with it.
   result<void> owners(Gathered& at) {
-    std::vector<bool> mapped(at.stripe.slot_length_size());
+    auto& mapped = at.taken;
+    mapped.resize(static_cast<size_t>(at.stripe.slot_length_size()));
     for (; id_at(owners_) == at.id && owners_.valid(); owners_.next()) {
       TRY(p_.count());
       pb::Owner owner;
@@ -177,20 +179,36 @@ class Stripes {
     return success();
   }
 
-  // What dead slots held, for folds.
-  result<void> formers(const Gathered& at) {
+  // What dead slots held, for folds: each slot has one former use at most, and none that is mapped.
+  result<void> formers(Gathered& at) {
     for (; id_at(formers_) == at.id && formers_.valid(); formers_.next()) {
       TRY(p_.count());
       pb::Owner owner;
-      const bool whole = formers_.key().size() == 13 && parses(formers_.value(), owner);
-      if (whole && at.raw) continue;
+      std::string wrong;
+      if (!at.raw) {
+        wrong = "which does not exist";
+      } else if (formers_.key().size() != 13 || !parses(formers_.value(), owner)) {
+        wrong = "which does not parse";
+      } else if (at.parsed && !p_.runs.differs(at.id) &&  // the reverse map is mended first
+                 !take(at, key::u32_at(formers_.key(), 9), owner.count())) {
+        wrong = "which names slots that are mapped, not there, or named twice";
+      }
+      if (wrong.empty()) continue;
       p_.add({.kind = "stripe",
-              .text = fmt::format("a former use of slots of stripe {}, {}", at.id,
-                                  at.raw ? "which does not parse" : "which does not exist"),
+              .text = fmt::format("a former use of slots of stripe {}, {}", at.id, wrong),
               .action = "it is erased",
               .records = {erased(formers_)}});
     }
     return success();
+  }
+
+  static bool take(Gathered& at, uint64_t first, uint64_t count) {
+    if (count == 0 || first + count > at.taken.size()) return false;
+    const auto begin = at.taken.begin() + static_cast<std::ptrdiff_t>(first);
+    const auto end = begin + static_cast<std::ptrdiff_t>(count);
+    if (std::find(begin, end, true) != end) return false;
+    std::fill(begin, end, true);
+    return true;
   }
 
   result<void> judge(const Gathered& at) {

@@ -66,6 +66,7 @@ class Gathering {
       by_column[base.slot_column(i)][base.slot_offset(i)] = i;
     }
     room_.resize(static_cast<size_t>(base.slot_length_size()));
+    taken_.resize(room_.size());
     for (const auto& [column, slots] : by_column) {
       uint32_t end = base.shards(static_cast<int>(column)).bytes();
       for (auto it = slots.rbegin(); it != slots.rend(); ++it) {
@@ -90,8 +91,9 @@ class Gathering {
 
   result<void> gather_live() {
     return each_owner(key::owner(out_.base.id(), 0), [&](uint32_t first, const pb::Owner& owner) {
-      for (uint32_t s = first; s < first + owner.count() && s < room_.size(); ++s) {
+      for (uint64_t s = first; s < uint64_t{first} + owner.count() && s < room_.size(); ++s) {
         const int slot = static_cast<int>(s);
+        taken_[s] = true;
         out_.live.push_back({out_.base.slot_column(slot), out_.base.slot_offset(slot),
                              out_.base.slot_length(slot)});
       }
@@ -106,8 +108,9 @@ class Gathering {
     for (const auto& [first, owner] : former) {
       TRY(const auto runs, runs_of(txn_, owner.ino(), owner.first_block(), owner.count()));
       for (const auto& run : runs) {
-        const auto skip = static_cast<uint32_t>(run.first_block() - owner.first_block());
-        TRY(add_run(run, owner.ino(), first + skip));
+        const uint64_t slot = first + (run.first_block() - owner.first_block());
+        if (slot >= room_.size()) break;  // a damaged record
+        TRY(add_run(run, owner.ino(), static_cast<uint32_t>(slot)));
         if (out_.updates.size() >= kFoldUpdatesMax) return success();
       }
     }
@@ -126,6 +129,7 @@ class Gathering {
           slot >= static_cast<uint32_t>(stripe.slot_length_size())) {
         break;
       }
+      if (taken_[base_slot + i]) continue;  // live, or named twice: the hint is damaged
       if (!seen_.insert({ino, run.first_block() + i}).second) continue;
       const int column = static_cast<int>(stripe.slot_column(static_cast<int>(slot)));
       if (contains(source_bad_[run.stripe()], column)) {
@@ -145,6 +149,7 @@ class Gathering {
       update.place = {out_.base.slot_column(at), out_.base.slot_offset(at),
                       room_[static_cast<size_t>(at)]};
       update.new_bytes = stripe.slot_length(static_cast<int>(slot));
+      taken_[base_slot + i] = true;
       out_.updates.push_back(update);
       if (out_.updates.size() >= kFoldUpdatesMax) break;
     }
@@ -172,6 +177,7 @@ class Gathering {
   FoldSnapshot out_;
   SiteDuties duties_;
   std::vector<uint32_t> room_;  // by slot
+  std::vector<bool> taken_;     // by live blocks and updates
   std::map<StripeId, ColumnSet> source_bad_;
   std::set<StripeId> large_;
   std::set<std::pair<InodeId, uint64_t>> seen_;

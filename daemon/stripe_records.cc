@@ -261,6 +261,7 @@ result<void> forget_former(Transaction& txn, const SlotRange& range) {
   const uint32_t end = range.first + range.count;
   std::vector<Record> records;
   const auto take = [&](std::string_view k, std::string_view v) {
+    if (k.size() != 13) return true;  // damaged: fsck erases it
     Record record{key::u32_at(k, 9), {}};
     if (record.owner.ParseFromArray(v.data(), static_cast<int>(v.size())) &&
         uint64_t{record.first} + record.owner.count() > range.first) {

@@ -64,6 +64,22 @@ class FsckTest : public BlockMapFixture {
     });
     ASSERT_TRUE(done) << done.error().message();
   }
+  // A third file in stripe 7, whose second block is in the last of stripe 8's three slots by now.
+  InodeId make_overwritten() {
+    const InodeId third = make(kRootInode, "third", S_IFREG | 0644);
+    map(third, 7);
+    const auto done = apply([&](Transaction& txn) -> result<void> {
+      pb::InodeUpdate update;
+      update.set_ino(third);
+      TRY(add_stripe(txn, make_stripe(8, {100, 200, 300})));
+      *update.add_runs() = make_run(1, 1, 8, 2, 950);
+      TRY(update_inode(txn, update));
+      return success();
+    });
+    EXPECT_TRUE(done) << done.error().message();
+    EXPECT_EQ(run(false).findings_total(), 0u);
+    return third;
+  }
   static constexpr int kRoundsMax = 9;
 
   // One check; with `mend` as many as mend something, told together.
@@ -219,6 +235,48 @@ TEST_F(FsckTest, DamageOfNothingGoes) {
   expect_mended("damage of stripe 4711");
   damage([](Transaction& txn) { txn.put(key::former(4711, 0), pb::Owner()); });
   expect_mended("a former use of slots of stripe 4711");
+}
+
+TEST_F(FsckTest, FormerUsesThatCannotBeGo) {
+  const InodeId third = make_overwritten();
+  const std::string k = key::former(7, 1);
+  const auto right = get<pb::Owner>(k);
+  EXPECT_EQ(right.ino(), third);
+  pb::Owner wrong = right;
+  const auto put = [&](const std::string& where, const std::string& what) {
+    damage([&](Transaction& txn) { txn.put(where, what); });
+    expect_mended("a former use of slots of stripe 7, which");
+    EXPECT_EQ(store_->begin().get(where).value().has_value(), false);
+    damage([&](Transaction& txn) { txn.put(k, right); });
+    EXPECT_EQ(run(false).findings_total(), 0u);
+  };
+  put(key::former(7, 0), right.SerializeAsString());  // a mapped slot
+  put(key::former(7, 3), right.SerializeAsString());  // a slot it does not have
+  put(key::former(7, UINT32_MAX), right.SerializeAsString());
+  for (const uint32_t count : {0u, 2u, UINT32_MAX}) {  // no slots, a mapped one too, far too many
+    wrong.set_count(count);
+    put(k, wrong.SerializeAsString());
+  }
+  put(k, "\xff\xff garbage");
+  put(k + "x", right.SerializeAsString());
+  put(k.substr(0, 11), right.SerializeAsString());
+  put(k.substr(0, 9), right.SerializeAsString());
+}
+
+TEST_F(FsckTest, SlotsHaveOneFormerUse) {
+  make_overwritten();
+  damage([&](Transaction& txn) {  // both middle slots are dead; two records name the second
+    pb::Owner both = get<pb::Owner>(key::former(7, 1));
+    both.set_count(2);
+    txn.put(key::former(8, 0), both);
+    both.set_count(1);
+    txn.put(key::former(8, 1), both);
+  });
+  expect_mended(
+      "a former use of slots of stripe 8, which names slots that are mapped, not there, or "
+      "named twice");
+  EXPECT_EQ(get<pb::Owner>(key::former(8, 0)).count(), 2u);
+  EXPECT_FALSE(store_->begin().get(key::former(8, 1)).value());
 }
 
 TEST_F(FsckTest, WhatIsLostIsSaidAndNothingIsHidden) {
@@ -390,6 +448,16 @@ TEST_F(FsckTest, ALostOrDamagedRunIsWrittenAgainFromTheReverseMap) {
   }
 }
 
+TEST_F(FsckTest, ARunStoredUnderAnotherBlockIsWrittenAgain) {
+  const std::string k = key::run(file_, 0);
+  const auto right = store_->begin().get(k).value();
+  auto wrong = get<pb::Run>(k);
+  wrong.set_first_block(40);
+  damage([&](Transaction& txn) { txn.put(k, wrong); });
+  expect_mended("it is written again from the reverse map");
+  EXPECT_EQ(store_->begin().get(k).value(), right);
+}
+
 TEST_F(FsckTest, ARunIsNotWrittenAgainOverAnother) {
   const auto right = get<pb::Run>(key::run(file_, 0));
   damage([&](Transaction& txn) {
@@ -456,6 +524,8 @@ TEST_F(FsckTest, DamagedTotalsAreCountedAnew) {
 
 TEST_F(FsckTest, RandomDamageNeverCrashesAndSparesTheRest) {
   std::mt19937_64 random(test_seed());
+  const InodeId third = make_overwritten();
+  const auto former = get<pb::Owner>(key::former(7, 1));
   const std::string safe = key::inode(other_);
   const auto untouched = [&](std::string_view k) {
     return k == safe || k == key::run(other_, 0) || k == key::stripe(6);
@@ -463,7 +533,7 @@ TEST_F(FsckTest, RandomDamageNeverCrashesAndSparesTheRest) {
   for (int round = 0; round < 300; ++round) {
     Transaction txn = store_->begin();
     std::vector<std::pair<std::string, std::string>> records;
-    for (const char kind : std::string("EDXLRBKOIMSGPQ")) {
+    for (const char kind : std::string("EDXLRBKOIMSGPQF")) {
       const std::string prefix(1, kind);
       ASSERT_TRUE(txn.scan(prefix, key::after_prefix(prefix), [&](auto k, auto v) {
         if (!untouched(k)) records.emplace_back(k, v);
@@ -478,6 +548,12 @@ TEST_F(FsckTest, RandomDamageNeverCrashesAndSparesTheRest) {
       for (auto& c : v) c = random() % 4 == 0 ? static_cast<char>(random()) : c;
       if (random() % 4 == 0) v.resize(v.size() / 2);
       txn.put(k, v);
+    }
+    if (random() % 4 == 0) {  // of a stripe that may be damaged itself by now
+      pb::Owner owner = former;
+      owner.set_ino(random() % 2 == 0 ? third : random());
+      owner.set_count(static_cast<uint32_t>(random() % 4));
+      txn.put(key::former(5 + random() % 5, static_cast<uint32_t>(random() % 4)), owner);
     }
     ASSERT_TRUE(store_->commit(std::move(txn)));
     run(true);
