@@ -135,9 +135,11 @@ void Folder::begin_fold(StripeId base) {
   FoldOptions options;
   options.live_share_min = 1 - limits_.dead_share;
   if (!asked_) options.is_ripe = [this](StripeId update) { return is_ripe(update); };
+  // Where commits are held back, a stripe that stays hot is not waited for.
+  options.without_unripe = backlog_ > options_.backlog_bytes_max;
   if (const auto it = waiting_.find(base); it != waiting_.end()) {
     const auto waited = loop_->now() - it->second.first;
-    options.without_unripe = waited > options_.heat_max;
+    options.without_unripe |= waited > options_.heat_max;
     options.blocked_too_long = waited > options_.blocked_max;
   }
   ++running_;
@@ -158,13 +160,20 @@ void Folder::finished_fold(StripeId base, const result<FoldOutcome>& outcome) {
   fold_bytes_ += o.bytes_between_sites;
   switch (o.kind) {
     case FoldOutcome::Kind::nothing:
-    case FoldOutcome::Kind::merge_updates:
+      break;
+    case FoldOutcome::Kind::merge_updates:  // in this pass and the next ones, until there are
+                                            // enough
+      if (const auto it = waiting_.find(base); it != waiting_.end()) it->second.pass = pass_;
       break;
     case FoldOutcome::Kind::folded:
       ++stripes_folded_;
       blocks_folded_ += o.blocks_folded;
       waiting_.erase(base);
-      if (o.more && o.blocks_folded > 0) cursor_ = std::min(cursor_, base);
+      if (o.more && o.blocks_folded > 0) {
+        cursor_ = std::min(cursor_, base);
+      } else {
+        next_backlog_ += o.unripe_bytes;
+      }
       break;
     case FoldOutcome::Kind::merge: {
       Batch batch;

@@ -266,7 +266,7 @@ result<FoldOutcome> fold_stripe(BackgroundContext& context, BackgroundIds& ids, 
   }));
   if (!now) return outcome;
   for (const auto& [id, stripe] : now->sources) outcome.sources.push_back(id);
-  outcome.update_bytes = now->unripe_bytes;
+  outcome.update_bytes = outcome.unripe_bytes = now->unripe_bytes;
   for (const auto& update : now->updates) outcome.update_bytes += update.new_bytes;
   if (now->unripe > 0 && !options.without_unripe) {
     outcome.kind = Kind::waiting;

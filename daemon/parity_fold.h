@@ -29,8 +29,8 @@ struct FoldOutcome {
   Kind kind = Kind::nothing;
   std::string reason;
   bool more = false;
-  std::vector<StripeId> sources;  // that hold the updates
-  uint64_t update_bytes = 0;
+  std::vector<StripeId> sources;                   // that hold the updates
+  uint64_t update_bytes = 0, unripe_bytes = 0;     // of all its updates; of those that are young
   uint64_t blocks_folded = 0, blocks_changed = 0;  // changed: overwritten meanwhile
   // What was read, and the changes sent: what crosses links where sites derive by themselves.
   uint64_t bytes_read = 0, change_bytes = 0;

@@ -290,6 +290,34 @@ TEST_F(ParityFoldTest, YoungUpdatesWait) {
   expect_readable();
 }
 
+// The records that say whose dead slots were are hints: what lives in a slot is never taken for
+// dead.
+TEST_F(ParityFoldTest, ADamagedHintOverwritesNothing) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  overwrite({7});
+  const auto hint = [&](uint32_t slot, std::optional<uint32_t> count) {
+    commit([&](Transaction& txn) -> result<void> {
+      pb::Owner owner;
+      owner.set_ino(kFile);
+      owner.set_first_block(7);
+      owner.set_count(count.value_or(0));
+      count ? txn.put(key::former(base, slot), owner) : txn.erase(key::former(base, slot));
+      return success();
+    });
+  };
+  hint(0, 1);            // live
+  hint(6, UINT32_MAX);   // live, and the dead one, and far beyond
+  hint(11, UINT32_MAX);  // live, then beyond
+  const auto outcome = fold(base);
+  EXPECT_EQ(outcome.kind, Kind::folded) << outcome.reason;
+  EXPECT_EQ(outcome.blocks_folded, 1u);
+  EXPECT_EQ(all_stripes(), std::vector<StripeId>{base});
+  for (const uint32_t slot : {0u, 6u, 8u, 11u}) hint(slot, std::nullopt);
+  expect_readable();
+  expect_audits_clean();
+}
+
 class FolderTest : public ParityFoldTest {
  protected:
   pb::FoldReply sweep(Folder& folder) {
@@ -353,7 +381,7 @@ TEST_F(FolderTest, TooManyUpdatesDelayCommits) {
   make_cloud("rs-3-2");
   const StripeId base = write(random_blocks(0, 600, kBlock));
   Folder folder(*context_, *ids_, loop_,
-                {.pause = Duration::zero(), .backlog_bytes_max = 3 * kBlock});
+                {.backlog_bytes_max = 3 * kBlock, .pause = Duration::zero()});
   on_loop([&] {
     folder.start();
     EXPECT_EQ(folder.commit_delay(), Duration::zero());
@@ -375,6 +403,66 @@ TEST_F(FolderTest, TooManyUpdatesDelayCommits) {
   EXPECT_EQ(delay, Duration::zero());
   EXPECT_EQ(all_stripes(), std::vector<StripeId>{base});
   background_->stop();
+}
+
+// New updates of a stripe keep coming. Its fold waits for them to end, but not while commits wait.
+TEST_F(FolderTest, AStripeThatStaysHotIsFoldedOnceCommitsAreDelayed) {
+  make_cloud("rs-3-2");
+  write(random_blocks(0, 600, kBlock));
+  Folder folder(*context_, *ids_, loop_,
+                {.age = seconds(600), .backlog_bytes_max = 40 * kBlock, .pause = Duration::zero()});
+  on_loop([&] { folder.start(); });
+  pb::FoldReply reply;
+  Duration delay_max{};
+  uint64_t written = 0;
+  const auto end = monotonic_now() + seconds(30);
+  while (reply.blocks_folded() == 0 && monotonic_now() < end) {
+    overwrite({written * 7 % 600});
+    ++written;
+    std::this_thread::sleep_for(milliseconds(40));
+    on_loop([&] {
+      folder.describe(reply);
+      delay_max = std::max(delay_max, folder.commit_delay());
+    });
+    ASSERT_TRUE(written > 40 || reply.blocks_folded() == 0) << "folded although it is hot";
+  }
+  EXPECT_GE(reply.blocks_folded(), 40u);
+  EXPECT_GT(delay_max, Duration::zero());
+  background_->stop();
+  expect_readable();
+}
+
+TEST_F(FolderTest, WhatIsBlockedForLongIsMergedWithoutItsStripe) {
+  constexpr size_t kLarge = 64 << 10;
+  make_cloud("rs-3-2");
+  const StripeId base = write(random_blocks(0, 400, kLarge));  // less than 0.3 of it will be dead
+  for (uint64_t i = 0; i < 9; ++i) write(random_blocks(20 * i, 12, kLarge));
+  const auto before = *record(base);
+  sites_->find(5)->set_away("test");
+  Folder folder(
+      *context_, *ids_, loop_,
+      {.age = Duration::zero(), .blocked_max = milliseconds(2500), .pause = Duration::zero()});
+  const auto began = monotonic_now();
+  on_loop([&] { folder.start(); });
+  pb::FoldReply reply;
+  while (reply.blocks_moved() == 0 && monotonic_now() < began + seconds(30)) {
+    std::this_thread::sleep_for(milliseconds(20));
+    on_loop([&] {
+      folder.describe(reply);
+      EXPECT_EQ(folder.commit_delay(), Duration::zero());  // it cannot be folded: nobody waits
+    });
+    if (monotonic_now() < began + milliseconds(2500)) {
+      EXPECT_EQ(reply.blocks_moved(), 0u) << "too early";
+    }
+  }
+  EXPECT_EQ(reply.blocks_moved(), 108u);
+  EXPECT_EQ(reply.blocks_folded(), 0u);
+  EXPECT_EQ(all_stripes().size(), 2u);
+  EXPECT_EQ(record(base)->SerializeAsString(), before.SerializeAsString());
+  background_->stop();
+  const auto merged = *record(all_stripes().back());
+  for (const auto& shard : merged.shards()) EXPECT_NE(shard.site(), 5u);
+  expect_readable();
 }
 
 TEST_F(FolderTest, RepairsWhatBlocksAFoldAndGoesOn) {
