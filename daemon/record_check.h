@@ -47,7 +47,7 @@ struct Finding {
 };
 
 struct RecordCheckLimits {
-  size_t table_inodes = 1u << 20;  // counted at a time: 32 bytes each
+  size_t table_inodes = 1u << 20;  // counted at a time: 40 bytes each
   size_t buckets = 1u << 16;       // of the sums that compare runs with the reverse map
   size_t findings_max = 10'000;    // told; more are counted
 };
