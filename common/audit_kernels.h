@@ -1,6 +1,7 @@
 // The inner loops of the audit arithmetic, one set per kind of processor, chosen at run time.
 //
-// All sets compute the same values (tests/unit/audit_field_test.cc runs every usable one).
+// All sets compute the same values (tests/unit/audit_tag_test.cc runs every usable one). Why there
+// is none for PCLMULQDQ: docs/design.md, "Kernels of the audit tags".
 #pragma once
 
 #include <array>
@@ -30,7 +31,8 @@ struct AuditKernels {
 extern const AuditKernels kPortableAuditKernels;
 const AuditKernels* avx2_audit_kernels();  // null: not on this processor
 const AuditKernels* gfni_audit_kernels();
-// Those this processor can run, the fastest first.
+// Those this processor can run, the fastest first; but what DATACLOUD_AUDIT_KERNELS names ("avx2",
+// "portable") comes before, if it can run here.
 const std::vector<const AuditKernels*>& usable_audit_kernels();
 
 // Products of every byte with every low and every high nibble: x * y = low[y & 15] ^ high[y >> 4].

@@ -4,9 +4,12 @@
 // wants. GF2P8MULB multiplies byte by byte, but over polynomial 0x11B; the fields are isomorphic,
 // so evaluate maps the data (one instruction per 64 bytes), multiplies there, and maps back once.
 //
-// evaluate: byte j of alpha^c m is the sum over b of M_c[j][b] m[b]. With D_{c,r}[b] =
-// M_c[(b + r) mod 16][b], the sums A_r = sum over c of D_{c,r} * m_c need no shuffle, and the
-// result is the sum over r of A_r rotated by r, once per block.
+// evaluate: the two upper steps of the tower by Karatsuba's rule, so that a product in F is nine in
+// GF((2^8)^4) instead of sixteen: with a = a0 + a1 X and m = m0 + m1 X, the sums over c of a0 m0,
+// of a1 m1 and of (a0 + a1)(m0 + m1) are kept apart, and joined once per block. Below that, byte j
+// of a product by a constant is the sum over b of M_c[j][b] m[b]. With D_{c,r}[b] = M_c[(b + r) mod
+// 4][b] the sums A_r = sum over c of D_{c,r} * m_c need no shuffle, and the result is the sum over
+// r of A_r rotated by r, once per block.
 #include "common/audit_kernels.h"
 
 #if defined(__x86_64__)
@@ -23,11 +26,15 @@ namespace datacloud {
 namespace {
 
 constexpr size_t kVector = 64;
-constexpr size_t kRotations = kFieldBytes;
-constexpr size_t kChunks = kAuditBlockBytes / kVector;
-constexpr size_t kTablesBytes = kChunks * kRotations * kVector;
-constexpr size_t kRotationsTogether = 4;  // their tables stay in the first-level cache
-constexpr size_t kBlocksTogether = 4;     // share what is loaded of the tables
+constexpr size_t kThird = 3;  // low half, high half, their sum
+constexpr size_t kParts = kThird * kThird;
+constexpr size_t kPartBytes = 4;            // what Karatsuba leaves of an element
+constexpr size_t kStepBytes = 4 * kVector;  // 16 elements, split together
+constexpr size_t kSteps = kAuditBlockBytes / kStepBytes;
+constexpr size_t kStepTables = kPartBytes * kVector;  // of one part
+constexpr size_t kTablesBytes = kParts * kSteps * kStepTables;
+constexpr size_t kBlocksTogether = 4;  // share what is loaded of the tables
+constexpr int kXorOfThree = 0x96;      // of ternary logic
 
 constexpr uint8_t product_11b(unsigned a, unsigned b) {
   unsigned product = 0;
@@ -138,93 +145,34 @@ DATACLOUD_GFNI void combine(const uint8_t* coefficients, size_t outputs, size_t 
   }
 }
 
-// D_{c,r} for 4 elements c at a time, grouped by kRotationsTogether rotations.
+// For part 3 p + k and a step: D_{c,r} of the k-th of the halves of the p-th half of each alpha^c.
 void make_tables(const FieldElement& alpha, uint8_t* tables) {
+  const auto half = [](const uint8_t* from, size_t which, size_t bytes) {
+    std::array<uint8_t, 8> out{};
+    for (size_t i = 0; i < bytes; ++i) {
+      out[i] =
+          static_cast<uint8_t>((which != 1 ? from[i] : 0) ^ (which != 0 ? from[bytes + i] : 0));
+    }
+    return out;
+  };
   FieldElement power = alpha;
   for (size_t c = 0; c < kAuditElements; ++c, power = field_multiply(power, alpha)) {
-    for (size_t b = 0; b < kFieldBytes; ++b) {
-      FieldElement basis{};
-      basis[b] = 1;
-      const FieldElement column = field_multiply(power, basis);
-      for (size_t r = 0; r < kRotations; ++r) {
-        const size_t group = r / kRotationsTogether, in_group = r % kRotationsTogether;
-        uint8_t* vector =
-            tables + ((group * kChunks + c / 4) * kRotationsTogether + in_group) * kVector;
-        vector[c % 4 * kFieldBytes + b] = kIsomorphism.there[column[(b + r) % kFieldBytes]];
-      }
-    }
-  }
-}
-
-// Rotates every 16 bytes up by r.
-DATACLOUD_GFNI inline __m512i rotated(__m512i v, size_t r) {
-  uint8_t from[kFieldBytes];
-  for (size_t j = 0; j < kFieldBytes; ++j) {
-    from[j] = static_cast<uint8_t>((j + kFieldBytes - r) % kFieldBytes);
-  }
-  const __m128i control = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-  return _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(control));
-}
-
-template <size_t B>
-DATACLOUD_GFNI void evaluate_some(const uint8_t* tables, const uint8_t* data, uint8_t* out) {
-  constexpr size_t R = kRotationsTogether;
-  const __m512i to = _mm512_set1_epi64(static_cast<long long>(kIsomorphism.to));
-  const __m512i back = _mm512_set1_epi64(static_cast<long long>(kIsomorphism.back));
-  __m512i totals[B];
-  for (size_t b = 0; b < B; ++b) totals[b] = _mm512_setzero_si512();
-  for (size_t group = 0; group < kRotations / R; ++group) {
-    const uint8_t* table = tables + group * kChunks * R * kVector;
-    __m512i sums[B][R];
-    for (size_t b = 0; b < B; ++b) {
-      for (size_t r = 0; r < R; ++r) sums[b][r] = _mm512_setzero_si512();
-    }
-    const bool last = group + 1 == kRotations / R;
-    for (size_t chunk = 0; chunk < kChunks; ++chunk, table += R * kVector) {
-      if (last) {  // the next blocks, which are rarely in a cache: a shard is read once
-        for (size_t b = 0; b < B; ++b) {
-          _mm_prefetch(data + (B + b) * kAuditBlockBytes + chunk * kVector, _MM_HINT_T1);
-        }
-      }
-      __m512i mapped[B];
-#pragma GCC unroll 4
-      for (size_t b = 0; b < B; ++b) {
-        const auto* from = data + b * kAuditBlockBytes + chunk * kVector;
-        mapped[b] = _mm512_gf2p8affine_epi64_epi8(_mm512_loadu_si512(from), to, 0);
-      }
-#pragma GCC unroll 4
-      for (size_t r = 0; r < R; ++r) {
-        const __m512i by = _mm512_load_si512(table + r * kVector);
-#pragma GCC unroll 4
-        for (size_t b = 0; b < B; ++b) {
-          sums[b][r] = _mm512_xor_si512(sums[b][r], _mm512_gf2p8mul_epi8(mapped[b], by));
+    const size_t place = c % 4 * kFieldBytes + c / 4 % 4 * kPartBytes;  // see split()
+    for (size_t part = 0; part < kParts; ++part) {
+      const auto factor =
+          half(half(power.data(), part / kThird, 8).data(), part % kThird, kPartBytes);
+      FieldElement wide{};
+      std::copy_n(factor.begin(), kPartBytes, wide.begin());
+      uint8_t* to = tables + (part * kSteps + c / 16) * kStepTables + place;
+      for (size_t b = 0; b < kPartBytes; ++b) {
+        FieldElement basis{};
+        basis[b] = 1;
+        const FieldElement column = field_multiply(wide, basis);
+        for (size_t r = 0; r < kPartBytes; ++r) {
+          to[r * kVector + b] = kIsomorphism.there[column[(b + r) % kPartBytes]];
         }
       }
     }
-    for (size_t b = 0; b < B; ++b) {
-      for (size_t r = 0; r < R; ++r) {
-        totals[b] = _mm512_xor_si512(totals[b], rotated(sums[b][r], group * R + r));
-      }
-    }
-  }
-  for (size_t b = 0; b < B; ++b) {
-    const __m512i mapped = _mm512_gf2p8affine_epi64_epi8(totals[b], back, 0);
-    const __m256i half =
-        _mm256_xor_si256(_mm512_castsi512_si256(mapped), _mm512_extracti64x4_epi64(mapped, 1));
-    const __m128i sum =
-        _mm_xor_si128(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + b * kFieldBytes), sum);
-  }
-}
-
-DATACLOUD_GFNI void evaluate(const uint8_t* tables, const uint8_t* data, size_t blocks,
-                             uint8_t* out) {
-  while (blocks > 0) {
-    const size_t count = blocks >= kBlocksTogether ? kBlocksTogether : 1;
-    (count == 1 ? evaluate_some<1> : evaluate_some<kBlocksTogether>)(tables, data, out);
-    data += count * kAuditBlockBytes;
-    out += count * kFieldBytes;
-    blocks -= count;
   }
 }
 
@@ -258,6 +206,137 @@ DATACLOUD_GFNI inline __m512i stepped(__m512i a) {
         _mm512_xor_si512(swapped, _mm512_maskz_mov_epi8(upper<H / 2>(), a));
     const __m512i once = stepped<H / 2>(both);
     return _mm512_mask_mov_epi8(stepped<H / 2>(once), upper<H / 2>(), once);
+  }
+}
+
+// Quarters of B blocks (of 4 bytes of each element), mapped: a vector for each step, of which in
+// lane l the i-th quarter belongs to element 4 i + l. A step more than there are keeps the rows out
+// of each other's places in the cache.
+template <size_t B>
+using Quarters = __m512i[4][B][kSteps + 1];
+
+template <size_t B>
+DATACLOUD_GFNI inline void split(const uint8_t* data, size_t block, Quarters<B>& quarters) {
+  const __m512i to = _mm512_set1_epi64(static_cast<long long>(kIsomorphism.to));
+  for (size_t step = 0; step < kSteps; ++step, data += kStepBytes) {
+    __m512i v[4];
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; ++i) {
+      // The next blocks are rarely in a near cache: a shard is read once.
+      _mm_prefetch(data + B * kAuditBlockBytes + i * kVector, _MM_HINT_T0);
+      v[i] = _mm512_gf2p8affine_epi64_epi8(_mm512_loadu_si512(data + i * kVector), to, 0);
+    }
+    const __m512i low = _mm512_unpacklo_epi32(v[0], v[1]);  // quarters 0, 0, 1, 1 of a lane
+    const __m512i high = _mm512_unpackhi_epi32(v[0], v[1]);
+    const __m512i other_low = _mm512_unpacklo_epi32(v[2], v[3]);
+    const __m512i other_high = _mm512_unpackhi_epi32(v[2], v[3]);
+    quarters[0][block][step] = _mm512_unpacklo_epi64(low, other_low);
+    quarters[1][block][step] = _mm512_unpackhi_epi64(low, other_low);
+    quarters[2][block][step] = _mm512_unpacklo_epi64(high, other_high);
+    quarters[3][block][step] = _mm512_unpackhi_epi64(high, other_high);
+  }
+}
+
+// A part: for P (of halves) and K (of their halves) 0, 1 and 2 the lower, the upper, their sum.
+template <size_t P, size_t K, size_t B>
+DATACLOUD_GFNI inline __m512i part_of(const Quarters<B>& quarters, size_t block, size_t step) {
+  const auto& q = quarters;
+  if constexpr (P < 2 && K < 2) return q[2 * P + K][block][step];
+  if constexpr (P < 2 && K == 2) return q[2 * P][block][step] ^ q[2 * P + 1][block][step];
+  if constexpr (P == 2 && K < 2) return q[K][block][step] ^ q[2 + K][block][step];
+  return _mm512_ternarylogic_epi64(q[0][block][step], q[1][block][step], q[2][block][step],
+                                   kXorOfThree) ^
+         q[3][block][step];
+}
+
+// All products of a part of the blocks by its powers: lane b has four sums for block b, still to be
+// added up. Two steps at once, so that one instruction adds both products to a sum.
+template <size_t P, size_t K, size_t B>
+DATACLOUD_GFNI inline __m512i multiply(const uint8_t* tables, const Quarters<B>& quarters) {
+  const uint8_t* table = tables + (kThird * P + K) * kSteps * kStepTables;
+  __m512i rotated[B][kPartBytes];
+#pragma GCC unroll 4
+  for (size_t b = 0; b < B; ++b) {
+#pragma GCC unroll 4
+    for (size_t r = 0; r < kPartBytes; ++r) rotated[b][r] = _mm512_setzero_si512();
+  }
+  for (size_t step = 0; step < kSteps; step += 2, table += 2 * kStepTables) {
+    __m512i first[B], second[B];
+#pragma GCC unroll 4
+    for (size_t b = 0; b < B; ++b) {
+      first[b] = part_of<P, K, B>(quarters, b, step);
+      second[b] = part_of<P, K, B>(quarters, b, step + 1);
+    }
+#pragma GCC unroll 4
+    for (size_t r = 0; r < kPartBytes; ++r) {
+      const __m512i by_first = _mm512_load_si512(table + r * kVector);
+      const __m512i by_second = _mm512_load_si512(table + kStepTables + r * kVector);
+#pragma GCC unroll 4
+      for (size_t b = 0; b < B; ++b) {
+        rotated[b][r] =
+            _mm512_ternarylogic_epi64(rotated[b][r], _mm512_gf2p8mul_epi8(first[b], by_first),
+                                      _mm512_gf2p8mul_epi8(second[b], by_second), kXorOfThree);
+      }
+    }
+  }
+  __m512i sums[4] = {};
+#pragma GCC unroll 4
+  for (size_t b = 0; b < B; ++b) {
+    sums[b] = _mm512_ternarylogic_epi64(rotated[b][0], _mm512_rol_epi32(rotated[b][1], 8),
+                                        _mm512_rol_epi32(rotated[b][2], 16), kXorOfThree) ^
+              _mm512_rol_epi32(rotated[b][3], 24);
+  }
+  const __m512i low =
+      _mm512_shuffle_i64x2(sums[0], sums[1], 0x44) ^ _mm512_shuffle_i64x2(sums[0], sums[1], 0xee);
+  const __m512i high =
+      _mm512_shuffle_i64x2(sums[2], sums[3], 0x44) ^ _mm512_shuffle_i64x2(sums[2], sums[3], 0xee);
+  return _mm512_shuffle_i64x2(low, high, 0x88) ^ _mm512_shuffle_i64x2(low, high, 0xdd);
+}
+
+// Karatsuba's rule, (low, high, sum) to (low + c high, sum + low), from parts to halves: the sums
+// of the parts are added up and mapped back first. Lane b begins with the half of block b.
+DATACLOUD_GFNI inline __m512i joined_parts(__m512i low, __m512i high, __m512i sum) {
+  const __m512i back = _mm512_set1_epi64(static_cast<long long>(kIsomorphism.back));
+  const __m512i a = _mm512_unpacklo_epi32(low, high) ^ _mm512_unpackhi_epi32(low, high);
+  const __m512i b = _mm512_unpacklo_epi32(sum, sum) ^ _mm512_unpackhi_epi32(sum, sum);
+  const __m512i thirds = _mm512_gf2p8affine_epi64_epi8(
+      _mm512_unpacklo_epi64(a, b) ^ _mm512_unpackhi_epi64(a, b), back, 0);
+  const __m512i stepped_high = _mm512_shuffle_epi32(stepped<4>(thirds), _MM_PERM_BBBB);
+  const __m512i summed = _mm512_shuffle_epi32(thirds, _MM_PERM_CCCC);
+  return _mm512_shuffle_epi32(thirds, _MM_PERM_AAAA) ^
+         _mm512_mask_mov_epi32(summed, 0x5555, stepped_high);
+}
+
+// The same from halves, which fill their lanes twice, to elements.
+DATACLOUD_GFNI inline __m512i joined_halves(__m512i low, __m512i high, __m512i sum) {
+  return low ^ _mm512_mask_mov_epi64(sum, 0x55, stepped<8>(high));
+}
+
+template <size_t B>
+DATACLOUD_GFNI void evaluate_some(const uint8_t* tables, const uint8_t* data, uint8_t* out) {
+  Quarters<B> quarters;
+  for (size_t b = 0; b < B; ++b) split<B>(data + b * kAuditBlockBytes, b, quarters);
+  const __m512i low =
+      joined_parts(multiply<0, 0, B>(tables, quarters), multiply<0, 1, B>(tables, quarters),
+                   multiply<0, 2, B>(tables, quarters));
+  const __m512i high =
+      joined_parts(multiply<1, 0, B>(tables, quarters), multiply<1, 1, B>(tables, quarters),
+                   multiply<1, 2, B>(tables, quarters));
+  const __m512i sum =
+      joined_parts(multiply<2, 0, B>(tables, quarters), multiply<2, 1, B>(tables, quarters),
+                   multiply<2, 2, B>(tables, quarters));
+  constexpr __mmask8 kStored = (1u << (2 * B)) - 1;
+  _mm512_mask_storeu_epi64(out, kStored, joined_halves(low, high, sum));
+}
+
+DATACLOUD_GFNI void evaluate(const uint8_t* tables, const uint8_t* data, size_t blocks,
+                             uint8_t* out) {
+  while (blocks > 0) {
+    const size_t count = blocks >= kBlocksTogether ? kBlocksTogether : 1;
+    (count == 1 ? evaluate_some<1> : evaluate_some<kBlocksTogether>)(tables, data, out);
+    data += count * kAuditBlockBytes;
+    out += count * kFieldBytes;
+    blocks -= count;
   }
 }
 

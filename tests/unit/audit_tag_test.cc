@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <openssl/sha.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <sstream>
@@ -73,7 +75,16 @@ AuditProof honest(const AuditChallenge& challenge, ByteView data, ByteView tags)
   return proof;
 }
 
+// ctest runs the known answers once for every set of kernels there is.
 TEST(AuditTag, KnownAnswers) {
+  if (const char* wanted = std::getenv("DATACLOUD_AUDIT_KERNELS")) {
+    const auto& usable = usable_audit_kernels();
+    const bool can = std::any_of(usable.begin(), usable.end(), [&](const auto* kernels) {
+      return std::string(kernels->name) == wanted;
+    });
+    if (!can) GTEST_SKIP() << "this processor has no " << wanted;
+    ASSERT_STREQ(usable.front()->name, wanted);
+  }
   auto expected = golden();
   const auto check = [&](const std::string& name, const std::string& value) {
     ASSERT_TRUE(expected.count(name)) << name;
