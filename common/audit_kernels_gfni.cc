@@ -222,8 +222,6 @@ DATACLOUD_GFNI inline void split(const uint8_t* data, size_t block, Quarters<B>&
     __m512i v[4];
 #pragma GCC unroll 4
     for (size_t i = 0; i < 4; ++i) {
-      // The next blocks are rarely in a near cache: a shard is read once.
-      _mm_prefetch(data + B * kAuditBlockBytes + i * kVector, _MM_HINT_T0);
       v[i] = _mm512_gf2p8affine_epi64_epi8(_mm512_loadu_si512(data + i * kVector), to, 0);
     }
     const __m512i low = _mm512_unpacklo_epi32(v[0], v[1]);  // quarters 0, 0, 1, 1 of a lane
@@ -250,9 +248,12 @@ DATACLOUD_GFNI inline __m512i part_of(const Quarters<B>& quarters, size_t block,
 }
 
 // All products of a part of the blocks by its powers: lane b has four sums for block b, still to be
-// added up. Two steps at once, so that one instruction adds both products to a sum.
+// added up. Two steps at once, so that one instruction adds both products to a sum. `ahead`: what
+// comes next; fetched here and not in split(), which would have to wait for it.
 template <size_t P, size_t K, size_t B>
-DATACLOUD_GFNI inline __m512i multiply(const uint8_t* tables, const Quarters<B>& quarters) {
+DATACLOUD_GFNI inline __m512i multiply(const uint8_t* tables, const Quarters<B>& quarters,
+                                       const uint8_t* ahead) {
+  ahead += (kThird * P + K) * kSteps / 2 * B * kVector;
   const uint8_t* table = tables + (kThird * P + K) * kSteps * kStepTables;
   __m512i rotated[B][kPartBytes];
 #pragma GCC unroll 4
@@ -264,6 +265,8 @@ DATACLOUD_GFNI inline __m512i multiply(const uint8_t* tables, const Quarters<B>&
     __m512i first[B], second[B];
 #pragma GCC unroll 4
     for (size_t b = 0; b < B; ++b) {
+      _mm_prefetch(ahead, _MM_HINT_T1);  // a shard is read once, and rarely from a near cache
+      ahead += kVector;
       first[b] = part_of<P, K, B>(quarters, b, step);
       second[b] = part_of<P, K, B>(quarters, b, step + 1);
     }
@@ -317,14 +320,17 @@ DATACLOUD_GFNI void evaluate_some(const uint8_t* tables, const uint8_t* data, ui
   Quarters<B> quarters;
   for (size_t b = 0; b < B; ++b) split<B>(data + b * kAuditBlockBytes, b, quarters);
   const __m512i low =
-      joined_parts(multiply<0, 0, B>(tables, quarters), multiply<0, 1, B>(tables, quarters),
-                   multiply<0, 2, B>(tables, quarters));
+      joined_parts(multiply<0, 0, B>(tables, quarters, data + B * kAuditBlockBytes),
+                   multiply<0, 1, B>(tables, quarters, data + B * kAuditBlockBytes),
+                   multiply<0, 2, B>(tables, quarters, data + B * kAuditBlockBytes));
   const __m512i high =
-      joined_parts(multiply<1, 0, B>(tables, quarters), multiply<1, 1, B>(tables, quarters),
-                   multiply<1, 2, B>(tables, quarters));
+      joined_parts(multiply<1, 0, B>(tables, quarters, data + B * kAuditBlockBytes),
+                   multiply<1, 1, B>(tables, quarters, data + B * kAuditBlockBytes),
+                   multiply<1, 2, B>(tables, quarters, data + B * kAuditBlockBytes));
   const __m512i sum =
-      joined_parts(multiply<2, 0, B>(tables, quarters), multiply<2, 1, B>(tables, quarters),
-                   multiply<2, 2, B>(tables, quarters));
+      joined_parts(multiply<2, 0, B>(tables, quarters, data + B * kAuditBlockBytes),
+                   multiply<2, 1, B>(tables, quarters, data + B * kAuditBlockBytes),
+                   multiply<2, 2, B>(tables, quarters, data + B * kAuditBlockBytes));
   constexpr __mmask8 kStored = (1u << (2 * B)) - 1;
   _mm512_mask_storeu_epi64(out, kStored, joined_halves(low, high, sum));
 }
