@@ -381,7 +381,7 @@ TEST_F(FolderTest, TooManyUpdatesDelayCommits) {
   make_cloud("rs-3-2");
   const StripeId base = write(random_blocks(0, 600, kBlock));
   Folder folder(*context_, *ids_, loop_,
-                {.backlog_bytes_max = 3 * kBlock, .pause = Duration::zero()});
+                {.pause = Duration::zero(), .backlog_bytes_max = 3 * kBlock});
   on_loop([&] {
     folder.start();
     EXPECT_EQ(folder.commit_delay(), Duration::zero());
@@ -410,7 +410,7 @@ TEST_F(FolderTest, AStripeThatStaysHotIsFoldedOnceCommitsAreDelayed) {
   make_cloud("rs-3-2");
   write(random_blocks(0, 600, kBlock));
   Folder folder(*context_, *ids_, loop_,
-                {.age = seconds(600), .backlog_bytes_max = 40 * kBlock, .pause = Duration::zero()});
+                {.age = seconds(600), .pause = Duration::zero(), .backlog_bytes_max = 40 * kBlock});
   on_loop([&] { folder.start(); });
   pb::FoldReply reply;
   Duration delay_max{};
