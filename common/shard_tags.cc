@@ -80,7 +80,13 @@ result<void> ShardTags::verify_proof(const pb::Stripe& stripe, int column,
   return failure(Errc::corrupt, "the proof is wrong");
 }
 
+void ShardTags::add(SiteId site, const SecretKey& key) {
+  std::unique_lock lock(*mutex_);
+  taggers_.emplace(site, AuditTagger(key));
+}
+
 const AuditTagger* ShardTags::tagger(SiteId site) const {
+  std::shared_lock lock(*mutex_);
   const auto it = taggers_.find(site);
   return it == taggers_.end() ? nullptr : &it->second;
 }

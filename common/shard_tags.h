@@ -1,10 +1,12 @@
 // The attributes that make a shard provable: its instance and its audit tags, made by whoever puts
 // it (mounts, repair, folding) and verified before anything is built upon what a site returns.
 //
-// Thread safety: const methods from any thread.
+// Thread safety: all methods from any thread, but construction and assignment.
 #pragma once
 
 #include <map>
+#include <memory>
+#include <shared_mutex>
 
 #include "common/audit_tag.h"
 #include "common/object_store.h"
@@ -20,6 +22,9 @@ class ShardTags {
   // All keys of a cloud, as the holder of the service key derives them.
   static std::map<SiteId, SecretKey> derive_keys(const SecretKey& service_key, const pb::Cloud&);
 
+  // The key of a site that has joined since; one that is known stays.
+  void add(SiteId, const SecretKey&);
+
   // Attributes of a new object whose every block is written as name.instance. A site without a key
   // gets only the instance.
   Attributes make(SiteId, const ShardName&, const std::vector<ByteView>& parts) const;
@@ -32,7 +37,8 @@ class ShardTags {
   const AuditTagger* tagger(SiteId) const;
 
  private:
-  std::map<SiteId, AuditTagger> taggers_;
+  std::unique_ptr<std::shared_mutex> mutex_ = std::make_unique<std::shared_mutex>();
+  std::map<SiteId, AuditTagger> taggers_;  // only grows
 };
 
 // Versions of a shard's audit blocks: all its instance's, unless the record says otherwise.

@@ -1,8 +1,6 @@
 // The sites together: the prober thread and lookups.
 #include "common/site_set.h"
 
-#include <algorithm>
-
 #include "common/log.h"
 
 namespace datacloud {
@@ -20,10 +18,7 @@ void mark_away(Site& site, const Error& failure) {
 SiteSet::SiteSet(std::vector<Member> members, Duration probe_interval)
     : probe_interval_(probe_interval) {
   for (auto& member : members) {
-    auto site = std::make_unique<Site>(member.id, member.name, std::move(member.store));
-    site->wake_ = [this] { wake(); };
-    site->probed_ = monotonic_now();
-    sites_.push_back(std::move(site));
+    append(std::make_unique<Site>(member.id, member.name, std::move(member.store)));
   }
   prober_ = std::thread([this] { probe_loop(); });
 }
@@ -36,7 +31,47 @@ SiteSet::~SiteSet() {
   wake_.notify_all();
   prober_.join();
   // The stores wait for their calls, whose callbacks use the sites and the members of this.
-  for (auto& site : sites_) site->store_.reset();
+  for (size_t i = 0; i < count_; ++i) sites_[i]->store_.reset();
+}
+
+template <class F>
+void SiteSet::each(F visit) const {
+  const size_t count = count_.load(std::memory_order_acquire);
+  for (size_t i = 0; i < count; ++i) {
+    if (!sites_[i]->retired()) visit(*sites_[i]);
+  }
+}
+
+void SiteSet::append(std::unique_ptr<Site> site) {
+  site->wake_ = [this] { wake(); };
+  site->probed_ = monotonic_now();
+  const size_t count = count_.load(std::memory_order_relaxed);
+  sites_.at(count) = std::move(site);
+  count_.store(count + 1, std::memory_order_release);
+}
+
+bool SiteSet::add(Member member) {
+  std::lock_guard lock(joining_);
+  if (count_ == kSitesMax || find(member.id) != nullptr) return false;
+  auto site = std::make_unique<Site>(member.id, member.name, std::move(member.store));
+  site->set_away("it has just joined");
+  site->notified_up_ = false;
+  append(std::move(site));
+  wake();
+  return true;
+}
+
+void SiteSet::retire(SiteId id) {
+  if (Site* site = find(id)) {
+    site->set_takes_shards(false);
+    site->retired_ = true;
+  }
+}
+
+size_t SiteSet::size() const {
+  size_t count = 0;
+  each([&](Site&) { ++count; });
+  return count;
 }
 
 void SiteSet::check_all(Duration deadline) {
@@ -46,11 +81,12 @@ void SiteSet::check_all(Duration deadline) {
     size_t left;
   };
   auto waiting = std::make_shared<Waiting>();
-  waiting->left = sites_.size();
+  const auto sites = all();
+  waiting->left = sites.size();
   const OpOptions options{monotonic_now() + deadline, Purpose::client};
-  for (auto& site : sites_) {
-    site->store().check(options, [&site = *site, waiting](result<void> r) {
-      r ? site.set_up() : mark_away(site, r.error());
+  for (Site* site : sites) {
+    site->store().check(options, [site, waiting](result<void> r) {
+      r ? site->set_up() : mark_away(*site, r.error());
       std::lock_guard lock(waiting->mutex);
       if (--waiting->left == 0) waiting->done.notify_all();
     });
@@ -66,37 +102,40 @@ void SiteSet::on_change(std::function<void(Site&)> callback) {
 }
 
 Site* SiteSet::find(SiteId id) {
-  for (auto& site : sites_) {
-    if (site->id() == id) return site.get();
-  }
-  return nullptr;
+  Site* found = nullptr;
+  each([&](Site& site) {
+    if (site.id() == id) found = &site;
+  });
+  return found;
 }
 
 Site* SiteSet::find(const std::string& name) {
-  for (auto& site : sites_) {
-    if (site->name() == name) return site.get();
-  }
-  return nullptr;
+  Site* found = nullptr;
+  each([&](Site& site) {
+    if (site.name() == name) found = &site;
+  });
+  return found;
 }
 
 std::vector<Site*> SiteSet::all() {
   std::vector<Site*> out;
-  for (auto& site : sites_) out.push_back(site.get());
+  each([&](Site& site) { out.push_back(&site); });
   return out;
 }
 
 size_t SiteSet::live_count() const {
-  return static_cast<size_t>(
-      std::count_if(sites_.begin(), sites_.end(), [](const auto& site) { return site->up(); }));
+  size_t live = 0;
+  each([&](Site& site) { live += site.up(); });
+  return live;
 }
 
 std::string SiteSet::describe_away() const {
   std::string out;
-  for (const auto& site : sites_) {
-    if (site->up()) continue;
+  each([&](Site& site) {
+    if (site.up()) return;
     if (!out.empty()) out += ", ";
-    out += site->name() + " (away: " + site->away_reason() + ")";
-  }
+    out += site.name() + " (away: " + site.away_reason() + ")";
+  });
   return out;
 }
 
@@ -118,10 +157,10 @@ void SiteSet::probe_loop() {
     }
     notify_changes();
     const auto now = monotonic_now();
-    for (auto& site : sites_) {
-      const Duration interval = site->up() ? kUpCheckInterval : probe_interval_;
-      if (now - site->probed_ >= interval) probe(*site);
-    }
+    each([&](Site& site) {
+      const Duration interval = site.up() ? kUpCheckInterval : probe_interval_;
+      if (now - site.probed_ >= interval) probe(site);
+    });
   }
 }
 
@@ -141,17 +180,17 @@ void SiteSet::notify_changes() {
     std::lock_guard lock(mutex_);
     callback = on_change_;
   }
-  for (auto& site : sites_) {
-    const bool up = site->up();
-    if (up == site->notified_up_) continue;
-    site->notified_up_ = up;
+  each([&](Site& site) {
+    const bool up = site.up();
+    if (up == site.notified_up_) return;
+    site.notified_up_ = up;
     if (up) {
-      spdlog::info("site {} is back", site->name());
+      spdlog::info("site {} is back", site.name());
     } else {
-      spdlog::warn("site {} is away: {}", site->name(), site->away_reason());
+      spdlog::warn("site {} is away: {}", site.name(), site.away_reason());
     }
-    if (callback) callback(*site);
-  }
+    if (callback) callback(site);
+  });
 }
 
 }  // namespace datacloud

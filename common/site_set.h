@@ -6,6 +6,9 @@
 // kUpCheckInterval, so that a site that vanishes is noticed without traffic. Health is advice for
 // placement and read order; correctness never depends on it.
 //
+// Sites join and leave while all is running. One that has left is not listed or found any more, but
+// lives as long as the set, so that whoever holds it may finish.
+//
 // Thread safety: all methods from any thread.
 #pragma once
 
@@ -55,10 +58,11 @@ class Site {
  private:
   friend class SiteSet;
   void changed();
+  bool retired() const { return retired_.load(std::memory_order_relaxed); }
 
   const SiteId id_;
   const std::string name_;
-  std::atomic<bool> up_{true}, takes_shards_{true};
+  std::atomic<bool> up_{true}, takes_shards_{true}, retired_{false};
   std::atomic<int> timeouts_{0};
   mutable std::mutex mutex_;
   std::string away_reason_;
@@ -78,7 +82,9 @@ class SiteSet {
     std::unique_ptr<ObjectStore> store;
   };
   static constexpr Duration kUpCheckInterval = seconds(1);
+  static constexpr size_t kSitesMax = 256;  // that were ever part of one set
 
+  // At most kSitesMax members.
   explicit SiteSet(std::vector<Member>, Duration probe_interval = seconds(1));
   ~SiteSet();
 
@@ -88,8 +94,13 @@ class SiteSet {
   // Runs after a site changed between up and away, on the prober's thread, one call at a time.
   void on_change(std::function<void(Site&)>);
 
-  size_t size() const { return sites_.size(); }
-  Site& at(size_t i) { return *sites_[i]; }
+  // Joins, away until its first check, which is soon. False: kSitesMax, or its id is known.
+  bool add(Member);
+  // Leaves.
+  void retire(SiteId);
+
+  size_t size() const;
+  Site& at(size_t i) { return *sites_[i]; }  // in the order of joining, also those that left
   Site* find(SiteId);
   Site* find(const std::string& name);
   std::vector<Site*> all();
@@ -102,8 +113,14 @@ class SiteSet {
   void probe(Site&);
   void notify_changes();
   void wake();
+  template <class F>
+  void each(F visit) const;
+  void append(std::unique_ptr<Site>);
 
-  std::vector<std::unique_ptr<Site>> sites_;
+  // The first count_ are set, and never change again.
+  std::array<std::unique_ptr<Site>, kSitesMax> sites_;
+  std::atomic<size_t> count_{0};
+  std::mutex joining_;
   std::function<void(Site&)> on_change_;
   const Duration probe_interval_;
   std::mutex mutex_;

@@ -22,11 +22,12 @@ class AuditExports {
   static constexpr size_t kPageBytes = 1u << 20;
 
   AuditExports(MetadataStore& store, const ShardNamer& namer, const pb::Cloud& cloud,
-               std::map<SiteId, SecretKey> audit_keys, std::shared_ptr<const SigningKey> signer)
+               const std::map<SiteId, SecretKey>& audit_keys,
+               std::shared_ptr<const SigningKey> signer)
       : store_(store),
         namer_(namer),
         cloud_(cloud),
-        audit_keys_(std::move(audit_keys)),
+        audit_keys_(audit_keys),
         signer_(std::move(signer)) {}
 
   // invalid: not the next page of a run, nor the last again. unsupported: there is no signer.
@@ -48,7 +49,7 @@ class AuditExports {
   MetadataStore& store_;
   const ShardNamer& namer_;
   const pb::Cloud& cloud_;
-  const std::map<SiteId, SecretKey> audit_keys_;
+  const std::map<SiteId, SecretKey>& audit_keys_;
   const std::shared_ptr<const SigningKey> signer_;
   std::map<uint64_t, Run> runs_;
   uint64_t next_run_ = 1;

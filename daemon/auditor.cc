@@ -376,6 +376,7 @@ void Auditor::save(bool cycle_over) {
   Transaction txn = context_.store.begin();
   for (auto& [site, history] : history_) {
     if (cycle_over) history.set_cycles(history.cycles() + 1);
+    history.set_site(site);
     txn.put(history_key(site), history);
   }
   // What is in flight is asked again after a crash.

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "common/repair_planner.h"
 #include "common/shard_tags.h"
 #include "common/site_set.h"
 #include "daemon/background.h"
@@ -35,6 +36,9 @@ struct BackgroundContext {
   std::function<void()> collect;  // there are new pending deletions
   // Sites that compute combinations next to the data, as far as is known.
   std::function<std::set<SiteId>()> combining;
+
+  // From any thread; empty: the cheapest.
+  std::function<RepairStrategy()> repair_strategy = {};
 
   // From any thread.
   std::string site_name(SiteId id) const {

@@ -90,6 +90,10 @@ MetadataService::Answer MetadataService::admin(const CallPtr& call) {
       return explain_folds(request.fold_explain());
     case pb::AdminRequest::kSiteChange:
       return site_change(call, request.site_change());
+    case pb::AdminRequest::kSiteKey:
+      return site_key(call, SiteId{request.site_key().site()});
+    case pb::AdminRequest::kRepairDetails:
+      return repair_details(request.repair_details());
     default:
       return failure(Errc::unsupported,
                      "the daemon does not know this request; install the same version on both "

@@ -2,6 +2,9 @@
 // needs from the service.
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "common/admin.pb.h"
 #include "common/log.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
@@ -12,6 +15,13 @@ namespace {
 
 constexpr size_t kQueueCounted = 200'000;  // beyond, "at least"
 constexpr size_t kObstaclesTold = 20;
+
+constexpr struct {
+  const char* name;
+  RepairStrategy strategy;
+} kStrategies[] = {{"exact", RepairStrategy::cheapest},
+                   {"row-first", RepairStrategy::row_first},
+                   {"column-first", RepairStrategy::column_first}};
 
 pb::SiteInfo* site_info(pb::Cloud& cloud, SiteId id) {
   for (auto& info : *cloud.mutable_sites()) {
@@ -52,6 +62,7 @@ BackgroundContext MetadataService::background_context() {
       .when_durable = [this](std::function<void()> f) { when_durable(std::move(f)); },
       .collect = [this] { collector_.kick(); },
       .combining = [this] { return space_.combining(); },
+      .repair_strategy = [this] { return repair_strategy_.load(); },
   };
 }
 
@@ -71,6 +82,28 @@ MetadataService::Answer MetadataService::repair(const CallPtr& call) {
   out->set_missing_found(missing_scrub_.progress().missing);
   out->set_next_line(repairer_.lines(request.lines_after(), *out));
   add_site_infos(out->mutable_sites());
+  return std::optional(std::move(reply));
+}
+
+MetadataService::Answer MetadataService::repair_details(const pb::RepairDetailsRequest& request) {
+  if (!request.plan().empty()) {
+    const auto known = std::find_if(std::begin(kStrategies), std::end(kStrategies),
+                                    [&](const auto& s) { return s.name == request.plan(); });
+    if (known == std::end(kStrategies)) {
+      return failure(Errc::invalid,
+                     fmt::format("repairs are planned exact, row-first or column-first, not \"{}\"",
+                                 request.plan()));
+    }
+    repair_strategy_ = known->strategy;
+  }
+  pb::AdminReply admin;
+  auto& out = *admin.mutable_repair_details();
+  for (const auto& known : kStrategies) {
+    if (known.strategy == repair_strategy_) out.set_plan(known.name);
+  }
+  repairer_.details(request.lines_after(), request.lines_until(), out);
+  pb::Reply reply;
+  reply.set_admin(admin.SerializeAsString());
   return std::optional(std::move(reply));
 }
 

@@ -1,8 +1,9 @@
 // Sites that join and leave the cloud, and the rebalancing of homes over them.
 //
-// A site joins in the cloud's record; daemon and mounts use it from their next start on. A site
-// leaves only when no record names it: commits that name it are refused while all records are
-// looked at.
+// A site joins in the cloud's record; the daemon then opens it as the configuration says by now,
+// and mounts hear of it with their next keepalive. Where it cannot be opened, it is used from the
+// next start on. A site leaves only when no record names it: commits that name it are refused while
+// all records are looked at.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -41,7 +42,6 @@ pb::Reply removed_reply(const std::string& name) {
   pb::AdminReply admin;
   admin.mutable_site_change()->mutable_site()->set_name(name);
   admin.mutable_site_change()->mutable_site()->set_duty(pb::SITE_REMOVED);
-  admin.mutable_site_change()->set_restart_needed(true);
   return wrapped(admin);
 }
 
@@ -95,6 +95,10 @@ MetadataService::Answer MetadataService::add_site(const CallPtr& call,
   if (const pb::SiteInfo* known = info_of(record, request.name())) {
     *out.mutable_site() = *known;
     out.set_known(true);
+    if (deps_.sites.find(request.name()) == nullptr && deps_.open_site) {
+      use_site(call, *known);
+      return later();
+    }
     out.set_restart_needed(deps_.sites.find(request.name()) == nullptr);
     return std::optional(wrapped(admin));
   }
@@ -115,9 +119,62 @@ MetadataService::Answer MetadataService::add_site(const CallPtr& call,
   *record.add_sites() = info;
   txn.put(key::meta("cloud"), record);
   TRY(commit(std::move(txn)));
-  spdlog::warn("site {} has joined the cloud; it is used from the next start on", info.name());
-  when_durable([this, call, reply = wrapped(admin)] { answer(call, reply); });
+  spdlog::warn("site {} has joined the cloud", info.name());
+  when_durable([this, call, info, reply = wrapped(admin)] {
+    deps_.open_site ? use_site(call, info) : answer(call, reply);
+  });
   return later();
+}
+
+// Opening may block; a failure leaves the site for the next start.
+void MetadataService::use_site(const CallPtr& call, const pb::SiteInfo& info) {
+  background_.submit_prompt([this, call, info] {
+    auto opened = std::make_shared<result<Dependencies::Joined>>(deps_.open_site(info));
+    (void)background_.on_loop<void>([this, call, info, opened]() -> result<void> {
+      pb::AdminReply admin;
+      auto& out = *admin.mutable_site_change();
+      *out.mutable_site() = info;
+      out.set_known(true);
+      if (auto joined = join(info, *opened); !joined) {
+        spdlog::warn("site {} is used from the next start on: {}", info.name(),
+                     joined.error().message());
+        out.set_restart_needed(true);
+        out.set_obstacle(joined.error().message());
+      }
+      answer(call, wrapped(admin));
+      return success();
+    });
+  });
+}
+
+// The key first: whoever finds the site can tag what it puts there.
+result<void> MetadataService::join(const pb::SiteInfo& info, result<Dependencies::Joined>& opened) {
+  if (!opened) return failure(opened.error());
+  if (deps_.sites.find(SiteId{info.id()}) != nullptr) return success();  // asked for twice
+  auto& joined = opened.value();
+  tags_.add(info.id(), joined.audit_key);
+  deps_.audit_keys.insert_or_assign(info.id(), joined.audit_key);
+  deps_.site_locations[info.name()] = joined.location;
+  *deps_.cloud.add_sites() = info;
+  if (!deps_.sites.add({info.id(), info.name(), std::move(joined.store)})) {
+    deps_.cloud.mutable_sites()->RemoveLast();
+    return failure(Errc::no_space, "too many sites have come and gone since the daemon's start");
+  }
+  spdlog::info("site {} is in use", info.name());
+  return success();
+}
+
+MetadataService::Answer MetadataService::site_key(const CallPtr& call, SiteId site) {
+  if (session_of(*call).tool()) {
+    return failure(Errc::invalid, "this request is for mounts only");
+  }
+  const auto key = deps_.audit_keys.find(site);
+  if (key == deps_.audit_keys.end()) {
+    return failure(Errc::not_found, fmt::format("the cloud has no site number {}", site));
+  }
+  pb::AdminReply admin;
+  admin.mutable_site_key()->set_key(std::string(as_text(key->second.view())));
+  return std::optional(wrapped(admin));
 }
 
 result<void> MetadataService::set_duty(const std::string& name, pb::SiteDuty duty) {
@@ -169,6 +226,11 @@ void MetadataService::finish_removal(const CallPtr& call, const std::string& nam
   }
   if (auto set = set_duty(name, pb::SITE_REMOVED); !set) return refuse(call, set.error());
   spdlog::warn("site {} is no part of the cloud any more", name);
+  if (Site* site = deps_.sites.find(name)) deps_.sites.retire(site->id());
+  auto& sites = *deps_.cloud.mutable_sites();
+  sites.erase(std::remove_if(sites.begin(), sites.end(),
+                             [](const auto& s) { return s.duty() == pb::SITE_REMOVED; }),
+              sites.end());
   answer_when_durable(call, removed_reply(name));
 }
 

@@ -74,10 +74,14 @@ bool StripeRepair::prove_written(const pb::Stripe& expected, const std::vector<N
     const uint64_t blocks = audit_blocks_of(shard.bytes->size());
     challenges.push_back(random_challenge(blocks, blocks <= kProvenBlocks ? 0 : kProvenBlocks));
     const ShardName name{expected.id(), static_cast<uint8_t>(shard.column), shard.instance};
-    context_.sites.find(shard.site)
-        ->store()
-        .prove(context_.namer.object_name(name), challenges.back(),
-               {monotonic_now() + kDeadline, Purpose::repair}, answers.slot());
+    Site* site = context_.sites.find(shard.site);
+    auto answer = answers.slot();
+    if (site == nullptr) {  // it has left meanwhile
+      answer(failure(Errc::away, context_.site_name(shard.site)));
+      continue;
+    }
+    site->store().prove(context_.namer.object_name(name), challenges.back(),
+                        {monotonic_now() + kDeadline, Purpose::repair}, std::move(answer));
   }
   bool good = true;
   for (size_t i = 0; i < shards.size(); ++i) {

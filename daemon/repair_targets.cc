@@ -103,7 +103,8 @@ result<StripeRepair::Plan> StripeRepair::plan(const Snapshot& now, const Erasure
   }
   if (now.needs[now.own].bad == 0) return plan;
   obstacle = plan.targets[now.own].obstacle;
-  TRY(auto schedule, plan_repair(problem));
+  TRY(auto schedule, plan_repair(problem, context_.repair_strategy ? context_.repair_strategy()
+                                                                   : RepairStrategy::cheapest));
   for (const Cell& cell : schedule.unrecoverable) {
     if (static_cast<size_t>(cell.row) != now.own) continue;
     std::string names;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "common/admin.pb.h"
 #include "common/log.h"
 #include "daemon/block_map.h"
 #include "daemon/counters.h"
@@ -39,6 +40,11 @@ result<void> Repairer::open(const Transaction& txn) {
 }
 
 void Repairer::kick() {
+  from_start_ = true;
+  go_on();
+}
+
+void Repairer::go_on() {
   again_ = true;
   if (passing_) return;
   passing_ = true;
@@ -51,7 +57,7 @@ void Repairer::restart() {
 }
 
 void Repairer::step() {
-  if (std::exchange(again_, false)) cursor_.clear();
+  if (std::exchange(again_, false)) cursor_ = from_start_ ? std::string() : first_;
   if (running_.size() >= jobs_max_) {
     passing_ = false;  // a job that ends goes on
     again_ = true;
@@ -62,6 +68,11 @@ void Repairer::step() {
     spdlog::error("repair queue: {}", queued.error().message());
     passing_ = false;
     return;
+  }
+  if (cursor_.empty() || cursor_ == first_) {
+    whole_pass_ = cursor_.empty();
+    if (whole_pass_) from_start_ = false;
+    first_ = queued.value().empty() ? std::string() : queued.value().front().key;
   }
   for (const auto& entry : queued.value()) {
     if (running_.size() >= jobs_max_) break;
@@ -74,8 +85,11 @@ void Repairer::step() {
     begin(entry);
   }
   if (queued.value().size() < kScanned && !again_ && running_.size() < jobs_max_) {
-    passing_ = false;
-    return;
+    if (whole_pass_ || !running_.empty()) {
+      passing_ = false;
+      return;
+    }
+    cursor_.clear();
   }
   loop_->post([this] { step(); });
 }
@@ -94,7 +108,7 @@ void Repairer::finished(const QueuedRepair& entry, result<RepairOutcome> outcome
   if (!outcome) {
     ++counts_.failures;
     put_off(entry, outcome.error().message());
-    return kick();
+    return go_on();
   }
   count(outcome.value());
   switch (outcome.value().kind) {
@@ -110,7 +124,7 @@ void Repairer::finished(const QueuedRepair& entry, result<RepairOutcome> outcome
       put_off(entry, outcome.value().reason);
       break;
   }
-  kick();
+  go_on();
 }
 
 // False: nothing more can be done. Damage recorded since the job looked keeps the stripe queued.
@@ -177,6 +191,23 @@ uint64_t Repairer::lines(uint64_t after, pb::RepairReply& reply) const {
     out->set_took_ms(static_cast<uint64_t>(line.took.count()));
   }
   return next_line_;
+}
+
+void Repairer::details(uint64_t after, uint64_t until, pb::RepairDetailsReply& reply) const {
+  const uint64_t first = next_line_ - lines_.size();
+  for (uint64_t i = std::max(after, first); i < std::min(until, next_line_); ++i) {
+    const ShardRepair& line = lines_[static_cast<size_t>(i - first)];
+    auto* out = reply.add_lines();
+    out->set_number(i);
+    auto read = line.read_at;
+    read.try_emplace(line.to, 0);
+    for (const auto& [site, bytes] : read) {
+      auto* moved = out->add_sites();
+      moved->set_site(site);
+      moved->set_bytes_read(bytes);
+      moved->set_bytes_written(site == line.to ? line.bytes_written : 0);
+    }
+  }
 }
 
 void Repairer::make_sweep_due(Transaction& txn) {

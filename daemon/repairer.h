@@ -17,6 +17,10 @@
 
 namespace datacloud {
 
+namespace pb {
+class RepairDetailsReply;
+}
+
 class Repairer {
  public:
   struct Counts {
@@ -43,6 +47,8 @@ class Repairer {
   const Counts& counts() const { return counts_; }
   // Repaired shards with numbers from `after` on; the number behind the last.
   uint64_t lines(uint64_t after, pb::RepairReply&) const;
+  // What those from `after` to before `until` read and wrote at each site.
+  void details(uint64_t after, uint64_t until, pb::RepairDetailsReply&) const;
 
  private:
   struct PutOff {
@@ -51,6 +57,7 @@ class Repairer {
     std::string reason;
   };
   void step();
+  void go_on();
   void begin(const QueuedRepair&);
   void finished(const QueuedRepair&, result<RepairOutcome>);
   bool dequeue(const QueuedRepair&);
@@ -65,8 +72,12 @@ class Repairer {
   Counts counts_;
   std::set<StripeId> running_;
   std::map<StripeId, PutOff> put_off_;  // at most kPutOffMax; more wait in the queue
-  std::string cursor_;
+  // A pass begins at the queue's first entry, as far as is known: what is done leaves a trail of
+  // erased records, which a pass from the very beginning walks over. Such a pass finds what was
+  // queued before it: one for each kick, and one before all is said to be done.
+  std::string cursor_, first_;
   bool passing_ = false, again_ = false, sweeping_ = false;
+  bool from_start_ = true, whole_pass_ = true;
   StripeId sweep_from_ = 0;
   std::deque<ShardRepair> lines_;  // the newest kLinesMax
   uint64_t next_line_ = 0;

@@ -11,6 +11,7 @@
 // queued.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <map>
@@ -53,6 +54,7 @@ class FsckReply;
 class FsckRequest;
 class FoldExplainRequest;
 class PolicyRequest;
+class RepairDetailsRequest;
 class SiteChangeRequest;
 class StatusDetails;
 }  // namespace pb
@@ -71,6 +73,14 @@ class MetadataService final : public RpcService {
     std::map<std::string, std::string> site_locations;  // by site name, for people
     std::map<SiteId, SecretKey> audit_keys;
     std::shared_ptr<const SigningKey> audit_signer;  // null: no bundles for third parties
+    // A site that joins, as the configuration says now; from a background thread. Empty: sites are
+    // used from the next start on.
+    struct Joined {
+      std::unique_ptr<ObjectStore> store;
+      SecretKey audit_key;
+      std::string location;
+    };
+    std::function<result<Joined>(const pb::SiteInfo&)> open_site = {};
     // The metadata store has failed: nothing more can be promised. Stops the daemon.
     std::function<void(const Error&)> fatal;
   };
@@ -184,6 +194,7 @@ class MetadataService final : public RpcService {
   // handlers_repair.cc
   Answer repair(const CallPtr&);
   Answer site(const CallPtr&);
+  Answer repair_details(const pb::RepairDetailsRequest&);
 
   // handlers_sites.cc
   Answer site_change(const CallPtr&, const pb::SiteChangeRequest&);
@@ -192,6 +203,9 @@ class MetadataService final : public RpcService {
   void finish_removal(const CallPtr&, const std::string& name, pb::SiteDuty before,
                       const result<SiteUse>&);
   result<void> set_duty(const std::string& name, pb::SiteDuty);
+  void use_site(const CallPtr&, const pb::SiteInfo&);
+  result<void> join(const pb::SiteInfo&, result<Dependencies::Joined>&);
+  Answer site_key(const CallPtr&, SiteId);
 
   // handlers_audit.cc
   Answer audit(const CallPtr&);
@@ -232,7 +246,8 @@ class MetadataService final : public RpcService {
   MetadataStore& store_;
   EventLoop& loop_;
   const ShardNamer namer_;
-  const ShardTags tags_;
+  ShardTags tags_;
+  std::atomic<RepairStrategy> repair_strategy_{RepairStrategy::cheapest};
   const MonotonicTime started_;
   uint64_t start_count_ = 0;
   size_t sessions_at_start_ = 0;

@@ -66,6 +66,31 @@ result<void> check_marker(const SiteConfig& site, const SiteMarker& expected) {
                   expected.cloud_uuid, expected.site_id));
 }
 
+// A site that joins a running daemon, by the configuration as it is now.
+result<MetadataService::Dependencies::Joined> open_joining(const std::filesystem::path& file,
+                                                           const pb::Cloud& cloud,
+                                                           const SecretKey& key,
+                                                           const pb::SiteInfo& info) {
+  TRY(const auto config, load_config(file));
+  const auto site = std::find_if(config.sites.begin(), config.sites.end(),
+                                 [&](const auto& s) { return s.name == info.name(); });
+  if (site == config.sites.end()) {
+    return failure(Errc::not_found, fmt::format("{}: no [[site]] is named \"{}\": add it",
+                                                file.string(), info.name()));
+  }
+  SiteMarker expected;
+  expected.cloud_uuid = cloud.uuid();
+  expected.cloud_name = cloud.name();
+  expected.site_name = info.name();
+  expected.site_id = info.id();
+  TRY(check_marker(*site, expected));
+  MetadataService::Dependencies::Joined joined;
+  TRY(joined.store, open_store(*site, expected));
+  joined.audit_key = derive_audit_key(key, cloud.uuid(), info.id());
+  joined.location = site_place(*site, cloud.uuid());
+  return joined;
+}
+
 }  // namespace
 
 // The server's thread as an EventLoop that survives the server.
@@ -181,6 +206,8 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
       .audit_keys = ShardTags::derive_keys(key.key, cloud),
       .audit_signer =
           std::make_shared<const SigningKey>(derive_audit_signer(key.key, cloud.uuid())),
+      .open_site = [file = config.file, cloud, key = key.key](
+                       const pb::SiteInfo& info) { return open_joining(file, cloud, key, info); },
       .fatal =
           [this](const Error& error) {
             spdlog::critical("the metadata store has failed: {}; stopping", error.message());

@@ -155,13 +155,9 @@ result<bool> StripeRepair::move_columns(const Snapshot& now, RepairOutcome& outc
 void StripeRepair::record(const Snapshot& now, const RepairMove& move, const char* method,
                           const Made& made, const std::vector<Targets>& targets,
                           MonotonicTime began, RepairOutcome& outcome) const {
-  uint64_t read = 0, crossed = 0;
-  for (const auto& [site, bytes] : made.read) {
-    read += bytes;
-    if (site != context_.local_site) crossed += bytes;
-  }
   const uint64_t count = move.rebuilt.size();
-  for (const Cell& cell : move.rebuilt) {
+  for (size_t i = 0; i < count; ++i) {
+    const Cell& cell = move.rebuilt[i];
     const auto row = static_cast<size_t>(cell.row);
     const auto& shard = now.stripes[row].shards(cell.column);
     ShardRepair line;
@@ -171,10 +167,14 @@ void StripeRepair::record(const Snapshot& now, const RepairMove& move, const cha
     line.to = targets[row].site.at(cell.column);
     line.method = method;
     line.bytes = shard.bytes();
-    line.bytes_read = read / count;
     line.bytes_written = shard.bytes();
-    line.bytes_between_sites =
-        crossed / count + (line.to != context_.local_site ? line.bytes_written : 0);
+    if (line.to != context_.local_site) line.bytes_between_sites = line.bytes_written;
+    for (const auto& [site, bytes] : made.read) {
+      const uint64_t part = bytes * (i + 1) / count - bytes * i / count;
+      line.read_at[site] = part;
+      line.bytes_read += part;
+      if (site != context_.local_site) line.bytes_between_sites += part;
+    }
     line.took = std::chrono::duration_cast<milliseconds>(monotonic_now() - began);
     outcome.shards.push_back(line);
   }

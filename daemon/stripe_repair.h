@@ -12,6 +12,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,6 +32,7 @@ struct ShardRepair {
   const char* method = "";
   uint64_t bytes = 0;                          // of the shard
   uint64_t bytes_read = 0, bytes_written = 0;  // its part of what was moved for it
+  std::map<SiteId, uint64_t> read_at;          // bytes_read by site; all is written at `to`
   uint64_t bytes_between_sites = 0;  // of both: what crossed a link to or from this daemon
   milliseconds took{0};
 };

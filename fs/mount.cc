@@ -65,7 +65,7 @@ result<void> Mount::connect(const std::string& mountpoint) {
     return failure(Errc::invalid, "the daemon gives no audit key of site " + site.name() +
                                       "; install the same version on both sides");
   }
-  tags_ = std::make_shared<const ShardTags>(audit_keys);
+  tags_ = std::make_shared<ShardTags>(audit_keys);
   metadata_ = std::make_unique<MetadataClient>(*client_, table_);
   return success();
 }
@@ -74,21 +74,11 @@ result<void> Mount::build(const std::string& site_name) {
   std::vector<SiteSet::Member> members;
   SiteId local = 0;
   for (const auto& info : cloud_.sites()) {
-    const auto it = std::find_if(config_.sites.begin(), config_.sites.end(),
-                                 [&](const SiteConfig& s) { return s.name == info.name(); });
-    if (it == config_.sites.end())
-      return failure(Errc::invalid, "site \"" + info.name() + "\" of the cloud is not in " +
-                                        config_.file.string() + "; add its [[site]] section");
     if (tags_->tagger(info.id()) == nullptr)
       return failure(Errc::unsupported, "the daemon gave no audit key of site \"" + info.name() +
                                             "\"; install the same version on both sides");
-    SiteMarker marker;
-    marker.cloud_uuid = cloud_.uuid();
-    marker.cloud_name = cloud_.name();
-    marker.site_name = info.name();
-    marker.site_id = info.id();
-    TRY(auto store, open_store(*it, marker));
-    members.push_back({info.id(), info.name(), std::move(store)});
+    TRY(auto member, open_site(config_, info));
+    members.push_back(std::move(member));
     if (info.name() == site_name) local = info.id();
   }
   if (!site_name.empty() && !local)
@@ -132,14 +122,6 @@ result<void> Mount::build(const std::string& site_name) {
       spdlog::warn("site {} is away: {}", site.name(), site.away_reason());
   });
   return success();
-}
-
-void Mount::apply_duties(const google::protobuf::RepeatedPtrField<pb::SiteInfo>& infos) {
-  for (const auto& info : infos) {
-    if (Site* site = sites_->find(info.id())) {
-      site->set_takes_shards(info.duty() == pb::SITE_ACTIVE);
-    }
-  }
 }
 
 void Mount::start(fuse_session* session) {

@@ -66,7 +66,12 @@ class Mount {
   void flush_due(bool pressure);
   void keepalive_loop();
   void send_keepalive();
+
+  // mount_sites.cc
   void apply_duties(const google::protobuf::RepeatedPtrField<pb::SiteInfo>&);
+  void follow_sites(const google::protobuf::RepeatedPtrField<pb::SiteInfo>&);
+  result<SiteSet::Member> open_site(const Config&, const pb::SiteInfo&) const;
+  result<void> join_site(const pb::SiteInfo&);
 
   const Config config_;
   SecretKey data_key_;
@@ -77,7 +82,7 @@ class Mount {
   std::unique_ptr<MetadataClient> metadata_;
   pb::Cloud cloud_;
   std::unique_ptr<ShardNamer> namer_;
-  std::shared_ptr<const ShardTags> tags_;
+  std::shared_ptr<ShardTags> tags_;
   std::unique_ptr<BlockSealer> sealer_;
   std::unique_ptr<SiteSet> sites_;
   std::unique_ptr<Executor> cpu_;
@@ -94,6 +99,7 @@ class Mount {
   bool nudged_ = false, stop_ = false;
   std::vector<std::future<void>> kernel_calls_;  // still waiting in the kernel
   std::map<std::pair<uint32_t, int>, TrafficCounters::Row> reported_;
+  std::map<SiteId, MonotonicTime> ask_again_;  // the keepalive thread's: sites not usable here
   std::thread flusher_, keepalive_;
   std::string mountpoint_;
   std::unique_ptr<MetricsExporter> exporter_;  // before all it shows goes

@@ -76,8 +76,8 @@ void Mount::send_keepalive() {
   pb::Request request;
   auto* keepalive = request.mutable_keepalive();
   auto now = reported_;
-  for (size_t i = 0; i < sites_->size(); ++i) {
-    Site& site = sites_->at(i);
+  for (Site* listed : sites_->all()) {
+    Site& site = *listed;
     for (int p = 0; p < kPurposeCount; ++p) {
       const auto row = site.traffic().row(static_cast<Purpose>(p));
       const auto before = reported_[{site.id(), p}];
@@ -105,7 +105,7 @@ void Mount::send_keepalive() {
   const auto reply = client_->call(std::move(request));
   if (!reply) return;
   reported_ = std::move(now);
-  apply_duties(reply.value().keepalive().sites());
+  follow_sites(reply.value().keepalive().sites());
 }
 
 }  // namespace datacloud

@@ -33,11 +33,10 @@ StripePutter::StripePutter(std::shared_ptr<PutContext> context,
 std::vector<PlacementSite> StripePutter::placement_sites() const {
   std::vector<PlacementSite> sites;
   size_t live = 0, slow = 0;
-  for (const SiteId id : context_->site_order) {
-    Site* site = context_->sites.find(id);
-    sites.push_back({.id = id, .live = site != nullptr && site->up() && site->takes_shards()});
+  for (Site* site : context_->sites.all()) {
+    sites.push_back({.id = site->id(), .live = site->up() && site->takes_shards()});
     live += sites.back().live ? 1 : 0;
-    slow += sites.back().live && context_->budget.slow(id) ? 1 : 0;
+    slow += sites.back().live && context_->budget.slow(site->id()) ? 1 : 0;
   }
   const size_t needed =
       std::max<size_t>({1, context_->sites_min, static_cast<size_t>(sites_for_one_loss(*code_))});
@@ -144,9 +143,11 @@ void StripePutter::issue(Put put) {
   const ShardName name{stripe_, static_cast<uint8_t>(put.column), put.instance};
   Payload payload = std::exchange(put.payload, {});
   Attributes attributes = context_->tags->make(put.site, name, payload.parts);
-  context_->sites.find(put.site)->store().put(
-      context_->namer.object_name(name), std::move(payload), std::move(attributes), options,
-      [self = shared_from_this(), put](result<void> r) { self->answered(put, r); });
+  Site* site = context_->sites.find(put.site);
+  if (site == nullptr) return answered(put, failure(Errc::away, "it has left the cloud"));
+  site->store().put(context_->namer.object_name(name), std::move(payload), std::move(attributes),
+                    options,
+                    [self = shared_from_this(), put](result<void> r) { self->answered(put, r); });
 }
 
 void StripePutter::abandon(int column, SiteId site, InstanceId instance, Actions& actions) const {
@@ -217,9 +218,9 @@ std::optional<SiteId> StripePutter::stand_in(int c) const {
   const Column& column = columns_[static_cast<size_t>(c)];
   std::optional<SiteId> best;
   long best_count = 0;
-  for (const SiteId id : context_->site_order) {
-    Site* site = context_->sites.find(id);
-    if (site == nullptr || !site->up() || !site->takes_shards()) continue;
+  for (Site* site : context_->sites.all()) {
+    const SiteId id = site->id();
+    if (!site->up() || !site->takes_shards()) continue;
     if (failed_.contains(id) || overdue_.contains(id)) continue;
     if (std::count(column.pending.begin(), column.pending.end(), id) > 0) continue;
     long count = 0;
@@ -237,10 +238,9 @@ std::optional<SiteId> StripePutter::stand_in(int c) const {
 
 size_t StripePutter::usable_sites() const {
   size_t usable = 0;
-  for (const SiteId id : context_->site_order) {
-    Site* site = context_->sites.find(id);
-    usable += site != nullptr && site->up() && site->takes_shards() && !failed_.contains(id) &&
-              !overdue_.contains(id);
+  for (Site* site : context_->sites.all()) {
+    usable += site->up() && site->takes_shards() && !failed_.contains(site->id()) &&
+              !overdue_.contains(site->id());
   }
   return usable;
 }

@@ -50,7 +50,6 @@ struct PutContext {
   IdPool& ids;
   std::shared_ptr<TimerQueue> timers;
   std::shared_ptr<const ShardTags> tags;
-  std::vector<SiteId> site_order;
   uint32_t sites_min;
   Duration put_deadline;
   StripeBudget budget;

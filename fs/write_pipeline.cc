@@ -32,9 +32,7 @@ int sealing_threads() {
 }
 
 std::shared_ptr<PutContext> make_put_context(const WritePipeline::Dependencies& d) {
-  std::vector<SiteId> order;
-  for (const auto& site : d.cloud.sites()) order.push_back(site.id());
-  const auto majority = static_cast<uint32_t>(order.size() / 2 + 1);
+  const auto majority = static_cast<uint32_t>(d.cloud.sites_size() / 2 + 1);
   const uint32_t places = std::max(1u, d.config.stripes_in_flight_max);
   return std::shared_ptr<PutContext>(new PutContext{
       .sites = d.sites,
@@ -42,7 +40,6 @@ std::shared_ptr<PutContext> make_put_context(const WritePipeline::Dependencies& 
       .ids = d.ids,
       .timers = std::make_shared<TimerQueue>(),
       .tags = d.tags,
-      .site_order = std::move(order),
       .sites_min = d.cloud.write_sites_min() != 0 ? d.cloud.write_sites_min() : majority,
       .put_deadline = milliseconds(d.config.put_deadline_ms),
       .budget = StripeBudget(places, uint64_t{places} * 2 * kShardPlainBytesMax),

@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "tools/admin_call.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"
 #include "tools/repair_wait.h"
@@ -18,10 +19,23 @@ std::string site_name(const pb::RepairReply& reply, uint32_t id) {
   return fmt::format("site {}", id);
 }
 
-Json repair_json(const RepairWait& wait, bool waited) {
+// {"site","bytes_read","bytes_written"} of each site that took part.
+Json sites_json(const RepairWait& wait, size_t line) {
+  Json sites = Json::array();
+  if (line >= wait.details.size()) return sites;
+  for (const auto& moved : wait.details[line].sites()) {
+    sites.push_back({{"site", site_name(wait.last, moved.site())},
+                     {"bytes_read", moved.bytes_read()},
+                     {"bytes_written", moved.bytes_written()}});
+  }
+  return sites;
+}
+
+Json repair_json(const RepairWait& wait, const std::string& plan, bool waited) {
   Json shards = Json::array();
   uint64_t read = 0, written = 0, between = 0;
-  for (const auto& line : wait.lines) {
+  for (size_t i = 0; i < wait.lines.size(); ++i) {
+    const auto& line = wait.lines[i];
     read += line.bytes_read();
     written += line.bytes_written();
     between += line.bytes_between_sites();
@@ -34,11 +48,13 @@ Json repair_json(const RepairWait& wait, bool waited) {
                       {"bytes_read", line.bytes_read()},
                       {"bytes_written", line.bytes_written()},
                       {"bytes_between_sites", line.bytes_between_sites()},
+                      {"sites", sites_json(wait, i)},
                       {"ms", line.took_ms()}});
   }
   Json obstacles = Json::array();
   for (const auto& text : wait.last.obstacles()) obstacles.push_back(text);
   return {{"waited", waited},
+          {"plan", plan},
           {"shards_checked", wait.last.shards_checked()},
           {"missing_found", wait.last.missing_found()},
           {"repaired", wait.lines.size()},
@@ -51,7 +67,7 @@ Json repair_json(const RepairWait& wait, bool waited) {
           {"shards", std::move(shards)}};
 }
 
-std::string repair_text(const RepairWait& wait, bool waited) {
+std::string repair_text(const RepairWait& wait, const std::string& plan, bool waited) {
   uint64_t read = 0, written = 0, between = 0;
   std::map<std::string, size_t> methods;
   for (const auto& line : wait.lines) {
@@ -61,6 +77,7 @@ std::string repair_text(const RepairWait& wait, bool waited) {
     ++methods[line.method()];
   }
   std::string out;
+  if (plan != "exact") out += fmt::format("repairs are planned {}\n", plan);
   if (waited) {
     out += fmt::format("{} shards repaired: {} read, {} written, {} of it between sites\n",
                        wait.lines.size(), human_bytes(read), human_bytes(written),
@@ -75,14 +92,23 @@ std::string repair_text(const RepairWait& wait, bool waited) {
   return out;
 }
 
-result<RepairWait> ask(const CommandContext& context, bool wait, bool scrub) {
+// Sets how repairs are planned, where asked to; how they are.
+result<std::string> choose_plan(DaemonLink& link, const std::string& plan) {
+  pb::AdminRequest request;
+  request.mutable_repair_details()->set_plan(plan);
+  TRY(const auto reply, call_admin(link, request));
+  return reply.repair_details().plan();
+}
+
+result<RepairWait> ask(const CommandContext& context, bool wait, bool scrub, std::string& plan) {
   TRY(auto link, connect_to_daemon(context));
+  TRY(plan, choose_plan(link, plan));
   pb::Request request;
   request.mutable_repair()->set_start(true);
   request.mutable_repair()->set_scrub(scrub);
   request.mutable_repair()->set_lines_after(~uint64_t{0});
   TRY(auto reply, link.call(std::move(request)));
-  if (wait) return wait_for_repairs(link, reply.repair().next_line(), context.json);
+  if (wait) return wait_for_repairs(link, reply.repair().next_line(), context.json, context.json);
   RepairWait now;
   now.last = std::move(*reply.mutable_repair());
   return now;
@@ -90,11 +116,11 @@ result<RepairWait> ask(const CommandContext& context, bool wait, bool scrub) {
 
 }  // namespace
 
-int run_repair(const CommandContext& context, bool wait, bool scrub) {
-  auto done = ask(context, wait, scrub);
+int run_repair(const CommandContext& context, bool wait, bool scrub, std::string plan) {
+  auto done = ask(context, wait, scrub, plan);
   if (!done) return report_failure(done.error());
-  fmt::print("{}", context.json ? json_text(repair_json(done.value(), wait))
-                                : repair_text(done.value(), wait));
+  fmt::print("{}", context.json ? json_text(repair_json(done.value(), plan, wait))
+                                : repair_text(done.value(), plan, wait));
   return wait && done.value().last.queued() > 0 ? kExitFailed : kExitOk;
 }
 

@@ -155,6 +155,15 @@ result<pb::SiteChangeReply> ask_change(DaemonLink& link, pb::SiteChangeRequest::
   return std::move(*reply.mutable_site_change());
 }
 
+// A daemon that uses the site has looked at it when this returns, or says why it could not.
+result<pb::SiteChangeReply> seen(DaemonLink& link, pb::SiteChangeReply added,
+                                 const std::string& name) {
+  if (added.restart_needed()) return added;
+  TRY(const auto site, wait_until_up(link, name));
+  if (!site.up()) added.set_obstacle(fmt::format("it is away: {}", site.reason()));
+  return added;
+}
+
 // Marker first, record second: a site whose marker names this cloud, this name and this number is
 // one whose joining was interrupted.
 result<pb::SiteChangeReply> add_site(const CommandContext& context, DaemonLink& link,
@@ -167,7 +176,7 @@ result<pb::SiteChangeReply> add_site(const CommandContext& context, DaemonLink& 
                                                 context.config.string(), name));
   }
   TRY(auto prepared, ask_change(link, pb::SiteChangeRequest::PREPARE, name));
-  if (prepared.known()) return prepared;
+  if (prepared.known()) return seen(link, std::move(prepared), name);
   const auto& cloud = link.hello.cloud();
   SiteMarker marker;
   marker.cloud_uuid = cloud.uuid();
@@ -178,7 +187,8 @@ result<pb::SiteChangeReply> add_site(const CommandContext& context, DaemonLink& 
   if (!found || found.value() != marker) {
     TRY(format_store(*site, marker));
   }
-  return ask_change(link, pb::SiteChangeRequest::ADD, name, marker.site_id);
+  TRY(auto added, ask_change(link, pb::SiteChangeRequest::ADD, name, marker.site_id));
+  return seen(link, std::move(added), name);
 }
 
 int tell_change(const CommandContext& context, const std::string& name,
@@ -187,12 +197,16 @@ int tell_change(const CommandContext& context, const std::string& name,
   if (context.json) {
     fmt::print("{}", json_text({{"site", name},
                                 {"id", reply.value().site().id()},
-                                {"restart_needed", reply.value().restart_needed()}}));
+                                {"restart_needed", reply.value().restart_needed()},
+                                {"obstacle", reply.value().obstacle()}}));
   } else {
     fmt::print("site {} {}{}\n", printable(name), text,
                reply.value().restart_needed()
                    ? "; restart the daemon, then the mounts (they go on as before until then)"
                    : "");
+    if (!reply.value().obstacle().empty()) {
+      fmt::print("it cannot be used now: {}\n", printable(reply.value().obstacle()));
+    }
   }
   return kExitOk;
 }
@@ -202,7 +216,9 @@ int tell_change(const CommandContext& context, const std::string& name,
 int run_site_add(const CommandContext& context, const std::string& name) {
   auto link = connect_to_daemon(context, seconds(60));
   if (!link) return report_failure(link.error());
-  return tell_change(context, name, add_site(context, link.value(), name), "is part of the cloud");
+  return tell_change(context, name, add_site(context, link.value(), name),
+                     "is part of the cloud; mounts whose configuration names it use it within "
+                     "seconds");
 }
 
 int run_site_remove(const CommandContext& context, const std::string& name) {

@@ -26,7 +26,8 @@ int run_top(const CommandContext&, const WatchOptions&);
 int run_locate(const CommandContext&, const std::string& path);
 int run_traffic(const CommandContext&, bool reset);
 int run_gc(const CommandContext&, bool wait);
-int run_repair(const CommandContext&, bool wait, bool scrub);
+// `plan`: how repairs are planned from now on; empty: as they are.
+int run_repair(const CommandContext&, bool wait, bool scrub, std::string plan);
 struct AuditOptions {
   std::vector<std::string> paths;  // files or directories; none: everything
   bool full = false;               // the default: every byte

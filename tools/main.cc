@@ -225,10 +225,16 @@ int run(int argc, char** argv) {
     return run_gc(context, wait);
   })->add_flag("--wait", wait, "Return when nothing is left");
   bool no_scrub = false;
+  std::string plan;
   auto* repair = command("repair", "Look for missing shards and repair everything bad",
-                         [&] { return run_repair(context, wait, !no_scrub); });
+                         [&] { return run_repair(context, wait, !no_scrub, plan); });
   repair->add_flag("--wait", wait, "Return when nothing is left that can be repaired now");
   repair->add_flag("--no-scrub", no_scrub, "Only what is known already: list no site");
+  repair
+      ->add_option("--plan", plan,
+                   "How groups are repaired until the daemon's next start: exact (the fewest bytes "
+                   "between sites), or for comparison row-first or column-first")
+      ->check(CLI::IsMember({"exact", "row-first", "column-first"}));
   std::string explained;
   auto* fold = command(
       "fold", "Bring updates into the stripes they belong to, merge small and half-dead stripes",

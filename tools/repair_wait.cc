@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "tools/admin_call.h"
 #include "tools/progress.h"
 #include "tools/terminal.h"
 
@@ -32,6 +33,24 @@ struct Pace {
   }
 };
 
+// Of the lines `reply` told, in its order; one the daemon has forgotten meanwhile is empty.
+result<void> add_details(DaemonLink& link, const pb::RepairReply& reply, RepairWait& wait) {
+  const auto count = static_cast<uint64_t>(reply.lines_size());
+  if (count == 0) return success();
+  const uint64_t first = reply.next_line() - count;
+  pb::AdminRequest request;
+  request.mutable_repair_details()->set_lines_after(first);
+  request.mutable_repair_details()->set_lines_until(reply.next_line());
+  TRY(const auto answer, call_admin(link, request));
+  const size_t base = wait.details.size();
+  wait.details.resize(wait.lines.size());
+  for (const auto& line : answer.repair_details().lines()) {
+    const uint64_t at = base + (line.number() - first);
+    if (line.number() >= first && at < wait.details.size()) wait.details[at] = line;
+  }
+  return success();
+}
+
 void show(Progress& progress, const pb::RepairReply& now, size_t done, const Pace& pace) {
   const uint64_t left = now.queued() - std::min(now.queued(), now.put_off());
   progress.show(done, done + left,
@@ -43,7 +62,8 @@ void show(Progress& progress, const pb::RepairReply& now, size_t done, const Pac
 
 }  // namespace
 
-result<RepairWait> wait_for_repairs(DaemonLink& link, uint64_t lines_after, bool quiet) {
+result<RepairWait> wait_for_repairs(DaemonLink& link, uint64_t lines_after, bool quiet,
+                                    bool details) {
   RepairWait wait;
   Progress progress(quiet);
   PollPause pause;
@@ -57,6 +77,9 @@ result<RepairWait> wait_for_repairs(DaemonLink& link, uint64_t lines_after, bool
     for (const auto& line : wait.last.lines()) {
       pace.count(line);
       if (wait.lines.size() < kLinesMax) wait.lines.push_back(line);
+    }
+    if (details) {
+      TRY(add_details(link, wait.last, wait));
     }
     if (wait.last.idle()) return wait;
     show(progress, wait.last, wait.lines.size(), pace);

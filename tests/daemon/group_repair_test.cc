@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <thread>
 
+#include "common/admin.pb.h"
 #include "group_rig.h"
 #include "tests/support/forwarding_store.h"
 
@@ -19,6 +20,18 @@ class GroupRepairTest : public GroupTest {
     uint64_t bytes = 0;
     for (const auto& line : reply.lines()) bytes += line.bytes_read();
     return bytes;
+  }
+  pb::RepairDetailsReply details(Client& client, const std::string& plan = "") {
+    pb::AdminRequest admin;
+    admin.mutable_repair_details()->set_plan(plan);
+    admin.mutable_repair_details()->set_lines_until(~uint64_t{0});
+    pb::Request request;
+    request.set_admin(admin.SerializeAsString());
+    const auto reply = call(client, request);
+    EXPECT_EQ(reply.error(), 0) << reply.error_text();
+    pb::AdminReply parsed;
+    EXPECT_TRUE(parsed.ParseFromString(reply.admin()));
+    return parsed.repair_details();
   }
   static std::map<std::string, int> methods(const pb::RepairReply& reply) {
     std::map<std::string, int> methods;
@@ -102,6 +115,75 @@ TEST_F(GroupRepairTest, PlusAndStepTakeTheFewestReads) {
   reply = repair_all(asker);
   expect_whole(step);
   EXPECT_EQ(bytes_read(reply) - before, 22 * 4096u);
+}
+
+// Figures of the CORE paper: what the orders that are known beforehand cost, and the cheapest.
+TEST_F(GroupRepairTest, RowsOrColumnsComeFirstForComparison) {
+  auto client = mount(10);
+  auto asker = tool();
+  const std::vector<std::pair<const char*, std::vector<Cell>>> patterns = {
+      {"one", {{1, 1}}},
+      {"two in a row", {{1, 1}, {1, 2}}},
+      {"Plus", {{0, 1}, {1, 0}, {1, 1}, {1, 2}, {2, 1}}},
+      {"Step", {{0, 0}, {0, 1}, {1, 1}, {1, 2}}},
+  };
+  const struct {
+    const char* plan;
+    std::vector<uint64_t> large, small;  // shards read: (14,12,5), (9,6,3)
+  } rows[] = {{"row-first", {12, 12, 41, 24}, {6, 6, 18, 12}},
+              {"column-first", {5, 10, 39, 27}, {3, 6, 21, 15}},
+              {"exact", {5, 10, 34, 22}, {3, 6, 15, 12}}};
+  uint64_t before = 0;
+  for (const auto& row : rows) {
+    EXPECT_EQ(details(asker, row.plan).plan(), row.plan);
+    for (const Shape& shape : {Shape{.code = "rs-12-2", .members = 5, .bytes = 4096},
+                               Shape{.code = "rs-6-3", .members = 3, .bytes = 4096}}) {
+      const auto& expected = shape.members == 5 ? row.large : row.small;
+      for (size_t i = 0; i < patterns.size(); ++i) {
+        const Group group = make_group(client, shape);
+        lose(group, patterns[i].second);
+        const uint64_t after = bytes_read(repair_all(asker));
+        expect_whole(group);
+        EXPECT_EQ(after - before, expected[i] * 4096)
+            << row.plan << ", " << shape.code << ", " << patterns[i].first;
+        before = after;
+      }
+    }
+  }
+  pb::AdminRequest wrong;
+  wrong.mutable_repair_details()->set_plan("backwards");
+  pb::Request request;
+  request.set_admin(wrong.SerializeAsString());
+  EXPECT_NE(call(asker, request).error(), 0);
+  EXPECT_EQ(details(asker).plan(), "exact");
+}
+
+TEST_F(GroupRepairTest, BytesAreToldBySite) {
+  auto client = mount(10);
+  auto asker = tool();
+  const Group group = make_group(client, {});
+  lose(group, {{0, 0}, {0, 1}, {0, 2}, {1, 2}});
+  const auto reply = repair_all(asker);
+  const auto told = details(asker);
+  ASSERT_EQ(told.lines_size(), reply.lines_size());
+  for (int i = 0; i < told.lines_size(); ++i) {
+    const auto& line = reply.lines(i);
+    uint64_t read = 0, written = 0;
+    for (const auto& site : told.lines(i).sites()) {
+      read += site.bytes_read();
+      written += site.bytes_written();
+      EXPECT_TRUE(site.bytes_written() == 0 || site.site() == line.to_site());
+    }
+    EXPECT_EQ(told.lines(i).number(), static_cast<uint64_t>(i));
+    EXPECT_EQ(read, line.bytes_read());
+    EXPECT_EQ(written, line.bytes_written());
+  }
+  uint64_t at_one = 0;
+  for (const auto& line : told.lines()) {
+    for (const auto& site : line.sites()) at_one += site.site() == 1 ? site.bytes_read() : 0;
+  }
+  EXPECT_GT(at_one, 0u);
+  EXPECT_LE(at_one, repair_reads(1));  // proofs of what was written come on top
 }
 
 TEST_F(GroupRepairTest, AWholeLostSiteIsDecodedAcrossTheOthers) {

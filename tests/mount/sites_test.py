@@ -1,7 +1,9 @@
 """Sites come and go: one joins, shards spread over it, another is drained, emptied and removed."""
 
 import json
+import os
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import cloud_sites  # noqa: E402
 import harness  # noqa: E402
 import trees  # noqa: E402
-from cloud import Cloud, sha256_tree  # noqa: E402
+from cloud import Cloud, sha256_tree, wait_for  # noqa: E402
 from harness import check, check_equal  # noqa: E402
 
 
@@ -20,25 +22,44 @@ def tool_json(cloud, *arguments, seconds=120, code=0):
     return json.loads(done.stdout) if code == 0 else done.stderr
 
 
-def restart(cloud, mount):
-    mount.unmount()
-    cloud.stop_daemon()
-    cloud.start_daemon()
-    mount.process = cloud.start_mount_process(mount.point, mount.log, mount.options)
+def put_to_use(cloud, mount, site):
+    """Until the mount puts shards of new files there."""
+    def used():
+        path = mount / "probe"
+        trees.write_file(path, os.urandom(200_000), sync=True)
+        return site in {s["site"] for s in cloud.shards(path)}
+    wait_for(used, 15, f"the mount to use {site}")
 
 
 def a_site_joins(cloud, mount, expected):
+    """Neither the daemon nor the mount is started again."""
     tool_json(cloud, "site", "add", "site6", code=1)  # not configured
     cloud.names.append("site6")
     (cloud.sites["site6"],) = cloud_sites.make_sites(["site6"], cloud.root,
                                                      cloud_sites.default_stores())
     cloud.write_config()
-    check(tool_json(cloud, "site", "add", "site6")["restart_needed"], "site6 is added")
-    again = tool_json(cloud, "site", "add", "site6")
-    check_equal(again["id"], 6, "adding it again changes nothing")
+    added = tool_json(cloud, "site", "add", "site6")
+    check_equal((added["id"], added["restart_needed"], added["obstacle"]), (6, False, ""),
+                "site6 is added and used")
+    check_equal(tool_json(cloud, "site", "add", "site6"), added, "adding it again changes nothing")
+    status = cloud.status()
+    check_equal([s["up"] for s in status["sites"]], [True] * 6, "the daemon uses it at once")
     check_equal(sha256_tree(mount / "data"), expected, "the mount goes on without a restart")
-    restart(cloud, mount)
-    check_equal(len(cloud.status()["sites"]), 6, "it is used from the next start on")
+    put_to_use(cloud, mount, "site6")
+
+
+def a_mount_with(cloud, config):
+    now, cloud.config = cloud.config, config
+    mount = cloud.mount(name="other")
+    cloud.config = now
+    return mount
+
+
+def without_configuration(cloud, other, expected):
+    """Its configuration does not name the new site: what is there is decoded from the rest."""
+    check_equal(sha256_tree(other / "data"), expected, "a mount goes on without knowing the site")
+    trees.write_file(other / "by other", b"written with five sites", sync=True)
+    other.unmount()
 
 
 def shards_spread_over_it(cloud, mount, expected):
@@ -61,10 +82,10 @@ def a_site_leaves(cloud, mount, expected):
     check_equal(tool_json(cloud, "site", "drain", "site1")["left"], 0, "site1 is drained")
     cloud.collect()
     check_equal(cloud.object_locations("site1"), set(), "and holds nothing")
-    tool_json(cloud, "site", "remove", "site1")
+    check(not tool_json(cloud, "site", "remove", "site1")["restart_needed"], "it is removed")
     cloud.names.remove("site1")
     cloud.write_config()
-    restart(cloud, mount)
+    mount.remount()
     check_equal({s["name"] for s in cloud.status()["sites"]}, set(cloud.names), "site1 has left")
     check_equal(sha256_tree(mount / "data"), expected, "nothing is missed")
     trees.write_file(mount / "new", b"written without it", sync=True)
@@ -82,8 +103,12 @@ def test(options):
         for i in range(30):
             trees.write_file(mount / "data" / f"file{i}", rng.randbytes(100_000), sync=True)
         expected = sha256_tree(mount / "data")
+        before = cloud.root / "before.toml"
+        shutil.copy(cloud.config, before)
+        other = a_mount_with(cloud, before)
         a_site_joins(cloud, mount, expected)
         shards_spread_over_it(cloud, mount, expected)
+        without_configuration(cloud, other, expected)
         a_site_leaves(cloud, mount, expected)
         mount.unmount()
 

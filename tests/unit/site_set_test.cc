@@ -172,6 +172,34 @@ TEST(SiteSetLife, FindsSites) {
   EXPECT_EQ(sites.find("b"), nullptr);
 }
 
+TEST(SiteSetLife, SitesJoinAndLeaveUnderWay) {
+  std::vector<SiteSet::Member> members;
+  members.push_back({1, "a", make_memory_store()});
+  SiteSet sites(std::move(members), milliseconds(5));
+  std::atomic<bool> over{false};
+  std::thread user([&] {
+    while (!over) {
+      for (Site* site : sites.all()) {
+        if (Site* again = sites.find(site->id())) again->store().check({}, [](result<void>) {});
+      }
+      sites.check_all(milliseconds(100));
+    }
+  });
+  for (SiteId id = 2; id <= 20; ++id) {
+    ASSERT_TRUE(sites.add({id, std::string("s").append(std::to_string(id)), make_memory_store()}));
+    EXPECT_FALSE(sites.add({id, "other", make_memory_store()}));
+    if (id % 2 == 0) sites.retire(id);
+  }
+  EXPECT_TRUE(eventually([&] { return sites.live_count() == 10; }));  // each after its first check
+  over = true;
+  user.join();
+  EXPECT_EQ(sites.size(), 10u);
+  EXPECT_EQ(sites.find(SiteId{2}), nullptr);
+  EXPECT_EQ(sites.find("s2"), nullptr);
+  EXPECT_EQ(sites.find("s3")->id(), 3u);
+  EXPECT_EQ(sites.describe_away(), "");
+}
+
 // The whole stack over real directories; nobody calls the site that vanishes.
 TEST(SiteSetDirectories, AVanishedSiteIsNoticedWithoutTrafficAndComesBack) {
   TemporaryDirectory directory(TemporaryDirectory::fast_parent());
