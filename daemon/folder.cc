@@ -20,6 +20,7 @@ constexpr size_t kBatchStripesMax = 2000;
 constexpr size_t kSeenMax = 1u << 17;  // updates and bases remembered between passes
 constexpr int kRetriesMax = 3;         // of what was blocked when asked for: repair may mend it
 constexpr auto kRetryAfter = seconds(2);
+constexpr auto kRestMax = seconds(2);          // between folds nobody asked for
 constexpr auto kDelayMax = milliseconds(500);  // of one commit
 constexpr Folder::Limits kStrict{.dead_share = 0.05, .small_bytes = 1u << 20, .fill = 0};
 
@@ -71,7 +72,8 @@ void Folder::begin_pass() {
 }
 
 void Folder::go_on() {
-  if (posted_ || !active_ || running_ >= options_.jobs_max) return;  // a job that ends goes on
+  if (posted_ || !active_ || running_ >= jobs_max()) return;  // a job that ends goes on
+  if (resting_ && !in_haste()) return;
   posted_ = true;
   loop_->post([this] {
     posted_ = false;
@@ -79,8 +81,18 @@ void Folder::go_on() {
   });
 }
 
+// Mounts write to the same disks: they get at least half of the time.
+void Folder::go_on_after(MonotonicTime began) {
+  if (in_haste() || resting_) return go_on();
+  resting_ = true;
+  loop_->after(std::min<Duration>(loop_->now() - began, kRestMax), [this] {
+    resting_ = false;
+    go_on();
+  });
+}
+
 void Folder::step() {
-  if (!active_ || running_ >= options_.jobs_max) return;
+  if (!active_ || running_ >= jobs_max()) return;
   if (phase_ == Phase::folding) {
     step_folds();
   } else {
@@ -143,18 +155,18 @@ void Folder::begin_fold(StripeId base) {
     options.blocked_too_long = waited > options_.blocked_max;
   }
   ++running_;
-  context_.threads.submit([this, base, options, loop = loop_] {
+  context_.threads.submit([this, base, options, began = loop_->now(), loop = loop_] {
     auto outcome =
         std::make_shared<result<FoldOutcome>>(fold_stripe(context_, ids_, base, options));
-    loop->post([this, base, outcome] { finished_fold(base, *outcome); });
+    loop->post([this, base, outcome, began] { finished_fold(base, *outcome, began); });
   });
 }
 
-void Folder::finished_fold(StripeId base, const result<FoldOutcome>& outcome) {
+void Folder::finished_fold(StripeId base, const result<FoldOutcome>& outcome, MonotonicTime began) {
   --running_;
   if (!outcome) {
     failed("folding", outcome.error());
-    return go_on();
+    return go_on_after(began);
   }
   const auto& o = outcome.value();
   fold_bytes_ += o.bytes_between_sites;
@@ -198,7 +210,7 @@ void Folder::finished_fold(StripeId base, const result<FoldOutcome>& outcome) {
       wait_for(base, o);
       break;
   }
-  go_on();
+  go_on_after(began);
 }
 
 // Neither the base nor what supersedes its blocks is merged meanwhile.

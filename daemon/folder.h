@@ -3,7 +3,8 @@
 //
 // Runs on the loop, in passes: first every stripe with superseded blocks is folded, then all
 // stripes are looked at for merging, without what still waits to be folded. On its own it goes
-// slowly and leaves alone what is young (it may be overwritten at once) or still being rewritten.
+// slowly (one job, then a rest as long; all its jobs once half the limit of the backlog waits) and
+// leaves alone what is young (it may be overwritten at once) or still being rewritten.
 // Asked for (`fold --wait`) it makes one whole pass with stricter limits, and again after what was
 // blocked.
 #pragma once
@@ -61,11 +62,14 @@ class Folder {
   void tick();
   void begin_pass();
   void go_on();
+  void go_on_after(MonotonicTime began);
+  bool in_haste() const { return asked_ || 2 * backlog_ > options_.backlog_bytes_max; }
+  int jobs_max() const { return in_haste() ? options_.jobs_max : 1; }
   void step();
   void step_folds();
   void folds_done();
   void begin_fold(StripeId base);
-  void finished_fold(StripeId base, const result<FoldOutcome>&);
+  void finished_fold(StripeId base, const result<FoldOutcome>&, MonotonicTime began);
   void wait_for(StripeId base, const FoldOutcome&);
   bool is_ripe(StripeId update);
   void step_merges();
@@ -86,7 +90,7 @@ class Folder {
   StripeId young_ = 0, next_young_ = 0;  // stripes from here on are not merged
   MonotonicTime aged_{}, next_pass_{};
   uint64_t pass_ = 0;
-  bool asked_ = false, active_ = false, posted_ = false;
+  bool asked_ = false, active_ = false, posted_ = false, resting_ = false;
   int retries_ = 0;
   int running_ = 0;
   std::map<StripeId, Since> updates_;     // when stripes were first seen holding updates

@@ -405,6 +405,35 @@ TEST_F(FolderTest, TooManyUpdatesDelayCommits) {
   background_->stop();
 }
 
+TEST_F(FolderTest, OnItsOwnItRestsAsLongAsItWorks) {
+  make_cloud("rs-3-2");
+  for (uint64_t i = 0; i < 6; ++i) {
+    write(random_blocks(20 * i, 12, kBlock));
+    overwrite({20 * i});
+  }
+  std::mutex mutex;
+  std::vector<MonotonicTime> derived;
+  on_operation = [&](SiteId, StoreOp op, const std::string&) {
+    std::lock_guard lock(mutex);
+    if (op == StoreOp::derive) derived.push_back(monotonic_now());
+    return Fault{Fault::Kind::delay, {}, milliseconds(50)};
+  };
+  Folder folder(*context_, *ids_, loop_, {.age = Duration::zero(), .pause = Duration::zero()});
+  on_loop([&] { folder.start(); });
+  pb::FoldReply reply;
+  const auto end = monotonic_now() + seconds(30);
+  while (reply.blocks_folded() < 6 && monotonic_now() < end) {
+    std::this_thread::sleep_for(milliseconds(20));
+    on_loop([&] { folder.describe(reply); });
+  }
+  EXPECT_EQ(reply.blocks_folded(), 6u);
+  background_->stop();
+  // A fold reads, then derives: 100 ms at least, and as long is nothing done behind it.
+  std::lock_guard lock(mutex);
+  ASSERT_EQ(derived.size(), 18u);
+  EXPECT_GE(derived.back() - derived.front(), 5 * milliseconds(200));
+}
+
 // New updates of a stripe keep coming. Its fold waits for them to end, but not while commits wait.
 TEST_F(FolderTest, AStripeThatStaysHotIsFoldedOnceCommitsAreDelayed) {
   make_cloud("rs-3-2");
