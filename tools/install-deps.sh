@@ -3,7 +3,7 @@
 #
 #   tools/install-deps.sh             what building and running needs
 #   tools/install-deps.sh --test      and what tools/test.sh needs
-#   tools/install-deps.sh --bench     and what tools/bench.sh and bench_rados.sh need
+#   tools/install-deps.sh --bench     and what tools/bench*.sh need
 #   tools/install-deps.sh --demo DIR  and real pictures, downloaded and unpacked below DIR
 #                                     (only unpacked: nothing of them is installed)
 #
