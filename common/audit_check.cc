@@ -7,25 +7,41 @@
 namespace datacloud {
 namespace {
 
-// Whether the columns of `trusted` (at least k) are columns of one codeword.
-bool consistent(const ErasureCode& code, ColumnSet trusted, const std::vector<Bytes>& mus) {
-  ColumnSet basis = 0;  // k of them determine the others
-  for (int c = 0; c < code.n() && __builtin_popcount(basis) < code.k(); ++c) {
-    if (contains(trusted, c)) basis |= ColumnSet{1} << c;
+ColumnSet data_columns(const ErasureCode& code) { return (ColumnSet{1} << code.k()) - 1; }
+
+bool determined(const ErasureCode& code, ColumnSet present) {
+  return code.minimum_to_decode(data_columns(code), present, {}).has_value();
+}
+
+// Whether the columns of `trusted`, which determine the data, are columns of one codeword: the data
+// they make, encoded anew, must be all of them again.
+bool consistent(const ErasureCode& code, ColumnSet trusted, const std::vector<Bytes>& answers) {
+  const auto k = static_cast<size_t>(code.k());
+  const auto basis = code.minimum_to_decode(data_columns(code), trusted, {});
+  if (!basis) return false;
+  std::vector<ByteView> shards(answers.size());
+  size_t length = 0;
+  for (size_t c = 0; c < answers.size(); ++c) {
+    if (!contains(trusted, static_cast<int>(c))) continue;
+    shards[c] = answers[c];
+    length = answers[c].size();
   }
-  const ColumnSet rest = trusted & ~basis;
-  if (rest == 0) return true;
-  std::vector<ByteView> shards(static_cast<size_t>(code.n()));
-  std::vector<Bytes> computed;
-  for (int c = 0; c < code.n(); ++c) {
-    if (contains(basis, c)) shards[static_cast<size_t>(c)] = mus[static_cast<size_t>(c)];
-    if (contains(rest, c)) computed.emplace_back(kAuditBlockBytes);
+  std::vector<Bytes> decoded;
+  std::vector<size_t> lost;
+  for (size_t c = 0; c < k; ++c) {
+    if (!contains(trusted, static_cast<int>(c))) lost.push_back(c);
   }
-  std::vector<MutableByteView> out(computed.begin(), computed.end());
-  if (!code.decode(rest, basis, shards, out)) return false;
-  size_t i = 0;
-  for (int c = 0; c < code.n(); ++c) {
-    if (contains(rest, c) && computed[i++] != mus[static_cast<size_t>(c)]) return false;
+  decoded.resize(lost.size(), Bytes(length));
+  std::vector<MutableByteView> out(decoded.begin(), decoded.end());
+  const ColumnSet wanted = data_columns(code) & ~trusted;
+  if (wanted != 0 && !code.decode(wanted, basis.value(), shards, out)) return false;
+  for (size_t i = 0; i < lost.size(); ++i) shards[lost[i]] = decoded[i];
+  std::vector<Bytes> computed(static_cast<size_t>(code.m()), Bytes(length));
+  std::vector<MutableByteView> parity(computed.begin(), computed.end());
+  code.encode({shards.begin(), shards.begin() + code.k()}, parity);
+  for (size_t p = 0; p < computed.size(); ++p) {
+    const size_t c = k + p;
+    if (contains(trusted, static_cast<int>(c)) && computed[p] != answers[c]) return false;
   }
   return true;
 }
@@ -34,23 +50,25 @@ bool consistent(const ErasureCode& code, ColumnSet trusted, const std::vector<By
 
 std::optional<ColumnSet> columns_in_error(const ErasureCode& code, ColumnSet present,
                                           const std::vector<Bytes>& mus) {
-  if (code.packets() != 1 || mus.size() != static_cast<size_t>(code.n())) return std::nullopt;
+  if (mus.size() != static_cast<size_t>(code.n())) return std::nullopt;
   std::vector<int> columns;
   for (int c = 0; c < code.n(); ++c) {
     if (!contains(present, c)) continue;
-    if (mus[static_cast<size_t>(c)].size() != kAuditBlockBytes) return std::nullopt;
+    const size_t length = mus[static_cast<size_t>(c)].size();
+    if (length == 0 || length % static_cast<size_t>(code.packets()) != 0) return std::nullopt;
     columns.push_back(c);
+    if (length != mus[static_cast<size_t>(columns[0])].size()) return std::nullopt;
   }
-  const int redundancy = static_cast<int>(columns.size()) - code.k();
-  if (redundancy < 0) return std::nullopt;
+  if (!determined(code, present)) return std::nullopt;
   if (consistent(code, present, mus)) return ColumnSet{0};
-  // e wrong answers are told apart from others only with 2 e redundant ones.
-  if (redundancy < 2) return std::nullopt;
+  // e wrong answers are told apart from others only where any 2 e columns could still be lost.
+  const int spare = code.guaranteed_tolerance() - (code.n() - static_cast<int>(columns.size()));
+  if (spare < 2) return std::nullopt;
   for (const int c : columns) {
     const ColumnSet without = ColumnSet{1} << c;
     if (consistent(code, present & ~without, mus)) return without;
   }
-  if (redundancy < 4) return std::nullopt;
+  if (spare < 4) return std::nullopt;
   for (size_t a = 0; a < columns.size(); ++a) {
     for (size_t b = a + 1; b < columns.size(); ++b) {
       const ColumnSet without = ColumnSet{1} << columns[a] | ColumnSet{1} << columns[b];

@@ -101,8 +101,8 @@ AuditChallenge random_challenge(uint64_t blocks_total, uint64_t samples);
 // The keyless check: under one challenge the mu of all columns are a codeword, because the code
 // acts on them as on shards. mus[c] is the answer of column c in `present`; columns that are not
 // stored count as zero and are present. Returns the smallest set of columns without which the rest
-// are a codeword (empty: all are); nullopt when none of up to half the redundancy, or of two,
-// explains it. Only for codes of one packet.
+// are a codeword (empty: all are); nullopt when none of up to half the losses that are survived, or
+// of two, explains it. For codes of several packets: combinations instead (stripe_challenge.h).
 std::optional<ColumnSet> columns_in_error(const ErasureCode&, ColumnSet present,
                                           const std::vector<Bytes>& mus);
 

@@ -3,12 +3,50 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <random>
+
 namespace datacloud {
 namespace {
 
 AuditChallenge challenge_for(const pb::Stripe& stripe, uint64_t samples) {
   const uint64_t blocks = audit_blocks_of(stripe.parity_bytes());
   return random_challenge(blocks, samples >= blocks ? 0 : samples);
+}
+
+struct Places {
+  Combination combination;
+  bool all = false;
+};
+
+// Places of 4 KiB, as many as a combination may have ranges, the same ones in every packet; or all.
+// A factor for each that is not zero, so that one wrong place alone is always seen.
+std::optional<Places> random_places(uint64_t shard_bytes, size_t packets) {
+  const uint64_t packet = shard_bytes / packets;
+  if (packet == 0 || shard_bytes % packets != 0) return std::nullopt;
+  const uint64_t length = std::min<uint64_t>(packet, kAuditBlockBytes);
+  std::vector<uint64_t> starts;
+  for (uint64_t at = 0; at < packet; at += length) starts.push_back(std::min(at, packet - length));
+  const size_t most = kCombinationRangesMax / packets;
+  Places places{{}, starts.size() <= most};
+  std::random_device random;
+  if (!places.all) {
+    std::shuffle(starts.begin(), starts.end(), random);
+    starts.resize(most);
+  }
+  const size_t ranges = starts.size() * packets;
+  places.combination.coefficients.assign(packets, std::vector<uint8_t>(ranges));
+  std::vector<uint8_t> factors;
+  std::uniform_int_distribution<int> nonzero(1, 255);
+  for (size_t i = 0; i < starts.size(); ++i)
+    factors.push_back(static_cast<uint8_t>(nonzero(random)));
+  for (size_t p = 0; p < packets; ++p) {
+    for (size_t i = 0; i < starts.size(); ++i) {
+      places.combination.coefficients[p][p * starts.size() + i] = factors[i];
+      places.combination.ranges.push_back({p * packet + starts[i], length});
+    }
+  }
+  return places;
 }
 
 // "column 3", "columns 0, 4".
@@ -43,7 +81,36 @@ StripeChallenge::StripeChallenge(const ShardTags& tags, pb::Stripe stripe, uint6
     : tags_(tags),
       stripe_(std::move(stripe)),
       challenge_(challenge_for(stripe_, samples)),
-      answers_(static_cast<size_t>(stripe_.shards_size())) {}
+      answers_(static_cast<size_t>(stripe_.shards_size())) {
+  auto code = make_erasure_code(stripe_.code());
+  if (!code || code.value()->n() != stripe_.shards_size()) return;
+  code_ = code.value();
+  if (code_->packets() == 1) return;
+  if (auto places = random_places(stripe_.parity_bytes(), static_cast<size_t>(code_->packets()))) {
+    combination_ = std::move(places->combination);
+    combined_all_ = places->all && samples == 0;
+  }
+}
+
+bool StripeChallenge::combination_needed() const {
+  if (!combination_) return false;
+  const auto keyless = [this](const pb::Shard& shard) {
+    return shard.state() == pb::SHARD_PRESENT && tags_.tagger(shard.site()) == nullptr;
+  };
+  return std::any_of(stripe_.shards().begin(), stripe_.shards().end(), keyless);
+}
+
+// Silence is no verdict: the proof is asked for at the same time.
+void StripeChallenge::judge_combined(int c, const result<CombineReply>& answer) {
+  if (!answer || !combination_) return;
+  totals_.bytes_transferred += answer.value().bytes_transferred;
+  Bytes joined;
+  for (const Bytes& output : answer.value().outputs) {
+    joined.insert(joined.end(), output.begin(), output.end());
+  }
+  if (joined.size() != combination_->coefficients.size() * combination_->ranges[0].length) return;
+  answers_[static_cast<size_t>(c)] = std::move(joined);
+}
 
 void StripeChallenge::add(int column, AuditVerdict verdict, std::string detail) {
   faults_.push_back({column, verdict, std::move(detail)});
@@ -73,7 +140,9 @@ void StripeChallenge::judge(int c, const result<AuditProof>& answer) {
   }
   totals_.bytes_covered += std::min<uint64_t>(shard.bytes(), asked * kAuditBlockBytes);
   const ColumnSet column = ColumnSet{1} << c;
-  if (proof.mu.size() == kAuditBlockBytes) answers_[static_cast<size_t>(c)] = proof.mu;
+  if (!combination_ && proof.mu.size() == kAuditBlockBytes) {
+    answers_[static_cast<size_t>(c)] = proof.mu;
+  }
   failed_ |= column;
   if (proof.instance != 0 && proof.instance != shard.instance()) {
     return add(
@@ -96,19 +165,21 @@ void StripeChallenge::judge(int c, const result<AuditProof>& answer) {
 // answers than a codeword has freedom.
 std::optional<ColumnSet> StripeChallenge::columns_in_error_now(bool& redundant) const {
   redundant = false;
-  const auto code = make_erasure_code(stripe_.code());
-  if (!code || code.value()->packets() != 1 || code.value()->n() != stripe_.shards_size()) {
-    return std::nullopt;
-  }
+  if (!code_ || (code_->packets() > 1 && !combination_)) return std::nullopt;
+  const size_t length = combination_
+                            ? combination_->coefficients.size() * combination_->ranges[0].length
+                            : kAuditBlockBytes;
   std::vector<Bytes> answers = answers_;
   ColumnSet present = 0;
-  for (int c = 0; c < code.value()->n(); ++c) {
+  for (int c = 0; c < code_->n(); ++c) {
     auto& answer = answers[static_cast<size_t>(c)];
-    if (stripe_.shards(c).state() == pb::SHARD_EMPTY) answer.resize(kAuditBlockBytes);
+    if (stripe_.shards(c).state() == pb::SHARD_EMPTY) answer.assign(length, 0);
     if (!answer.empty()) present |= ColumnSet{1} << c;
   }
-  redundant = __builtin_popcount(present) > code.value()->k();
-  return redundant ? columns_in_error(*code.value(), present, answers) : std::nullopt;
+  const ColumnSet data = (ColumnSet{1} << code_->k()) - 1;
+  redundant = __builtin_popcount(present) > code_->k() &&
+              code_->minimum_to_decode(data, present, {}).has_value();
+  return redundant ? columns_in_error(*code_, present, answers) : std::nullopt;
 }
 
 void StripeChallenge::judge_without_key(std::optional<ColumnSet> wrong, bool redundant) {
@@ -127,7 +198,8 @@ void StripeChallenge::finish() {
   bool redundant = false;
   const auto wrong = columns_in_error_now(redundant);
   judge_without_key(wrong, redundant);
-  if (!redundant) return;
+  // Tags and combinations that were not made from the same bytes cannot contradict each other.
+  if (!redundant || (combination_ && !combined_all_)) return;
   const ColumnSet blamed = wrong ? *wrong & ~keyless_ : 0;
   if (failed_ == 0 && (!wrong || blamed != 0) && keyless_ == 0) {
     doubt_ = fmt::format(

@@ -6,9 +6,17 @@
 // stripe's code. It judges the columns of sites whose key is not at hand, and cross-checks the
 // tags: where the two disagree, a key is wrong or in the wrong hands, and it is said.
 //
+// One answer sums up a whole shard with other weights for every block, so that for codes of several
+// packets, which relate packet to packet, the answers of columns are no codeword. Their sites are
+// asked for combinations besides: the same random sum over the same places of each packet. Packets
+// of combinations side by side are a codeword. At most 1 MiB of a shard goes into one, from random
+// places, and its answer costs 4 KiB a packet: that is for the caller to weigh.
+//
 // Pure: asking the sites is the caller's. Thread safety: none, one per thread.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +52,12 @@ class StripeChallenge {
   }
   // What the site of a column answered; once each.
   void judge(int column, const result<AuditProof>&);
+  // For codes of several packets: what to ask each column for (ObjectStore::combine) so that there
+  // is a test without keys, and the answer. nullopt: the proofs do, or nothing can be tested.
+  const std::optional<Combination>& combination() const { return combination_; }
+  // Whether some column can be judged in no other way.
+  bool combination_needed() const;
+  void judge_combined(int column, const result<CombineReply>&);
   // It was not asked, and why.
   void silent(int column, std::string why);
 
@@ -62,7 +76,10 @@ class StripeChallenge {
   const ShardTags& tags_;
   const pb::Stripe stripe_;
   const AuditChallenge challenge_;
-  std::vector<Bytes> answers_;  // by column: mu, right or wrong; empty: none
+  std::shared_ptr<const ErasureCode> code_;  // null: not a code of as many columns
+  std::optional<Combination> combination_;
+  bool combined_all_ = false;   // it covers every byte
+  std::vector<Bytes> answers_;  // by column: what codewords are made of; empty: none
   ColumnSet failed_ = 0;        // answered, and the tag says it is wrong
   ColumnSet keyless_ = 0;       // answered, and there is no key of its site
   std::vector<Fault> faults_;

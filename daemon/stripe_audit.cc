@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <random>
 
 #include "common/log.h"
 #include "daemon/block_map.h"
@@ -13,6 +14,8 @@ namespace datacloud {
 namespace {
 
 constexpr auto kDeadline = seconds(30);
+// Of stripes whose codeword takes combinations of its own (stripe_challenge.h).
+constexpr unsigned kCrossCheckedOneIn = 16;
 constexpr uint64_t kAnswerBytes = kAuditBlockBytes + kFieldBytes;
 constexpr uint64_t kWindowBytesMax = 64u << 20;  // of shards under challenge at once, per job
 
@@ -58,6 +61,8 @@ class StripesAudit {
     std::unique_ptr<StripeChallenge> challenge;
     std::vector<int> columns;
     FanOut<AuditProof> answers;
+    bool crossed = false;
+    FanOut<CombineReply> combined;
   };
 
   result<Records> fetch(const std::vector<AuditItem>& items) {
@@ -75,6 +80,9 @@ class StripesAudit {
     auto& asked = asked_.emplace_back();
     asked.challenge = std::make_unique<StripeChallenge>(context_.tags, std::move(stripe), samples_);
     auto& challenge = *asked.challenge;
+    const auto& combination = challenge.combination();
+    asked.crossed =
+        combination && (challenge.combination_needed() || random_() % kCrossCheckedOneIn == 0);
     for (int c = 0; c < challenge.stripe().shards_size(); ++c) {
       const auto& shard = challenge.stripe().shards(c);
       if (!contains(columns, c) || shard.state() != pb::SHARD_PRESENT) continue;
@@ -87,6 +95,11 @@ class StripesAudit {
       asked.columns.push_back(c);
       site->store().prove(context_.namer.object_name(challenge.name_of(c)), challenge.challenge(),
                           {monotonic_now() + kDeadline, Purpose::audit}, asked.answers.slot());
+      if (!asked.crossed) continue;
+      context_.threads.spend(shard.site(),
+                             combination->coefficients.size() * combination->ranges[0].length);
+      site->store().combine(context_.namer.object_name(challenge.name_of(c)), *combination,
+                            {monotonic_now() + kDeadline, Purpose::audit}, asked.combined.slot());
     }
   }
 
@@ -102,6 +115,11 @@ class StripesAudit {
       const SiteId site = challenge.stripe().shards(asked.columns[i]).site();
       ++report_.checked_by_site[site];
       challenge.judge(asked.columns[i], answer);
+      if (asked.crossed) {
+        const auto combined = asked.combined.answer(i);
+        challenge.judge_combined(asked.columns[i], combined);
+        if (combined) report_.transferred_by_site[site] += combined.value().bytes_transferred;
+      }
       if (!answer) continue;
       const uint64_t bytes = answer.value().bytes_transferred;
       report_.transferred_by_site[site] += bytes;
@@ -155,6 +173,7 @@ class StripesAudit {
 
   BackgroundContext& context_;
   const uint64_t samples_;
+  std::minstd_rand random_{std::random_device{}()};
   std::vector<Asked> asked_;
   AuditReport report_;
 };

@@ -480,6 +480,49 @@ TEST(AuditCodeword, FindsTheColumnThatLies) {
   }
 }
 
+// The same for codes of several packets, whose answers are combinations of packets, side by side.
+TEST(AuditCodeword, FindsTheColumnThatLiesInCodesOfSeveralPackets) {
+  Seeded random;
+  for (const std::string profile :
+       {"basic-4-8", "basic-6-12", "basic-8-16", "msr-5-3", "msr-8-4"}) {
+    const auto code = make_erasure_code(profile).value();
+    const auto n = static_cast<size_t>(code->n()), k = static_cast<size_t>(code->k());
+    std::vector<Bytes> answers;
+    for (size_t c = 0; c < n; ++c) {
+      answers.push_back(random.bytes(4096 * static_cast<size_t>(code->packets())));
+    }
+    std::vector<MutableByteView> parity(answers.begin() + static_cast<long>(k), answers.end());
+    code->encode({answers.begin(), answers.begin() + static_cast<long>(k)}, parity);
+    const ColumnSet all = static_cast<ColumnSet>((uint64_t{1} << n) - 1);
+    EXPECT_EQ(columns_in_error(*code, all, answers), std::optional<ColumnSet>(0)) << profile;
+    const auto damage = [&](std::vector<Bytes>& of, size_t c) {
+      of[c][random.number(0, of[c].size() - 1)] ^= 1;
+      return ColumnSet{1} << c;
+    };
+    for (size_t c = 0; c < n; ++c) {
+      auto wrong = answers;
+      const ColumnSet bad = damage(wrong, c);
+      EXPECT_EQ(columns_in_error(*code, all, wrong), std::optional(bad)) << profile << " " << c;
+      EXPECT_EQ(columns_in_error(*code, all & ~bad, wrong), std::optional<ColumnSet>(0));
+      // With one answer less than that takes, it is noticed and not located.
+      ColumnSet few = all;
+      for (size_t lost = 0;
+           few == all || __builtin_popcount(all & ~few) + 1 < code->guaranteed_tolerance();
+           ++lost) {
+        if (lost != c) few &= ~(ColumnSet{1} << lost);
+      }
+      EXPECT_EQ(columns_in_error(*code, few, wrong), std::nullopt) << profile << " " << c;
+    }
+    if (code->guaranteed_tolerance() < 4) continue;
+    for (int round = 0; round < 20; ++round) {
+      auto wrong = answers;
+      const size_t first = random.number(0, n - 2);
+      const ColumnSet bad = damage(wrong, first) | damage(wrong, random.number(first + 1, n - 1));
+      EXPECT_EQ(columns_in_error(*code, all, wrong), std::optional(bad)) << profile;
+    }
+  }
+}
+
 TEST(AuditSampling, ChancesAreTheFormula) {
   EXPECT_DOUBLE_EQ(detection_probability(10, 1, 1), 0.1);
   EXPECT_DOUBLE_EQ(detection_probability(10, 2, 3), 1 - 56.0 / 120);  // C(8,3) / C(10,3)

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "common/object_compute.h"
 #include "tests/support/seeded.h"
 
@@ -14,6 +16,14 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 constexpr uint32_t kBytes = 5 * 4096 + 100;
+
+std::vector<std::string> told(const StripeChallenge& challenge) {
+  std::vector<std::string> texts;
+  for (const auto& f : challenge.faults()) {
+    texts.push_back(std::to_string(f.column) + " " + verdict_name(f.verdict));
+  }
+  return texts;
+}
 
 class StripeChallengeTest : public testing::Test {
  protected:
@@ -61,13 +71,6 @@ class StripeChallengeTest : public testing::Test {
       challenge.judge(c, other != said.end() ? other->second : answer(challenge, c, bytes, bytes));
     }
     challenge.finish();
-  }
-  static std::vector<std::string> told(const StripeChallenge& challenge) {
-    std::vector<std::string> texts;
-    for (const auto& f : challenge.faults()) {
-      texts.push_back(std::to_string(f.column) + " " + verdict_name(f.verdict));
-    }
-    return texts;
   }
   Bytes damaged(int c) {
     Bytes bytes = columns_[static_cast<size_t>(c)];
@@ -182,6 +185,138 @@ TEST_F(StripeChallengeTest, SitesThatGoBackTogetherFailTheirTags) {
               testing::ElementsAre("0 corrupt", "1 stale", "2 corrupt", "3 corrupt", "4 corrupt"));
   EXPECT_THAT(challenge.doubt(), HasSubstr("gone back together"));
 }
+
+// Codes of several packets: combinations besides the proofs, made by sites as they are asked.
+class PacketsChallengeTest : public testing::TestWithParam<std::string> {
+ protected:
+  PacketsChallengeTest() {
+    const auto k = static_cast<size_t>(code_->k()), n = static_cast<size_t>(code_->n());
+    const size_t packets = static_cast<size_t>(code_->packets());
+    for (size_t c = 0; c < n; ++c) columns_.push_back(random_.bytes(packets * kPacket));
+    std::fill(columns_[0].begin() + kPacket / 2, columns_[0].end(), 0);
+    std::vector<MutableByteView> parity(columns_.begin() + static_cast<long>(k), columns_.end());
+    code_->encode({columns_.begin(), columns_.begin() + static_cast<long>(k)}, parity);
+    columns_[0].resize(kPacket / 2);  // stored as long as it is used
+    stripe_.set_id(7);
+    stripe_.set_code(GetParam());
+    stripe_.set_parity_bytes(static_cast<uint32_t>(packets * kPacket));
+    for (size_t c = 0; c < n; ++c) {
+      auto* shard = stripe_.add_shards();
+      shard->set_site(c + 1);
+      shard->set_instance(100 + c);
+      shard->set_bytes(static_cast<uint32_t>(columns_[c].size()));
+      keys_.emplace(c + 1, SecretKey(Bytes(32, static_cast<uint8_t>(c))));
+    }
+  }
+  // As a site does that holds `columns`, and tags of what was written.
+  void ask(StripeChallenge& challenge, const std::vector<Bytes>& columns) {
+    for (size_t c = 0; c < columns.size(); ++c) {
+      const AuditTagger tagger(keys_.at(c + 1));
+      const Bytes tags = tagger.tags({7, static_cast<uint8_t>(c)}, 100 + c, columns_[c]);
+      const auto read = [&](const auto& ranges) {
+        std::vector<Bytes> bytes;
+        for (const ByteRange range : ranges) {
+          const ByteView all(columns[c]);
+          const ByteView from = all.subspan(std::min<size_t>(all.size(), range.offset));
+          bytes.push_back(to_bytes(from.first(std::min<size_t>(from.size(), range.length))));
+        }
+        return bytes;
+      };
+      const auto plan =
+          plan_proof(challenge.challenge(), columns[c].size(), shard_attributes(100 + c, tags));
+      challenge.judge(static_cast<int>(c), plan.value().prove(read(plan.value().ranges)));
+      ASSERT_TRUE(challenge.combination());
+      ASSERT_EQ(fault_of(*challenge.combination()), nullptr);
+      const auto& combination = *challenge.combination();
+      challenge.judge_combined(static_cast<int>(c),
+                               combine_ranges(read(combination.ranges), combination));
+    }
+    challenge.finish();
+  }
+  static std::vector<int> corrupt(const StripeChallenge& challenge) {
+    std::vector<int> columns;
+    for (const auto& fault : challenge.faults()) {
+      if (fault.verdict == AuditVerdict::corrupt) columns.push_back(fault.column);
+    }
+    return columns;
+  }
+  Bytes damaged(size_t c) {
+    Bytes bytes = columns_[c];
+    bytes[random_.number(0, bytes.size() - 1)] ^= 1;
+    return bytes;
+  }
+
+  static constexpr size_t kPacket = 3 * 4096 + 700;
+  Seeded random_;
+  const std::shared_ptr<const ErasureCode> code_ = make_erasure_code(GetParam()).value();
+  std::map<SiteId, SecretKey> keys_;
+  std::vector<Bytes> columns_;
+  pb::Stripe stripe_;
+};
+
+TEST_P(PacketsChallengeTest, AKeyThatIsNotAtHandIsReplacedByTheCodeword) {
+  for (size_t c = 0; c < columns_.size(); ++c) {
+    auto keys = keys_;
+    keys.erase(c + 1);
+    const ShardTags tags(keys);
+    StripeChallenge good(tags, stripe_, 0);
+    EXPECT_TRUE(good.combination_needed());
+    ask(good, columns_);
+    EXPECT_THAT(told(good), IsEmpty()) << c;
+    StripeChallenge bad(tags, stripe_, 0);
+    auto columns = columns_;
+    columns[c] = damaged(c);
+    ask(bad, columns);
+    EXPECT_THAT(corrupt(bad), testing::ElementsAre(static_cast<int>(c)));
+    EXPECT_EQ(bad.doubt(), "");
+  }
+}
+
+TEST_P(PacketsChallengeTest, TagsAndCodewordCheckEachOther) {
+  const ShardTags tags(keys_);
+  StripeChallenge good(tags, stripe_, 0);
+  EXPECT_FALSE(good.combination_needed());
+  ask(good, columns_);
+  EXPECT_THAT(corrupt(good), IsEmpty());
+  EXPECT_EQ(good.doubt(), "");
+  // A site that knows its key makes right tags for wrong bytes.
+  columns_[1] = damaged(1);
+  StripeChallenge forged(tags, stripe_, 0);
+  ask(forged, columns_);
+  EXPECT_THAT(corrupt(forged), IsEmpty());
+  EXPECT_THAT(forged.doubt(), HasSubstr("without column 1"));
+  // Without an answer to the combination nothing is said about the codeword.
+  StripeChallenge alone(tags, stripe_, 0);
+  alone.finish();
+  EXPECT_EQ(alone.doubt(), "");
+}
+
+// 256 ranges are at most 1 MiB: of longer shards some places are taken, and they are all there.
+TEST_P(PacketsChallengeTest, PlacesAreTheSameInEveryPacket) {
+  const size_t packets = static_cast<size_t>(code_->packets());
+  const uint64_t packet = (1 << 20) + 20;
+  stripe_.set_parity_bytes(static_cast<uint32_t>(packets * packet));
+  const ShardTags none;
+  const StripeChallenge challenge(none, stripe_, 0);
+  ASSERT_TRUE(challenge.combination());
+  const auto& ranges = challenge.combination()->ranges;
+  EXPECT_EQ(fault_of(*challenge.combination()), nullptr);
+  ASSERT_EQ(ranges.size(), 256 / packets * packets);
+  const size_t places = ranges.size() / packets;
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    EXPECT_EQ(ranges[i].length, 4096u);
+    EXPECT_EQ(ranges[i].offset, ranges[i % places].offset + i / places * packet);
+    EXPECT_LE(ranges[i % places].offset + 4096, packet);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Codes, PacketsChallengeTest,
+                         testing::Values("basic-4-8", "basic-6-12", "msr-5-3", "msr-8-4"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace datacloud
