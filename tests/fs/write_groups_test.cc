@@ -3,6 +3,7 @@
 
 #include "tests/fs/write_cloud.h"
 #include "tests/support/seeded.h"
+#include "tests/support/slowdown.h"
 
 namespace datacloud {
 namespace {
@@ -11,6 +12,8 @@ constexpr uint32_t kBlock = 1 << 20;
 
 class WriteGroupsTest : public testing::Test {
  protected:
+  WriteGroupsTest() { cloud_.config.put_deadline_ms *= kSlowdown; }  // 24 MiB are coded at once
+
   // A unit that fills one stripe of rs-2-1, or a part of it.
   FlushUnit unit(InodeId ino, uint64_t first, uint32_t group, size_t blocks = 8) {
     std::vector<Bytes> plain;
