@@ -75,7 +75,9 @@ result<StripeLayout> lay_out_stripe(const std::vector<uint32_t>& sealed_lengths,
   }
   const uint32_t longest =
       *std::max_element(layout.data_lengths.begin(), layout.data_lengths.end());
-  const uint32_t unit = static_cast<uint32_t>(packets);
+  const uint64_t blocks = uint64_t{static_cast<uint32_t>(packets)} * kPacketBlockBytes;
+  const bool aligned = packets > 1 && longest >= kAlignedBlocksMin * blocks;
+  const auto unit = static_cast<uint32_t>(aligned ? blocks : static_cast<uint32_t>(packets));
   layout.parity_length = (longest + unit - 1) / unit * unit;
   return layout;
 }

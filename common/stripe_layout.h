@@ -4,7 +4,8 @@
 // one range of one shard). A slot never crosses a column. Data columns keep only the bytes they
 // use; bytes beyond a column's length count as zero for the code; a data column without slots is
 // "empty" and not stored. Parity columns are as long as the longest data column, rounded up to a
-// multiple of the code's packets.
+// multiple of the code's packets; where that costs little, to packets of whole audit blocks, so
+// that sites can combine them and tags prove what they send (daemon/combined_reads.h).
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,8 @@ namespace datacloud {
 
 inline constexpr uint32_t kShardPlainBytesMax = 4u << 20;  // plain bytes one data column takes
 inline constexpr uint32_t kStripeSlotsMax = 4096;
+inline constexpr uint32_t kPacketBlockBytes = 4096;  // an audit block
+inline constexpr uint32_t kAlignedBlocksMin = 32;    // of a packet: at most 3 % is padding
 
 struct Slot {
   uint32_t column = 0;

@@ -50,8 +50,10 @@ void expect_sound(const StripeLayout& layout, const std::vector<uint32_t>& lengt
   EXPECT_EQ(layout.data_lengths, used);
   const uint32_t longest = *std::max_element(used.begin(), used.end());
   EXPECT_GE(layout.parity_length, longest);
-  EXPECT_LT(layout.parity_length, longest + packets);
-  EXPECT_EQ(layout.parity_length % packets, 0u);
+  const uint64_t blocks = uint64_t{static_cast<uint32_t>(packets)} * kPacketBlockBytes;
+  const bool large = packets > 1 && longest >= kAlignedBlocksMin * blocks;
+  EXPECT_LT(layout.parity_length, longest + (large ? blocks : static_cast<uint64_t>(packets)));
+  EXPECT_EQ(layout.parity_length % (large ? blocks : static_cast<uint64_t>(packets)), 0u);
   EXPECT_TRUE(validate_slots(layout.slots, k, layout.data_lengths));
 }
 
@@ -88,6 +90,17 @@ TEST(StripeLayout, SmallTotalsStayInOneColumn) {
 TEST(StripeLayout, ParityIsRoundedToPackets) {
   EXPECT_EQ(lay_out_stripe({10}, 4, 4, 0).value().parity_length, 12u);
   EXPECT_EQ(lay_out_stripe({12}, 4, 4, 0).value().parity_length, 12u);
+}
+
+TEST(StripeLayout, PacketsOfLargeShardsAreWholeAuditBlocks) {
+  // 60 blocks of 64 KiB, sealed: 20 for each column, 1,311,520 bytes.
+  const auto two = lay_out_stripe(std::vector<uint32_t>(60, 65576), 3, 2, 0).value();
+  EXPECT_EQ(two.parity_length, 1'318'912u);  // 161 times 8 KiB
+  EXPECT_EQ(two.data_lengths, (std::vector<uint32_t>{1'311'520, 1'311'520, 1'311'520}));
+  const auto one = lay_out_stripe(std::vector<uint32_t>(60, 65576), 3, 1, 0).value();
+  EXPECT_EQ(one.parity_length, 1'311'520u);
+  const auto small = lay_out_stripe({100'000}, 1, 4, 0).value();
+  EXPECT_EQ(small.parity_length, 100'000u);
 }
 
 TEST(StripeLayout, TakesTheMostSlotsAndRefusesMore) {
