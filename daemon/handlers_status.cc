@@ -119,6 +119,16 @@ void check_duties(const pb::Cloud& cloud, const Auditor& auditor, Findings& find
   }
 }
 
+void check_backlog(const Folder& folder, Findings& findings) {
+  const auto delay = std::chrono::duration_cast<milliseconds>(folder.commit_delay());
+  if (delay <= milliseconds::zero()) return;
+  findings.add(Health::degraded,
+               fmt::format("every commit is held back for {} ms: {} MiB of updates wait to be "
+                           "folded; is background work paused or limited (`datacloud background "
+                           "show`)?",
+                           delay.count(), folder.backlog_bytes() >> 20));
+}
+
 void check_mount(const SessionState& session, SiteSet& sites, Findings& findings) {
   for (const auto& seen : session.health) {
     Site* site = sites.find(seen.site());
@@ -228,6 +238,7 @@ pb::Reply MetadataService::status_reply(const Census::Counts& counts,
   check_space(status, findings);
   check_redundancy(status, findings);
   check_duties(deps_.cloud, auditor_, findings);
+  check_backlog(folder_, findings);
   for (const auto& [id, session] : sessions_.all()) {
     if (!session->tool()) check_mount(*session, deps_.sites, findings);
   }

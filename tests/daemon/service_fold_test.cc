@@ -112,6 +112,14 @@ class ServiceFoldTest : public ServiceTest {
     request.mutable_fold()->set_start(false);
     return call(tool_, request).fold();
   }
+  std::string problems() {
+    pb::Request request;
+    request.mutable_status();
+    const auto reply = call(tool_, request);
+    std::string all;
+    for (const auto& problem : reply.status().problems()) all += problem + "\n";
+    return all;
+  }
   // The background works for this long.
   void let_pass(Duration time) {
     for (; time > Duration::zero(); time -= seconds(1)) {
@@ -144,7 +152,9 @@ TEST_F(ServiceFoldTest, CommitsAreDelayedByWhatWaitsAndNeverRefused) {
   EXPECT_GT(much, little) << "it does not grow with what waits";
   EXPECT_LT(much, milliseconds(600));
   EXPECT_GT(overwrite(true), little) << "durable commits are not";
+  EXPECT_THAT(problems(), testing::HasSubstr("every commit is held back for"));
   let_pass(kPasses);
+  EXPECT_EQ(problems(), "");
   EXPECT_LT(overwrite(), kQuick);
   EXPECT_GE(folds().blocks_folded(), 36u);
   EXPECT_EQ(folds().failures(), 0u) << folds().last_failure();
