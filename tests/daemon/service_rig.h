@@ -262,6 +262,7 @@ class ServiceTest : public testing::Test {
     service_->on_request(client.connection, request);
     return client.last_id;
   }
+  static constexpr size_t kRepliesKept = 1000;
   bool answered(const Client& client, uint64_t id) const {
     return std::any_of(client.connection->replies.begin(), client.connection->replies.end(),
                        [&](const auto& r) { return r.id() == id; });
@@ -280,7 +281,11 @@ class ServiceTest : public testing::Test {
     return {};
   }
   pb::Reply call(Client& client, pb::Request request) {
-    return await(client, send(client, std::move(request)));
+    const auto reply = await(client, send(client, std::move(request)));
+    // Every reply is looked for among all: long tests keep the newest.
+    auto& replies = client.connection->replies;
+    if (replies.size() > kRepliesKept) replies.erase(replies.begin(), replies.end() - 1);
+    return reply;
   }
   // The next recall pushed to the client, answered unless `answer` is false.
   pb::Recall recall(Client& client, bool answer = true) {
