@@ -31,13 +31,15 @@ namespace datacloud {
 class ThreadLoop final : public EventLoop {
  public:
   ThreadLoop() : thread_([this] { run(); }) {}
-  ~ThreadLoop() override {
+  ~ThreadLoop() override { stop(); }
+  // Nothing runs any more; what is posted stays undone.
+  void stop() {
     {
       std::lock_guard lock(mutex_);
       stop_ = true;
       changed_.notify_all();
     }
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
   void post(std::function<void()> f) override { after(Duration::zero(), std::move(f)); }
   void after(Duration delay, std::function<void()> f) override {
@@ -175,6 +177,11 @@ class FoldRig : public testing::Test {
     scrub_.reset();
     collector_.reset();
     store_.reset();
+  }
+  // Before what runs on the loop goes; nothing of the rig can be asked afterwards.
+  void stop_all() {
+    background_->stop();
+    loop_->stop();
   }
   void remove_cloud() {
     close();

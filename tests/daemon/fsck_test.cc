@@ -572,7 +572,8 @@ uint64_t many_files() {
 // Many files, checked in a table of a tenth of their number, while the store goes on serving.
 TEST_F(FsckTest, ManyFilesInBoundedMemoryWhileTheStoreServes) {
   const uint64_t files = many_files();
-  constexpr uint64_t kPerDirectory = 1000;
+  constexpr uint64_t kPerDirectory = 1000, kFirst = 10'000'000;
+  damage([&](Transaction& txn) { put_counter(txn, "next_id/inode", kFirst + files); });
   const RecordCheckLimits limits{.table_inodes = std::min<size_t>(files / 10, 1u << 20),
                                  .buckets = 1024};
   uint64_t links = 0;
@@ -581,7 +582,7 @@ TEST_F(FsckTest, ManyFilesInBoundedMemoryWhileTheStoreServes) {
     pb::Inode directory = get<pb::Inode>(key::inode(make(kRootInode, std::to_string(i), S_IFDIR)));
     for (uint64_t j = 0; j < kPerDirectory; ++j, ++i) {
       pb::Inode file = get<pb::Inode>(key::inode(other_));
-      file.set_ino(10'000 + i);
+      file.set_ino(kFirst + i);
       file.set_blocks_mapped(0);
       file.set_size(0);
       if (i % 5'000 == 7) {
@@ -607,7 +608,7 @@ TEST_F(FsckTest, ManyFilesInBoundedMemoryWhileTheStoreServes) {
   for (uint64_t seen = 0; seen < 2 * files && !progress.stop; seen = progress.records) {
     const auto begin = monotonic_now();
     Transaction txn = store_->begin();
-    EXPECT_TRUE(txn.get(key::inode(10'000 + served * 7919 % files)).value());
+    EXPECT_TRUE(txn.get(key::inode(kFirst + served * 7919 % files)).value());
     txn.put(key::meta("other"), std::to_string(served++));
     ASSERT_TRUE(store_->commit(std::move(txn)));
     slowest = std::max<Duration>(slowest, monotonic_now() - begin);

@@ -349,7 +349,7 @@ TEST_F(FolderTest, APassFoldsEverythingAndSpaceComesBack) {
   expect_readable();
   expect_audits_clean();
   expect_no_orphans();
-  background_->stop();
+  stop_all();
 }
 
 // A file that grows block by block, each durable before the next: every block moves once, into a
@@ -374,7 +374,7 @@ TEST_F(FolderTest, AppendsEndUpInLargeStripesAndMoveOnce) {
   EXPECT_LE(reply.bytes_read(), 1800 * 2 * kBlock);
   EXPECT_LT(all_stripes().size(), 450u);
   EXPECT_EQ(reply.failures(), 0u) << reply.last_failure();
-  background_->stop();
+  stop_all();
 }
 
 TEST_F(FolderTest, TooManyUpdatesDelayCommits) {
@@ -402,7 +402,7 @@ TEST_F(FolderTest, TooManyUpdatesDelayCommits) {
   }
   EXPECT_EQ(delay, Duration::zero());
   EXPECT_EQ(all_stripes(), std::vector<StripeId>{base});
-  background_->stop();
+  stop_all();
 }
 
 TEST_F(FolderTest, OnItsOwnItRestsAsLongAsItWorks) {
@@ -427,7 +427,7 @@ TEST_F(FolderTest, OnItsOwnItRestsAsLongAsItWorks) {
     on_loop([&] { folder.describe(reply); });
   }
   EXPECT_EQ(reply.blocks_folded(), 6u);
-  background_->stop();
+  stop_all();
   // A fold reads, then derives: 100 ms at least, and as long is nothing done behind it.
   std::lock_guard lock(mutex);
   ASSERT_EQ(derived.size(), 18u);
@@ -457,8 +457,8 @@ TEST_F(FolderTest, AStripeThatStaysHotIsFoldedOnceCommitsAreDelayed) {
   }
   EXPECT_GE(reply.blocks_folded(), 40u);
   EXPECT_GT(delay_max, Duration::zero());
-  background_->stop();
   expect_readable();
+  stop_all();
 }
 
 TEST_F(FolderTest, WhatIsBlockedForLongIsMergedWithoutItsStripe) {
@@ -488,10 +488,10 @@ TEST_F(FolderTest, WhatIsBlockedForLongIsMergedWithoutItsStripe) {
   EXPECT_EQ(reply.blocks_folded(), 0u);
   EXPECT_EQ(all_stripes().size(), 2u);
   EXPECT_EQ(record(base)->SerializeAsString(), before.SerializeAsString());
-  background_->stop();
   const auto merged = *record(all_stripes().back());
   for (const auto& shard : merged.shards()) EXPECT_NE(shard.site(), 5u);
   expect_readable();
+  stop_all();
 }
 
 TEST_F(FolderTest, RepairsWhatBlocksAFoldAndGoesOn) {
@@ -513,7 +513,7 @@ TEST_F(FolderTest, RepairsWhatBlocksAFoldAndGoesOn) {
   EXPECT_EQ(reply.stripes_blocked(), 0u);
   expect_readable();
   expect_audits_clean();
-  background_->stop();
+  stop_all();
 }
 
 }  // namespace
