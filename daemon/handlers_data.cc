@@ -11,6 +11,7 @@
 #include "common/write_quorum.h"
 #include "daemon/block_map.h"
 #include "daemon/namespace_ops.h"
+#include "daemon/record_keys.h"
 #include "daemon/service.h"
 #include "daemon/stripe_groups.h"
 
@@ -53,6 +54,24 @@ result<void> check_runs(const pb::CommitRequest& request) {
   return success();
 }
 
+result<bool> has_left(const Transaction& txn, SiteId site) {
+  pb::Cloud cloud;
+  TRY(txn.get(key::meta("cloud"), cloud));
+  return std::any_of(cloud.sites().begin(), cloud.sites().end(), [&](const auto& info) {
+    return info.id() == site && info.duty() == pb::SITE_REMOVED;
+  });
+}
+
+// As the mount sent it, but for homes at sites that have left: such a shard is at home where it is.
+pb::Stripe without_homes(pb::Stripe stripe, SiteSet& sites) {
+  for (auto& shard : *stripe.mutable_shards()) {
+    if (shard.home_site() != 0 && sites.find(SiteId{shard.home_site()}) == nullptr) {
+      shard.set_home_site(shard.site());
+    }
+  }
+  return stripe;
+}
+
 }  // namespace
 
 MetadataService::Answer MetadataService::map(const CallPtr& call) {
@@ -86,9 +105,11 @@ result<void> MetadataService::check_stripe(const pb::Stripe& stripe, SessionId s
     if (removing_.contains(shard.site())) {
       return failure(Errc::revoked, text(fmt::format("site {} is being removed", shard.site())));
     }
-    const auto known = [&](SiteId id) { return deps_.sites.find(id) != nullptr; };
-    if (!known(shard.site()) || (shard.home_site() != 0 && !known(shard.home_site()))) {
-      return failure(Errc::invalid, text(fmt::format("there is no site {}", shard.site())));
+    // So does one whose site has left meanwhile; homes that have left are dropped (without_homes).
+    if (deps_.sites.find(SiteId{shard.site()}) == nullptr) {
+      TRY(const bool left, has_left(store_.begin(), SiteId{shard.site()}));
+      return failure(left ? Errc::revoked : Errc::invalid,
+                     text(fmt::format("there is no site {}", shard.site())));
     }
   }
   if (!decodes(*code, usable)) {
@@ -127,7 +148,7 @@ result<void> MetadataService::add_rows(Transaction& txn, const pb::CommitRequest
                                        SessionId session) const {
   for (const auto& row : request.stripes()) {
     if (!is_row(row)) continue;
-    TRY(add_row(txn, row, [&](const pb::Stripe& member) {
+    TRY(add_row(txn, without_homes(row, deps_.sites), [&](const pb::Stripe& member) {
       return std::all_of(member.shards().begin(), member.shards().end(),
                          [&](const pb::Shard& shard) {
                            return shard.state() != pb::SHARD_PRESENT ||
@@ -144,7 +165,7 @@ MetadataService::Answer MetadataService::commit_data(const CallPtr& call) {
   Transaction txn = store_.begin();
   for (const auto& stripe : request.stripes()) {
     if (is_row(stripe)) continue;
-    TRY(add_stripe(txn, stripe));
+    TRY(add_stripe(txn, without_homes(stripe, deps_.sites)));
   }
   pb::Reply reply;
   auto* commit_reply = reply.mutable_commit();

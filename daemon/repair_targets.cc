@@ -56,7 +56,8 @@ StripeRepair::Targets StripeRepair::choose_targets(const Snapshot& now, size_t r
       if (!takes_shards(site->id(), now.duties)) continue;
       if (best == 0 || held[site->id()] < held[best]) best = site->id();
     }
-    const bool away_for_good = duty_of(now.duties, targets.home[c]) != pb::SITE_ACTIVE;
+    const bool away_for_good = duty_of(now.duties, targets.home[c]) != pb::SITE_ACTIVE ||
+                               context_.sites.find(targets.home[c]) == nullptr;  // it has left
     // A stand-in stays where it is while its home is away.
     if (best == 0 || (contains(move, c) && !away_for_good)) {
       targets.obstacle =

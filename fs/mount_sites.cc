@@ -20,11 +20,12 @@ constexpr auto kAskAgain = seconds(10);  // for a site that could not be used
 }  // namespace
 
 void Mount::apply_duties(const google::protobuf::RepeatedPtrField<pb::SiteInfo>& infos) {
+  if (infos.empty()) return;  // a cloud has sites
+  std::set<SiteId> active;
   for (const auto& info : infos) {
-    if (Site* site = sites_->find(info.id())) {
-      site->set_takes_shards(info.duty() == pb::SITE_ACTIVE);
-    }
+    if (info.duty() == pb::SITE_ACTIVE) active.insert(info.id());
   }
+  for (Site* site : sites_->all()) site->set_takes_shards(active.contains(site->id()));
 }
 
 void Mount::follow_sites(const google::protobuf::RepeatedPtrField<pb::SiteInfo>& infos) {
