@@ -23,8 +23,9 @@ class GroupFormingTest : public GroupTest {
   }
   // The members' row, which holds their sum.
   void expect_grouped(Group& group) {
-    const StripeId row = record(group.stripes[0].id()).row();
-    ASSERT_NE(row, 0u);
+    const auto row_of_first = [&] { return record(group.stripes[0].id()).row(); };
+    ASSERT_TRUE(until([&] { return row_of_first() != 0; })) << "no row was made";
+    const StripeId row = row_of_first();
     for (const auto& stripe : group.stripes) EXPECT_EQ(record(stripe.id()).row(), row);
     std::vector<Bytes> sum(5);
     for (const auto& member : group.cells) {
