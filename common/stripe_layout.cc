@@ -73,12 +73,15 @@ result<StripeLayout> lay_out_stripe(const std::vector<uint32_t>& sealed_lengths,
                               static_cast<uint32_t>(sums[i] - sums[first]), sealed_lengths[i]});
     layout.data_lengths[column] = static_cast<uint32_t>(sums[next] - sums[first]);
   }
-  const uint32_t longest =
+  const uint64_t longest =
       *std::max_element(layout.data_lengths.begin(), layout.data_lengths.end());
-  const uint64_t blocks = uint64_t{static_cast<uint32_t>(packets)} * kPacketBlockBytes;
-  const bool aligned = packets > 1 && longest >= kAlignedBlocksMin * blocks;
-  const auto unit = static_cast<uint32_t>(aligned ? blocks : static_cast<uint32_t>(packets));
-  layout.parity_length = (longest + unit - 1) / unit * unit;
+  const auto rounded_up = [longest](uint64_t unit) { return (longest + unit - 1) / unit * unit; };
+  const uint64_t whole_packets = rounded_up(static_cast<uint64_t>(packets));
+  const uint64_t blocks = static_cast<uint64_t>(packets) * kPacketBlockBytes;
+  const uint64_t whole_blocks = rounded_up(blocks);
+  const bool aligned = packets > 1 && longest >= kAlignedBlocksMin * blocks &&
+                       whole_blocks <= std::numeric_limits<uint32_t>::max();
+  layout.parity_length = static_cast<uint32_t>(aligned ? whole_blocks : whole_packets);
   return layout;
 }
 

@@ -140,5 +140,14 @@ TEST(ValidateSlots, RefusesWhatWouldReadOutsideOrTwice) {
   EXPECT_FALSE(validate_slots({}, 0, {}));
 }
 
+// Where whole audit blocks would not fit into 32 bits, packets stay as they are.
+TEST(StripeLayout, ParityCoversTheLongestColumnThereIs) {
+  const uint32_t longest = UINT32_MAX - 70'000;
+  const auto layout = lay_out_stripe({longest}, 1, 16'384, 0);
+  ASSERT_TRUE(layout) << layout.error().message();
+  EXPECT_GE(layout.value().parity_length, longest);
+  EXPECT_EQ(layout.value().parity_length % 16'384, 0u);
+}
+
 }  // namespace
 }  // namespace datacloud
