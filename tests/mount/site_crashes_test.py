@@ -139,7 +139,8 @@ def a_site_is_rebuilt(scene):
 
 def test(options):
     rng = random.Random(options.seed)
-    with Cloud() as cloud:
+    # At this rate each change takes a second or more on any machine, so that kills find it half done.
+    with Cloud(daemon={"background_site_bytes_per_second_max": "128KiB"}) as cloud:
         cloud.start_daemon()
         mount = cloud.mount()
         (mount / "data").mkdir()
@@ -150,7 +151,7 @@ def test(options):
         for step in (a_site_joins, a_site_is_drained, a_site_is_replaced, a_site_is_rebuilt):
             step(scene)
             scene.exact(expected)
-        check(scene.cut >= 3, "most kills came in the middle", scene.cut)
+        check(scene.cut >= 2, f"{scene.cut} kills came in the middle")
         mount.unmount()
 
 
