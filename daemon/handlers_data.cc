@@ -11,8 +11,8 @@
 #include "common/write_quorum.h"
 #include "daemon/block_map.h"
 #include "daemon/namespace_ops.h"
-#include "daemon/record_keys.h"
 #include "daemon/service.h"
+#include "daemon/site_jobs.h"
 #include "daemon/stripe_groups.h"
 
 namespace datacloud {
@@ -52,14 +52,6 @@ result<void> check_runs(const pb::CommitRequest& request) {
     }
   }
   return success();
-}
-
-result<bool> has_left(const Transaction& txn, SiteId site) {
-  pb::Cloud cloud;
-  TRY(txn.get(key::meta("cloud"), cloud));
-  return std::any_of(cloud.sites().begin(), cloud.sites().end(), [&](const auto& info) {
-    return info.id() == site && info.duty() == pb::SITE_REMOVED;
-  });
 }
 
 // As the mount sent it, but for homes at sites that have left: such a shard is at home where it is.
@@ -107,7 +99,8 @@ result<void> MetadataService::check_stripe(const pb::Stripe& stripe, SessionId s
     }
     // So does one whose site has left meanwhile; homes that have left are dropped (without_homes).
     if (deps_.sites.find(SiteId{shard.site()}) == nullptr) {
-      TRY(const bool left, has_left(store_.begin(), SiteId{shard.site()}));
+      TRY(const bool left,
+          has_left(store_.begin(), [&](const auto& info) { return info.id() == shard.site(); }));
       return failure(left ? Errc::revoked : Errc::invalid,
                      text(fmt::format("there is no site {}", shard.site())));
     }

@@ -45,15 +45,6 @@ pb::Reply removed_reply(const std::string& name) {
   return wrapped(admin);
 }
 
-// Whether the cloud once had a site of that name: asked again after it was removed.
-result<bool> has_left(const Transaction& txn, const std::string& name) {
-  pb::Cloud record;
-  TRY(txn.get(key::meta("cloud"), record));
-  return std::any_of(record.sites().begin(), record.sites().end(), [&](const auto& info) {
-    return info.name() == name && info.duty() == pb::SITE_REMOVED;
-  });
-}
-
 }  // namespace
 
 MetadataService::Answer MetadataService::site_change(const CallPtr& call,
@@ -190,7 +181,9 @@ result<void> MetadataService::set_duty(const std::string& name, pb::SiteDuty dut
 MetadataService::Answer MetadataService::remove_site(const CallPtr& call, const std::string& name) {
   const pb::SiteInfo* info = info_of(deps_.cloud, name);
   if (info == nullptr) {
-    TRY(const bool left, has_left(store_.begin(), name));
+    // Asked again after it was removed.
+    TRY(const bool left,
+        has_left(store_.begin(), [&](const auto& site) { return site.name() == name; }));
     if (left) return std::optional(removed_reply(name));
     return failure(Errc::not_found, fmt::format("the cloud has no site \"{}\"", name));
   }

@@ -2,7 +2,6 @@
 #include "daemon/site_jobs.h"
 
 #include <algorithm>
-#include <functional>
 #include <optional>
 #include <set>
 
@@ -115,6 +114,15 @@ result<SiteUse> site_use(BackgroundContext& context, SiteId site) {
         });
   }));
   return use;
+}
+
+result<bool> has_left(const Transaction& txn,
+                      const std::function<bool(const pb::SiteInfo&)>& is_it) {
+  pb::Cloud cloud;
+  TRY(txn.get(key::meta("cloud"), cloud));
+  return std::any_of(cloud.sites().begin(), cloud.sites().end(), [&](const auto& info) {
+    return info.duty() == pb::SITE_REMOVED && is_it(info);
+  });
 }
 
 result<uint64_t> rebalance(BackgroundContext& context) {

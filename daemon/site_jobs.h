@@ -2,6 +2,8 @@
 // and look at a bounded number of records at a time on the loop.
 #pragma once
 
+#include <functional>
+
 #include "daemon/background_context.h"
 
 namespace datacloud {
@@ -12,6 +14,9 @@ struct SiteUse {
   uint64_t deletions = 0;
 };
 result<SiteUse> site_use(BackgroundContext&, SiteId);
+
+// Whether the cloud once had such a site, which has been removed. On the loop.
+result<bool> has_left(const Transaction&, const std::function<bool(const pb::SiteInfo&)>& is_it);
 
 // Gives columns new homes until every active site is home to about as many, with as few moves as
 // that takes; a group's columns stay together. The repairer then moves the shards. Returns the

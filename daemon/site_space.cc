@@ -51,12 +51,13 @@ void SiteSpace::get(std::function<void(const Report&)> done, Age age) {
   waiting_.push_back(std::move(done));
   if (waiting_.size() > 1) return;  // asked already
   auto round = std::make_shared<Round>();
-  round->left = sites_.size() + 1;
+  const auto sites = sites_.all();
+  round->left = sites.size() + 1;
   const auto arrived = [this, round, loop = loop_] {
     if (--round->left == 0) loop->post([this, round] { finish(*round); });
   };
   const OpOptions options{monotonic_now() + kDeadline, Purpose::client};
-  for (Site* site : sites_.all()) {
+  for (Site* site : sites) {
     if (!site->up()) {
       arrived();
       continue;

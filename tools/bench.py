@@ -279,6 +279,14 @@ def table(samples, systems, megabytes):
     return "\n".join(lines)
 
 
+def put_into_page(report, begin, end):
+    """Replaces what stands between the marks in docs/benchmarks.md."""
+    page = ROOT / "docs" / "benchmarks.md"
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n{report}\n{end}{after}")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="bench.sh", description=__doc__.split("\n")[0])
     parser.add_argument("--repetitions", type=int, default=3)
@@ -326,10 +334,7 @@ def main():
               + table(samples, systems, options.megabytes))
     print(report)
     if options.write:
-        page = ROOT / "docs" / "benchmarks.md"
-        before, _, rest = page.read_text().partition(BEGIN)
-        _, _, after = rest.partition(END)
-        page.write_text(f"{before}{BEGIN}\n{report}\n{END}{after}")
+        put_into_page(report, BEGIN, END)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
-from bench import Timer, commit, machine, random_data, run, sequential  # noqa: E402
+from bench import Timer, commit, machine, put_into_page, random_data, run, sequential  # noqa: E402
 from cloud import BASE, Cloud, drop_caches, is_mounted  # noqa: E402
 from cloud_sites import CephSites  # noqa: E402
 
@@ -263,10 +263,7 @@ def main():
               f"of {options.megabytes} MiB.\n\n{tables}")
     print(report)
     if options.write:
-        page = ROOT / "docs" / "benchmarks.md"
-        before, _, rest = page.read_text().partition(BEGIN)
-        _, _, after = rest.partition(END)
-        page.write_text(f"{before}{BEGIN}\n{report}\n{END}{after}")
+        put_into_page(report, BEGIN, END)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
-from bench import DataCloud, Gocryptfs, Local, Timer, commit, machine, run  # noqa: E402
+from bench import DataCloud, Gocryptfs, Local, Timer, commit, machine, put_into_page, run  # noqa: E402
 from cloud import BASE, Cloud  # noqa: E402
 
 BEGIN, END = "<!-- measured updates: begin -->", "<!-- measured updates: end -->"
@@ -216,10 +216,7 @@ def main():
               + "\n\n".join(tables))
     print(report)
     if options.write:
-        page = ROOT / "docs" / "benchmarks.md"
-        before, _, rest = page.read_text().partition(BEGIN)
-        _, _, after = rest.partition(END)
-        page.write_text(f"{before}{BEGIN}\n{report}\n{END}{after}")
+        put_into_page(report, BEGIN, END)
 
 
 if __name__ == "__main__":
