@@ -140,7 +140,7 @@ def a_site_is_rebuilt(scene):
 def test(options):
     rng = random.Random(options.seed)
     # At this rate each change takes a second or more on any machine, so that kills find it half done.
-    with Cloud(daemon={"background_site_bytes_per_second_max": "128KiB"}) as cloud:
+    with Cloud(daemon={"background_site_bytes_per_second_max": "64KiB"}) as cloud:
         cloud.start_daemon()
         mount = cloud.mount()
         (mount / "data").mkdir()
