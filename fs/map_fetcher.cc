@@ -22,6 +22,8 @@ std::shared_ptr<MapFetcher::Request> MapFetcher::request(InodeId ino, uint64_t f
     std::lock_guard lock(state_->mutex);
     for (const auto& r : state_->requests)
       if (r->ino == ino && r->first <= first && first < r->end) return r;
+    // Replies are kept before their requests go: one may have come since the caller looked.
+    if (state_->cache.known_end(ino, first) > first) return nullptr;
     map.set_ino(ino);
     map.set_first_block(first);
     map.set_blocks(
@@ -60,6 +62,7 @@ result<uint64_t> MapFetcher::extend(InodeId ino, uint64_t first, uint64_t count)
   for (int fruitless = 0; fruitless < kFruitlessMax; ++fruitless) {
     if (const uint64_t end = cache().known_end(ino, first); end > first) return end;
     const auto entry = request(ino, first, count);
+    if (!entry) continue;
     std::unique_lock lock(state_->mutex);
     state_->answered.wait(lock, [&] { return entry->done; });
     if (entry->error) return failure(entry->error->in(fmt::format("map of inode {}", ino)));

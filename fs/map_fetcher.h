@@ -45,6 +45,7 @@ class MapFetcher {
     std::condition_variable answered;
     std::list<std::shared_ptr<Request>> requests;
   };
+  // One under way that covers `first`, or a new one; null when the cache knows it by now.
   std::shared_ptr<Request> request(InodeId, uint64_t first, uint64_t count);
   static void finish(State&, const std::shared_ptr<Request>&, BlockMapCache::Ticket,
                      const pb::MapRequest&, result<pb::Reply>);
