@@ -88,7 +88,7 @@ StripeChallenge::StripeChallenge(const ShardTags& tags, pb::Stripe stripe, uint6
   if (code_->packets() == 1) return;
   if (auto places = random_places(stripe_.parity_bytes(), static_cast<size_t>(code_->packets()))) {
     combination_ = std::move(places->combination);
-    combined_all_ = places->all && samples == 0;
+    combined_all_ = places->all;
   }
 }
 
@@ -98,6 +98,24 @@ bool StripeChallenge::combination_needed() const {
     return shard.state() == pb::SHARD_PRESENT && tags_.tagger(shard.site()) == nullptr;
   };
   return std::any_of(stripe_.shards().begin(), stripe_.shards().end(), keyless);
+}
+
+bool StripeChallenge::comparable(ColumnSet asked) const {
+  if (!code_ || (code_->packets() > 1 && !combination_)) return false;
+  ColumnSet known = 0;
+  for (int c = 0; c < code_->n(); ++c) {
+    const auto state = stripe_.shards(c).state();
+    if (state == pb::SHARD_EMPTY || (state == pb::SHARD_PRESENT && contains(asked, c))) {
+      known |= ColumnSet{1} << c;
+    }
+  }
+  return redundant(known);
+}
+
+bool StripeChallenge::redundant(ColumnSet known) const {
+  const ColumnSet data = (ColumnSet{1} << code_->k()) - 1;
+  return __builtin_popcount(known) > code_->k() &&
+         code_->minimum_to_decode(data, known, {}).has_value();
 }
 
 // Silence is no verdict: the proof is asked for at the same time.
@@ -143,6 +161,7 @@ void StripeChallenge::judge(int c, const result<AuditProof>& answer) {
   if (!combination_ && proof.mu.size() == kAuditBlockBytes) {
     answers_[static_cast<size_t>(c)] = proof.mu;
   }
+  answered_ |= column;
   failed_ |= column;
   if (proof.instance != 0 && proof.instance != shard.instance()) {
     return add(
@@ -161,11 +180,9 @@ void StripeChallenge::judge(int c, const result<AuditProof>& answer) {
   failed_ &= ~column;
 }
 
-// The smallest set of columns without which the answers are a codeword. redundant: there are more
-// answers than a codeword has freedom.
-std::optional<ColumnSet> StripeChallenge::columns_in_error_now(bool& redundant) const {
-  redundant = false;
-  if (!code_ || (code_->packets() > 1 && !combination_)) return std::nullopt;
+// The smallest set of columns without which the answers are a codeword, if they can tell.
+std::optional<ColumnSet> StripeChallenge::compare() {
+  if (!comparable(~ColumnSet{0})) return std::nullopt;
   const size_t length = combination_
                             ? combination_->coefficients.size() * combination_->ranges[0].length
                             : kAuditBlockBytes;
@@ -173,19 +190,18 @@ std::optional<ColumnSet> StripeChallenge::columns_in_error_now(bool& redundant) 
   ColumnSet present = 0;
   for (int c = 0; c < code_->n(); ++c) {
     auto& answer = answers[static_cast<size_t>(c)];
+    if (!contains(answered_, c)) answer.clear();  // nothing is known of its tag
     if (stripe_.shards(c).state() == pb::SHARD_EMPTY) answer.assign(length, 0);
     if (!answer.empty()) present |= ColumnSet{1} << c;
   }
-  const ColumnSet data = (ColumnSet{1} << code_->k()) - 1;
-  redundant = __builtin_popcount(present) > code_->k() &&
-              code_->minimum_to_decode(data, present, {}).has_value();
-  return redundant ? columns_in_error(*code_, present, answers) : std::nullopt;
+  compared_ = redundant(present);
+  return compared_ ? columns_in_error(*code_, present, answers) : std::nullopt;
 }
 
-void StripeChallenge::judge_without_key(std::optional<ColumnSet> wrong, bool redundant) {
+void StripeChallenge::judge_without_key(std::optional<ColumnSet> wrong) {
   for (int c = 0; c < stripe_.shards_size(); ++c) {
     if (!contains(keyless_, c)) continue;
-    if (!redundant || !wrong) {
+    if (!wrong) {
       add(c, AuditVerdict::silent,
           "there is no audit key of its site, and the other columns' answers do not tell");
     } else if (contains(*wrong, c)) {
@@ -194,31 +210,51 @@ void StripeChallenge::judge_without_key(std::optional<ColumnSet> wrong, bool red
   }
 }
 
+// A combination may have places that were not sampled for the proofs: what is wrong there is plain
+// damage. One that leaves out places says nothing of what the tags found elsewhere.
 void StripeChallenge::finish() {
-  bool redundant = false;
-  const auto wrong = columns_in_error_now(redundant);
-  judge_without_key(wrong, redundant);
-  // Tags and combinations that were not made from the same bytes cannot contradict each other.
-  if (!redundant || (combination_ && !combined_all_)) return;
-  const ColumnSet blamed = wrong ? *wrong & ~keyless_ : 0;
-  if (failed_ == 0 && (!wrong || blamed != 0) && keyless_ == 0) {
+  const auto wrong = compare();
+  judge_without_key(wrong);
+  if (!compared_) return;
+  blamed_ = wrong ? *wrong & ~keyless_ : 0;
+  if (combination_ && challenge_.samples != 0) {
+    for (int c = 0; c < stripe_.shards_size(); ++c) {
+      if (contains(blamed_ & ~failed_, c)) {
+        add(c, AuditVerdict::corrupt,
+            "the other columns make other bytes than its combination has");
+      }
+    }
+    return;
+  }
+  if (failed_ == 0 && (!wrong || blamed_ != 0) && keyless_ == 0) {
     doubt_ = fmt::format(
         "stripe {}: every tag is right and the answers are no codeword{}: a site that knows its "
         "audit key, or the auditor's keys, cannot be trusted",
         stripe_.id(),
-        blamed != 0 ? fmt::format(" (without {} they are)", columns_text(blamed)) : "");
-  } else if (failed_ != 0 && wrong == ColumnSet{0}) {
+        blamed_ != 0 ? fmt::format(" (without {} they are)", columns_text(blamed_)) : "");
+  } else if (failed_ != 0 && wrong == ColumnSet{0} && (!combination_ || combined_all_)) {
     doubt_ = fmt::format(
         "stripe {}: {} fail their tags, and yet all answers are a codeword: only tags are damaged, "
         "the auditor's keys are not those they were made with, or sites have changed or gone back "
         "together",
         stripe_.id(), columns_text(failed_));
-  } else if (failed_ != 0 && blamed != 0 && (blamed & failed_) == 0) {
+  } else if (failed_ != 0 && blamed_ != 0 && (blamed_ & failed_) == 0) {
     doubt_ = fmt::format(
         "stripe {}: {} fail their tags, and the codeword blames {}: keys and sites "
         "need a look",
-        stripe_.id(), columns_text(failed_), columns_text(blamed));
+        stripe_.id(), columns_text(failed_), columns_text(blamed_));
   }
+}
+
+std::string StripeChallenge::doubt_at(const std::function<std::string(SiteId)>& name) const {
+  std::string text = doubt_;
+  if (text.empty()) return text;
+  for (int c = 0; c < stripe_.shards_size(); ++c) {
+    if (contains(blamed_, c)) {
+      text += fmt::format("; column {} is at {}", c, name(stripe_.shards(c).site()));
+    }
+  }
+  return text;
 }
 
 }  // namespace datacloud

@@ -10,11 +10,12 @@
 // packets, which relate packet to packet, the answers of columns are no codeword. Their sites are
 // asked for combinations besides: the same random sum over the same places of each packet. Packets
 // of combinations side by side are a codeword. At most 1 MiB of a shard goes into one, from random
-// places, and its answer costs 4 KiB a packet: that is for the caller to weigh.
+// places, and its answer costs 4 KiB a packet: that is for the caller to weigh (kComparedOneIn).
 //
 // Pure: asking the sites is the caller's. Thread safety: none, one per thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +28,9 @@ namespace datacloud {
 
 enum class AuditVerdict { missing, corrupt, stale, silent };
 const char* verdict_name(AuditVerdict);
+
+// Of stripes whose codeword costs combinations of its own, these are asked for them.
+inline constexpr unsigned kComparedOneIn = 16;
 
 class StripeChallenge {
  public:
@@ -57,6 +61,9 @@ class StripeChallenge {
   const std::optional<Combination>& combination() const { return combination_; }
   // Whether some column can be judged in no other way.
   bool combination_needed() const;
+  // Whether answers of all of `asked` would be more than a codeword has freedom: else there is no
+  // test without keys.
+  bool comparable(ColumnSet asked) const;
   void judge_combined(int column, const result<CombineReply>&);
   // It was not asked, and why.
   void silent(int column, std::string why);
@@ -65,21 +72,29 @@ class StripeChallenge {
   void finish();
   const std::vector<Fault>& faults() const { return faults_; }
   const Totals& totals() const { return totals_; }
+  // Whether the answers were enough for the test without keys.
+  bool compared() const { return compared_; }
   // Not empty: tags and codeword disagree.
   const std::string& doubt() const { return doubt_; }
+  // The same with the sites of the columns that the codeword blames, as `name` calls them.
+  std::string doubt_at(const std::function<std::string(SiteId)>& name) const;
 
  private:
   void add(int column, AuditVerdict, std::string detail);
-  std::optional<ColumnSet> columns_in_error_now(bool& redundant) const;
-  void judge_without_key(std::optional<ColumnSet> wrong, bool redundant);
+  bool redundant(ColumnSet known) const;
+  std::optional<ColumnSet> compare();
+  void judge_without_key(std::optional<ColumnSet> wrong);
 
   const ShardTags& tags_;
   const pb::Stripe stripe_;
   const AuditChallenge challenge_;
   std::shared_ptr<const ErasureCode> code_;  // null: not a code of as many columns
   std::optional<Combination> combination_;
-  bool combined_all_ = false;   // it covers every byte
+  bool combined_all_ = false;  // it covers every byte
+  bool compared_ = false;
+  ColumnSet blamed_ = 0;        // by the codeword, though there is a key of its site
   std::vector<Bytes> answers_;  // by column: what codewords are made of; empty: none
+  ColumnSet answered_ = 0;      // the challenge
   ColumnSet failed_ = 0;        // answered, and the tag says it is wrong
   ColumnSet keyless_ = 0;       // answered, and there is no key of its site
   std::vector<Fault> faults_;

@@ -14,8 +14,6 @@ namespace datacloud {
 namespace {
 
 constexpr auto kDeadline = seconds(30);
-// Of stripes whose codeword takes combinations of its own (stripe_challenge.h).
-constexpr unsigned kCrossCheckedOneIn = 16;
 constexpr uint64_t kAnswerBytes = kAuditBlockBytes + kFieldBytes;
 constexpr uint64_t kWindowBytesMax = 64u << 20;  // of shards under challenge at once, per job
 
@@ -61,7 +59,7 @@ class StripesAudit {
     std::unique_ptr<StripeChallenge> challenge;
     std::vector<int> columns;
     FanOut<AuditProof> answers;
-    bool crossed = false;
+    bool compared = false;
     FanOut<CombineReply> combined;
   };
 
@@ -81,8 +79,8 @@ class StripesAudit {
     asked.challenge = std::make_unique<StripeChallenge>(context_.tags, std::move(stripe), samples_);
     auto& challenge = *asked.challenge;
     const auto& combination = challenge.combination();
-    asked.crossed =
-        combination && (challenge.combination_needed() || random_() % kCrossCheckedOneIn == 0);
+    asked.compared = combination && challenge.comparable(columns) &&
+                     (challenge.combination_needed() || random_() % kComparedOneIn == 0);
     for (int c = 0; c < challenge.stripe().shards_size(); ++c) {
       const auto& shard = challenge.stripe().shards(c);
       if (!contains(columns, c) || shard.state() != pb::SHARD_PRESENT) continue;
@@ -95,7 +93,7 @@ class StripesAudit {
       asked.columns.push_back(c);
       site->store().prove(context_.namer.object_name(challenge.name_of(c)), challenge.challenge(),
                           {monotonic_now() + kDeadline, Purpose::audit}, asked.answers.slot());
-      if (!asked.crossed) continue;
+      if (!asked.compared) continue;
       context_.threads.spend(shard.site(),
                              combination->coefficients.size() * combination->ranges[0].length);
       site->store().combine(context_.namer.object_name(challenge.name_of(c)), *combination,
@@ -115,7 +113,7 @@ class StripesAudit {
       const SiteId site = challenge.stripe().shards(asked.columns[i]).site();
       ++report_.checked_by_site[site];
       challenge.judge(asked.columns[i], answer);
-      if (asked.crossed) {
+      if (asked.compared) {
         const auto combined = asked.combined.answer(i);
         challenge.judge_combined(asked.columns[i], combined);
         if (combined) report_.transferred_by_site[site] += combined.value().bytes_transferred;
@@ -138,8 +136,11 @@ class StripesAudit {
                                   shard.site(), fault.verdict, fault.detail});
     }
     if (!challenge.doubt().empty()) {
-      spdlog::error("audit: {}", challenge.doubt());
-      report_.doubts.push_back(challenge.doubt());
+      report_.doubts.push_back(challenge.doubt_at([this](SiteId id) {
+        const Site* site = context_.sites.find(id);
+        return site != nullptr ? site->name() : fmt::format("site {}", id);
+      }));
+      spdlog::error("audit: {}", report_.doubts.back());
     }
   }
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "common/object_compute.h"
 #include "tests/support/seeded.h"
@@ -208,9 +209,15 @@ class PacketsChallengeTest : public testing::TestWithParam<std::string> {
       keys_.emplace(c + 1, SecretKey(Bytes(32, static_cast<uint8_t>(c))));
     }
   }
-  // As a site does that holds `columns`, and tags of what was written.
-  void ask(StripeChallenge& challenge, const std::vector<Bytes>& columns) {
+  // As a site does that holds `columns`, and tags of what was written. Those of `away` are missing.
+  void ask(StripeChallenge& challenge, const std::vector<Bytes>& columns, ColumnSet away = 0) {
     for (size_t c = 0; c < columns.size(); ++c) {
+      if (contains(away, static_cast<int>(c))) {
+        const Error absent(Errc::not_found, "no such object");
+        challenge.judge(static_cast<int>(c), failure(absent));
+        challenge.judge_combined(static_cast<int>(c), failure(absent));
+        continue;
+      }
       const AuditTagger tagger(keys_.at(c + 1));
       const Bytes tags = tagger.tags({7, static_cast<uint8_t>(c)}, 100 + c, columns_[c]);
       const auto read = [&](const auto& ranges) {
@@ -285,10 +292,77 @@ TEST_P(PacketsChallengeTest, TagsAndCodewordCheckEachOther) {
   ask(forged, columns_);
   EXPECT_THAT(corrupt(forged), IsEmpty());
   EXPECT_THAT(forged.doubt(), HasSubstr("without column 1"));
+  const auto name = [](SiteId site) { return "site" + std::to_string(site); };
+  EXPECT_THAT(forged.doubt_at(name), HasSubstr("; column 1 is at site2"));
   // Without an answer to the combination nothing is said about the codeword.
   StripeChallenge alone(tags, stripe_, 0);
   alone.finish();
   EXPECT_EQ(alone.doubt(), "");
+  EXPECT_FALSE(alone.compared());
+}
+
+// As many missing as leave one answer too many: sound ones raise no doubt, forged ones do.
+TEST_P(PacketsChallengeTest, MissingColumnsRaiseNoDoubt) {
+  const ShardTags tags(keys_);
+  const int n = code_->n(), spare = code_->guaranteed_tolerance();
+  for (int lost = 1; lost <= spare; ++lost) {
+    ColumnSet away = 0;
+    while (__builtin_popcount(away) < lost) away |= ColumnSet{1} << random_.number(0, n - 1);
+    const ColumnSet there = ((ColumnSet{1} << n) - 1) & ~away;
+    StripeChallenge good(tags, stripe_, 0);
+    const bool enough = good.comparable(there);
+    EXPECT_TRUE(enough || lost == spare);
+    ask(good, columns_, away);
+    EXPECT_EQ(good.faults().size(), static_cast<size_t>(lost));
+    EXPECT_EQ(good.doubt(), "");
+    EXPECT_EQ(good.compared(), enough);
+    // Tagged with the right key by its site.
+    const auto c = static_cast<size_t>(std::countr_zero(there));
+    const Bytes sound = std::exchange(columns_[c], damaged(c));
+    StripeChallenge forged(tags, stripe_, 0);
+    ask(forged, columns_, away);
+    EXPECT_EQ(forged.doubt() != "", enough) << forged.doubt();
+    EXPECT_EQ(forged.faults().size(), static_cast<size_t>(lost));
+    columns_[c] = sound;
+  }
+}
+
+// Blocks that were not sampled for the proofs, and are in the combination.
+TEST_P(PacketsChallengeTest, WhatSamplesLeaveOutIsDamage) {
+  const ShardTags tags(keys_);
+  columns_[1] = damaged(1);
+  StripeChallenge sampled(tags, stripe_, 1);
+  ask(sampled, columns_);
+  EXPECT_THAT(corrupt(sampled), testing::ElementsAre(1));
+  EXPECT_EQ(sampled.doubt(), "");
+}
+
+// Of a shard above 1 MiB a forged byte is seen when its place is chosen.
+TEST_P(PacketsChallengeTest, PartOfALargeShardFindsItsShareOfForgeries) {
+  if (code_->n() > 8) GTEST_SKIP() << "the same with more columns";
+  const auto packets = static_cast<size_t>(code_->packets());
+  const size_t places = 256 / packets, stored = 2 * places;
+  const size_t packet = stored * 4096;
+  const auto k = static_cast<size_t>(code_->k());
+  for (size_t c = 0; c < columns_.size(); ++c) {
+    columns_[c] = c == 0 ? random_.bytes(packets * packet) : Bytes(packets * packet);
+    stripe_.mutable_shards(static_cast<int>(c))->set_bytes(static_cast<uint32_t>(packets * packet));
+  }
+  std::vector<MutableByteView> parity(columns_.begin() + static_cast<long>(k), columns_.end());
+  code_->encode({columns_.begin(), columns_.begin() + static_cast<long>(k)}, parity);
+  stripe_.set_parity_bytes(static_cast<uint32_t>(packets * packet));
+  columns_[1] = damaged(1);
+  const ShardTags tags(keys_);
+  constexpr int kRounds = 30;
+  int caught = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    StripeChallenge challenge(tags, stripe_, 0);
+    ask(challenge, columns_);
+    EXPECT_THAT(told(challenge), IsEmpty());
+    caught += challenge.doubt() != "";
+  }
+  EXPECT_GE(caught, 2) << "half of 30; fewer than 2, or more than 28, once in 17 million rounds";
+  EXPECT_LE(caught, 28);
 }
 
 // 256 ranges are at most 1 MiB: of longer shards some places are taken, and they are all there.

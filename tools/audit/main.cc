@@ -40,6 +40,11 @@ void add_options(CLI::App& app, Arguments& a) {
       app.add_option("--confidence", a.audit.confidence,
                      "As many shards as find the share --damage of bad ones with this probability");
   app.add_option("--damage", a.audit.damage, "See --confidence")->capture_default_str();
+  app.add_option("--compare", a.audit.compare_one_in,
+                 "Compare the columns of one in so many stripes of basic-* and msr-* codes, which "
+                 "costs 4 KiB for each packet of a shard; 1: of all, 0: of none. Where shards are "
+                 "read as a whole it costs nothing, and all are")
+      ->capture_default_str();
   auto* recheck = app.add_option("--recheck", a.audit.recheck,
                                  "Only what this report found; what a refreshed bundle says was "
                                  "replaced since is outdated, no finding");
@@ -59,11 +64,13 @@ uint64_t number(const ReportJson& report, const char* name) {
 void tell(const ReportJson& report) {
   const uint64_t covered = number(report, "bytes_covered");
   const uint64_t transferred = number(report, "bytes_transferred");
-  fmt::print("{} shards of {} stripes asked for {}: {} between sites ({:.3f} %), {} findings\n",
-             number(report, "shards_checked"), number(report, "stripes_asked"),
-             human_bytes(covered), human_bytes(transferred),
-             100.0 * double(transferred) / double(std::max<uint64_t>(1, covered)),
-             number(report, "findings_total"));
+  fmt::print(
+      "{} shards of {} stripes asked for {}: {} between sites ({:.3f} %), {} findings; the "
+      "columns of {} stripes compared\n",
+      number(report, "shards_checked"), number(report, "stripes_asked"), human_bytes(covered),
+      human_bytes(transferred),
+      100.0 * double(transferred) / double(std::max<uint64_t>(1, covered)),
+      number(report, "findings_total"), number(report, "stripes_compared"));
   if (number(report, "read_remotely") > 0) {
     fmt::print(
         "{} shards were read as a whole: their sites cannot compute answers (directories, or "

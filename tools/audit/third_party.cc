@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <future>
 #include <map>
 #include <random>
 #include <set>
@@ -13,6 +12,7 @@
 #include "common/hex.h"
 #include "common/site_set.h"
 #include "common/stripe_challenge.h"
+#include "tools/audit/shard_question.h"
 
 namespace datacloud {
 namespace {
@@ -55,6 +55,7 @@ class ThirdParty {
       marker.site_id = site.id();
       TRY(auto store, open_store(*config, marker));
       members.push_back({site.id(), site.name(), std::move(store)});
+      if (config->store == "directory") computes_nothing_.insert(site.id());
     }
     if (members.empty()) {
       return failure(Errc::invalid, "no site of the bundle is in the list of sites");
@@ -92,7 +93,8 @@ class ThirdParty {
   struct Asked {
     std::unique_ptr<StripeChallenge> challenge;
     std::vector<std::string> objects;
-    std::vector<std::pair<int, std::future<result<AuditProof>>>> answers;
+    std::optional<Combination> combination;  // asked for besides
+    std::vector<std::pair<int, std::function<ShardAnswer()>>> answers;
   };
   struct SiteCounts {
     uint64_t checked = 0, proven = 0, not_asked = 0;
@@ -190,9 +192,28 @@ class ThirdParty {
     auto& asked = asked_.emplace_back();
     asked.challenge = std::make_unique<StripeChallenge>(*tags_, std::move(audited.stripe), 0);
     asked.objects = std::move(audited.objects);
+    if (compares(*asked.challenge, columns)) asked.combination = asked.challenge->combination();
     for (int c = 0; c < asked.challenge->stripe().shards_size(); ++c) {
       if (contains(columns, c)) ask_column(asked, c);
     }
+  }
+
+  // Whether the stripe is asked for combinations: always where they cost nothing, or there is no
+  // other test.
+  bool compares(const StripeChallenge& challenge, ColumnSet columns) {
+    if (!challenge.combination()) return false;
+    bool free = true;
+    ColumnSet asked = 0;
+    for (int c = 0; c < challenge.stripe().shards_size(); ++c) {
+      const auto& shard = challenge.stripe().shards(c);
+      const Site* site = sites_->find(shard.site());
+      if (shard.state() != pb::SHARD_PRESENT || site == nullptr || !site->up()) continue;
+      asked |= ColumnSet{1} << c;
+      free = free && computes_nothing_.count(shard.site()) > 0;
+    }
+    return challenge.comparable(columns & asked) &&
+           (free || challenge.combination_needed() ||
+            (options_.compare_one_in > 0 && random_() % options_.compare_one_in == 0));
   }
 
   void ask_column(Asked& asked, int c) {
@@ -213,11 +234,11 @@ class ThirdParty {
       return;
     }
     if (!site->up()) return challenge.silent(c, site->away_reason());
-    auto promise = std::make_shared<std::promise<result<AuditProof>>>();
-    asked.answers.emplace_back(c, promise->get_future());
-    site->store().prove(asked.objects[static_cast<size_t>(c)], challenge.challenge(),
-                        {monotonic_now() + kDeadline, Purpose::audit},
-                        [promise](result<AuditProof> r) { promise->set_value(std::move(r)); });
+    ShardQuestion question{asked.objects[static_cast<size_t>(c)], shard.bytes(),
+                           challenge.challenge(), asked.combination};
+    question.read = question.combination && computes_nothing_.count(shard.site()) > 0;
+    asked.answers.emplace_back(c, ask_shard(site->store(), std::move(question),
+                                            {monotonic_now() + kDeadline, Purpose::audit}));
   }
 
   void judge_all() {
@@ -230,11 +251,15 @@ class ThirdParty {
   void judge(Asked& asked) {
     auto& challenge = *asked.challenge;
     for (auto& [c, answer] : asked.answers) {
-      auto& counts = counts_[challenge.stripe().shards(c).site()];
+      const SiteId site = challenge.stripe().shards(c).site();
+      auto& counts = counts_[site];
       ++counts.checked;
       const size_t before = challenge.faults().size();
-      challenge.judge(c, answer.get());
+      const ShardAnswer given = answer();
+      challenge.judge(c, given.proof);
       counts.proven += challenge.faults().size() == before;
+      if (given.proof && !given.proof.value().at_site) computes_nothing_.insert(site);
+      if (given.combined) challenge.judge_combined(c, *given.combined);
     }
     challenge.finish();
     const auto& totals = challenge.totals();
@@ -252,8 +277,9 @@ class ThirdParty {
            {"detail", fault.detail}},
           shard.site(), verdict_name(fault.verdict));
     }
+    stripes_compared_ += challenge.compared();
     if (!challenge.doubt().empty() && doubts_.size() < kDoubtsMax) {
-      doubts_.push_back(challenge.doubt());
+      doubts_.push_back(challenge.doubt_at([this](SiteId id) { return name_of(id); }));
     }
   }
 
@@ -305,6 +331,7 @@ class ThirdParty {
             {"scope", scope},
             {"samples", samples_},
             {"stripes_asked", stripes_asked_},
+            {"stripes_compared", stripes_compared_},
             {"shards_checked", totals_.shards_checked},
             {"bytes_covered", totals_.bytes_covered},
             {"bytes_transferred", totals_.bytes_transferred},
@@ -321,13 +348,15 @@ class ThirdParty {
   std::map<SiteId, std::string> names_;
   std::unique_ptr<ShardTags> tags_;
   std::unique_ptr<SiteSet> sites_;
+  std::set<SiteId> computes_nothing_;  // directories, and where an answer has shown it
+  std::minstd_rand random_{std::random_device{}()};
   Suspicions suspicions_;  // to be looked at again
   bool sampled_ = false;
   std::map<StripeId, ColumnSet> sample_;
   uint64_t samples_ = 0;
   std::vector<Asked> asked_;
   uint64_t window_ = 0;
-  uint64_t stripes_passed_ = 0, stripes_asked_ = 0, findings_total_ = 0;
+  uint64_t stripes_passed_ = 0, stripes_asked_ = 0, stripes_compared_ = 0, findings_total_ = 0;
   StripeChallenge::Totals totals_;
   std::map<SiteId, SiteCounts> counts_;
   ReportJson findings_ = ReportJson::array();

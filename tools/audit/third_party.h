@@ -8,6 +8,7 @@
 
 #include "common/audit_bundle.h"
 #include "common/config.h"
+#include "common/stripe_challenge.h"
 #include "tools/audit/audit_report.h"
 
 namespace datacloud {
@@ -19,6 +20,9 @@ struct ThirdPartyOptions {
   uint64_t samples = 0;           // shards at random; 0: all
   double confidence = 0;          // > 0: as many shards as find `damage` with it
   double damage = 0.001;
+  // Of stripes whose columns are compared by combinations of their own, at sites that compute: one
+  // in so many; 0: none. Where shards are read as a whole, all are.
+  unsigned compare_one_in = kComparedOneIn;
   std::filesystem::path recheck;  // a report: only its findings; what was replaced is outdated
 };
 
