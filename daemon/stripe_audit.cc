@@ -79,7 +79,7 @@ class StripesAudit {
     asked.challenge = std::make_unique<StripeChallenge>(context_.tags, std::move(stripe), samples_);
     auto& challenge = *asked.challenge;
     const auto& combination = challenge.combination();
-    asked.compared = combination && challenge.comparable(columns) &&
+    asked.compared = combination && challenge.comparable(columns & reachable(challenge.stripe())) &&
                      (challenge.combination_needed() || random_() % kComparedOneIn == 0);
     for (int c = 0; c < challenge.stripe().shards_size(); ++c) {
       const auto& shard = challenge.stripe().shards(c);
@@ -99,6 +99,15 @@ class StripesAudit {
       site->store().combine(context_.namer.object_name(challenge.name_of(c)), *combination,
                             {monotonic_now() + kDeadline, Purpose::audit}, asked.combined.slot());
     }
+  }
+
+  ColumnSet reachable(const pb::Stripe& stripe) {
+    ColumnSet columns = 0;
+    for (int c = 0; c < stripe.shards_size(); ++c) {
+      const Site* site = context_.sites.find(stripe.shards(c).site());
+      if (site != nullptr && site->up()) columns |= ColumnSet{1} << c;
+    }
+    return columns;
   }
 
   void judge_all() {
