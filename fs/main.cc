@@ -134,13 +134,14 @@ int serve(const MountArguments& arguments, const Config& config, Mounted mounted
   fuse_loop_cfg_destroy(loop);
   readahead.join();
   notifier.stopping();
-  if (error) spdlog::error("the FUSE session ended with error {}", error);
+  // Above zero: the signal that asked to end, as good as umount.
+  if (error < 0) spdlog::error("the FUSE session ended with error {}", -error);
   fuse_session_unmount(session);
   const bool clean = mount.value()->stop();
   fuse_remove_signal_handlers(session);
   mount.value().reset();
   fuse_session_destroy(session);
-  return clean && error <= 0 ? 0 : kExitFailed;
+  return clean && error >= 0 ? 0 : kExitFailed;
 }
 
 // A daemon that is not there yet is waited for, as at boot; whoever sits at a terminal is told.

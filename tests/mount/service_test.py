@@ -173,7 +173,7 @@ def mount8(cloud):
 def fstab(cloud):
     (cloud.root / "fstab").write_text(
         f"{cloud.config} {cloud.root}/m8 datacloud defaults,_netdev,nofail,noatime,"
-        "x-systemd.requires=datacloudd@demo.service,cache_bytes_max=64MiB 0 0\n")
+        "x-systemd.after=datacloudd@demo.service,cache_bytes_max=64MiB 0 0\n")
     done = in_own_sbin(cloud, """
       # mount -a, as at boot, twice: the second finds it mounted.
       mount --fstab $root/fstab -a

@@ -5,9 +5,10 @@ It is what debootstrap and apt would make, without the network and in seconds: d
 come along, so that dpkg judges dependencies there, and a library that a package of ours fails to
 declare is missing there.
 
-    minimal_root.py ROOT PACKAGE.deb...
+    minimal_root.py ROOT [--with INSTALLED_PACKAGE]... PACKAGE.deb...
 """
 
+import argparse
 import re
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from pathlib import Path
 DPKG = Path("/var/lib/dpkg")
 MERGED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 STATE = ("etc/passwd", "etc/group", "etc/shadow", "etc/nsswitch.conf", "etc/debian_version",
-         "etc/alternatives")
+         "etc/alternatives", "etc/pam.d/common-account", "etc/pam.d/common-auth",
+         "etc/pam.d/common-password", "etc/pam.d/common-session",
+         "etc/pam.d/common-session-noninteractive")
 
 
 def fields(paragraph):
@@ -43,7 +46,7 @@ def names(depends):
         yield [choice.split()[0].split(":")[0] for choice in dependency.split("|")]
 
 
-def closure(packages, providers, debs):
+def closure(packages, providers, debs, further):
     ours = {}
     for deb in debs:
         package = fields(subprocess.run(["dpkg-deb", "-f", deb], check=True, text=True,
@@ -51,6 +54,10 @@ def closure(packages, providers, debs):
         ours[package["Package"]] = package
     todo = [name for name, package in packages.items() if package.get("Essential") == "yes"]
     wanted = set()
+    missing = [name for name in further if name not in packages]
+    if missing:
+        sys.exit(f"not installed here: {' '.join(missing)}")
+    todo += further
 
     def add(package):
         for kind in ("Pre-Depends", "Depends"):
@@ -109,9 +116,14 @@ def copy_files(root, packages, wanted):
 
 
 def main():
-    root, debs = Path(sys.argv[1]), sys.argv[2:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=Path)
+    parser.add_argument("debs", nargs="+")
+    parser.add_argument("--with", dest="further", action="append", default=[])
+    options = parser.parse_args()
+    root = options.root
     packages, providers = installed()
-    wanted = closure(packages, providers, debs)
+    wanted = closure(packages, providers, options.debs, options.further)
     root.mkdir(parents=True, exist_ok=True)
     copy_files(root, packages, wanted)
     for directory in ("dev", "proc", "sys", "tmp", "run", "root", "srv", "mnt", "var/lib/dpkg/updates",

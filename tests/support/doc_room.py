@@ -50,6 +50,17 @@ def blocks(document, *marks):
             yield f"{document}:{line}", match[1], match[2]
 
 
+def chapter(document, title, *marks):
+    """The blocks below the heading "## TITLE"."""
+    lines = (SOURCE / "docs" / document).read_text().splitlines()
+    first = lines.index(f"## {title}") + 1
+    last = next((i for i, line in enumerate(lines[first:], first) if line.startswith("## ")),
+                len(lines))
+    for where, mark, text in blocks(document, *marks):
+        if first < int(where.rpartition(":")[2]) <= last:
+            yield where, mark, text
+
+
 class Script:
     """What the shell in the room will do."""
 
