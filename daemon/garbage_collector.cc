@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <atomic>
+#include <map>
 
 #include "common/log.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
+#include "daemon/site_jobs.h"
 
 namespace datacloud {
 namespace {
@@ -79,12 +81,14 @@ void GarbageCollector::step() {
   hooks_.when_durable([this, b = batch.value()] { remove_all(b); });
 }
 
-// The next records whose sites live; the cursor moves past all that were looked at.
+// The next records whose sites live or have left the cloud, with all that is there; the cursor
+// moves past all that were looked at.
 result<std::shared_ptr<GarbageCollector::Batch>> GarbageCollector::next_batch() {
   auto batch = std::make_shared<Batch>();
   const Transaction txn = store_.begin();
   const std::string end = key::after_prefix(key::pending(0).substr(0, 1));
   size_t scanned = 0;
+  std::vector<Item> without_site;
   TRY(txn.scan(key::pending(cursor_), end, [&](std::string_view k, std::string_view v) {
     if (batch->items.size() >= kBatch || scanned >= kScanned) {
       batch->more = true;
@@ -97,9 +101,21 @@ result<std::shared_ptr<GarbageCollector::Batch>> GarbageCollector::next_batch() 
     cursor_ = item.number + 1;
     if (!item.record.ParseFromArray(v.data(), static_cast<int>(v.size()))) return true;
     item.site = sites_.find(item.record.site());
-    if (item.site != nullptr && item.site->up()) batch->items.push_back(std::move(item));
+    if (item.site == nullptr) {
+      without_site.push_back(std::move(item));
+    } else if (item.site->up()) {
+      batch->items.push_back(std::move(item));
+    }
     return true;
   }));
+  std::map<SiteId, bool> left;
+  for (auto& item : without_site) {
+    const SiteId id = item.record.site();
+    if (!left.contains(id)) {
+      TRY(left[id], has_left(txn, [id](const auto& site) { return site.id() == id; }));
+    }
+    if (left[id]) batch->items.push_back(std::move(item));
+  }
   for (auto& item : batch->items) {
     const ShardName name{item.record.stripe(), static_cast<uint8_t>(item.record.column()),
                          item.record.instance()};

@@ -2,7 +2,8 @@
 //
 // A record is acted on only when the transaction that wrote it survives a power cut, and never when
 // a stripe record still names the object. "Not found" counts as deleted. Records of sites that are
-// away, or whose site fails, stay for a later pass.
+// away, or whose site fails, stay for a later pass; those of a site that has left the cloud are
+// erased, since nobody will ever reach what is there.
 #pragma once
 
 #include <functional>

@@ -224,6 +224,7 @@ void MetadataService::finish_removal(const CallPtr& call, const std::string& nam
   sites.erase(std::remove_if(sites.begin(), sites.end(),
                              [](const auto& s) { return s.duty() == pb::SITE_REMOVED; }),
               sites.end());
+  collector_.restart();  // what was to be deleted there is given up
   answer_when_durable(call, removed_reply(name));
 }
 

@@ -97,14 +97,17 @@ result<StripeRepair::Made> StripeRepair::make(const Snapshot& now, const Erasure
 result<bool> StripeRepair::read_cells(const Snapshot& now, const std::vector<RepairRead>& reads,
                                       std::map<Cell, Bytes>& cells, Made& made,
                                       RepairOutcome& outcome) {
+  std::map<size_t, std::map<int, uint64_t>> columns_of_row;
+  for (const auto& read : reads) {
+    columns_of_row[static_cast<size_t>(read.cell.row)][read.cell.column] = read.bytes;
+  }
+  std::map<size_t, PrefixReads> under_way;  // of all rows at once: a column costs one round trip
+  for (auto& [r, columns] : columns_of_row) {
+    under_way.try_emplace(r, context_, now.stripes[r], std::move(columns), Purpose::repair);
+  }
   bool whole = true;
-  for (size_t r = 0; r < now.stripes.size(); ++r) {
-    std::map<int, uint64_t> columns;
-    for (const auto& read : reads) {
-      if (static_cast<size_t>(read.cell.row) == r) columns[read.cell.column] = read.bytes;
-    }
-    if (columns.empty()) continue;
-    ShardsRead read = read_prefixes(context_, now.stripes[r], columns, Purpose::repair);
+  for (auto& [r, reading] : under_way) {
+    ShardsRead read = reading.finish();
     for (const auto& [site, bytes] : read.bytes_by_site) {
       made.read[site] += bytes;
       outcome.bytes_read[site] += bytes;

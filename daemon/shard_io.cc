@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "daemon/block_map.h"
-#include "daemon/fan_out.h"
 
 namespace datacloud {
 namespace {
@@ -66,39 +65,40 @@ ShardsRead read_shards(BackgroundContext& context, const pb::Stripe& stripe, Col
   for (int c = 0; c < stripe.shards_size(); ++c) {
     if (contains(columns, c)) bytes[c] = stripe.shards(c).bytes();
   }
-  return read_prefixes(context, stripe, bytes, purpose);
+  return PrefixReads(context, stripe, std::move(bytes), purpose).finish();
 }
 
-ShardsRead read_prefixes(BackgroundContext& context, const pb::Stripe& stripe,
-                         const std::map<int, uint64_t>& bytes_of_column, Purpose purpose) {
-  ShardsRead out;
-  FanOut<ReadReply> answers;
-  std::vector<int> asked;
-  for (const auto& [c, wanted] : bytes_of_column) {
+PrefixReads::PrefixReads(BackgroundContext& context, const pb::Stripe& stripe,
+                         std::map<int, uint64_t> bytes_of_column, Purpose purpose)
+    : context_(context), stripe_(stripe), wanted_(std::move(bytes_of_column)) {
+  for (const auto& [c, wanted] : wanted_) {
     const auto& shard = stripe.shards(c);
     Site* site = context.sites.find(shard.site());
     if (site == nullptr) {
-      out.failures.push_back({c, false, Error(Errc::away, "its site is not configured")});
+      out_.failures.push_back({c, false, Error(Errc::away, "its site is not configured")});
       continue;
     }
     const uint64_t bytes = prefix_of(shard, wanted);
     context.threads.spend(shard.site(), bytes);
-    asked.push_back(c);
+    asked_.push_back(c);
     site->store().read(context.namer.object_name(name_of(stripe, c)), {{0, bytes}}, true,
-                       {monotonic_now() + kDeadline, purpose}, answers.slot());
+                       {monotonic_now() + kDeadline, purpose}, answers_.slot());
   }
-  for (size_t i = 0; i < asked.size(); ++i) {
-    const int c = asked[i];
-    auto data = verified(context, stripe, c, prefix_of(stripe.shards(c), bytes_of_column.at(c)),
-                         answers.answer(i));
+}
+
+ShardsRead PrefixReads::finish() {
+  for (size_t i = 0; i < asked_.size(); ++i) {
+    const int c = asked_[i];
+    auto data = verified(context_, stripe_, c, prefix_of(stripe_.shards(c), wanted_.at(c)),
+                         answers_.answer(i));
     if (data) {
-      out.bytes_by_site[stripe.shards(c).site()] += data.value().size();
-      out.columns[c] = std::move(data).value();
+      out_.bytes_by_site[stripe_.shards(c).site()] += data.value().size();
+      out_.columns[c] = std::move(data).value();
     } else {
-      out.failures.push_back({c, is_damage(data.error()), data.error()});
+      out_.failures.push_back({c, is_damage(data.error()), data.error()});
     }
   }
-  return out;
+  return std::move(out_);
 }
 
 ShardsPut put_shards(BackgroundContext& context, StripeId stripe,

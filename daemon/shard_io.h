@@ -6,6 +6,7 @@
 
 #include "common/erasure_code.h"
 #include "daemon/background_context.h"
+#include "daemon/fan_out.h"
 
 namespace datacloud {
 
@@ -24,9 +25,24 @@ struct ShardsRead {
 };
 // Reads the columns in parallel; each is PRESENT in the record.
 ShardsRead read_shards(BackgroundContext&, const pb::Stripe&, ColumnSet, Purpose);
-// At least the first so many bytes of each column: whole audit blocks.
-ShardsRead read_prefixes(BackgroundContext&, const pb::Stripe&,
-                         const std::map<int, uint64_t>& bytes_of_column, Purpose);
+// At least the first so many bytes of each column: whole audit blocks. Asked for at once; several
+// stripes' may be under way together.
+class PrefixReads {
+ public:
+  // The stripe outlives this object.
+  PrefixReads(BackgroundContext&, const pb::Stripe&, std::map<int, uint64_t> bytes_of_column,
+              Purpose);
+  // Waits; once.
+  ShardsRead finish();
+
+ private:
+  BackgroundContext& context_;
+  const pb::Stripe& stripe_;
+  const std::map<int, uint64_t> wanted_;
+  std::vector<int> asked_;
+  FanOut<ReadReply> answers_;
+  ShardsRead out_;
+};
 
 struct NewShard {
   int column = 0;

@@ -14,8 +14,13 @@ constexpr uint64_t kSmallBytesMax = 128u << 10, kMediumBytesMax = 1u << 20;
 
 ReadTimes::ReadTimes(SiteSet& sites, const MountConfig& config)
     : latest_(milliseconds(std::min(config.hedge_after_ms, config.read_deadline_ms))),
-      off_(config.hedge_after_ms >= config.read_deadline_ms) {
-  for (Site* site : sites.all()) sites_.emplace(site->id(), std::make_unique<Times>());
+      off_(config.hedge_after_ms >= config.read_deadline_ms),
+      sites_(sites) {}
+
+ReadTimes::Times* ReadTimes::known(SiteId site) const {
+  std::shared_lock lock(mutex_);
+  const auto it = times_.find(site);
+  return it == times_.end() ? nullptr : it->second.get();
 }
 
 size_t ReadTimes::size_class(uint64_t bytes) {
@@ -33,22 +38,31 @@ void ReadTimes::Answers::add(Duration duration) {
 }
 
 void ReadTimes::answered(SiteId site, uint64_t bytes, Duration took) {
-  const auto it = sites_.find(site);
-  if (it == sites_.end()) return;
-  std::lock_guard lock(it->second->mutex);
-  Answers& answers = it->second->by_size[size_class(bytes)];
-  it->second->quicker = 2 * took <= answers.median;
+  Times* times = known(site);
+  if (times == nullptr) {
+    if (sites_.find(site) == nullptr) return;
+    std::lock_guard lock(mutex_);
+    auto& added = times_[site];
+    if (!added) added = std::make_unique<Times>();
+    times = added.get();
+  }
+  std::lock_guard lock(times->mutex);
+  Answers& answers = times->by_size[size_class(bytes)];
+  times->quicker = 2 * took <= answers.median;
   answers.add(took);
 }
 
 Duration ReadTimes::patience(SiteId site, uint64_t bytes, int k) const {
   if (off_) return latest_;
   std::vector<Duration> others;
-  for (const auto& [id, times] : sites_) {
-    if (id == site) continue;
+  for (Site* other : sites_.all()) {
+    if (other->id() == site) continue;
+    others.push_back(latest_);
+    const Times* times = known(other->id());
+    if (times == nullptr) continue;
     std::lock_guard lock(times->mutex);
     const Answers& answers = times->by_size[size_class(bytes)];
-    others.push_back(answers.count < kAnswersMin ? latest_ : answers.usual);
+    if (answers.count >= kAnswersMin) others.back() = answers.usual;
   }
   if (others.empty()) return latest_;
   const auto kth = others.begin() + std::min<ptrdiff_t>(k, std::ssize(others)) - 1;
@@ -57,22 +71,22 @@ Duration ReadTimes::patience(SiteId site, uint64_t bytes, int k) const {
 }
 
 bool ReadTimes::usually_late(SiteId site, uint64_t bytes, int k) const {
-  const auto it = sites_.find(site);
-  if (off_ || it == sites_.end()) return false;
+  const Times* times = known(site);
+  if (off_ || times == nullptr) return false;
   Duration median;
   {
-    std::lock_guard lock(it->second->mutex);
-    median = it->second->by_size[size_class(bytes)].median;
+    std::lock_guard lock(times->mutex);
+    median = times->by_size[size_class(bytes)].median;
   }
   return median > kPatienceMin && median > patience(site, bytes, k);
 }
 
 bool ReadTimes::probe(SiteId site, MonotonicTime now) {
-  const auto it = sites_.find(site);
-  if (it == sites_.end()) return true;
-  std::lock_guard lock(it->second->mutex);
-  if (!it->second->quicker && it->second->probed + kProbeEvery > now) return false;
-  it->second->probed = now;
+  Times* times = known(site);
+  if (times == nullptr) return true;
+  std::lock_guard lock(times->mutex);
+  if (!times->quicker && times->probed + kProbeEvery > now) return false;
+  times->probed = now;
   return true;
 }
 

@@ -6,12 +6,14 @@
 // too few answers are known. A site whose usual answer is later than that is left alone as long as
 // the others suffice, but for one read each kProbeEvery, which shows whether it is still so.
 // hedge_after_ms at or above read_deadline_ms: never raced.
+// Sites may join and leave meanwhile: the set of sites says which count.
 // Thread safety: all methods from any thread.
 #pragma once
 
 #include <array>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <unordered_map>
 
 #include "common/clock.h"
@@ -56,10 +58,13 @@ class ReadTimes {
     bool quicker = false;  // its last answer was: it may have recovered
   };
   static size_t size_class(uint64_t bytes);
+  Times* known(SiteId) const;  // null: it has not answered yet
 
   const Duration latest_;
   const bool off_;
-  std::unordered_map<SiteId, std::unique_ptr<Times>> sites_;  // fixed after construction
+  SiteSet& sites_;
+  mutable std::shared_mutex mutex_;
+  std::unordered_map<SiteId, std::unique_ptr<Times>> times_;  // of sites that ever were in the set
 };
 
 }  // namespace datacloud

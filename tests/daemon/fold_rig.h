@@ -115,6 +115,9 @@ class FoldRig : public testing::Test {
     commit([&](Transaction& txn) { return create(txn, request, kFile); });
   }
 
+  virtual std::unique_ptr<ObjectStore> open_site(SiteId site) {
+    return make_memory_store(memory_[site - 1]);
+  }
   // Everything of the daemon that is not in its records: made anew by a restart.
   void open() {
     crashed_ = false;
@@ -123,11 +126,11 @@ class FoldRig : public testing::Test {
     store_ = MetadataStore::open({.directory = root_ + "/meta"}).value();
     std::vector<SiteSet::Member> members;
     for (uint32_t i = 1; i <= memory_.size(); ++i) {
-      members.push_back({i, "site" + std::to_string(i),
-                         make_fault_store(make_memory_store(memory_[i - 1]),
-                                          [this, i](StoreOp op, const std::string& object) {
-                                            return fault(i, op, object);
-                                          })});
+      members.push_back(
+          {i, "site" + std::to_string(i),
+           make_fault_store(open_site(i), [this, i](StoreOp op, const std::string& object) {
+             return fault(i, op, object);
+           })});
     }
     sites_ = std::make_unique<SiteSet>(std::move(members), seconds(60));
     loop_ = std::make_shared<ThreadLoop>();

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <random>
 
+#include "common/admin.pb.h"
 #include "daemon/record_keys.h"
 #include "service_rig.h"
 
@@ -256,6 +257,35 @@ TEST_F(RepairTest, ALostSiteIsRebuiltAtTheOthers) {
   EXPECT_EQ(call(asker, lost).error(), 0);
   repair_all(asker);
   for (const auto& stripe : stripes) expect_whole(stripe.id(), {4});
+}
+
+TEST_F(RepairTest, WhatWasToBeDeletedAtALostSiteEndsWhenTheSiteLeaves) {
+  auto client = mount(10);
+  for (uint64_t i = 0; i < 10; ++i) commit(client, make_stripe(client), 2 * i);
+  memory_[3].set_away(true);
+  sites_->find(4)->set_away("burnt down");
+  for (uint64_t i = 0; i < 6; ++i) commit(client, make_stripe(client, {{3, 5}}), 2 * i);
+  auto asker = tool();
+  EXPECT_EQ(call(asker, gc_request()).error(), 0);
+  pb::Request lost;
+  lost.mutable_site()->set_name("site4");
+  lost.mutable_site()->set_action(pb::SITE_DECLARE_LOST);
+  EXPECT_EQ(call(asker, lost).error(), 0);
+  repair_all(asker);
+  EXPECT_EQ(call(asker, gc_request()).error(), 0);
+  pb::Request status;
+  status.mutable_status();
+  EXPECT_EQ(call(asker, status).status().pending_deletions(), 6u);
+  pb::AdminRequest admin;
+  admin.mutable_site_change()->set_change(pb::SiteChangeRequest::REMOVE);
+  admin.mutable_site_change()->set_name("site4");
+  pb::Request remove;
+  remove.set_admin(admin.SerializeAsString());
+  const auto removed = call(asker, remove);
+  ASSERT_EQ(removed.error(), 0) << removed.error_text();
+  EXPECT_EQ(call(asker, gc_request()).error(), 0);
+  EXPECT_EQ(call(asker, status).status().pending_deletions(), 0u);
+  EXPECT_EQ(memory_[3].object_count(), 10u) << "nobody reaches what is there";
 }
 
 TEST_F(RepairTest, AnAuditNamesTheSiteAndTheRepairMends) {

@@ -56,8 +56,25 @@ TEST_F(ReadTimesTest, FollowsThePercentileOfTheLastAnswers) {
   EXPECT_EQ(times_.patience(1, kBlock, 2), milliseconds(300));
 }
 
+TEST_F(ReadTimesTest, ASiteThatJoinsCountsAndOneThatLeftDoesNot) {
+  answers(4, kBlock, milliseconds(1));  // not a site
+  answers(1, kBlock, milliseconds(300));
+  answers(2, kBlock, milliseconds(30));
+  answers(3, kBlock, milliseconds(100));
+  EXPECT_EQ(times_.patience(1, kBlock, 2), milliseconds(300));
+  ASSERT_TRUE(sites_.add({4, "site4", make_memory_store()}));
+  EXPECT_EQ(times_.patience(1, kBlock, 2), milliseconds(300)) << "nothing is known of it yet";
+  answers(4, kBlock, milliseconds(40));
+  EXPECT_EQ(times_.patience(1, kBlock, 2), milliseconds(120));
+  answers(4, kBlock, milliseconds(900));
+  EXPECT_TRUE(times_.usually_late(4, kBlock, 2));
+  sites_.retire(2);
+  EXPECT_EQ(times_.patience(4, kBlock, 1), milliseconds(300));
+}
+
 TEST_F(ReadTimesTest, ASlowSiteIsAskedOnceInAWhile) {
   const MonotonicTime now = monotonic_now();
+  answers(1, kBlock, milliseconds(300));
   EXPECT_TRUE(times_.probe(1, now));
   EXPECT_FALSE(times_.probe(1, now + milliseconds(500)));
   EXPECT_TRUE(times_.probe(1, now + ReadTimes::kProbeEvery));

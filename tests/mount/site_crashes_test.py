@@ -1,5 +1,6 @@
-"""The daemon is killed while sites change: each of rebalance, drain, replace and rebuild is cut off at
-a random moment, more than once, is told again after the restart, and ends as promised."""
+"""Sites change under kills: while one joins, the tool and the daemon are killed at each of its steps;
+rebalance, drain, replace and rebuild are cut off by the daemon's end at a random moment, more than
+once. Each is told again and ends as promised."""
 
 import json
 import os
@@ -19,12 +20,14 @@ from harness import check, check_equal  # noqa: E402
 
 FILES = 70  # each a stripe: fsynced alone
 KILLS = 2   # of each operation
+FAN_OUT = 256  # directories of a directory site, made before its marker
 
 
 class Scene:
     def __init__(self, cloud, mount, rng):
         self.cloud, self.mount, self.rng = cloud, mount, rng
         self.cut = 0  # kills that left work half done
+        self.joining_cut = 0
         self.extra = 0
 
     def tool(self, *arguments, seconds=120):
@@ -38,12 +41,43 @@ class Scene:
         except FileNotFoundError:
             return 0  # a new disk, not formatted yet
 
+    def told(self, words):
+        command = [BUILD / "bin" / "datacloud", "--config", self.cloud.config, *words, "--json"]
+        return subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
+
+    def parts(self, name):
+        """What there is of a directory site: its fan-out directories, and then its marker."""
+        path = self.cloud.sites[name].path
+        try:
+            made = len(os.listdir(path / "objects"))
+        except FileNotFoundError:
+            made = 0
+        return made + (path / cloud_sites.MARKER).exists()
+
+    def kill_while_joining(self, name, victim, parts):
+        """Kills the tool or the daemon once so many parts of the site are there, or soon after."""
+        teller = self.told(("site", "add", name))
+        if self.cloud.sites[name].kind == "directory":
+            while teller.poll() is None and self.parts(name) < parts:
+                pass
+            time.sleep(self.rng.choice((0, 0.002, 0.02)) if parts > FAN_OUT else 0)
+        else:
+            time.sleep(self.rng.uniform(0, 0.5))
+        self.joining_cut += teller.poll() is None
+        if victim == "daemon":
+            self.cloud.kill_daemon()
+        teller.kill()
+        teller.wait()
+        if victim == "daemon":
+            self.cloud.start_daemon()
+        known = [s["name"] for s in self.cloud.status()["sites"]]
+        check(known.count(name) <= 1, f"{name} is known once at most", known)
+
     def kill_within(self, words, growing, least):
         """Kills the daemon once the sites `growing` hold between 1 and `least` more objects."""
         before, wanted = self.objects(growing), self.rng.randint(1, least)
-        command = [BUILD / "bin" / "datacloud", "--config", self.cloud.config, *words, "--json"]
-        teller = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL)
+        teller = self.told(words)
         end = time.monotonic() + 20 * SLOWNESS
         while (teller.poll() is None and time.monotonic() < end
                and self.objects(growing) - before < wanted):
@@ -96,8 +130,16 @@ class Scene:
 
 def a_site_joins(scene):
     scene.new_site("site6")
-    if scene.tool("site", "add", "site6")["restart_needed"]:
+    some = scene.rng.randint(1, FAN_OUT - 1)
+    for victim, parts in (("tool", 0), ("daemon", some), ("tool", some), ("tool", FAN_OUT),
+                          ("daemon", FAN_OUT + 1), ("tool", FAN_OUT + 1), ("daemon", FAN_OUT + 1)):
+        scene.kill_while_joining("site6", victim, parts)
+    check(scene.joining_cut >= 1, f"{scene.joining_cut} kills came while the site joined")
+    added = scene.tool("site", "add", "site6")
+    if added["restart_needed"]:
         scene.restart()
+    joined = [s for s in scene.cloud.status()["sites"] if s["name"] == "site6"]
+    check_equal([s["up"] for s in joined], [True], "site6 is a site once, and up")
     scene.through_kills("site", "rebalance", growing=["site6"])
     held = {s["name"]: s["shards"] for s in scene.cloud.status()["sites"]}
     check(held["site6"] > sum(held.values()) / len(held) * 0.7, "site6 holds its share", held)
