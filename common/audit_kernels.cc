@@ -146,7 +146,8 @@ void sum_components(uint8_t* components, size_t stride, size_t elements, uint8_t
 const std::vector<const AuditKernels*>& usable_audit_kernels() {
   static const auto usable = [] {
     std::vector<const AuditKernels*> found;
-    for (const auto* kernels : {gfni_audit_kernels(), avx2_audit_kernels()}) {
+    for (const auto* kernels :
+         {gfni_audit_kernels(), gfni256_audit_kernels(), avx2_audit_kernels()}) {
       if (kernels != nullptr) found.push_back(kernels);
     }
     found.push_back(&kPortableAuditKernels);

@@ -29,10 +29,11 @@ struct AuditKernels {
 };
 
 extern const AuditKernels kPortableAuditKernels;
-const AuditKernels* avx2_audit_kernels();  // null: not on this processor
-const AuditKernels* gfni_audit_kernels();
-// Those this processor can run, the fastest first; but what DATACLOUD_AUDIT_KERNELS names ("avx2",
-// "portable") comes before, if it can run here.
+const AuditKernels* avx2_audit_kernels();     // null: not on this processor
+const AuditKernels* gfni256_audit_kernels();  // GFNI and AVX2
+const AuditKernels* gfni_audit_kernels();     // GFNI and AVX-512
+// Those this processor can run, the fastest first; but what DATACLOUD_AUDIT_KERNELS names
+// ("gfni-avx2", "avx2", "portable") comes before, if it can run here.
 const std::vector<const AuditKernels*>& usable_audit_kernels();
 
 // Products of every byte with every low and every high nibble: x * y = low[y & 15] ^ high[y >> 4].
@@ -43,5 +44,7 @@ extern const NibbleProducts kNibbleProducts;
 
 // AuditKernels::sum, portably.
 void sum_components(uint8_t* components, size_t stride, size_t elements, uint8_t* out);
+// The same where there is AVX2.
+void sum_components_avx2(uint8_t* components, size_t stride, size_t elements, uint8_t* out);
 
 }  // namespace datacloud

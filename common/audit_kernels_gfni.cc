@@ -1,16 +1,6 @@
-// Kernels for processors with GFNI and AVX-512: 64 products of bytes an instruction.
-//
-// GF2P8AFFINEQB multiplies by one constant per 8 bytes over any GF(2^8), which is what combine
-// wants. GF2P8MULB multiplies byte by byte, but over polynomial 0x11B; the fields are isomorphic,
-// so evaluate maps the data (one instruction per 64 bytes), multiplies there, and maps back once.
-//
-// evaluate: the two upper steps of the tower by Karatsuba's rule, so that a product in F is nine in
-// GF((2^8)^4) instead of sixteen: with a = a0 + a1 X and m = m0 + m1 X, the sums over c of a0 m0,
-// of a1 m1 and of (a0 + a1)(m0 + m1) are kept apart, and joined once per block. Below that, byte j
-// of a product by a constant is the sum over b of M_c[j][b] m[b]. With D_{c,r}[b] = M_c[(b + r) mod
-// 4][b] the sums A_r = sum over c of D_{c,r} * m_c need no shuffle, and the result is the sum over
-// r of A_r rotated by r, once per block.
-#include "common/audit_kernels.h"
+// Kernels for processors with GFNI and AVX-512: 64 products of bytes an instruction. How they work:
+// audit_gfni.h.
+#include "common/audit_gfni.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -26,77 +16,12 @@ namespace datacloud {
 namespace {
 
 constexpr size_t kVector = 64;
-constexpr size_t kThird = 3;  // low half, high half, their sum
-constexpr size_t kParts = kThird * kThird;
-constexpr size_t kPartBytes = 4;            // what Karatsuba leaves of an element
 constexpr size_t kStepBytes = 4 * kVector;  // 16 elements, split together
 constexpr size_t kSteps = kAuditBlockBytes / kStepBytes;
 constexpr size_t kStepTables = kPartBytes * kVector;  // of one part
 constexpr size_t kTablesBytes = kParts * kSteps * kStepTables;
 constexpr size_t kBlocksTogether = 4;  // share what is loaded of the tables
 constexpr int kXorOfThree = 0x96;      // of ternary logic
-
-constexpr uint8_t product_11b(unsigned a, unsigned b) {
-  unsigned product = 0;
-  for (; b != 0; b >>= 1) {
-    if (b & 1) product ^= a;
-    a <<= 1;
-    if (a & 0x100) a ^= 0x11b;
-  }
-  return static_cast<uint8_t>(product);
-}
-
-// A linear map of bytes given by the images of the bits, as GF2P8AFFINEQB wants it: byte 7 - i
-// holds the bits of the source that make bit i.
-constexpr uint64_t matrix_of(const std::array<uint8_t, 8>& images) {
-  uint64_t matrix = 0;
-  for (unsigned i = 0; i < 8; ++i) {
-    for (unsigned bit = 0; bit < 8; ++bit) {
-      if (images[bit] >> i & 1) matrix |= uint64_t{1} << (8 * (7 - i) + bit);
-    }
-  }
-  return matrix;
-}
-
-struct Isomorphism {
-  std::array<uint8_t, 256> there{};  // from 0x11D to 0x11B
-  uint64_t to = 0, back = 0;         // as matrices
-};
-
-// x of 0x11D goes to a root of x^8 + x^4 + x^3 + x^2 + 1 in the other field.
-constexpr Isomorphism make_isomorphism() {
-  Isomorphism map;
-  for (unsigned root = 2; root < 256; ++root) {
-    std::array<uint8_t, 9> power{1};
-    for (unsigned i = 1; i < 9; ++i) power[i] = product_11b(power[i - 1], root);
-    if ((power[8] ^ power[4] ^ power[3] ^ power[2] ^ 1) != 0) continue;
-    std::array<uint8_t, 8> images{}, preimages{};
-    for (unsigned i = 0; i < 8; ++i) images[i] = power[i];
-    for (unsigned x = 0; x < 256; ++x) {
-      for (unsigned i = 0; i < 8; ++i) map.there[x] ^= (x >> i & 1) ? images[i] : 0;
-      for (unsigned i = 0; i < 8; ++i) {
-        if (map.there[x] == 1u << i) preimages[i] = static_cast<uint8_t>(x);
-      }
-    }
-    map.to = matrix_of(images);
-    map.back = matrix_of(preimages);
-    break;
-  }
-  return map;
-}
-constexpr Isomorphism kIsomorphism = make_isomorphism();
-
-uint64_t multiplication_matrix(uint8_t by) {
-  std::array<uint8_t, 8> images;
-  for (unsigned i = 0; i < 8; ++i) images[i] = gf256_multiply(by, static_cast<uint8_t>(1u << i));
-  return matrix_of(images);
-}
-
-std::array<uint64_t, 256> make_multiplication_matrices() {
-  std::array<uint64_t, 256> matrices;
-  for (unsigned x = 0; x < 256; ++x) matrices[x] = multiplication_matrix(static_cast<uint8_t>(x));
-  return matrices;
-}
 
 // matrices: N per source. Only the first `outputs` are stored.
 template <size_t N>
@@ -145,35 +70,8 @@ DATACLOUD_GFNI void combine(const uint8_t* coefficients, size_t outputs, size_t 
   }
 }
 
-// For part 3 p + k and a step: D_{c,r} of the k-th of the halves of the p-th half of each alpha^c.
 void make_tables(const FieldElement& alpha, uint8_t* tables) {
-  const auto half = [](const uint8_t* from, size_t which, size_t bytes) {
-    std::array<uint8_t, 8> out{};
-    for (size_t i = 0; i < bytes; ++i) {
-      out[i] =
-          static_cast<uint8_t>((which != 1 ? from[i] : 0) ^ (which != 0 ? from[bytes + i] : 0));
-    }
-    return out;
-  };
-  FieldElement power = alpha;
-  for (size_t c = 0; c < kAuditElements; ++c, power = field_multiply(power, alpha)) {
-    const size_t place = c % 4 * kFieldBytes + c / 4 % 4 * kPartBytes;  // see split()
-    for (size_t part = 0; part < kParts; ++part) {
-      const auto factor =
-          half(half(power.data(), part / kThird, 8).data(), part % kThird, kPartBytes);
-      FieldElement wide{};
-      std::copy_n(factor.begin(), kPartBytes, wide.begin());
-      uint8_t* to = tables + (part * kSteps + c / 16) * kStepTables + place;
-      for (size_t b = 0; b < kPartBytes; ++b) {
-        FieldElement basis{};
-        basis[b] = 1;
-        const FieldElement column = field_multiply(wide, basis);
-        for (size_t r = 0; r < kPartBytes; ++r) {
-          to[r * kVector + b] = kIsomorphism.there[column[(b + r) % kPartBytes]];
-        }
-      }
-    }
-  }
+  make_gfni_tables(alpha, kVector / kFieldBytes, tables);
 }
 
 // The halves of each 2 H bytes exchanged.
