@@ -93,15 +93,16 @@ class MapChange {
     TRY(const auto runs, overlapping(txn_, inode_.ino(), first, end, runs_max));
     for (const auto& run : runs) {
       txn_.erase(key::run(inode_.ino(), run.first_block()));
-      txn_.erase(key::owner(run.stripe(), run.first_slot()));
+      if (!is_lost(run)) txn_.erase(key::owner(run.stripe(), run.first_slot()));
       if (run.first_block() < first) keep(clip(run, 0, first));
       if (end_of(run) > end) keep(clip(run, end, UINT64_MAX));
-      dead_.push_back(clip(run, first, end));
+      pb::Run part = clip(run, first, end);
+      inode_.set_blocks_mapped(inode_.blocks_mapped() - part.count());
+      if (is_lost(run)) continue;
       if (remember) {
-        stripes::remember_former(txn_, slots_of(dead_.back()),
-                                 owner_of(inode_.ino(), dead_.back()));
+        stripes::remember_former(txn_, slots_of(part), owner_of(inode_.ino(), part));
       }
-      inode_.set_blocks_mapped(inode_.blocks_mapped() - dead_.back().count());
+      dead_.push_back(std::move(part));
     }
     return runs.empty() ? first : end_of(runs.back());
   }
@@ -125,6 +126,7 @@ class MapChange {
  private:
   void keep(const pb::Run& run) {
     txn_.put(key::run(inode_.ino(), run.first_block()), run);
+    if (is_lost(run)) return;
     txn_.put(key::owner(run.stripe(), run.first_slot()), owner_of(inode_.ino(), run));
   }
 
@@ -275,7 +277,7 @@ result<pb::MapReply> read_map(const Transaction& txn, const pb::MapRequest& requ
   std::vector<StripeId> seen;
   for (const auto& run : runs) {
     *reply.add_runs() = clip(run, first, end);
-    seen.push_back(run.stripe());
+    if (!is_lost(run)) seen.push_back(run.stripe());
   }
   std::sort(seen.begin(), seen.end());
   seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
@@ -298,9 +300,8 @@ result<pb::MapReply> read_map(const Transaction& txn, const pb::MapRequest& requ
   return reply;
 }
 
-result<std::vector<StripeId>> stripes_of_inode(const Transaction& txn, InodeId ino,
-                                               size_t count_max) {
-  std::vector<StripeId> ids;
+result<StripesOfInode> stripes_of_inode(const Transaction& txn, InodeId ino, size_t count_max) {
+  StripesOfInode found;
   std::set<StripeId> seen;
   bool damaged = false;
   const std::string first = key::run(ino, 0);
@@ -308,14 +309,18 @@ result<std::vector<StripeId>> stripes_of_inode(const Transaction& txn, InodeId i
   TRY(txn.scan(first, end, [&](std::string_view, std::string_view v) {
     pb::Run run;
     damaged = !run.ParseFromArray(v.data(), static_cast<int>(v.size()));
-    if (damaged || ids.size() >= count_max) return false;
-    if (seen.insert(run.stripe()).second) ids.push_back(run.stripe());
+    if (damaged || found.ids.size() >= count_max) return false;
+    if (is_lost(run)) {
+      found.blocks_lost += run.count();
+    } else if (seen.insert(run.stripe()).second) {
+      found.ids.push_back(run.stripe());
+    }
     return true;
   }));
   if (damaged) {
     return failure(Errc::corrupt, "block map of inode " + std::to_string(ino) + " does not parse");
   }
-  return ids;
+  return found;
 }
 
 }  // namespace datacloud

@@ -1,7 +1,8 @@
 // Block maps, stripes and live counts as pure changes of a transaction.
 //
 // Invariants kept by every function here, checked by check_block_map (tests; fsck has passes):
-// runs of an inode do not overlap; every run names an existing stripe and slots inside it; the live
+// runs of an inode do not overlap; every run names an existing stripe and slots inside it, or no
+// stripe when fsck has found its data lost (lost_runs.h); the live
 // count of a stripe is the number (and sealed bytes) of slots mapped by runs; a stripe whose live
 // count becomes 0 is erased with its reverse map, former owners and damage records, and its objects
 // become pending deletions in the same transaction.
@@ -15,6 +16,9 @@
 #include "daemon/totals.h"
 
 namespace datacloud {
+
+// Blocks that are mapped and whose data are lost: reading them is an error.
+inline bool is_lost(const pb::Run& run) { return run.stripe() == 0; }
 
 // Structural check of a stripe record from a mount or from storage: known code, n shards, slots
 // inside their columns, lengths within bounds. invalid names the field.
@@ -48,11 +52,19 @@ result<pb::MapReply> read_map(const Transaction&, const pb::MapRequest&);
 result<std::vector<pb::Run>> runs_of(const Transaction&, InodeId, uint64_t first, uint64_t blocks);
 
 result<std::optional<pb::Stripe>> get_stripe(const Transaction&, StripeId);
+// A stripe without a record whose objects stay: the record is in quarantine, or blocks still name
+// it.
+result<bool> is_kept(const Transaction&, StripeId);
 result<void> record_damage(Transaction&, const pb::Damage&);
 // A shard found bad now.
 pb::Damage damage_of(const ShardName&, SiteId, const std::string& reason);
-// All stripe ids an inode's runs name, in file order, without repetition, at most `count_max`.
-result<std::vector<StripeId>> stripes_of_inode(const Transaction&, InodeId, size_t count_max);
+// All stripe ids an inode's runs name, in file order, without repetition, at most `count_max`;
+// and how many blocks before that are lost.
+struct StripesOfInode {
+  std::vector<StripeId> ids;
+  uint64_t blocks_lost = 0;
+};
+result<StripesOfInode> stripes_of_inode(const Transaction&, InodeId, size_t count_max);
 
 // Adds a pending deletion under the next free number.
 result<void> add_pending_deletion(Transaction&, const pb::PendingDeletion&);

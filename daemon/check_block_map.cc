@@ -119,6 +119,7 @@ class Checker {
       const uint64_t block = inode.record.policy().block_bytes();
       const uint64_t last = block == 0 ? 0 : inode.record.size() / block;
       inode.last_block |= last >= run.first_block() && last < inode.mapped_end;
+      if (is_lost(run)) return;
       runs_[{run.stripe(), run.first_slot()}] = {ino, run};
       count_slots(run, name);
     });
@@ -247,7 +248,7 @@ class Checker {
       }
       const uint64_t block = inode.record.policy().block_bytes();
       recount_.blocks_logical_bytes += inode.blocks * block;
-      if (inode.last_block && inode.record.size() % block != 0) {
+      if (block != 0 && inode.last_block && inode.record.size() % block != 0) {
         recount_.blocks_logical_bytes -= block - inode.record.size() % block;
       }
     }

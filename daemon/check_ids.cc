@@ -80,6 +80,10 @@ class Ids {
     while (at.valid()) {
       TRY(p_.count());
       const SessionId session = id_at(at);
+      if (at.key() == key::pending_fence()) {
+        at.next();
+        continue;
+      }
       TRY(const auto record, p_.view.get(key::session(session)));
       if (record) {
         at.seek(key::after_prefix(key::reply(session, 0).substr(0, 9)));

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "daemon/block_map.h"
+#include "daemon/lost_runs.h"
 #include "daemon/namespace_records.h"
 #include "daemon/record_passes.h"
 
@@ -23,6 +25,8 @@ struct Gathered {
   std::optional<uint64_t> cookie_last;  // of a directory's positions
   bool runs = false, entries = false;
   bool last_block = false;  // the block the file ends in is mapped
+  bool broken_runs = false;
+  std::optional<StoredRun> last;
   std::vector<RecordChange> stale;
 };
 
@@ -75,7 +79,7 @@ class InodeRecords {
     }
     for (; id_at(runs_) == at.ino && runs_.valid(); runs_.next()) {
       TRY(p_.count());
-      add_run(at);
+      TRY(add_run(at));
     }
     if (id_at(entries_) == at.ino && entries_.valid()) {
       at.entries = true;
@@ -96,24 +100,74 @@ class InodeRecords {
             .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
   }
 
-  void add_run(Gathered& at) {
+  result<void> add_run(Gathered& at) {
     pb::Run run;
     at.runs = true;
-    if (runs_.key().size() != 17 || !parses(runs_.value(), run)) return;  // check_runs.cc
-    const std::string name = fmt::format("run {} of inode {}", run.first_block(), at.ino);
-    const auto wrong = [&](const char* what) {
-      p_.add({.kind = "block-map", .text = name + " " + what});
-    };
-    if (run.first_block() != key::u64_at(runs_.key(), 9)) wrong("is stored under another block");
-    if (run.count() == 0) wrong("is empty");
-    if (run.first_block() < at.mapped_end) wrong("overlaps the run before it");
+    if (!parses(runs_.value(), run) || !is_run(runs_.key(), run)) {  // check_runs.cc
+      at.broken_runs = true;
+      return success();
+    }
+    if (at.parsed && S_ISDIR(at.record.mode())) {
+      p_.add({.kind = "block-map",
+              .text = fmt::format("run {} of inode {}, which is a directory", run.first_block(),
+                                  at.ino),
+              .action = "it is erased",
+              .records = {erased(runs_)}});
+      return success();
+    }
+    if (is_lost(run)) p_.report.blocks_lost += run.count();
+    if (run.first_block() < at.mapped_end && at.last) {
+      TRY(overlapped(at, run));
+    }
+    at.last = StoredRun{at.ino, run, std::string(runs_.value()), std::nullopt};
     at.mapped_end = std::max<uint64_t>(at.mapped_end, run.first_block() + run.count());
     at.blocks += run.count();
     p_.version_max = std::max<uint64_t>(p_.version_max, run.version() + run.count());
     const uint64_t block = at.record.policy().block_bytes();
-    if (block == 0) return;  // of no inode
+    if (block == 0) return success();  // of no inode
     const uint64_t last = at.record.size() / block;
     at.last_block |= last >= run.first_block() && last < run.first_block() + run.count();
+    return success();
+  }
+
+  // The run before reaches into this one. If the reverse map knows it as shorter, so it is; else
+  // this one keeps its blocks, and the one before what is on either side.
+  result<void> overlapped(Gathered& at, const pb::Run& run) {
+    using Fate = RunPart::Fate;
+    StoredRun before = *at.last;
+    const uint64_t first = before.run.first_block(), end = first + before.run.count();
+    if (end <= run.first_block()) return success();  // another one still before does
+    Finding finding{.kind = "block-map",
+                    .text = fmt::format("run {} of inode {} overlaps the run before it",
+                                        run.first_block(), at.ino)};
+    const uint64_t kept = run.first_block() - first;
+    pb::Owner owner;
+    const std::string k = key::owner(before.run.stripe(), before.run.first_slot());
+    TRY(auto raw, p_.view.get(k));
+    const bool own = !is_lost(before.run) && raw && parses(*raw, owner) && owner.ino() == at.ino &&
+                     owner.first_block() == first;
+    if (own && owner.count() > 0 && owner.count() <= kept) {
+      pb::Run shorter = before.run;
+      shorter.set_count(owner.count());
+      finding.action = "that one gets the length the reverse map tells";
+      finding.records = {
+          replaced(key::run(at.ino, first), before.raw, shorter.SerializeAsString())};
+    } else {
+      if (own) before.owner = std::move(raw);
+      const uint64_t behind = run.first_block() + run.count();
+      TRY(const uint64_t next, next_run(p_.view, at.ino, run.first_block()));
+      const uint64_t tail = std::min(end, next) > behind ? std::min(end, next) - behind : 0;
+      const auto fate = is_lost(before.run) ? Fate::lost : Fate::kept;
+      finding.action = "that one is cut where this one is";
+      std::vector<RunPart> parts{{kept, fate}};
+      if (tail > 0) {
+        parts.push_back({behind - run.first_block(), Fate::left_out});
+        parts.push_back({tail, fate});
+      }
+      finding.records = split_run(before, parts, ~uint64_t{0});
+    }
+    p_.add(std::move(finding));
+    return success();
   }
 
   void check(const Gathered& at) {
@@ -124,6 +178,15 @@ class InodeRecords {
     if (at.last_block && at.record.size() % block != 0) {
       p_.recount.blocks_logical_bytes -= block - at.record.size() % block;
     }
+    if (at.runs && !S_ISREG(at.record.mode()) && !S_ISDIR(at.record.mode())) {
+      pb::Inode file = at.record;
+      file.set_mode(S_IFREG | 0600);
+      if (!names::has_block_size(file)) *file.mutable_policy() = policy_;
+      return p_.add({.kind = "namespace",
+                     .text = fmt::format("inode {} has blocks and is no file", at.ino),
+                     .action = "it becomes a file, for root alone",
+                     .records = {replaced(key::inode(at.ino), at.raw, file.SerializeAsString())}});
+    }
     if (at.attributes != at.record.xattr_count()) {
       p_.add({.kind = "namespace",
               .text = fmt::format("inode {} counts {} attributes and has {}", at.ino,
@@ -131,7 +194,7 @@ class InodeRecords {
               .action = "the count is set",
               .inodes = {{at.ino, Field::attributes, at.record.xattr_count(), at.attributes}}});
     }
-    if (at.blocks != at.record.blocks_mapped()) {
+    if (at.blocks != at.record.blocks_mapped() && !at.broken_runs) {
       p_.add({.kind = "block-map",
               .text = fmt::format("inode {}: {} blocks are mapped, {} are counted", at.ino,
                                   at.blocks, at.record.blocks_mapped()),

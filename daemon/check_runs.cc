@@ -8,6 +8,8 @@
 
 #include <set>
 
+#include "common/stripe_layout.h"
+#include "daemon/lost_runs.h"
 #include "daemon/record_passes.h"
 
 namespace datacloud {
@@ -23,10 +25,7 @@ struct Use {  // of slots of a stripe by blocks of a file
 
 std::optional<Use> run_at(std::string_view k, std::string_view v) {
   pb::Run run;
-  // One stored under another block is damaged too: nobody finds what it says.
-  if (k.size() != 17 || !parses(v, run) || run.first_block() != key::u64_at(k, 9)) {
-    return std::nullopt;
-  }
+  if (!parses(v, run) || !is_run(k, run)) return std::nullopt;
   return Use{key::u64_at(k, 1), run.first_block(), run.count(),
              run.stripe(),      run.first_slot(),  run.version()};
 }
@@ -58,9 +57,7 @@ class Runs {
     TRY(look_up_runs());
     TRY(look_up_owners());
     for (const auto& k : broken_) {
-      p_.add({.kind = "block-map",
-              .text = fmt::format("a block run of inode {} does not parse",
-                                  k.size() < 9 ? 0 : key::u64_at(k, 1))});
+      TRY(tell_broken(k));
     }
     return success();
   }
@@ -75,6 +72,7 @@ class Runs {
         damaged_ = damaged_ || add;
         continue;
       }
+      if (use->stripe == 0) continue;  // lost
       const auto words = {use->ino, use->first_block, use->count, use->stripe,
                           uint64_t{use->first_slot}};
       if (add) {
@@ -92,32 +90,56 @@ class Runs {
       TRY(p_.count());
       const auto use = run_at(at.key(), at.value());
       if (!use && broken_.size() < p_.limits.findings_max) broken_.insert(std::string(at.key()));
-      if (!use || !p_.runs.differs(use->stripe)) continue;
+      if (!use || use->stripe == 0 || !p_.runs.differs(use->stripe)) continue;
       const std::string k = key::owner(use->stripe, use->first_slot);
       TRY(auto raw, p_.view.get(k));
       const auto owner = raw ? owner_at(k, *raw) : std::nullopt;
       if (owner && same(*owner, *use)) continue;
-      TRY(compare(*use, k, std::move(raw), owner));
+      StoredRun stored{use->ino, {}, std::string(at.value()), std::nullopt};
+      parses(at.value(), stored.run);
+      TRY(compare(*use, stored, k, std::move(raw), owner));
     }
     return at.status();
   }
 
-  result<void> compare(const Use& use, const std::string& k, std::optional<std::string> raw,
-                       const std::optional<Use>& owner) {
+  // `k`, `raw` and `owner`: of the reverse map, where it should tell of the run.
+  result<void> compare(const Use& use, const StoredRun& stored, const std::string& k,
+                       std::optional<std::string> raw, const std::optional<Use>& owner) {
     const std::string name = fmt::format("run {} of inode {}", use.first_block, use.ino);
     TRY(const auto stripe, p_.view.get(key::stripe(use.stripe)));
     if (!stripe) {
       p_.report.lost_stripes = true;
-      p_.add({.kind = "block-map",
-              .text = fmt::format("{} names stripe {}, which does not exist", name, use.stripe)});
+      TRY(p_.add_lost(stored, {{use.count, RunPart::Fate::lost}},
+                      fmt::format("{} names stripe {}, which does not exist", name, use.stripe)));
       return success();
     }
+    TRY(const uint64_t next, next_run(p_.view, use.ino, use.first_block));
+    if (use.first_block + use.count > next) return success();  // cut first: check_inode_records.cc
     if (owner) {
       TRY(const bool other, has_run(*owner));
       if (other) {
-        p_.add({.kind = "block-map",
-                .text = fmt::format("{} and run {} of inode {} name the same slots of stripe {}",
-                                    name, owner->first_block, owner->ino, use.stripe)});
+        const uint64_t both = std::min(use.count, owner->count);
+        TRY(p_.add_lost(stored,
+                        {{both, RunPart::Fate::lost}, {use.count - both, RunPart::Fate::kept}},
+                        fmt::format("{} and run {} of inode {} name the same slots of stripe {}, "
+                                    "and the reverse map the latter",
+                                    name, owner->first_block, owner->ino, use.stripe)));
+        return success();
+      }
+      pb::Stripe record;
+      const bool shorter = owner->ino == use.ino && owner->first_block == use.first_block &&
+                           owner->count > 0 && owner->count < use.count;
+      if (shorter && parses(*stripe, record) &&
+          use.first_slot + use.count > static_cast<uint64_t>(record.slot_length_size())) {
+        pb::Run right = stored.run;
+        right.set_count(static_cast<uint32_t>(owner->count));
+        if (written_.size() < p_.limits.findings_max) written_.insert(k);
+        p_.add(
+            {.kind = "block-map",
+             .text = fmt::format("{} names slots that stripe {} does not have", name, use.stripe),
+             .action = "it gets the length the reverse map tells",
+             .records = {replaced(key::run(use.ino, use.first_block), stored.raw,
+                                  right.SerializeAsString())}});
         return success();
       }
     }
@@ -190,6 +212,49 @@ class Runs {
             .action = "it is written again from the reverse map",
             .records = {replaced(k, std::move(raw), run.SerializeAsString())}});
     return true;
+  }
+
+  // What it said is gone, and the reverse map does not tell either: its blocks are lost, up to the
+  // next run, but no more than the file counts besides its other runs.
+  result<void> tell_broken(const std::string& k) {
+    const InodeId ino = k.size() < 9 ? 0 : key::u64_at(k, 1);
+    TRY(auto raw, p_.view.get(k));
+    Finding finding{.kind = "block-map",
+                    .text = fmt::format("a block run of inode {} does not parse", ino),
+                    .action = "it is erased: no block of the file can be its"};
+    pb::Inode inode;
+    TRY(const bool found, p_.view.get(key::inode(ino), inode));
+    std::optional<std::string> becomes;
+    if (k.size() == 17 && found && S_ISREG(inode.mode())) {
+      const uint64_t first = key::u64_at(k, 9);
+      TRY(const uint64_t end, end_of_loss(p_.view, ino, first));
+      TRY(const uint64_t others, blocks_of(ino));
+      const uint64_t counted = inode.blocks_mapped() > others ? inode.blocks_mapped() - others : 1;
+      if (end > first) {
+        pb::Run lost;
+        lost.set_first_block(first);
+        lost.set_count(
+            static_cast<uint32_t>(std::min({end - first, counted, uint64_t{kStripeSlotsMax}})));
+        becomes = lost.SerializeAsString();
+        finding.action = fmt::format("{} blocks from {} on are marked as lost: {}", lost.count(),
+                                     first, kLostMeans);
+      }
+    }
+    finding.records = {{k, std::move(raw), std::move(becomes)}};
+    p_.add(std::move(finding));
+    return success();
+  }
+
+  result<uint64_t> blocks_of(InodeId ino) const {
+    uint64_t sum = 0;
+    const std::string first = key::run(ino, 0);
+    auto at = p_.view.scan(first, key::after_prefix(first.substr(0, 9)));
+    for (; at.valid(); at.next()) {
+      TRY(p_.count());
+      if (const auto run = run_at(at.key(), at.value())) sum += run->count;
+    }
+    TRY(at.status());
+    return sum;
   }
 
   // Neither the run before nor one after reaches into them.

@@ -9,6 +9,7 @@ namespace datacloud {
 namespace {
 
 using Cursor = RecordSnapshot::Cursor;
+using Fate = RunPart::Fate;
 
 struct Gathered {
   StripeId id = 0;
@@ -65,11 +66,9 @@ class Stripes {
       TRY(p_.count());
       at.raw = std::string(stripes_.value());
       at.parsed = stripes_.key().size() == 9 && parses(stripes_.value(), at.stripe) &&
-                  at.stripe.id() == at.id;
+                  at.stripe.id() == at.id && validate_stripe(at.stripe);
       if (!at.parsed) {
-        p_.report.lost_stripes = true;
-        p_.add({.kind = "stripe",
-                .text = fmt::format("the record of stripe {} does not parse", at.id)});
+        damaged_record(at);
         continue;
       }
       p_.stripe_max = std::max(p_.stripe_max, at.id);
@@ -80,11 +79,32 @@ class Stripes {
         p_.recount.shards_missing += shard.state() == pb::SHARD_MISSING;
         if (shard.state() == pb::SHARD_PRESENT) p_.recount.stored_bytes += shard.bytes();
       }
-      if (auto valid = validate_stripe(at.stripe); !valid) {
-        p_.add({.kind = "stripe", .text = valid.error().text()});
-      }
     }
     return success();
+  }
+
+  // What can be told from the rest of it is set right. Otherwise it makes room: the next round
+  // tells whose blocks were there.
+  void damaged_record(const Gathered& at) {
+    p_.report.lost_stripes = true;
+    Finding finding{.kind = "stripe",
+                    .text = fmt::format("the record of stripe {} does not parse", at.id)};
+    pb::Stripe stripe;
+    std::optional<pb::Stripe> right;
+    if (stripes_.key().size() == 9 && parses(stripes_.value(), stripe)) {
+      if (auto valid = validate_stripe(stripe); !valid) finding.text = valid.error().text();
+      right = corrected(std::move(stripe), at.id);
+    }
+    if (right) {
+      finding.action = "what the rest of the record tells is set right";
+      finding.records = {replaced(std::string(stripes_.key()), at.raw, right->SerializeAsString())};
+    } else {
+      finding.action =
+          "it is put into quarantine, and what is at the sites stays there; the blocks "
+          "of files in it are lost: restore a backup of the state if there is one";
+      finding.records = {erased(stripes_)};
+    }
+    p_.add(std::move(finding));
   }
 
   // Counts the slots that the reverse map gives to blocks: the runs have been compared with it.
@@ -95,30 +115,53 @@ class Stripes {
       TRY(p_.count());
       pb::Owner owner;
       if (owners_.key().size() != 13 || !parses(owners_.value(), owner)) continue;
+      if (!at.raw) p_.report.lost_stripes = true;
       if (!at.raw && !p_.runs.differs(at.id)) {  // otherwise the runs' pass has said so
-        p_.report.lost_stripes = true;
-        p_.add({.kind = "block-map",
-                .text = fmt::format("run {} of inode {} names stripe {}, which does not exist",
-                                    owner.first_block(), owner.ino(), at.id)});
+        TRY(tell_lost(owner, {{owner.count(), Fate::lost}},
+                      fmt::format("names stripe {}, which does not exist", at.id)));
       }
       if (!at.parsed) continue;
       const uint64_t first = key::u32_at(owners_.key(), 9);
+      std::vector<RunPart> parts;
+      std::optional<uint64_t> wrong;
       for (uint64_t slot = first; slot < first + owner.count(); ++slot) {
-        if (slot >= mapped.size() || mapped[slot]) {
-          p_.add({.kind = "block-map",
-                  .text = fmt::format(
-                      "run {} of inode {} names slot {} of stripe {}, {}", owner.first_block(),
-                      owner.ino(), slot, at.id,
-                      slot >= mapped.size() ? "which it does not have" : "as another run does")});
+        const bool beyond = slot >= mapped.size();
+        if ((beyond || mapped[slot]) && !wrong) wrong = slot;
+        if (beyond) {
+          parts.push_back({first + owner.count() - slot, Fate::lost});
           break;
         }
+        parts.push_back({1, mapped[slot] ? Fate::lost : Fate::kept});
+        if (mapped[slot]) continue;
         mapped[slot] = true;
         at.counted.set_slots(at.counted.slots() + 1);
         at.counted.set_bytes(at.counted.bytes() + at.stripe.slot_length(static_cast<int>(slot)));
       }
+      if (wrong && !p_.runs.differs(at.id)) {  // the reverse map is mended first
+        TRY(tell_lost(owner, parts,
+                      fmt::format("names slot {} of stripe {}, {}", *wrong, at.id,
+                                  *wrong >= mapped.size() ? "which it does not have"
+                                                          : "as another run does")));
+      }
     }
     p_.recount.live_bytes += at.counted.bytes();
     return success();
+  }
+
+  // The owner's run, if it is as the reverse map says: else the runs' pass has told of it.
+  result<void> tell_lost(const pb::Owner& owner, const std::vector<RunPart>& parts,
+                         const std::string& text) {
+    StoredRun stored{owner.ino(), {}, {}, std::string(owners_.value())};
+    TRY(auto raw, p_.view.get(key::run(owner.ino(), owner.first_block())));
+    const bool same =
+        raw && parses(*raw, stored.run) && stored.run.stripe() == key::u64_at(owners_.key(), 1) &&
+        stored.run.first_slot() == key::u32_at(owners_.key(), 9) &&
+        stored.run.first_block() == owner.first_block() && stored.run.count() == owner.count();
+    if (!same) return success();
+    stored.raw = std::move(*raw);
+    return p_.add_lost(
+        stored, parts,
+        fmt::format("run {} of inode {} {}", owner.first_block(), owner.ino(), text));
   }
 
   result<void> lives(const Gathered& at) {
@@ -150,12 +193,12 @@ class Stripes {
       return;
     }
     // Nothing is mapped: computing the count anew would let the collector take the stripe.
-    const bool mendable = at.counted.slots() > 0 || at.stripe.row() != 0;
+    if (at.counted.slots() == 0 && at.stripe.row() == 0) return;
     p_.add(
         {.kind = "stripe",
          .text = fmt::format("stripe {}: {} slots are mapped, {} are counted", at.id,
                              at.counted.slots(), stored),
-         .action = mendable ? "they are counted anew" : "",
+         .action = "they are counted anew",
          .records = {replaced(key::live(at.id), std::move(was), at.counted.SerializeAsString())}});
   }
 
@@ -214,9 +257,10 @@ class Stripes {
   result<void> judge(const Gathered& at) {
     const bool dead = at.counted.slots() == 0 && at.stripe.members_size() == 0;
     if (dead && at.stripe.row() == 0 && !p_.runs.differs(at.id)) {
-      p_.add(
-          {.kind = "stripe",
-           .text = fmt::format("stripe {} has no live slot: no file names what it holds", at.id)});
+      p_.add({.kind = "stripe",
+              .text = fmt::format("stripe {} has no live slot: no file names what it holds", at.id),
+              .action = "its record is put into quarantine; what is at the sites stays there",
+              .records = {{key::stripe(at.id), at.raw, std::nullopt}}});
     }
     bool incomplete = at.damaged;
     for (const auto& shard : at.stripe.shards()) incomplete |= shard.state() == pb::SHARD_MISSING;
@@ -254,14 +298,23 @@ class Stripes {
   }
 
   result<void> check_members_of(const Gathered& at) {
+    Finding finding{
+        .kind = "stripe",
+        .action = "the row is put into quarantine, its members are in no group any more",
+        .records = {{key::stripe(at.id), at.raw, std::nullopt}}};
     for (const StripeId member : at.stripe.members()) {
+      TRY(auto raw, p_.view.get(key::stripe(member)));
       pb::Stripe record;
-      TRY(const bool found, p_.view.get(key::stripe(member), record));
-      if (found && record.row() == at.id) continue;
-      p_.add(
-          {.kind = "stripe",
-           .text = fmt::format("row {} counts stripe {}, which does not name it", at.id, member)});
+      if (raw && parses(*raw, record) && record.row() == at.id) {
+        record.set_row(0);
+        auto alone = record.SerializeAsString();
+        finding.records.push_back(replaced(key::stripe(member), std::move(raw), std::move(alone)));
+      } else if (finding.text.empty()) {
+        finding.text =
+            fmt::format("row {} counts stripe {}, which does not name it", at.id, member);
+      }
     }
+    if (!finding.text.empty()) p_.add(std::move(finding));
     return success();
   }
 

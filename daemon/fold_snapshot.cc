@@ -118,7 +118,7 @@ class Gathering {
   }
 
   result<void> add_run(const pb::Run& run, InodeId ino, uint32_t base_slot) {
-    if (run.stripe() == out_.base.id()) return success();
+    if (run.stripe() == out_.base.id() || is_lost(run)) return success();
     TRY(const bool usable, add_source(run.stripe()));
     if (!usable) return success();
     const auto source = out_.sources.find(run.stripe());

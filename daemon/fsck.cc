@@ -7,6 +7,7 @@ namespace datacloud {
 
 void tell_findings(const RecordCheckReport& report, pb::FsckReply& reply) {
   reply.set_findings_total(reply.findings_total() + report.findings_total);
+  reply.set_blocks_lost(report.blocks_lost);
   for (const auto& finding : report.findings) {
     auto* out = reply.add_findings();
     out->set_number(static_cast<uint64_t>(reply.findings_size()));

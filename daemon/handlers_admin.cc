@@ -52,7 +52,13 @@ MetadataService::Answer MetadataService::locate(const CallPtr& call) {
   if (request.path().empty() && S_ISDIR(inode.mode())) {
     TRY(*out->mutable_path(), directory_path(txn, inode.ino()));
   }
-  TRY(auto stripes, stripes_of_inode(txn, inode.ino(), kStripesMax));
+  TRY(auto found, stripes_of_inode(txn, inode.ino(), kStripesMax));
+  auto& stripes = found.ids;
+  if (found.blocks_lost > 0) {  // told as damage of no stripe
+    auto* lost = out->add_damaged();
+    lost->set_reason("blocks whose data are lost");
+    lost->set_instance(found.blocks_lost);
+  }
   TRY(add_rows_of(txn, stripes));
   *out->mutable_inode() = std::move(inode);
   size_t bytes = 0;

@@ -70,7 +70,8 @@ MetadataService::Answer MetadataService::audit(const CallPtr& call) {
       std::vector<InodeId> files;
       TRY(files_below(txn, top, files));
       for (const InodeId ino : files) {
-        TRY(const auto stripes, stripes_of_inode(txn, ino, kStripesMax));
+        TRY(const auto found, stripes_of_inode(txn, ino, kStripesMax));
+        const auto& stripes = found.ids;
         scope.stripes.insert(scope.stripes.end(), stripes.begin(), stripes.end());
       }
     }

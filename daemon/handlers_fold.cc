@@ -24,7 +24,8 @@ MetadataService::Answer MetadataService::explain_folds(const pb::FoldExplainRequ
   const Transaction txn = store_.begin();
   TRY(const auto inode,
       request.path().empty() ? get_inode(txn, request.ino()) : resolve_path(txn, request.path()));
-  TRY(const auto stripes, stripes_of_inode(txn, inode.ino(), kStripesExplainedMax));
+  TRY(const auto found, stripes_of_inode(txn, inode.ino(), kStripesExplainedMax));
+  const auto& stripes = found.ids;
   pb::AdminReply admin;
   auto& out = *admin.mutable_fold_explain();
   for (const StripeId id : stripes) {

@@ -106,7 +106,11 @@ void ListingScrub::classify(Site* site, std::shared_ptr<Page> page) {
 result<bool> ListingScrub::is_garbage(const Transaction& txn, const ShardName& name) const {
   if (ranges_.live(IdKind::instance, name.instance)) return false;
   TRY(const auto stripe, get_stripe(txn, name.stripe));
-  if (!stripe || name.column >= stripe->shards_size()) return true;
+  if (!stripe) {
+    TRY(const bool wanted, is_kept(txn, name.stripe));
+    return !wanted;
+  }
+  if (name.column >= stripe->shards_size()) return true;
   return stripe->shards(name.column).instance() != name.instance;
 }
 

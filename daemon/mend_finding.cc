@@ -13,6 +13,7 @@ namespace datacloud {
 namespace {
 
 constexpr const char* kLostAndFound = "lost+found";
+constexpr int kSameNamesMax = 100;
 
 using Obstacle = std::optional<std::string>;
 
@@ -100,9 +101,15 @@ result<Obstacle> link_as_found(Transaction& txn, InodeId ino,
   } else {
     found = make_lost_and_found(txn, root, new_ino(), now_ns);
   }
-  const std::string name = std::to_string(ino);
-  TRY(const auto taken, names::find_entry(txn, found.ino(), name));
-  if (taken) return Obstacle(fmt::format("/lost+found/{} exists: rename it first", name));
+  std::string name = std::to_string(ino);
+  for (int copy = 2;; ++copy) {
+    TRY(const auto taken, names::find_entry(txn, found.ino(), name));
+    if (!taken) break;
+    name = fmt::format("{}.{}", ino, copy);
+    if (copy > kSameNamesMax) {
+      return Obstacle(fmt::format("/lost+found/{} exists: rename it first", name));
+    }
+  }
   if (S_ISDIR(child.mode())) {
     child.set_parent(found.ino());
     names::add_links(found, 1);
@@ -127,7 +134,7 @@ result<void> add_to_totals(Transaction& txn, const Totals& off_by) {
 
 result<Obstacle> mend_finding(Transaction& txn, const Finding& finding,
                               const std::function<InodeId()>& new_ino) {
-  if (finding.action.empty()) return Obstacle("nothing mends this without losing something");
+  if (finding.action.empty()) return Obstacle("nothing mends this by itself");
   for (const auto& change : finding.records) {
     TRY(const auto now, txn.get(change.key));
     if (now != change.was) return Obstacle(changed("a record"));
@@ -141,6 +148,11 @@ result<Obstacle> mend_finding(Transaction& txn, const Finding& finding,
     if (obstacle) return obstacle;
   }
   for (const auto& change : finding.records) put_with_quarantine(txn, change);
+  if (finding.kept != 0) {
+    const std::string k = key::quarantine(key::stripe(finding.kept));
+    TRY(const auto there, txn.get(k));
+    if (!there) txn.put(k, std::string());
+  }
   if (finding.requeue != 0) {
     TRY(const auto stripe, get_stripe(txn, finding.requeue));
     if (stripe) {

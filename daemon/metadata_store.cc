@@ -119,12 +119,12 @@ result<void> MetadataStore::Impl::open_database(bool create) {
   const leveldb::Status s = leveldb::DB::Open(o, options.directory, &opened);
   if (s.ok()) {
     db.reset(opened);
-    // A fence behind the runs: a scan that ends there would otherwise walk on over every deleted
-    // orphan, pending deletion and reply up to the next record that lives.
-    std::string fence = key::run(0, 0);
-    ++fence[0];
-    const leveldb::Status fenced = db->Put({}, fence, {});
-    if (!fenced.ok()) return failure(storage_error(fenced, "cannot be written"));
+    // Fences behind the runs and behind the pending deletions: a scan that ends there would
+    // otherwise walk on over every deleted orphan, deletion or reply up to the next living record.
+    for (const std::string& fence : {key::run_fence(), key::pending_fence()}) {
+      const leveldb::Status fenced = db->Put({}, fence, {});
+      if (!fenced.ok()) return failure(storage_error(fenced, "cannot be written"));
+    }
     return success();
   }
   if (env.lock_is_held()) {

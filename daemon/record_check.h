@@ -42,6 +42,7 @@ struct Finding {
   std::vector<InodeChange> inodes;
   InodeId nameless = 0;          // to be linked into /lost+found
   StripeId requeue = 0;          // to be put into the repair queue
+  StripeId kept = 0;             // whose objects are kept though no record names them
   std::optional<Totals> off_by;  // added to the totals, modulo 2^64
   bool offline_only = false;     // a running daemon holds a copy of it in memory
 };
@@ -63,6 +64,7 @@ struct RecordCheckReport {
   std::vector<Finding> findings;
   uint64_t findings_total = 0;
   bool lost_stripes = false;  // runs name stripes without a record: nothing at the sites may go
+  uint64_t blocks_lost = 0;   // mapped, and known to be lost
 };
 
 // unavailable: `progress.stop` was set. corrupt, io: the store cannot be read.

@@ -16,6 +16,7 @@ std::string entry(InodeId parent, std::string_view name);  // 'E' parent name
 std::string cookie(InodeId parent, uint64_t cookie);       // 'D' parent cookie -> name
 std::string xattr(InodeId, std::string_view name);         // 'X' ino name
 std::string run(InodeId, uint64_t first_block);            // 'M' ino first_block
+std::string run_fence();                                   // 'N' behind all runs
 std::string stripe(StripeId);                              // 'S' stripe
 std::string live(StripeId);                                // 'L' stripe -> StripeLive
 std::string owner(StripeId, uint32_t first_slot);          // 'R' stripe slot -> Owner
@@ -23,6 +24,7 @@ std::string former(StripeId, uint32_t first_slot);         // 'F' stripe slot ->
 std::string orphan(InodeId);                               // 'O' ino: nlink 0, to be reclaimed
 std::string session(SessionId);                            // 'C' session
 std::string reply(SessionId, uint64_t request);            // 'Q' session request -> pb::Reply
+std::string pending_fence();                               // 'Q' before all replies
 std::string granted(IdKind, uint64_t first);               // 'G' kind first -> GrantedRange
 std::string pending(uint64_t number);                      // 'P' number -> PendingDeletion
 std::string damage(StripeId, uint32_t column);             // 'B' stripe column -> Damage

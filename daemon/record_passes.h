@@ -7,6 +7,7 @@
 #include <array>
 
 #include "common/records.pb.h"
+#include "daemon/lost_runs.h"
 #include "daemon/record_check.h"
 #include "daemon/record_keys.h"
 
@@ -52,6 +53,9 @@ class SetSums {
   std::vector<std::array<uint64_t, 2>> sums_;
 };
 
+inline constexpr const char* kLostMeans =
+    "reading them is an error until they are written anew; a backup of the state may know more";
+
 struct RecordPasses {
   const RecordSnapshot& view;
   const RecordCheckLimits limits;
@@ -72,6 +76,17 @@ struct RecordPasses {
   void add(Finding finding) {
     ++report.findings_total;
     if (report.findings.size() < limits.findings_max) report.findings.push_back(std::move(finding));
+  }
+  // Some blocks of the run are lost: marking them so mends it.
+  result<void> add_lost(const StoredRun& stored, const std::vector<RunPart>& parts,
+                        std::string text) {
+    TRY(const uint64_t end, end_of_loss(view, stored.ino, stored.run.first_block()));
+    add({.kind = "block-map",
+         .text = std::move(text),
+         .action = std::string("its blocks there are marked as lost: ") + kLostMeans,
+         .records = split_run(stored, parts, end),
+         .kept = stored.run.stripe()});
+    return success();
   }
   // For every record read; unavailable when the check is to stop.
   result<void> count() {

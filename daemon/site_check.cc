@@ -61,12 +61,17 @@ class SiteCheck {
       for (const auto& object : objects) {
         const auto name = context_.namer.parse(object);
         std::optional<pb::Shard> shard;
+        bool kept = false;
         if (name) {
           TRY(shard, named(txn, *name));
+          TRY(const auto stripe, get_stripe(txn, name->stripe));
+          if (!stripe) {
+            TRY(kept, is_kept(txn, name->stripe));
+          }
         }
         if (shard) {
           expected.push_back({object, *name, shard->bytes()});
-        } else if (!name || maybe_wanted_(name->instance)) {
+        } else if (!name || kept || maybe_wanted_(name->instance)) {
           ++progress_.foreign;
         } else if (orphans_.size() < findings_max_) {
           orphans_.push_back({object, *name});

@@ -182,6 +182,17 @@ result<std::optional<pb::Stripe>> get_stripe(const Transaction& txn, StripeId id
   return stripe.record ? std::optional(*stripe.record) : std::nullopt;
 }
 
+result<bool> is_kept(const Transaction& txn, StripeId id) {
+  TRY(const auto quarantined, txn.get(key::quarantine(key::stripe(id))));
+  if (quarantined) return true;
+  bool named = false;
+  TRY(txn.scan(owners_of(id), key::after_prefix(owners_of(id)), [&](auto, auto) {
+    named = true;
+    return false;
+  }));
+  return named;
+}
+
 result<void> drop_unmapped_stripes(Transaction& txn, const std::vector<StripeId>& ids) {
   TRY(auto totals, read_totals(txn));
   for (const StripeId id : ids) {

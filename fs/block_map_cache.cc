@@ -132,6 +132,10 @@ result<bool> BlockMapCache::end(InodeId ino, Ticket ticket, const pb::MapRequest
   }
   uint64_t end = request.first_block() + request.blocks();
   for (const pb::Run& run : reply->runs()) {
+    if (run.stripe() == 0) {  // the daemon knows that its data are lost
+      if (!stripes[0]) stripes[0] = intern(std::make_shared<pb::Stripe>());
+      continue;
+    }
     const auto it = stripes.find(run.stripe());
     if (it == stripes.end())
       return failure(Errc::corrupt, fmt::format("a block map of inode {} names stripe {} without "

@@ -38,6 +38,8 @@ struct MappedBlock {
   std::shared_ptr<MappedStripe> stripe;  // null: a hole
   uint32_t slot = 0;
   ContentVersion version = 0;
+
+  bool lost() const { return stripe && stripe->record->id() == 0; }  // mapped, its data lost
 };
 
 class BlockMapCache {

@@ -19,6 +19,14 @@ constexpr int kRoundsMax = 5;                      // reads of one block, over m
 constexpr uint64_t kSparseWindowMax = 1ull << 31;  // blocks one MapRequest looks through
 constexpr seconds kLookAtSites{1};                 // longest look, and shortest time between two
 
+Error lost_block(InodeId ino, uint64_t block) {
+  return Error(
+      Errc::corrupt,
+      fmt::format("inode {} block {}: its data are lost, as fsck has found; write it anew, "
+                  "or restore the file from a copy",
+                  ino, block));
+}
+
 }  // namespace
 
 struct FileReader::Impl {
@@ -65,6 +73,7 @@ result<std::vector<SharedBytes>> FileReader::read(const FileRef& file, uint64_t 
   std::vector<size_t> index;
   for (size_t i = 0; i < count; ++i) {
     if (!map[i].stripe) continue;
+    if (map[i].lost()) return failure(lost_block(file.ino, first + i));
     places.push_back({first + i, map[i]});
     index.push_back(i);
   }
@@ -119,6 +128,7 @@ result<void> FileReader::Impl::again(const FileRef& file, std::vector<Failed>& f
   for (const Failed& f : failed) {
     const MappedBlock& now = map.value()[f.place.block - first];
     if (!now.stripe) continue;  // meanwhile a hole
+    if (now.lost()) return failure(lost_block(file.ino, f.place.block));
     const MappedBlock& before = f.place.at;
     // Equal records are one object, so this compares the whole layout.
     const bool same = now.stripe == before.stripe && now.slot == before.slot;
@@ -166,7 +176,7 @@ void FileReader::Impl::read_ahead(const FileRef& file, uint64_t from, uint32_t b
   if (from + map.size() < end) maps.prefetch(file.ino, from + map.size());
   std::vector<BlockFetcher::Place> places;
   for (size_t i = 0; i < map.size(); ++i)
-    if (map[i].stripe) places.push_back({from + i, map[i]});
+    if (map[i].stripe && !map[i].lost()) places.push_back({from + i, map[i]});
   fetcher.read_ahead(file.ino, file.realm, places, file.block_bytes, end < file_blocks);
 }
 

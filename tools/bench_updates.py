@@ -159,20 +159,31 @@ def moved(cloud):
     return sums
 
 
+def all_moved(cloud):
+    """The same, waiting until mounts, which report now and then, have nothing more to report."""
+    sums, quiet = moved(cloud), 0
+    while quiet < 3:
+        time.sleep(1)
+        more = moved(cloud)
+        quiet = 0 if any(sum(cell) for cell in more.values()) else quiet + 1
+        for purpose, (read, written) in more.items():
+            before = sums.get(purpose, (0, 0))
+            sums[purpose] = (before[0] + read, before[1] + written)
+    return sums
+
+
 def bytes_of_overwrites(cloud, mount, block, rng):
     """Bytes that one overwrite of 4 KiB moves, of which kinds: written, read, folded."""
     path = directory_with_blocks(cloud, mount, block) / "database"
     path.write_bytes(os.urandom(OVERWRITTEN_BYTES))
     fd = os.open(path, os.O_RDWR)
     os.fsync(fd)
-    time.sleep(2)  # mounts report what they moved every second
-    moved(cloud)
+    all_moved(cloud)
     # Each in a 64 KiB of its own: nothing is overwritten twice.
     for at in rng.sample(range(OVERWRITTEN_BYTES >> 16), OVERWRITES):
         os.pwrite(fd, os.urandom(4096), (at << 16) + rng.randrange(16) * 4096)
         os.fsync(fd)
-    time.sleep(2)
-    mounts = moved(cloud)["client"]
+    mounts = all_moved(cloud)["client"]
     done = json.loads(cloud.tool("fold", "--wait", "--json", seconds=300))
     folds = moved(cloud)["fold"]
     os.close(fd)

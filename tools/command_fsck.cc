@@ -9,6 +9,7 @@
 #include <future>
 #include <iostream>
 #include <map>
+#include <set>
 
 #include "daemon/fsck.h"
 #include "daemon/state_directory.h"
@@ -123,6 +124,12 @@ result<uint64_t> prove_everything(DaemonLink& link) {
   return reply.audit().bad_total();
 }
 
+// Sites are looked at in the first round alone.
+bool of_site(const pb::FsckReply::Finding& finding) {
+  static const std::set<std::string> kinds = {"missing", "damaged", "length", "instance", "orphan"};
+  return kinds.count(finding.kind()) > 0;
+}
+
 // Everything found in all rounds, each once.
 struct Outcome {
   bool online = false;
@@ -130,6 +137,7 @@ struct Outcome {
   std::vector<pb::FsckReply::Finding> findings;
   std::map<std::string, size_t> by_text;
   uint64_t untold = 0;  // found beyond those
+  uint64_t blocks_lost = 0;
   std::string failure;
   uint64_t shards_bad = 0;  // by --deep
   uint64_t shards_repaired = 0, stripes_left = 0;
@@ -140,9 +148,21 @@ struct Outcome {
     for (const auto& finding : findings) count += finding.mended();
     return count;
   }
+  // A check after mending: what it does not tell any more went with something else.
+  void settle(const pb::FsckReply& later) {
+    std::set<std::string> still;
+    for (const auto& finding : later.findings()) still.insert(finding.text());
+    for (auto& finding : findings) {
+      if (finding.mended() || of_site(finding) || still.count(finding.text()) > 0) continue;
+      finding.set_mended(true);
+      finding.set_action("it went with what else was mended");
+      finding.clear_obstacle();
+    }
+  }
   void add(const pb::FsckReply& reply) {
     records += reply.records_checked();
     objects += reply.objects_checked();
+    blocks_lost = reply.blocks_lost();
     if (!reply.failure().empty()) failure = reply.failure();
     untold = std::max<uint64_t>(untold, reply.findings_total() - reply.findings_size());
     for (const auto& finding : reply.findings()) {
@@ -158,7 +178,7 @@ struct Outcome {
 
 std::string line_of(const pb::FsckReply::Finding& finding) {
   std::string out = fmt::format("{}: {}", finding.kind(), printable(finding.text()));
-  if (finding.action().empty()) return out + ": nothing mends this without losing something";
+  if (finding.action().empty()) return out + ": nothing mends this by itself";
   if (finding.mended()) return out + ": mended: " + printable(finding.action());
   if (!finding.obstacle().empty()) return out + ": not mended: " + printable(finding.obstacle());
   return out + ": would be mended: " + printable(finding.action());
@@ -170,9 +190,17 @@ class Consent {
   explicit Consent(const FsckOptions& options)
       : all_(options.yes), never_(options.no || (!options.yes && !::isatty(STDIN_FILENO))) {}
 
+  // Asked once about each: what could not be mended at first is tried again as answered.
   bool to(const pb::FsckReply::Finding& finding) {
     if (never_ || finding.action().empty()) return false;
     if (all_) return true;
+    const auto [answer, first] = answers_.emplace(finding.text(), false);
+    if (first) answer->second = ask(finding);
+    return answer->second;
+  }
+
+ private:
+  bool ask(const pb::FsckReply::Finding& finding) {
     fmt::print("{}: {}\n  to mend it: {}. Do it? [y/N/a] ", finding.kind(),
                printable(finding.text()), printable(finding.action()));
     fflush(stdout);
@@ -182,18 +210,19 @@ class Consent {
     return all_ || answer == "y" || answer == "yes";
   }
 
- private:
   bool all_, never_;
+  std::map<std::string, bool> answers_;  // by text
 };
 
 result<void> run_rounds(FsckTarget& target, Consent& consent, Outcome& outcome) {
   for (int round = 0; round < kRoundsMax; ++round) {
     TRY(auto reply, target.check(round == 0));
+    if (round > 0 && reply.failure().empty() &&
+        reply.findings_total() == static_cast<uint64_t>(reply.findings_size())) {
+      outcome.settle(reply);
+    }
     std::vector<uint64_t> chosen;
     for (const auto& finding : reply.findings()) {
-      const auto seen = outcome.by_text.find(finding.text());
-      // What was declined or could not be mended is not asked about again.
-      if (seen != outcome.by_text.end() && !outcome.findings[seen->second].mended()) continue;
       if (consent.to(finding)) chosen.push_back(finding.number());
     }
     if (!chosen.empty()) {
@@ -265,6 +294,7 @@ void tell(const CommandContext& context, const Outcome& outcome, int code) {
                                 {"shards_bad", outcome.shards_bad},
                                 {"shards_repaired", outcome.shards_repaired},
                                 {"stripes_left", outcome.stripes_left},
+                                {"blocks_lost", outcome.blocks_lost},
                                 {"failure", outcome.failure},
                                 {"findings", std::move(findings)},
                                 {"exit_code", code}}));
@@ -276,6 +306,10 @@ void tell(const CommandContext& context, const Outcome& outcome, int code) {
     fmt::print("{} shards are not what was written\n", outcome.shards_bad);
   }
   if (!outcome.failure.empty()) fmt::print("{}\n", printable(outcome.failure));
+  if (outcome.blocks_lost > 0) {
+    fmt::print("the data of {} blocks are lost; `datacloud locate FILE` tells of which files\n",
+               outcome.blocks_lost);
+  }
   fmt::print(
       "{} records and {} objects read {}: {} findings, {} mended{}\n", outcome.records,
       outcome.objects,

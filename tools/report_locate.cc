@@ -15,6 +15,14 @@ namespace {
 
 using DamagedShards = std::map<std::pair<uint64_t, uint32_t>, uint64_t>;  // -> instance
 
+// Blocks whose data are lost: the daemon tells them as damage of no stripe.
+uint64_t blocks_lost(const pb::LocateReply& reply) {
+  for (const auto& d : reply.damaged()) {
+    if (d.stripe() == 0) return d.instance();
+  }
+  return 0;
+}
+
 DamagedShards damaged_shards(const pb::LocateReply& reply) {
   DamagedShards found;
   for (const auto& d : reply.damaged()) found[{d.stripe(), d.column()}] = d.instance();
@@ -129,6 +137,7 @@ Json locate_json(const pb::Cloud& cloud, const pb::LocateReply& reply, const std
                {"inode", reply.inode().ino()},
                {"size", reply.inode().size()},
                {"stripes", std::move(stripes)},
+               {"blocks_lost", blocks_lost(reply)},
                {"loss", risk_json(cloud, reply)}};
   if (!rows.empty()) json["rows"] = std::move(rows);
   return json;
@@ -142,6 +151,12 @@ std::string locate_text(const pb::Cloud& cloud, const pb::LocateReply& reply,
   std::string out =
       fmt::format("{}: inode {}, {} bytes, {} stripes\n", printable(path), reply.inode().ino(),
                   reply.inode().size(), reply.stripes_size() - rows);
+  if (const uint64_t lost = blocks_lost(reply)) {
+    out += fmt::format(
+        "the data of {} of its blocks are lost, as fsck has found: reading them is "
+        "an error until they are written anew\n",
+        lost);
+  }
   out += risk_text(cloud, reply);
   int next_location = 0;
   for (const auto& stripe : reply.stripes()) {

@@ -133,8 +133,9 @@ class BlockMapModelTest : public BlockMapFixture {
       for (const auto& [block, slot] : file.blocks) named.insert(slot.stripe);
       const auto listed = stripes_of_inode(txn, file.ino, 1000);
       ASSERT_TRUE(listed);
-      EXPECT_EQ(std::set<StripeId>(listed.value().begin(), listed.value().end()), named);
-      EXPECT_EQ(listed.value().size(), named.size());
+      const auto& ids = listed.value().ids;
+      EXPECT_EQ(std::set<StripeId>(ids.begin(), ids.end()), named);
+      EXPECT_EQ(ids.size(), named.size());
     }
     compare_stripes(txn, live);
   }

@@ -1,6 +1,7 @@
 """fsck: a sound cloud is clean while mounted and while nobody serves it; missing shards and damaged
 records are found, told without a change, and mended; exit codes are those of fsck(8)."""
 
+import errno
 import json
 import os
 import random
@@ -99,6 +100,63 @@ def asks_before_it_mends(cloud):
     check_equal(fsck(cloud, "-y")[0], 1, "-y mends the rest")
 
 
+def record_key(kind, *numbers):
+    return (kind.encode() + b"".join(struct.pack(">Q", n) for n in numbers)).hex()
+
+
+def damage_records(cloud, rng):
+    """Records of stripes are lost and garbled: their blocks are errors, never zeros; nothing else
+    changes, and what the sites hold stays there. The files can be written anew and removed."""
+    mount = cloud.mount()
+    victims = [mount / "data" / f"victim{i}" for i in range(2)]
+    for path in victims:
+        trees.write_file(path, rng.randbytes(1 << 20), sync=True)  # in a stripe of its own
+    expected = sha256_tree(mount / "data")
+    stripes = [json.loads(cloud.tool("locate", path, "--json"))["stripes"][0]["id"]
+               for path in victims]
+    mount.unmount()
+    cloud.collect()
+    held = sorted(at for name in cloud.names for at in cloud.object_locations(name))
+    cloud.stop_daemon()
+    for stripe, value in zip(stripes, ([], [rng.randbytes(60).hex()])):
+        subprocess.run([BUILD / "tests" / "damage_record", cloud.root / "state" / "metadata",
+                        record_key("S", stripe), *value], check=True)
+    code, report = fsck(cloud, "-n")
+    check_equal((code, report["blocks_lost"]), (4, 0), "both are found")
+    check(any(f"stripe {stripes[0]}, which does not exist" in f["text"] for f in report["findings"])
+          and any(f"stripe {stripes[1]}" in f["text"] for f in report["findings"]),
+          "and named", report)
+    code, report = fsck(cloud, "-y")
+    check_equal(code, 1, "and all is mended")
+    check(report["blocks_lost"] >= 2, "the blocks are told as lost", report)
+    check_equal(fsck(cloud, "-n")[0], 0, "for good")
+
+    cloud.start_daemon()
+    mount = cloud.mount()
+    for path in victims:
+        path = mount / "data" / path.name
+        try:
+            path.read_bytes()
+            check(False, "a lost block is an error")
+        except OSError as error:
+            check_equal(error.errno, errno.EIO, "a lost block is an error")
+        check("are lost" in cloud.tool("locate", path), "locate tells")
+    for path in victims:
+        del expected[path.name]
+    (mount / "data" / "victim0").write_bytes(b"new")
+    (mount / "data" / "victim1").unlink()
+    os.sync()
+    check_equal((mount / "data" / "victim0").read_bytes(), b"new", "it can be written anew")
+    (mount / "data" / "victim0").unlink()
+    mount.remount()
+    check_equal(sha256_tree(mount / "data"), expected, "nothing else has changed")
+    cloud.collect()
+    check_equal(fsck(cloud, "-n", "--deep")[0], 0, "all is sound")
+    now = {at for name in cloud.names for at in cloud.object_locations(name)}
+    check_equal([at for at in held if at not in now], [], "what the sites hold has stayed there")
+    mount.unmount()
+
+
 def test(options):
     rng = random.Random(options.seed)
     quiet = {"audit_cycle_ms": 0, "fold": "manual"}  # nothing but fsck looks at the objects
@@ -139,6 +197,7 @@ def test(options):
         mount = cloud.mount()
         check_equal(sha256_tree(mount / "data"), expected, "everything is as it was")
         mount.unmount()
+        damage_records(cloud, rng)
 
 
 if __name__ == "__main__":
