@@ -22,8 +22,10 @@ test=(
   clang-14 lld-14 libclang-rt-14-dev clang-format-14 clang-tidy-14
   python3 fio sqlite3 git rsync attr acl e2fsprogs imagemagick psmisc
   groff-base systemd procps
-  ceph-mon ceph-osd ceph-mgr ceph-common iproute2
+  ceph-mon ceph-osd ceph-mgr ceph-common iproute2 podman
 )
+# promtool alone is taken out of its package, which would start a server: into /usr/local/bin.
+promtool_package=prometheus
 bench=(gocryptfs imagemagick python3 ceph-fuse ceph-mds)
 # Photographs, and maps made from satellite images (NASA Blue Marble, MODIS, Natural Earth): 240 MB.
 demo=(
@@ -37,9 +39,10 @@ die() { printf 'install-deps: %s\n' "$*" >&2; exit 1; }
 
 wanted=("${build[@]}")
 demo_dir=
+with_promtool=
 while [ $# -gt 0 ]; do
   case $1 in
-    --test) wanted+=("${test[@]}") ;;
+    --test) wanted+=("${test[@]}") with_promtool=yes ;;
     --bench) wanted+=("${bench[@]}") ;;
     --demo) demo_dir=${2:?--demo needs a directory}; shift ;;
     -h | --help) usage; exit 0 ;;
@@ -116,3 +119,19 @@ unpack_demo() {
   rm -rf "$work"
 }
 [ -z "$demo_dir" ] || unpack_demo
+
+unpack_promtool() {
+  need_debian promtool
+  echo "install-deps: downloading promtool"
+  local work
+  work=$(mktemp -d)
+  (cd "$work" && { apt download $promtool_package || { update; apt download $promtool_package; }; }) >"$work/log" 2>&1 || {
+    tail -n 20 "$work/log" >&2
+    rm -rf "$work"
+    die "could not download: $promtool_package"
+  }
+  dpkg-deb --fsys-tarfile "$work/$promtool_package"_*.deb | tar -x -C "$work" ./usr/bin/promtool
+  install "$work/usr/bin/promtool" /usr/local/bin/
+  rm -rf "$work"
+}
+[ -z "$with_promtool" ] || command -v promtool >/dev/null || unpack_promtool

@@ -1,35 +1,109 @@
 """Executes the commands that the documents show.
 
-Every command line of ours in any document, executed or not, must be one that the programs take: its
-command and options are looked up in --help. And blocks that begin with "```sh run" are run in order;
-blocks that begin with "```toml PATH" are written to that path (doc_room.py says where).
+Blocks that begin with "```sh run" are run in order; blocks that begin with a kind of file and a path
+are written there (doc_room.py says where); README.md's tour is made. Other marks belong to other tests, and
+what no test executes is listed here. Every command line of ours in any document, executed or not, must
+be one that the programs take: its command and options are looked up in --help.
 """
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-from doc_room import BUILD, SOURCE, Script, blocks  # noqa: E402
+from doc_room import BUILD, SOURCE, Script, blocks, chapter  # noqa: E402
 
-DOCUMENTS = ["operations.md", "containers.md"]
 BLOCKS_MIN = 15  # fewer: the documents' marks were not found
+PACKAGES = ("tools", "fs")
+
+# Marks of blocks that tests execute: this one, package.*, rados.operations.
+MARKS = (r"sh (run|systemd|install|ceph|ceph restart)|(toml|ini|fstab|dockerfile) /\S+|"
+         r"toml (ceph|daemon)")
+# The first words of those that none does, with the reason; docs/testing.md tells it too.
+NOT_EXECUTED = {
+    "tools/quickstart.sh ": "downloads 240 MB; what tools/test.sh is",
+    "cmake -S . -B build -G ": "README's tour, made below",
+    "cmake -S . -B build-asan ": "what tools/test.sh does",
+    "python3 tests/mount/": "arguments of tests",
+    "tests/support/with-ceph-sites.sh ": "arguments of tests",
+    "[cloud]": "an example of design.md",
+    "A 6": "bytes, which a test compares",
+    " compute node": "a drawing",
+    "common/ ": "a list",
+}
+
+# What the room needs for containers: storage outside of its own overlay, no limits and no network.
+# The image debian:12 is made from this machine's packages, because there is no registry here.
+CONTAINERS = """
+cat >/etc/containers/containers.conf <<END
+[containers]
+cgroups = "disabled"
+netns = "host"
+log_driver = "k8s-file"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+END
+driver=overlay
+[ $(stat -f -c %T $DATACLOUD_TEST_DIR) != overlayfs ] || driver=vfs
+cat >/etc/containers/storage.conf <<END
+[storage]
+driver = "$driver"
+graphroot = "$DATACLOUD_TEST_DIR/containers"
+runroot = "/run/containers/storage"
+END
+export BUILDAH_ISOLATION=chroot
+mkdir -p /root/mount
+"""
+IMAGE = """
+python3 -B {source}/tests/package/minimal_root.py $DATACLOUD_TEST_DIR/image --with apt {debs}
+tar -C $DATACLOUD_TEST_DIR/image -c . | podman import --quiet - debian:12
+cp {debs} /root/mount/
+"""
+
+
+def follow(script, document):
+    """Adds a document's blocks to the script; how many they were."""
+    count = 0
+    for where, mark, text in blocks(document, "sh run", r"(toml|dockerfile) /\S+"):
+        count += 1
+        if mark == "sh run":
+            script.run(where, text)
+        else:
+            script.write(where, mark.split()[1], text)
+    return count
 
 
 def make_script():
     script = Script()
-    count = 0
-    for document in DOCUMENTS:
-        for where, mark, text in blocks(document, "sh run", r"toml /\S+"):
-            count += 1
-            if mark == "sh run":
-                script.run(where, text)
-            else:
-                script.write(where, mark.split()[1], text)
+    count = follow(script, "operations.md")
+    limits(script)
+    count += follow(script, "audit.md")
+    found = [sorted((BUILD / "packages").glob(f"datacloud-{name}_*.deb")) for name in PACKAGES]
+    if not all(found):
+        sys.exit("the packages are not there: ninja cpack")
+    debs = " ".join(str(debs[0]) for debs in found)
+    script.run("between the documents", "umount /datacloud" + CONTAINERS +
+               IMAGE.format(source=SOURCE, debs=debs))
+    count += follow(script, "containers.md")
     if count < BLOCKS_MIN:
-        sys.exit(f"only {count} blocks are marked in {DOCUMENTS}")
+        sys.exit(f"only {count} blocks are marked")
     return script, count
+
+
+def make_tour():
+    """The tour of README.md, whose first line builds: here its programs are there."""
+    ((_, _, text),) = chapter("../README.md", "A tour in ten lines", "")
+    first, rest = text.split("\n", 1)
+    build = "cmake -S . -B build -G Ninja -DDATACLOUD_TESTS=OFF && cmake --build build"
+    if first != build + " && PATH=$PWD/build/bin:$PATH":
+        sys.exit(f"README.md: the tour builds by other words: {first}")
+    script = Script()
+    script.run("README.md", f"PATH={BUILD}/bin:$PATH\n{rest}")
+    script.run("README.md, the end", "umount /mnt/dc; kill %1; wait %1")
+    return script
 
 
 def help_of(*words):
@@ -68,20 +142,35 @@ def wrong_commands(name, text):
                     yield f"{name}: {part.strip()}: no command of {' '.join(path)}"
 
 
+def unexecuted_blocks(name):
+    for where, mark, text in blocks(name, ".*"):
+        if not re.fullmatch(MARKS, mark) and not any(map(text.startswith, NOT_EXECUTED)):
+            yield f"{where}: no test executes this block: ```{mark}"
+
+
 def check_all_documents():
     problems = []
     for document in [SOURCE / "README.md", *sorted((SOURCE / "docs").glob("*.md"))]:
         problems += wrong_commands(document.name, document.read_text())
+        problems += unexecuted_blocks(os.path.relpath(document, SOURCE / "docs"))
     print("\n".join(problems))
     if problems:
-        sys.exit(f"{len(problems)} commands are shown that the programs do not take")
+        sys.exit(f"{len(problems)} commands are not taken by the programs, or not executed")
+
+
+def limits(script):
+    """Lines that are shown for [daemon] are taken there."""
+    for where, _, text in blocks("operations.md", "toml daemon"):
+        script.run(where, f"sed '/^\\[daemon\\]/r /dev/stdin' /etc/datacloud/demo.toml >/root/more.toml "
+                          f"<<'END'\n{text}END\ngrep -q windows /root/more.toml\n"
+                          "datacloud --config /root/more.toml key info")
 
 
 def main():
     check_all_documents()
     script, count = make_script()
-    status = script.execute(240)
-    print(f"{count} blocks, status {status}")
+    status = script.execute(200) or make_tour().execute(60)
+    print(f"{count} blocks and a tour, status {status}")
     sys.exit(1 if status else 0)
 
 

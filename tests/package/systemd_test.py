@@ -102,7 +102,7 @@ def wait_until(machine, seconds, script, what):
 
 
 def install(machine):
-    line = [line for _, _, text in chapter("operations.md", "Install", "sh")
+    line = [line for _, _, text in chapter("operations.md", "Install", "sh install")
             for line in text.splitlines() if line.startswith("apt install")]
     check_equal(len(line), 1, "operations.md installs the packages with apt")
     machine.run(f"cd /root/datacloud; {line[0]}")

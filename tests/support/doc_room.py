@@ -30,13 +30,22 @@ fi
 mount --rbind /dev $root/dev
 mount -t proc proc $root/proc
 mount -t tmpfs tmpfs $root/run
+mount -t sysfs sysfs $root/sys
+mount -t cgroup2 cgroup2 $root/sys/fs/cgroup 2>/dev/null ||
+  mount --rbind /sys/fs/cgroup $root/sys/fs/cgroup
 mkdir -p $root$2 $root$1 $root/run/datacloud
 mount --bind $2 $root$2
 mount --bind $1 $root$1
 ln -sf $2/bin/datacloud $root/usr/bin/datacloud
+ln -sf $2/bin/datacloud-audit $root/usr/bin/datacloud-audit
 ln -sf $2/bin/datacloudd $root/usr/sbin/datacloudd
 ln -sf $2/bin/mount.datacloud $root/sbin/mount.datacloud
-exec chroot $root env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+cd $root
+pivot_root . . # a true root, of which engines of containers make copies
+umount -l .
+cd /
+mount --make-rshared / # as any machine's root is
+exec env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
   DATACLOUD_TEST_DIR=$1/tmp DATACLOUD_BUILD=$2 bash $1/script
 """
 
@@ -44,7 +53,7 @@ exec chroot $root env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin
 def blocks(document, *marks):
     """(where, mark, text) of the blocks that begin with "```MARK" and match one of `marks`."""
     text = (SOURCE / "docs" / document).read_text()
-    for match in re.finditer(r"^```([^\n]+)\n(.*?)^```$", text, re.S | re.M):
+    for match in re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.S | re.M):
         if any(re.fullmatch(mark, match[1]) for mark in marks):
             line = text[:match.start()].count("\n") + 1
             yield f"{document}:{line}", match[1], match[2]
