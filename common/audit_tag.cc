@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <map>
 
+#include "common/tag_sums.h"
+
 namespace datacloud {
 namespace {
 
@@ -121,34 +123,18 @@ Bytes AuditTagger::tags(const AuditedColumn& column, InstanceId instance, ByteVi
 
 Bytes AuditTagger::tags(const AuditedColumn& column, InstanceId instance,
                         const std::vector<ByteView>& parts) const {
-  uint64_t bytes = 0;
-  for (const auto& part : parts) bytes += part.size();
-  Bytes tags = prf(column, {0, audit_blocks_of(bytes)}, instance);
-  Bytes sums(tags.size());
-  MutableByteView out(sums);
-  // Whole blocks straight from their part; those that several parts share are put together.
-  std::array<uint8_t, kAuditBlockBytes> shared;
-  size_t filled = 0;
-  for (ByteView part : parts) {
-    while (!part.empty()) {
-      if (filled == 0 && part.size() >= kAuditBlockBytes) {
-        const size_t whole = part.size() / kAuditBlockBytes;
-        polynomial_.evaluate(part.first(whole * kAuditBlockBytes), out);
-        out = out.subspan(whole * kFieldBytes);
-        part = part.subspan(whole * kAuditBlockBytes);
-        continue;
-      }
-      const size_t n = std::min(part.size(), kAuditBlockBytes - filled);
-      std::copy_n(part.begin(), n, shared.begin() + filled);
-      filled += n;
-      part = part.subspan(n);
-      if (filled < kAuditBlockBytes) continue;
-      polynomial_.evaluate(shared, out);
-      out = out.subspan(kFieldBytes);
-      filled = 0;
-    }
-  }
-  if (filled > 0) polynomial_.evaluate(ByteView(shared).first(filled), out);
+  TagSums sums(this);
+  for (const auto& part : parts) sums.add(part);
+  return tags_of_sums(column, instance, sums.finish());
+}
+
+void AuditTagger::block_sums(ByteView blocks, MutableByteView out) const {
+  polynomial_.evaluate(blocks, out);
+}
+
+Bytes AuditTagger::tags_of_sums(const AuditedColumn& column, InstanceId instance,
+                                ByteView sums) const {
+  Bytes tags = prf(column, {0, sums.size() / kFieldBytes}, instance);
   xor_into(tags.data(), sums);
   return tags;
 }

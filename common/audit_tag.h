@@ -63,6 +63,10 @@ class AuditTagger {
   // bytes per audit block.
   Bytes tags(const AuditedColumn&, InstanceId, const std::vector<ByteView>& parts) const;
   Bytes tags(const AuditedColumn&, InstanceId, ByteView shard) const;
+  // In two steps, for those who have the bytes before the name (tag_sums.h): 16 bytes per block of
+  // `blocks`, the last of which counts as zero-padded, and tags from the sums of all blocks.
+  void block_sums(ByteView blocks, MutableByteView out) const;
+  Bytes tags_of_sums(const AuditedColumn&, InstanceId, ByteView sums) const;
 
   // PRF values of blocks of one version, 16 bytes each.
   Bytes prf(const AuditedColumn&, BlockRun, InstanceId version) const;

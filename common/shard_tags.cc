@@ -46,6 +46,16 @@ Attributes ShardTags::make(SiteId site, const ShardName& name,
   return attributes;
 }
 
+Attributes ShardTags::make_from_sums(SiteId site, const ShardName& name, ByteView sums) const {
+  Attributes attributes;
+  attributes[kInstanceAttribute] = instance_text(name.instance);
+  if (const AuditTagger* t = tagger(site)) {
+    const Bytes tags = t->tags_of_sums({name.stripe, name.column}, name.instance, sums);
+    attributes[kTagsAttribute] = std::string(as_text(tags));
+  }
+  return attributes;
+}
+
 result<void> ShardTags::verify(const pb::Stripe& stripe, int column, ByteView bytes,
                                const Attributes& attributes) const {
   const auto& shard = stripe.shards(column);

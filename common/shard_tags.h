@@ -28,6 +28,8 @@ class ShardTags {
   // Attributes of a new object whose every block is written as name.instance. A site without a key
   // gets only the instance.
   Attributes make(SiteId, const ShardName&, const std::vector<ByteView>& parts) const;
+  // The same from sums (tag_sums.h) made with this site's key.
+  Attributes make_from_sums(SiteId, const ShardName&, ByteView sums) const;
   // corrupt: `bytes` (the whole shard) are not what the record's instance wrote there.
   result<void> verify(const pb::Stripe&, int column, ByteView bytes, const Attributes&) const;
   // corrupt: the site does not hold it.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace datacloud {
 namespace {
@@ -53,6 +54,7 @@ class ColumnCursor {
       : next_(parts.begin()), end_(parts.end()) {
     advance(0);
   }
+  bool ended() const { return view_.empty(); }
   size_t contiguous() const { return view_.empty() ? kSliceBytesMax : view_.size(); }
   ByteView first(size_t bytes) const {
     return view_.empty() ? ByteView(kZeros.data(), bytes) : view_.first(bytes);
@@ -74,17 +76,27 @@ class ColumnCursor {
   ByteView view_;
 };
 
-// Slice by slice through all packets of all columns at once.
-void add_parity(const ErasureCode& code, BuiltStripe& stripe) {
+void add_parity_memory(const ErasureCode& code, BuiltStripe& stripe) {
   const size_t length = stripe.layout.parity_length;
-  const size_t packets = static_cast<size_t>(code.packets()), packet = length / packets;
-  std::vector<uint8_t*> parity;  // packets of a column side by side
   for (int p = 0; p < code.m(); ++p) {
     auto memory = std::make_shared_for_overwrite<uint8_t[]>(length);
-    for (size_t i = 0; i < packets; ++i) parity.push_back(memory.get() + i * packet);
+    stripe.parity.emplace_back(memory.get(), length);
     Payload& column = stripe.columns[static_cast<size_t>(code.k() + p)];
     column.parts.emplace_back(memory.get(), length);
     column.owner = std::move(memory);
+  }
+}
+
+}  // namespace
+
+// Slice by slice through all packets of all columns at once.
+void encode_parity(const ErasureCode& code, BuiltStripe& stripe, const SeenBytes& seen) {
+  if (stripe.parity.empty()) return;
+  const size_t length = stripe.layout.parity_length;
+  const size_t packets = static_cast<size_t>(code.packets()), packet = length / packets;
+  std::vector<uint8_t*> parity;  // packets of a column side by side
+  for (const auto& column : std::exchange(stripe.parity, {})) {
+    for (size_t i = 0; i < packets; ++i) parity.push_back(column.data() + i * packet);
   }
   std::vector<ColumnCursor> cursors;
   for (size_t c = 0; c < static_cast<size_t>(code.k()); ++c) {
@@ -101,15 +113,19 @@ void add_parity(const ErasureCode& code, BuiltStripe& stripe) {
     for (size_t i = 0; i < cursors.size(); ++i) data[i] = cursors[i].first(slice);
     for (size_t i = 0; i < parity.size(); ++i) out[i] = MutableByteView(parity[i] + done, slice);
     code.encode_packets(data, out);
+    if (seen && packets == 1) {
+      for (size_t c = 0; c < data.size(); ++c) {
+        if (!cursors[c].ended()) seen(c, data[c]);
+      }
+      for (size_t p = 0; p < out.size(); ++p) seen(data.size() + p, out[p]);
+    }
     for (auto& cursor : cursors) cursor.advance(slice);
     done += slice;
   }
 }
 
-}  // namespace
-
-result<BuiltStripe> build_stripe(const ErasureCode& code, const Chunks& chunks,
-                                 uint32_t spread_min_bytes) {
+result<BuiltStripe> lay_out_columns(const ErasureCode& code, const Chunks& chunks,
+                                    uint32_t spread_min_bytes) {
   std::vector<uint32_t> lengths;
   for (const auto& chunk : chunks) {
     lengths.insert(lengths.end(), chunk->lengths.begin(), chunk->lengths.end());
@@ -118,7 +134,14 @@ result<BuiltStripe> build_stripe(const ErasureCode& code, const Chunks& chunks,
   TRY(stripe.layout, lay_out_stripe(lengths, code.k(), code.packets(), spread_min_bytes));
   stripe.columns.resize(static_cast<size_t>(code.n()));
   TRY(gather_columns(chunks, code.k(), stripe));
-  if (code.m() > 0) add_parity(code, stripe);
+  add_parity_memory(code, stripe);
+  return stripe;
+}
+
+result<BuiltStripe> build_stripe(const ErasureCode& code, const Chunks& chunks,
+                                 uint32_t spread_min_bytes) {
+  TRY(auto stripe, lay_out_columns(code, chunks, spread_min_bytes));
+  encode_parity(code, stripe);
   return stripe;
 }
 

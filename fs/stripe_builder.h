@@ -4,6 +4,7 @@
 // copied on its way to a store; parity is computed slice by slice through these lists.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -21,12 +22,23 @@ struct SealedChunk {
 
 struct BuiltStripe {
   StripeLayout layout;
-  std::vector<Payload> columns;  // n entries; a data column without slots has no bytes
+  std::vector<Payload> columns;         // n entries; a data column without slots has no bytes
+  std::vector<MutableByteView> parity;  // m entries until encode_parity(), then none
 };
 
-// Lays the blocks of the chunks, in order, out over the columns of `code` and computes parity. Each
-// column owns the chunks it uses, so that a column outlives the others alone. invalid: no blocks or
-// too many.
+// Lays the blocks of the chunks, in order, out over the columns of `code`; those of parity have
+// memory, and no content yet. Each column owns the chunks it uses, so that a column outlives the
+// others alone. invalid: no blocks or too many.
+result<BuiltStripe> lay_out_columns(const ErasureCode& code,
+                                    const std::vector<std::shared_ptr<const SealedChunk>>& chunks,
+                                    uint32_t spread_min_bytes);
+
+// Computes the parity, once. With codes of one packet `seen` is given all bytes of every column on
+// the way, parity included, each column's in order, while they are in a near cache.
+using SeenBytes = std::function<void(size_t column, ByteView)>;
+void encode_parity(const ErasureCode& code, BuiltStripe&, const SeenBytes& seen = nullptr);
+
+// Both.
 result<BuiltStripe> build_stripe(const ErasureCode& code,
                                  const std::vector<std::shared_ptr<const SealedChunk>>& chunks,
                                  uint32_t spread_min_bytes);

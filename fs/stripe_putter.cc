@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/tag_sums.h"
+
 namespace datacloud {
 namespace {
 
@@ -81,8 +83,24 @@ result<void> StripePutter::prepare() {
   return success();
 }
 
-void StripePutter::start() {
+// Nobody else knows of the stripe yet.
+void StripePutter::encode() {
+  std::vector<TagSums> sums;
+  for (const Column& column : columns_) {
+    sums.emplace_back(column.bytes > 0 ? context_->tags->tagger(column.site) : nullptr);
+  }
+  encode_parity(*code_, built_, [&](size_t c, ByteView bytes) { sums[c].add(bytes); });
+  for (size_t c = 0; c < columns_.size(); ++c) {
+    if (sums[c].bytes() == columns_[c].bytes) columns_[c].sums = sums[c].finish();
+  }
+}
+
+void StripePutter::start(const std::function<void(const BuiltStripe&)>& encoded) {
   auto prepared = prepare();
+  if (prepared) {
+    encode();
+    if (encoded) encoded(built_);
+  }
   std::vector<Put> first;
   Actions actions;
   {
@@ -111,7 +129,8 @@ StripePutter::Put StripePutter::make_put(int c, SiteId site) {
   Put put{.column = c,
           .site = site,
           .instance = first_instance_ + static_cast<uint64_t>(c * kPutsPerColumnMax + column.puts),
-          .payload = built_.columns[static_cast<size_t>(c)]};
+          .payload = built_.columns[static_cast<size_t>(c)],
+          .sums = std::exchange(column.sums, {})};
   ++column.puts;
   column.pending.push_back(site);
   ++pending_;
@@ -142,7 +161,9 @@ void StripePutter::issue(Put put) {
   const OpOptions options{.deadline = start_ + context_->put_deadline, .purpose = Purpose::client};
   const ShardName name{stripe_, static_cast<uint8_t>(put.column), put.instance};
   Payload payload = std::exchange(put.payload, {});
-  Attributes attributes = context_->tags->make(put.site, name, payload.parts);
+  const Bytes sums = std::exchange(put.sums, {});
+  Attributes attributes = sums.empty() ? context_->tags->make(put.site, name, payload.parts)
+                                       : context_->tags->make_from_sums(put.site, name, sums);
   Site* site = context_->sites.find(put.site);
   if (site == nullptr) return answered(put, failure(Errc::away, "it has left the cloud"));
   site->store().put(context_->namer.object_name(name), std::move(payload), std::move(attributes),

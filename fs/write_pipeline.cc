@@ -232,14 +232,13 @@ void WritePipeline::Impl::close_when_idle(std::weak_ptr<WriteJob> weak, const st
   });
 }
 
-// All blocks are sealed: build the columns and put them.
+// All blocks are sealed: lay out the columns, and put them with their parity.
 void WritePipeline::Impl::sealed(const Job& job) {
   auto chunks = std::exchange(job->sealing, nullptr)->outcome();
   if (!chunks) return queue.failed(job, chunks.error());
-  auto built = build_stripe(*job->code, chunks.value(), kSpreadMinBytes);
+  auto built = lay_out_columns(*job->code, chunks.value(), kSpreadMinBytes);
   chunks.value().clear();
   if (!built) return queue.failed(job, built.error());
-  groups.add(job->group, built.value());
   StripePlace place{.home_site = job->home_site};
   if (job->group) place.rotation = job->group.number();
   auto done = [this, job](result<pb::Stripe> put) {
@@ -250,7 +249,7 @@ void WritePipeline::Impl::sealed(const Job& job) {
   };
   std::make_shared<StripePutter>(puts, job->code, std::move(built.value()), job->urgency,
                                  std::move(done), place)
-      ->start();
+      ->start([&](const BuiltStripe& encoded) { groups.add(job->group, encoded); });
 }
 
 // The ids of the job were revoked: the same blocks under new ids.

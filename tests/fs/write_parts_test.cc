@@ -111,13 +111,20 @@ TEST(StripeBuilder, ColumnsHoldTheBlocksAndParityIsThatOfWholeColumns) {
   for (int round = 0; round < 60; ++round) {
     const auto code = code_of(profiles[random() % std::size(profiles)]);
     const auto chunks = random_chunks(random, 1 + random() % 60, round % 2 ? 200'000 : 500);
-    auto built = build_stripe(*code, chunks, random() % 2 ? 0 : 4096);
+    auto built = lay_out_columns(*code, chunks, random() % 2 ? 0 : 4096);
     ASSERT_TRUE(built) << built.error().message();
+    std::vector<Bytes> seen(static_cast<size_t>(code->n()));
+    encode_parity(*code, built.value(), [&](size_t c, ByteView bytes) {
+      seen[c].insert(seen[c].end(), bytes.begin(), bytes.end());
+    });
+    encode_parity(*code, built.value(), [](size_t, ByteView) { FAIL() << "it is there already"; });
     const size_t length = built.value().layout.parity_length;
     std::vector<Bytes> columns;
     for (const auto& payload : built.value().columns) {
       columns.push_back(joined(payload));
       EXPECT_TRUE(columns.back().empty() || payload.owner);
+      const bool all = code->packets() == 1 && code->m() > 0;
+      EXPECT_TRUE(seen[columns.size() - 1] == (all ? columns.back() : Bytes())) << columns.size();
     }
     size_t slot = 0;
     for (const auto& chunk : chunks) {

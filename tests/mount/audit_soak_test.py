@@ -1,5 +1,6 @@
 """Audits flat out beside writers, folding, repair, a site that leaves and returns, and a daemon that
-is killed: no false alarm. Seconds long; DATACLOUD_SOAK_SECONDS=3600 for the hour."""
+is killed: no false alarm. Seconds long; DATACLOUD_SOAK_SECONDS=3600 for the hour, and
+DATACLOUD_SOAK_CODE for another code, such as basic-4-8 or msr-5-3."""
 
 import contextlib
 import json
@@ -17,6 +18,12 @@ from cloud import Cloud  # noqa: E402
 from harness import check, check_equal, note  # noqa: E402
 
 SECONDS = float(os.environ.get("DATACLOUD_SOAK_SECONDS", "25"))
+CODE = os.environ.get("DATACLOUD_SOAK_CODE", "rs-3-2")
+
+
+def columns_of(code):
+    kind, first, second = code.split("-")
+    return {"rs": int(first) + int(second), "basic": int(second), "msr": int(first)}[kind]
 
 
 class Workers:
@@ -117,7 +124,7 @@ class Soak:
 
 def test(options):
     rng = random.Random(options.seed)
-    with Cloud(daemon={"audit_cycle_ms": 2000}) as cloud:
+    with Cloud(columns_of(CODE), CODE, daemon={"audit_cycle_ms": 2000}) as cloud:
         cloud.start_daemon()
         mount = cloud.mount()
         soak, workers = Soak(cloud, mount, rng), Workers()

@@ -12,6 +12,7 @@
 
 #include "common/audit_kernels.h"
 #include "common/hex.h"
+#include "common/tag_sums.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {
@@ -521,6 +522,42 @@ TEST(AuditCodeword, FindsTheColumnThatLiesInCodesOfSeveralPackets) {
       EXPECT_EQ(columns_in_error(*code, all, wrong), std::optional(bad)) << profile;
     }
   }
+}
+
+// Bytes given in any pieces, from any memory, give the tags of the whole.
+TEST(TagSums, PiecesGiveTheTagsOfTheWhole) {
+  Seeded random;
+  const AuditTagger tagger(audit_key());
+  for (int round = 0; round < 60; ++round) {
+    const Bytes shard = random.bytes(random.number(0, round % 2 ? 400'000 : 9000));
+    const uint64_t piece_max = random.number(1, round % 3 ? 100'000 : 5000);
+    TagSums sums(&tagger);
+    std::vector<std::unique_ptr<Bytes>> elsewhere;
+    for (size_t at = 0; at < shard.size();) {
+      const auto piece = ByteView(shard).subspan(at).first(
+          std::min<uint64_t>(shard.size() - at, random.number(1, piece_max)));
+      at += piece.size();
+      if (random.number(0, 2) == 0) {
+        elsewhere.push_back(std::make_unique<Bytes>(to_bytes(piece)));
+        sums.add(*elsewhere.back());
+      } else {
+        sums.add(piece);
+      }
+    }
+    EXPECT_EQ(sums.bytes(), shard.size());
+    EXPECT_EQ(tagger.tags_of_sums({9, 2}, 77, sums.finish()), tagger.tags({9, 2}, 77, shard));
+    // By the definition: block by block.
+    if (shard.empty()) continue;
+    const uint64_t block = random.number(0, audit_blocks_of(shard.size()) - 1);
+    const auto from = ByteView(shard).subspan(block * 4096);
+    const Bytes tags = tagger.tags({9, 2}, 77, shard);
+    EXPECT_TRUE(tagger.verify_block({9, 2}, block, 77,
+                                    from.first(std::min<size_t>(4096, from.size())),
+                                    field_element(ByteView(tags).subspan(block * 16))));
+  }
+  TagSums none(nullptr);
+  none.add(Bytes(100));
+  EXPECT_EQ(none.bytes(), 0u);
 }
 
 TEST(AuditSampling, ChancesAreTheFormula) {
