@@ -300,19 +300,25 @@ result<pb::MapReply> read_map(const Transaction& txn, const pb::MapRequest& requ
   return reply;
 }
 
-result<StripesOfInode> stripes_of_inode(const Transaction& txn, InodeId ino, size_t count_max) {
+result<StripesOfInode> stripes_of_inode(const Transaction& txn, InodeId ino, size_t count_max,
+                                        uint64_t first_block) {
   StripesOfInode found;
   std::set<StripeId> seen;
   bool damaged = false;
-  const std::string first = key::run(ino, 0);
+  const std::string first = key::run(ino, first_block);
   const std::string end = key::after_prefix(first.substr(0, 9));
   TRY(txn.scan(first, end, [&](std::string_view, std::string_view v) {
     pb::Run run;
     damaged = !run.ParseFromArray(v.data(), static_cast<int>(v.size()));
-    if (damaged || found.ids.size() >= count_max) return false;
+    if (damaged) return false;
     if (is_lost(run)) {
       found.blocks_lost += run.count();
-    } else if (seen.insert(run.stripe()).second) {
+    } else if (!seen.contains(run.stripe())) {
+      if (found.ids.size() >= count_max) {
+        found.next_block = run.first_block();
+        return false;
+      }
+      seen.insert(run.stripe());
       found.ids.push_back(run.stripe());
     }
     return true;

@@ -58,13 +58,15 @@ result<bool> is_kept(const Transaction&, StripeId);
 result<void> record_damage(Transaction&, const pb::Damage&);
 // A shard found bad now.
 pb::Damage damage_of(const ShardName&, SiteId, const std::string& reason);
-// All stripe ids an inode's runs name, in file order, without repetition, at most `count_max`;
-// and how many blocks before that are lost.
+// All stripe ids an inode's runs from `first` on name, in file order, without repetition, at most
+// `count_max`; and how many blocks among them are lost.
 struct StripesOfInode {
   std::vector<StripeId> ids;
   uint64_t blocks_lost = 0;
+  std::optional<uint64_t> next_block;  // of the first run left out
 };
-result<StripesOfInode> stripes_of_inode(const Transaction&, InodeId, size_t count_max);
+result<StripesOfInode> stripes_of_inode(const Transaction&, InodeId, size_t count_max,
+                                        uint64_t first = 0);
 
 // Adds a pending deletion under the next free number.
 result<void> add_pending_deletion(Transaction&, const pb::PendingDeletion&);

@@ -13,10 +13,9 @@ namespace datacloud {
 namespace {
 
 constexpr auto kGcPoll = milliseconds(10);
-constexpr int kGcTries = 3;            // at what a live site does not delete, for one who waits
-constexpr size_t kStripesMax = 65536;  // of one locate
-constexpr size_t kSlotBytesMax = 4u << 20;     // slots are left out of stripes beyond
-constexpr size_t kLocateBytesMax = 14u << 20;  // below the RPC's frame limit
+constexpr int kGcTries = 3;               // at what a live site does not delete, for one who waits
+constexpr size_t kStripesPerPart = 1000;  // of one locate; rows of groups come on top
+constexpr size_t kSlotBytesMax = 4u << 20;  // slots are left out of stripes beyond
 
 result<void> add_damage(const Transaction& txn, StripeId stripe, pb::LocateReply& out) {
   const std::string prefix = key::damage(stripe, 0).substr(0, 9);
@@ -41,28 +40,25 @@ result<void> add_rows_of(const Transaction& txn, std::vector<StripeId>& stripes)
 
 }  // namespace
 
-MetadataService::Answer MetadataService::locate(const CallPtr& call) {
-  const auto& request = call->request.locate();
+result<pb::LocatePartReply> MetadataService::locate_from(const std::string& path, InodeId ino,
+                                                         uint64_t first_block) const {
   const Transaction txn = store_.begin();
-  TRY(auto inode,
-      request.path().empty() ? get_inode(txn, request.ino()) : resolve_path(txn, request.path()));
-  pb::Reply reply;
-  auto* out = reply.mutable_locate();
-  out->set_path(request.path());
-  if (request.path().empty() && S_ISDIR(inode.mode())) {
-    TRY(*out->mutable_path(), directory_path(txn, inode.ino()));
+  TRY(auto inode, path.empty() ? get_inode(txn, ino) : resolve_path(txn, path));
+  pb::LocateReply out;
+  out.set_path(path);
+  if (path.empty() && S_ISDIR(inode.mode())) {
+    TRY(*out.mutable_path(), directory_path(txn, inode.ino()));
   }
-  TRY(auto found, stripes_of_inode(txn, inode.ino(), kStripesMax));
-  auto& stripes = found.ids;
+  TRY(auto found, stripes_of_inode(txn, inode.ino(), kStripesPerPart, first_block));
   if (found.blocks_lost > 0) {  // told as damage of no stripe
-    auto* lost = out->add_damaged();
+    auto* lost = out.add_damaged();
     lost->set_reason("blocks whose data are lost");
     lost->set_instance(found.blocks_lost);
   }
-  TRY(add_rows_of(txn, stripes));
-  *out->mutable_inode() = std::move(inode);
+  TRY(add_rows_of(txn, found.ids));
+  *out.mutable_inode() = std::move(inode);
   size_t bytes = 0;
-  for (const StripeId id : stripes) {
+  for (const StripeId id : found.ids) {
     TRY(auto stripe, get_stripe(txn, id));
     if (!stripe) continue;
     if (bytes > kSlotBytesMax) {
@@ -79,16 +75,36 @@ MetadataService::Answer MetadataService::locate(const CallPtr& call) {
             namer_.object_name({id, static_cast<uint8_t>(c), shard.instance()}));
       }
       bytes += location.size() + 4;
-      out->add_shard_locations(std::move(location));
+      out.add_shard_locations(std::move(location));
     }
-    *out->add_stripes() = std::move(*stripe);
-    TRY(add_damage(txn, id, *out));
-    if (bytes > kLocateBytesMax) {
-      return failure(
-          Errc::unsupported,
-          fmt::format("the file has {} stripes, more than one answer takes", stripes.size()));
-    }
+    *out.add_stripes() = std::move(*stripe);
+    TRY(add_damage(txn, id, out));
   }
+  pb::LocatePartReply part;
+  part.set_locate(out.SerializeAsString());
+  if (found.next_block) part.set_next_block(*found.next_block);
+  return part;
+}
+
+// Of programs that do not know of parts.
+MetadataService::Answer MetadataService::locate(const CallPtr& call) {
+  const auto& request = call->request.locate();
+  TRY(const auto part, locate_from(request.path(), request.ino(), 0));
+  if (part.has_next_block()) {
+    return failure(Errc::unsupported,
+                   "the file has more stripes than one answer takes; use a newer datacloud");
+  }
+  pb::Reply reply;
+  reply.mutable_locate()->ParseFromString(part.locate());
+  return std::optional(std::move(reply));
+}
+
+MetadataService::Answer MetadataService::locate_part(const pb::LocatePartRequest& request) {
+  pb::AdminReply admin;
+  TRY(*admin.mutable_locate_part(),
+      locate_from(request.path(), request.ino(), request.first_block()));
+  pb::Reply reply;
+  reply.set_admin(admin.SerializeAsString());
   return std::optional(std::move(reply));
 }
 

@@ -94,6 +94,8 @@ MetadataService::Answer MetadataService::admin(const CallPtr& call) {
       return site_key(call, SiteId{request.site_key().site()});
     case pb::AdminRequest::kRepairDetails:
       return repair_details(request.repair_details());
+    case pb::AdminRequest::kLocatePart:
+      return locate_part(request.locate_part());
     default:
       return failure(Errc::unsupported,
                      "the daemon does not know this request; install the same version on both "

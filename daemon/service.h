@@ -211,6 +211,8 @@ class MetadataService final : public RpcService {
   Answer audit(const CallPtr&);
   Answer audit_export(const pb::AuditExportRequest&);
   Answer audit_standing(const pb::AuditStandingRequest&);
+  Answer locate_part(const pb::LocatePartRequest&);
+  result<pb::LocatePartReply> locate_from(const std::string& path, InodeId, uint64_t first) const;
   Answer audit_log();
 
   // handlers_fold.cc

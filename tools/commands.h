@@ -23,7 +23,7 @@ struct WatchOptions {
 };
 int run_status(const CommandContext&, const WatchOptions&);
 int run_top(const CommandContext&, const WatchOptions&);
-int run_locate(const CommandContext&, const std::string& path);
+int run_locate(const CommandContext&, const std::string& path, bool stripes);
 int run_traffic(const CommandContext&, bool reset);
 int run_gc(const CommandContext&, bool wait);
 // `plan`: how repairs are planned from now on; empty: as they are.

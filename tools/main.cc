@@ -213,9 +213,11 @@ int run(int argc, char** argv) {
   add_watch(command("top", "What mounts and background work are doing now",
                     [&] { return run_top(context, watch); }));
   std::string path;
-  command("locate", "Where the shards of a file are", [&] { return run_locate(context, path); })
-      ->add_option("PATH", path, "A file below a mount, or a path inside the cloud")
-      ->required();
+  bool stripes = false;
+  auto* locate = command("locate", "Where the shards of a file are",
+                         [&] { return run_locate(context, path, stripes); });
+  locate->add_option("PATH", path, "A file below a mount, or a path inside the cloud")->required();
+  locate->add_flag("--stripes", stripes, "Each stripe, also of a file with more than twenty");
   bool reset = false;
   command("traffic", "Bytes moved per site and purpose since the daemon started", [&] {
     return run_traffic(context, reset);

@@ -17,10 +17,9 @@ using DamagedShards = std::map<std::pair<uint64_t, uint32_t>, uint64_t>;  // -> 
 
 // Blocks whose data are lost: the daemon tells them as damage of no stripe.
 uint64_t blocks_lost(const pb::LocateReply& reply) {
-  for (const auto& d : reply.damaged()) {
-    if (d.stripe() == 0) return d.instance();
-  }
-  return 0;
+  uint64_t blocks = 0;
+  for (const auto& d : reply.damaged()) blocks += d.stripe() == 0 ? d.instance() : 0;
+  return blocks;
 }
 
 DamagedShards damaged_shards(const pb::LocateReply& reply) {
@@ -143,8 +142,50 @@ Json locate_json(const pb::Cloud& cloud, const pb::LocateReply& reply, const std
   return json;
 }
 
+namespace {
+
+constexpr int kStripesListed = 20;  // more: a line a site, unless asked for
+
+std::string by_site(const pb::Cloud& cloud, const pb::LocateReply& reply,
+                    const DamagedShards& damaged, bool colours) {
+  struct Sum {
+    uint64_t shards = 0, bytes = 0, missing = 0, damaged = 0, stand_ins = 0;
+  };
+  std::map<uint32_t, Sum> sites;
+  for (const auto& stripe : reply.stripes()) {
+    for (int c = 0; c < stripe.shards_size(); ++c) {
+      const auto& shard = stripe.shards(c);
+      if (shard.state() == pb::SHARD_EMPTY) continue;
+      const std::string state = state_of(stripe, static_cast<uint32_t>(c), damaged);
+      auto& sum = sites[shard.site()];
+      sum.missing += state == "missing";
+      sum.damaged += state == "damaged";
+      if (state == "missing") continue;
+      ++sum.shards;
+      sum.bytes += shard.bytes();
+      sum.stand_ins += shard.home_site() != 0 && shard.home_site() != shard.site();
+    }
+  }
+  Table table({{"SITE"},
+               {"SHARDS", Table::Align::right},
+               {"BYTES", Table::Align::right},
+               {"MISSING", Table::Align::right},
+               {"DAMAGED", Table::Align::right},
+               {"FOR OTHERS", Table::Align::right}});
+  for (const auto& [site, sum] : sites) {
+    const auto bad = [](uint64_t n) {
+      return Table::Cell(std::to_string(n), n > 0 ? Colour::bad : Colour::none);
+    };
+    table.add({printable(site_name(cloud, site)), sum.shards, human_bytes(sum.bytes),
+               bad(sum.missing), bad(sum.damaged), sum.stand_ins});
+  }
+  return fmt::format("\n{}\nEach stripe: --stripes, or --json.\n", table.text(colours));
+}
+
+}  // namespace
+
 std::string locate_text(const pb::Cloud& cloud, const pb::LocateReply& reply,
-                        const std::string& path, bool colours) {
+                        const std::string& path, bool each, bool colours) {
   const DamagedShards damaged = damaged_shards(reply);
   const auto rows = std::count_if(reply.stripes().begin(), reply.stripes().end(),
                                   [](const auto& s) { return s.members_size() > 0; });
@@ -158,6 +199,9 @@ std::string locate_text(const pb::Cloud& cloud, const pb::LocateReply& reply,
         lost);
   }
   out += risk_text(cloud, reply);
+  if (!each && reply.stripes_size() > kStripesListed) {
+    return out + by_site(cloud, reply, damaged, colours);
+  }
   int next_location = 0;
   for (const auto& stripe : reply.stripes()) {
     out += heading(stripe);

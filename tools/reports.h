@@ -33,8 +33,9 @@ std::string top_text(const pb::StatusReply& before, const pb::StatusReply& after
 
 // `path` is what the user asked for.
 Json locate_json(const pb::Cloud&, const pb::LocateReply&, const std::string& path);
+// `each`: every stripe, also of a file with many; else a line a site.
 std::string locate_text(const pb::Cloud&, const pb::LocateReply&, const std::string& path,
-                        bool colours);
+                        bool each, bool colours);
 
 Json traffic_json(const pb::Cloud&, const pb::TrafficReply&);
 std::string traffic_text(const pb::Cloud&, const pb::TrafficReply&, bool colours);

@@ -136,6 +136,15 @@ class BlockMapModelTest : public BlockMapFixture {
       const auto& ids = listed.value().ids;
       EXPECT_EQ(std::set<StripeId>(ids.begin(), ids.end()), named);
       EXPECT_EQ(ids.size(), named.size());
+      std::set<StripeId> by_parts;
+      for (std::optional<uint64_t> first = 0; first;) {
+        const auto part = stripes_of_inode(txn, file.ino, 2, *first);
+        ASSERT_TRUE(part);
+        by_parts.insert(part.value().ids.begin(), part.value().ids.end());
+        ASSERT_TRUE(!part.value().next_block || *part.value().next_block > *first);
+        first = part.value().next_block;
+      }
+      EXPECT_EQ(by_parts, named);
     }
     compare_stripes(txn, live);
   }

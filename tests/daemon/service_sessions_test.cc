@@ -87,8 +87,8 @@ TEST_F(SessionsTest, AcknowledgedRepliesAreForgotten) {
     EXPECT_EQ(call(a, request).error(), 0);
   }
   size_t stored = 0;
-  const std::string prefix = key::reply(0, 0).substr(0, 1);
-  ASSERT_TRUE(store_->begin().scan(prefix, key::after_prefix(prefix), [&](auto, auto) {
+  const std::string behind_fence = key::reply(0, 1);
+  ASSERT_TRUE(store_->begin().scan(behind_fence, key::after_prefix("Q"), [&](auto, auto) {
     ++stored;
     return true;
   }));

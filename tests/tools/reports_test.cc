@@ -65,7 +65,8 @@ pb::LocateReply located() {
 
 TEST(LocateJson, HasTheAgreedKeys) {
   const Json json = locate_json(cloud(), located(), "/mnt/file");
-  EXPECT_THAT(keys_of(json), ElementsAre("path", "inode", "size", "stripes", "loss"));
+  EXPECT_THAT(keys_of(json),
+              ElementsAre("path", "inode", "size", "stripes", "blocks_lost", "loss"));
   EXPECT_EQ(json["path"], "/mnt/file");
   EXPECT_EQ(json["inode"], 77);
   EXPECT_EQ(json["size"], 1234);
@@ -98,7 +99,21 @@ TEST(LocateJson, AnythingFromTheDaemonIsPrintable) {
   EXPECT_EQ(json["stripes"][0]["shards"][3]["location"], "");
   EXPECT_EQ(json["stripes"][0]["shards"][4]["site"], "site 99");
   EXPECT_TRUE(Json::accept(json_text(json)));
-  EXPECT_THAT(locate_text(cloud(), reply, "\x1b[2Jx", false), Not(HasSubstr("\x1b")));
+  EXPECT_THAT(locate_text(cloud(), reply, "\x1b[2Jx", true, false), Not(HasSubstr("\x1b")));
+}
+
+TEST(LocateText, ALargeFileIsALineASite) {
+  pb::LocateReply reply = located();
+  const pb::Stripe one = reply.stripes(0);
+  for (uint64_t id = 1; id <= 25; ++id) {
+    *reply.add_stripes() = one;
+    reply.mutable_stripes()->rbegin()->set_id(id);
+  }
+  const auto sites = locate_text(cloud(), reply, "/x", false, false);
+  EXPECT_THAT(sites, HasSubstr("26 stripes"));
+  EXPECT_THAT(sites, HasSubstr("FOR OTHERS"));
+  EXPECT_THAT(sites, Not(HasSubstr("stripe 25")));
+  EXPECT_THAT(locate_text(cloud(), reply, "/x", true, false), HasSubstr("stripe 25"));
 }
 
 TEST(LocateJson, EmptyFile) {
