@@ -21,6 +21,7 @@ std::tm machine_time() {
 Background::Background(std::shared_ptr<EventLoop> loop, Limits limits)
     : loop_(std::move(loop)),
       state_(std::make_shared<State>()),
+      reading_left_(std::max(1, limits.threads / 2)),
       rate_(limits.site_bytes_per_second_max),
       windows_(std::move(limits.windows)),
       outside_rate_(limits.outside_bytes_per_second_max),
@@ -89,6 +90,18 @@ void Background::spend(SiteId site, uint64_t bytes) {
   if (begin > now) {
     state_->changed.wait_until(lock, begin, [&] { return state_->stopping.load(); });
   }
+}
+
+void Background::begin_reading() {
+  std::unique_lock lock(state_->mutex);
+  state_->changed.wait(lock, [&] { return state_->stopping || reading_left_ > 0; });
+  --reading_left_;
+}
+
+void Background::end_reading() {
+  std::lock_guard lock(state_->mutex);
+  ++reading_left_;
+  state_->changed.notify_all();
 }
 
 void Background::sleep(Duration duration) {

@@ -78,6 +78,11 @@ class Background {
 
   // For jobs. Waits until the site's budget allows `bytes` more, and while work is paused.
   void spend(SiteId, uint64_t bytes);
+  // For jobs: at most half of the threads, and one at least, read for repairs at a time. All who
+  // read share the links: without turns they would read together and then write together, and each
+  // way of the links would stand idle half of the time. ReadingTurn holds one.
+  void begin_reading();
+  void end_reading();
   // For jobs: sleeps, or until stop().
   void sleep(Duration);
   void pause(bool);
@@ -105,6 +110,7 @@ class Background {
   const std::shared_ptr<EventLoop> loop_;
   const std::shared_ptr<State> state_;
   Jobs jobs_, prompt_jobs_;
+  int reading_left_;
   std::map<SiteId, MonotonicTime> free_at_;  // when the site's budget is in balance
   std::atomic<uint64_t> rate_;
   const TimeWindows windows_;
@@ -112,6 +118,20 @@ class Background {
   const std::function<std::tm()> local_time_;
   std::set<StripeId> locked_;
   std::vector<std::thread> threads_;
+};
+
+// A turn for the life of this object.
+class ReadingTurn {
+ public:
+  explicit ReadingTurn(Background& background) : background_(background) {
+    background_.begin_reading();
+  }
+  ~ReadingTurn() { background_.end_reading(); }
+  ReadingTurn(const ReadingTurn&) = delete;
+  ReadingTurn& operator=(const ReadingTurn&) = delete;
+
+ private:
+  Background& background_;
 };
 
 // A stripe held for the life of this object.

@@ -97,6 +97,7 @@ result<StripeRepair::Made> StripeRepair::make(const Snapshot& now, const Erasure
 result<bool> StripeRepair::read_cells(const Snapshot& now, const std::vector<RepairRead>& reads,
                                       std::map<Cell, Bytes>& cells, Made& made,
                                       RepairOutcome& outcome) {
+  const ReadingTurn turn(context_.threads);
   std::map<size_t, std::map<int, uint64_t>> columns_of_row;
   for (const auto& read : reads) {
     columns_of_row[static_cast<size_t>(read.cell.row)][read.cell.column] = read.bytes;
@@ -127,7 +128,10 @@ result<bool> StripeRepair::ask_helpers(const Snapshot& now, const ErasureCode& c
                                        const RepairMove& move, Made& made, RepairOutcome& outcome) {
   const Cell lost = move.rebuilt.front();
   const pb::Stripe& stripe = now.stripes[static_cast<size_t>(lost.row)];
-  CombinedRead read = read_combined(context_, code, stripe, *move.helpers);
+  CombinedRead read = [&] {
+    const ReadingTurn turn(context_.threads);
+    return read_combined(context_, code, stripe, *move.helpers);
+  }();
   for (const auto& [site, bytes] : read.bytes_by_site) {
     made.read[site] += bytes;
     outcome.bytes_read[site] += bytes;

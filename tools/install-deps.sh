@@ -26,7 +26,8 @@ test=(
 )
 # promtool alone is taken out of its package, which would start a server: into /usr/local/bin.
 promtool_package=prometheus
-bench=(gocryptfs imagemagick python3 ceph-fuse ceph-mds)
+bench=(gocryptfs imagemagick python3 ceph-fuse ceph-mds
+  glusterfs-server glusterfs-client)
 # Photographs, and maps made from satellite images (NASA Blue Marble, MODIS, Natural Earth): 240 MB.
 demo=(
   plasma-workspace-wallpapers mate-backgrounds gnome-backgrounds
