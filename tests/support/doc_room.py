@@ -32,7 +32,7 @@ mount -t proc proc $root/proc
 mount -t tmpfs tmpfs $root/run
 mount -t sysfs sysfs $root/sys
 mount -t cgroup2 cgroup2 $root/sys/fs/cgroup 2>/dev/null ||
-  mount --rbind /sys/fs/cgroup $root/sys/fs/cgroup
+  mount --rbind /sys/fs/cgroup $root/sys/fs/cgroup || true # only containers need it
 mkdir -p $root$2 $root$1 $root/run/datacloud
 mount --bind $2 $root$2
 mount --bind $1 $root$1
