@@ -1,5 +1,5 @@
-"""docs/alerts.yml as Prometheus takes it: its own tool checks the rules, and plays series of samples
-(alerts_test.yml) that must raise each alert, and in time, and must not."""
+"""docs/alerts.yml as Prometheus takes it: its own tool checks the rules, and plays series of
+samples (alerts_test.yml) that must raise each alert, and in time, and must not."""
 
 import re
 import shutil

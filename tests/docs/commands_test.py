@@ -1,9 +1,9 @@
 """Executes the commands that the documents show.
 
-Blocks that begin with "```sh run" are run in order; blocks that begin with a kind of file and a path
-are written there (doc_room.py says where); README.md's tour is made. Other marks belong to other tests, and
-what no test executes is listed here. Every command line of ours in any document, executed or not, must
-be one that the programs take: its command and options are looked up in --help.
+Blocks that begin with "```sh run" are run in order; blocks that begin with a kind of file and a
+path are written there (doc_room.py says where); README.md's tour is made. Other marks belong to other
+tests, and what no test executes is listed here. Every command line of ours in any document, executed
+or not, must be one that the programs take: its command and options are looked up in --help.
 """
 
 import os
@@ -161,8 +161,8 @@ def check_all_documents():
 def limits(script):
     """Lines that are shown for [daemon] are taken there."""
     for where, _, text in blocks("operations.md", "toml daemon"):
-        script.run(where, f"sed '/^\\[daemon\\]/r /dev/stdin' /etc/datacloud/demo.toml >/root/more.toml "
-                          f"<<'END'\n{text}END\ngrep -q windows /root/more.toml\n"
+        script.run(where, "sed '/^\\[daemon\\]/r /dev/stdin' /etc/datacloud/demo.toml "
+                          f">/root/more.toml <<'END'\n{text}END\ngrep -q windows /root/more.toml\n"
                           "datacloud --config /root/more.toml key info")
 
 

@@ -1,6 +1,6 @@
-"""Builds the packages as "Install" of docs/operations.md says, line by line; the last line, apt's, is
-left to systemd_test.py. The build directory is this build's: configuring happens in an empty one, so
-that it is seen to work and this one's options stay as they are."""
+"""Builds the packages as "Install" of docs/operations.md says, line by line; the last line, apt's,
+is left to systemd_test.py. The build directory is this build's: configuring happens in an empty one,
+so that it is seen to work and this one's options stay as they are."""
 
 import subprocess
 import sys

@@ -64,7 +64,7 @@ stop_daemon() {
   kill "$(cat "$root/var/lib/datacloud/demo/datacloudd.pid")"
   wait_until 30 test ! -e "$root/var/lib/datacloud/demo/datacloudd.pid"
 }
-unmount() { inside umount /datacloud && wait_until 60 not_mounted && wait_until 60 no_mount_process; }
+unmount() { inside umount /datacloud && not_mounted && no_mount_process; }
 no_mount_process() { ! pgrep -x mount.datacloud >/dev/null; }
 
 write_config() {
@@ -108,7 +108,8 @@ for unit in "$root"/usr/lib/systemd/system/datacloud*.service; do
 done
 for path in /usr/share/man/man1/datacloud-key.1 /usr/share/man/man8/mount.datacloud.8 \
   /usr/share/man/man5/datacloud.toml.5 /usr/share/bash-completion/completions/datacloud \
-  /sbin/mount.fuse.datacloud /sbin/fsck.datacloud /usr/lib/sysusers.d/datacloud.conf; do
+  /sbin/mount.fuse.datacloud /sbin/umount.fuse.datacloud /sbin/fsck.datacloud \
+  /usr/lib/sysusers.d/datacloud.conf; do
   [ -e "$root$path" ] || [ -L "$root$path" ] || [ -e "$root$path.gz" ] || die "$path is not there"
 done
 

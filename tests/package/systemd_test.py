@@ -7,6 +7,7 @@ means serving, what dies or hangs is started again, nothing written is lost by s
 shutdown, all is back after a boot, and the daemon runs without root.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,13 +18,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
-from cloud import wait_for  # noqa: E402
-from doc_room import BUILD, blocks, chapter  # noqa: E402
+from doc_room import BUILD, SOURCE, chapter  # noqa: E402
 from harness import check, check_equal  # noqa: E402
 from machine import Machine  # noqa: E402
 
 # apt: the documents install with it.
 FURTHER = ("systemd", "apt")
+CLUSTERS = SOURCE / "tests/support/ceph-sites.sh"
 WITHOUT = "datacloud-osd-class_"  # where there are no OSDs
 # What would talk to hardware or users, of which the machine has none.
 MASKED = ("console-getty.service", "systemd-logind.service", "systemd-networkd.socket",
@@ -120,7 +121,7 @@ def first_cloud(machine):
             machine.run(text.replace("export ", "") if text.startswith("export") else
                         "export DATACLOUD_CONFIG=/etc/datacloud/demo.toml\n" + text)
     follow(machine, "The first cloud")
-    check_equal(show(machine, "datacloudd@demo", "Type"), "notify", "the daemon tells when it serves")
+    check_equal(show(machine, "datacloudd@demo", "Type"), "notify", "the daemon tells that it serves")
     check("5 of 5 sites" in show(machine, "datacloudd@demo", "StatusText"), "and what it serves")
     for point in ("/datacloud", "/mnt/demo"):
         check(machine.run(f"findmnt -n -o FSTYPE {point}").stdout.strip() == "fuse.datacloud",
@@ -189,8 +190,9 @@ def mount_restarts(machine):
     machine.run("cmp /run/random /datacloud/unsynced")
     harness.note("ok: what was written before the stop is there")
     check_equal(show(machine, unit, "Result"), "success", "how the mount's unit ended")
-    machine.run("systemctl stop datacloud.mount")
-    wait_for(lambda: not machine.host_pids("mount.datacloud"), 30, "the mount's process to end")
+    status = machine.run("systemctl stop datacloud.mount; "
+                         "datacloud --config /etc/datacloud/demo.toml status --json").stdout
+    check_equal(json.loads(status)["mounts"], [], "umount returns when the mount has ended")
     machine.run("systemctl start datacloud.mount; cmp /run/random /datacloud/unsynced; "
                 "systemctl start datacloud-mount@demo")
     harness.note("ok: fstab's unit stops and starts")
@@ -216,12 +218,41 @@ def boots_again(machine):
     check("datacloudd" in machine.run("journalctl -u 'datacloud*'").stdout, "the journal")
 
 
+def sites_of_rados(machine):
+    """A Ceph cluster in the machine's network, and the cloud's sites as namespaces of its pool."""
+    place = machine.root.parent / "ceph"
+    subprocess.run(["nsenter", f"--target={machine.first_process()}", "--net", "--", CLUSTERS, "up",
+                    "1", "--plain", "--dir", place], check=True)
+    settings = (place / "site1/ceph.conf").read_text().split("[mon]")[0].splitlines()
+    ceph = machine.root / "etc/ceph"
+    ceph.mkdir(exist_ok=True)
+    minimal = ("[global]", "fsid", "mon_host", "auth_")
+    (ceph / "tsukuba.conf").write_text(
+        "".join(line + "\n" for line in settings if line.startswith(minimal)))
+    shutil.copy(place / "site1/ceph.client.datacloud.keyring", ceph / "datacloud.keyring")
+    machine.run("chown datacloud: /etc/ceph/*; chmod 600 /etc/ceph/*.keyring")
+    config = machine.root / "etc/datacloud/demo.toml"
+    tables = [f"""[[site]]
+name = "site{i}"
+store = "rados"
+conf = "/etc/ceph/tsukuba.conf"
+keyring = "/etc/ceph/datacloud.keyring"
+pool = "datacloud"
+namespace = "demo-{i}"
+""" for i in range(5)]
+    config.write_text(config.read_text().split("[[site]]")[0] + "".join(tables))
+
+
+def take_down(place):
+    if place.exists():
+        subprocess.run([CLUSTERS, "down", "--dir", place], check=False)
+
+
 def without_root(machine):
-    """The drop-in, on a new cloud whose sites are the user's."""
+    """The drop-in, on a new cloud of RADOS sites."""
     machine.run("systemctl disable --now datacloud-mount@demo; systemctl stop datacloud.mount "
-                "datacloudd@demo; rm -rf /srv/* /var/lib/datacloud/demo /etc/datacloud/demo.*key; "
-                "mkdir /srv/tsukuba /srv/nairobi /srv/hobart /srv/quito /srv/oslo; "
-                "chown datacloud: /srv/*")
+                "datacloudd@demo; rm -r /srv/* /var/lib/datacloud/demo /etc/datacloud/demo.*key")
+    sites_of_rados(machine)
     follow(machine, "The daemon without root")
     (daemon,) = machine.host_pids("datacloudd")
     status = Path(f"/proc/{daemon}/status").read_text()
@@ -231,14 +262,19 @@ def without_root(machine):
                 "and has no capability")
     machine.run("systemctl start datacloud.mount; echo hello >/datacloud/greeting; "
                 "sync /datacloud; [ $(cat /datacloud/greeting) = hello ]")
-    check_equal(machine.run("stat -c %U /run/datacloud/demo.sock").stdout, "datacloud\n", "its socket")
+    told = json.loads(machine.run("export DATACLOUD_CONFIG=/etc/datacloud/demo.toml; "
+                                  "datacloud audit >&2; datacloud status --json").stdout)
+    check_equal((told["health"], [site["up"] for site in told["sites"]]), ("ok", [True] * 5),
+                "its health, and its sites in RADOS")
+    owner = machine.run("stat -c %U /run/datacloud/demo.sock").stdout
+    check_equal(owner, "datacloud\n", "its socket")
 
 
 def removal(machine):
     machine.run("systemctl stop datacloud.mount; "
                 "apt remove datacloud-daemon datacloud-fs datacloud-tools")
-    check_equal(machine.run("systemctl list-units --plain --no-legend 'datacloudd@*'").stdout.strip(),
-                "", "no daemon is left after the packages' removal")
+    left = machine.run("systemctl list-units --plain --no-legend 'datacloudd@*'").stdout.strip()
+    check_equal(left, "", "no daemon is left after the packages' removal")
 
 
 def walk(machine):
@@ -251,6 +287,7 @@ def walk(machine):
     boots_again(machine)
     without_root(machine)
     removal(machine)
+    take_down(machine.root.parent / "ceph")
     machine.power_off()
 
 
@@ -270,6 +307,7 @@ def test(options):
                     print(machine.run("journalctl -b -n 60 -o short-precise", False).stdout)
                 raise
     finally:
+        take_down(work / "ceph")
         subprocess.run(["rm", "-rf", "--one-file-system", work], check=False)
 
 
