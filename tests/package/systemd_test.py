@@ -121,7 +121,7 @@ def first_cloud(machine):
             machine.run(text.replace("export ", "") if text.startswith("export") else
                         "export DATACLOUD_CONFIG=/etc/datacloud/demo.toml\n" + text)
     follow(machine, "The first cloud")
-    check_equal(show(machine, "datacloudd@demo", "Type"), "notify", "the daemon tells that it serves")
+    check_equal(show(machine, "datacloudd@demo", "Type"), "notify", "the daemon says it serves")
     check("5 of 5 sites" in show(machine, "datacloudd@demo", "StatusText"), "and what it serves")
     for point in ("/datacloud", "/mnt/demo"):
         check(machine.run(f"findmnt -n -o FSTYPE {point}").stdout.strip() == "fuse.datacloud",
