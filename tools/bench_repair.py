@@ -298,9 +298,9 @@ def main():
     parser = argparse.ArgumentParser(prog="bench_repair.sh", description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", default=",".join(PARTS), help=f"of: {', '.join(PARTS)} (commas between)")
     parser.add_argument("--repetitions", type=int, default=3, help="of our rebuild beside GlusterFS")
-    parser.add_argument("--images", type=int, default=1000, help="files of 100 to 200 KiB")
+    parser.add_argument("--images", type=int, default=600, help="files of 100 to 200 KiB")
     parser.add_argument("--megabytes", type=int, default=256, help="of the large files")
-    parser.add_argument("--heal-seconds", type=int, default=110,
+    parser.add_argument("--heal-seconds", type=int, default=130,
                         help="GlusterFS is cut off after this and judged by what it has healed")
     parser.add_argument("--mbit", type=int, default=200, help="rate of the links")
     parser.add_argument("--link-megabytes", type=int, default=1024, help="rebuilt over the links")
