@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 
-#include "common/erasure_code.h"
 #include "common/log.h"
 #include "daemon/record_keys.h"
 
@@ -24,7 +23,8 @@ std::array<std::string, 5> prefixes() {
 }  // namespace
 
 void Census::get(std::function<void(const Counts&)> done) {
-  if (!running_ && valid_ && counted_at_ == store_.sequence()) return done(counts_);
+  if (!running_ && valid_ && counted_at_ == store_.sequence() && away_ == away_sites_())
+    return done(counts_);
   waiting_.push_back(std::move(done));
   if (!running_) begin();
 }
@@ -35,6 +35,7 @@ void Census::begin() {
   asked_ = std::exchange(waiting_, {});
   counts_ = {};
   counted_at_ = store_.sequence();
+  away_ = away_sites_();
   damaged_.clear();
   dead_.clear();
   phase_ = 0;
@@ -92,7 +93,9 @@ void Census::count_record(std::string_view k, std::string_view value) {
   ++counts_.damaged;
   pb::Damage damage;
   if (!damage.ParseFromArray(value.data(), static_cast<int>(value.size()))) return;
-  if (damaged_.size() < kDamagedStripes) ++damaged_[damage.stripe()];
+  if (damaged_.size() < kDamagedStripes && damage.column() < 32) {
+    damaged_[damage.stripe()] |= ColumnSet{1} << damage.column();
+  }
   if (counts_.damaged_first.size() < kDamagedFirst) {
     counts_.damaged_first.push_back(std::move(damage));
   }
@@ -119,9 +122,14 @@ void Census::count_stripe(std::string_view value) {
     return;
   }
   count_group(stripe);
-  int bad = 0;
-  if (const auto it = damaged_.find(stripe.id()); it != damaged_.end()) bad = it->second;
-  for (const auto& shard : stripe.shards()) bad += shard.state() == pb::SHARD_MISSING;
+  ColumnSet unreadable = 0;
+  if (const auto it = damaged_.find(stripe.id()); it != damaged_.end()) unreadable = it->second;
+  for (int c = 0; c < std::min(stripe.shards_size(), 32); ++c) {
+    const auto& shard = stripe.shards(c);
+    const bool away = shard.state() == pb::SHARD_PRESENT && away_.contains(shard.site());
+    if (away || shard.state() == pb::SHARD_MISSING) unreadable |= ColumnSet{1} << c;
+  }
+  const int bad = __builtin_popcount(unreadable);
   auto tolerance = tolerances_.find(stripe.code());
   if (tolerance == tolerances_.end()) {
     const auto code = make_erasure_code(stripe.code());

@@ -37,6 +37,14 @@ std::string MetadataService::status_details(const Census::Counts& counts) const 
   return details.SerializeAsString();
 }
 
+std::set<SiteId> MetadataService::away_sites() const {
+  std::set<SiteId> away;
+  for (const Site* site : deps_.sites.all()) {
+    if (!site->up()) away.insert(site->id());
+  }
+  return away;
+}
+
 void MetadataService::sample_queues() {
   QueueCounts done{};
   done[static_cast<size_t>(QueueKind::repair)] = repairer_.counts().shards_repaired;

@@ -87,7 +87,7 @@ MetadataService::MetadataService(Dependencies deps)
       scrub_(store_, deps_.sites, namer_, ranges_, deps_.loop,
              {[this](Transaction&& txn) { return commit(std::move(txn)); },
               [this](std::function<void()> f) { when_durable(std::move(f)); }}),
-      census_(store_, deps_.loop),
+      census_(store_, deps_.loop, [this] { return away_sites(); }),
       space_(deps_.sites, deps_.loop, deps_.code),
       traffic_since_(started_),
       background_(deps_.loop, background_limits(deps_.config)),

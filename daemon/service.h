@@ -240,6 +240,7 @@ class MetadataService final : public RpcService {
   void add_queues(const Census::Counts&, pb::StatusDetails&) const;
   void add_activity(pb::StatusDetails&) const;
   std::string status_details(const Census::Counts&) const;
+  std::set<SiteId> away_sites() const;
   BackgroundContext background_context();
   SiteDuties duties() const;
   void add_site_infos(google::protobuf::RepeatedPtrField<pb::SiteInfo>*) const;

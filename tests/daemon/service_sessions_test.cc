@@ -1,6 +1,7 @@
 // Sessions, idempotence, id grants, commits, restarts and what is collected after them.
 #include <fmt/format.h>
 
+#include "common/admin.pb.h"
 #include "daemon/record_keys.h"
 #include "tests/daemon/service_rig.h"
 
@@ -392,12 +393,21 @@ TEST_F(SessionsTest, StatusCountsShardsAndNamesProblems) {
   EXPECT_EQ(status.stripes(), 1u);
   ASSERT_EQ(status.mounts_size(), 1);
   EXPECT_TRUE(status.mounts(0).connected());
+  const auto by_remaining = [&] {
+    pb::StatusDetails details;
+    EXPECT_TRUE(details.ParseFromString(status.details()));
+    const auto& counts = details.stripes_by_remaining();
+    return std::vector<uint64_t>(counts.begin(), counts.end());
+  };
+  EXPECT_EQ(by_remaining(), (std::vector<uint64_t>{0, 0, 1}));
 
   for (const int site : {0, 1}) memory_[site].set_away(true);
   sites_->check_all(seconds(5));
   status = call(t, request).status();
   EXPECT_EQ(status.health(), "degraded");
   EXPECT_THAT(status.problems(0), testing::HasSubstr("site1"));
+  EXPECT_EQ(by_remaining(), (std::vector<uint64_t>{0, 1}))
+      << "one shard was at a site that is away";
   memory_[2].set_away(true);
   sites_->check_all(seconds(5));
   status = call(t, request).status();
