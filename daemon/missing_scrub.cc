@@ -53,8 +53,9 @@ bool MissingScrub::begin(SiteId only, std::function<void()> done, Told told) {
   progress_->sites_done = progress_->sites_skipped = 0;
   context_.threads.submit([this, only, done = std::move(done)] {
     run(only);
-    progress_->running = false;
-    (void)context_.threads.on_loop<void>([done]() -> result<void> {
+    // At once: who sees it ended must see what it has found being repaired.
+    (void)context_.threads.on_loop<void>([progress = progress_, done]() -> result<void> {
+      progress->running = false;
       done();
       return success();
     });
