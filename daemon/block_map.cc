@@ -19,6 +19,7 @@
 namespace datacloud {
 namespace {
 
+using stripes::owner_of;
 using stripes::SlotRange;
 
 constexpr uint64_t kFileBytesMax = INT64_MAX;
@@ -29,15 +30,6 @@ Error invalid_update(InodeId ino, const std::string& what) {
 
 uint64_t end_of(const pb::Run& run) { return run.first_block() + run.count(); }
 SlotRange slots_of(const pb::Run& run) { return {run.stripe(), run.first_slot(), run.count()}; }
-
-pb::Owner owner_of(InodeId ino, const pb::Run& run) {
-  pb::Owner owner;
-  owner.set_ino(ino);
-  owner.set_first_block(run.first_block());
-  owner.set_count(run.count());
-  owner.set_version(run.version());
-  return owner;
-}
 
 // The part of `run` inside [first, end), which it overlaps.
 pb::Run clip(const pb::Run& run, uint64_t first, uint64_t end) {

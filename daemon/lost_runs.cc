@@ -9,6 +9,7 @@
 #include "common/stripe_layout.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
+#include "daemon/stripe_records.h"
 
 namespace datacloud {
 namespace {
@@ -24,15 +25,6 @@ pb::Run part_of(const pb::Run& run, uint64_t skip, uint64_t count, Fate fate) {
   part.set_stripe(run.stripe());
   part.set_first_slot(static_cast<uint32_t>(run.first_slot() + skip));
   return part;
-}
-
-pb::Owner owner_of(InodeId ino, const pb::Run& run) {
-  pb::Owner owner;
-  owner.set_ino(ino);
-  owner.set_first_block(run.first_block());
-  owner.set_count(run.count());
-  owner.set_version(run.version());
-  return owner;
 }
 
 std::vector<RunPart> merged(const std::vector<RunPart>& parts) {
@@ -94,7 +86,7 @@ std::vector<RecordChange> split_run(const StoredRun& stored, const std::vector<R
         changes.push_back({key::run(stored.ino, block), std::nullopt, made.SerializeAsString()});
       }
       if (part.fate == Fate::kept) {
-        auto owner = owner_of(stored.ino, made).SerializeAsString();
+        auto owner = stripes::owner_of(stored.ino, made).SerializeAsString();
         if (skip == 0) {
           first_owner.becomes = std::move(owner);
         } else {

@@ -312,6 +312,15 @@ uint64_t sealed_bytes(const pb::Stripe& stripe, const SlotRange& range) {
 
 }  // namespace
 
+pb::Owner owner_of(InodeId ino, const pb::Run& run) {
+  pb::Owner owner;
+  owner.set_ino(ino);
+  owner.set_first_block(run.first_block());
+  owner.set_count(run.count());
+  owner.set_version(run.version());
+  return owner;
+}
+
 result<void> map_slots(Transaction& txn, const SlotRange& range, const pb::Owner& owner,
                        Totals& totals) {
   TRY(const auto parsed, require_stripe(txn, range.stripe));

@@ -17,6 +17,8 @@ struct SlotRange {
   uint32_t count = 0;
 };
 
+// What the reverse map says of a run.
+pb::Owner owner_of(InodeId, const pb::Run&);
 // The slots become mapped. invalid: no such stripe, slots beyond its end, or already mapped.
 result<void> map_slots(Transaction&, const SlotRange&, const pb::Owner&, Totals&);
 // The slots are mapped no more; the reverse map is the caller's part. A stripe without live slots
