@@ -28,9 +28,10 @@ struct SiteConfig {
 struct CloudConfig {
   std::string name;
   std::string code = "rs-3-2";
-  uint32_t block_bytes = 65536;   // default block of the root directory; power of two
-  std::string compress = "zstd";  // "zstd" or "none"
-  uint32_t write_sites_min = 0;   // 0: a majority of the sites
+  uint32_t block_bytes = 65536;     // default block of the root directory; power of two
+  std::string compress = "zstd";    // "zstd" or "none"
+  uint32_t write_sites_min = 0;     // 0: a majority of the sites
+  uint32_t shard_bytes = 4u << 20;  // most plain bytes of a data column
 };
 
 struct DaemonConfig {
@@ -51,6 +52,8 @@ struct DaemonConfig {
   uint64_t audit_cycle_ms = 14ull * 24 * 3600 * 1000;  // every shard proven once in it; 0: never
   uint32_t background_threads = 4;                    // stripes repaired, audited or folded at once
   uint64_t background_site_bytes_per_second_max = 0;  // 0: no limit
+  uint32_t background_site_operations_per_second_max = 0;  // 0: no limit
+  uint64_t scrub_cycle_ms = 7ull * 24 * 3600 * 1000;  // every site's objects listed once; 0: never
   // When background work has its whole limit ("mon-fri 19:00-07:00", local time); none: always.
   std::vector<std::string> background_windows;
   uint64_t background_outside_bytes_per_second_max = 1u << 20;  // and outside of them, per site
