@@ -65,6 +65,7 @@ class FoldCosts {
     else if (remote(site))
       cost.inter_site_written_bytes += changed;
     cost.disk_bytes += 2 * size;
+    cost.copied_bytes += size;
     ++cost.operations;
   }
   // Can the change of a base column reach the XOR row's column without crossing a link again?
@@ -130,6 +131,7 @@ FoldAlternative FoldCosts::parity_delta(const std::vector<size_t>& folded,
     a.cost.inter_site_read_bytes += rest.cost.inter_site_read_bytes;
     a.cost.inter_site_written_bytes += rest.cost.inter_site_written_bytes;
     a.cost.disk_bytes += rest.cost.disk_bytes;
+    a.cost.copied_bytes += rest.cost.copied_bytes;
     a.cost.operations += rest.cost.operations;
   }
   return a;
@@ -321,6 +323,7 @@ std::vector<std::string> explain(const FoldPlan& plan) {
                        std::to_string(a.cost.inter_site_written_bytes) + " written), " +
                        std::to_string(a.cost.inside_site_bytes) + " inside, " +
                        std::to_string(a.cost.disk_bytes) + " on disks, " +
+                       std::to_string(a.cost.copied_bytes) + " copied at the sites, " +
                        std::to_string(a.cost.operations) + " operations";
     if (!a.impossible.empty()) line += "; not now: " + a.impossible;
     if (a.kind == FoldKind::parity_delta && !plan.folded.empty() && !plan.leftovers.empty())

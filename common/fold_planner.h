@@ -64,8 +64,9 @@ const char* fold_kind_name(FoldKind);
 // Compared in this order: bytes between sites, bytes on disks, operations.
 struct FoldCost {
   uint64_t inter_site_read_bytes = 0, inter_site_written_bytes = 0;
-  uint64_t disk_bytes = 0;  // read and written at all sites, copies by derive included
-  uint64_t operations = 0;  // objects read, derived, written
+  uint64_t disk_bytes = 0;    // read and written at all sites, copies by derive included
+  uint64_t copied_bytes = 0;  // of the shards that sites derive new instances of; never compared
+  uint64_t operations = 0;    // objects read, derived, written
   uint64_t inside_site_bytes =
       0;  // changes of the XOR row that do not cross a link; never compared
   uint64_t inter_site_bytes() const { return inter_site_read_bytes + inter_site_written_bytes; }

@@ -1,4 +1,4 @@
-// From status and traffic to metrics (daemon_metrics.h).
+// From status, traffic and folds to metrics (daemon_metrics.h).
 #include "daemon/daemon_metrics.h"
 
 #include <map>
@@ -91,6 +91,19 @@ void add_traffic(const pb::StatusReply& status, const pb::TrafficReply& traffic,
   families.move_to(out);
 }
 
+void add_folds(const pb::FoldReply& folds, Metrics& out) {
+  const auto count = [&](std::string name, std::string help, uint64_t value) {
+    out.push_back(one(std::move(name), std::move(help), number(value), Type::counter));
+  };
+  count("datacloud_fold_stripes_total", "Stripes that took updates in", folds.stripes_folded());
+  count("datacloud_fold_blocks_total", "Blocks folded into their stripes", folds.blocks_folded());
+  count("datacloud_fold_between_sites_bytes_total", "What folds moved between sites",
+        folds.bytes_between_sites());
+  count("datacloud_fold_copied_bytes_total",
+        "What sites copied by themselves to make new instances of shards for folds",
+        folds.bytes_copied_at_sites());
+}
+
 void add_mounts(const pb::StatusReply& status, Metrics& out) {
   double connected = 0, dirty = 0;
   for (const auto& mount : status.mounts()) {
@@ -109,7 +122,7 @@ void add_mounts(const pb::StatusReply& status, Metrics& out) {
 }  // namespace
 
 Metrics daemon_metrics(const pb::StatusReply& status, const pb::TrafficReply& traffic,
-                       double now_s) {
+                       const pb::FoldReply& folds, double now_s) {
   Metrics out;
   out.push_back({"datacloud_daemon_info",
                  "Always 1; which cloud, and the daemon's version",
@@ -123,6 +136,7 @@ Metrics daemon_metrics(const pb::StatusReply& status, const pb::TrafficReply& tr
   add_cloud(status, out);
   add_sites(status, out);
   add_traffic(status, traffic, out);
+  add_folds(folds, out);
   add_mounts(status, out);
   return out;
 }

@@ -1,4 +1,4 @@
-// The daemon's metrics: what `datacloud status` and `traffic` say, as Prometheus takes it.
+// The daemon's metrics: what `datacloud status`, `traffic` and `fold` say, as Prometheus takes it.
 #pragma once
 
 #include "common/metrics.h"
@@ -8,6 +8,7 @@
 namespace datacloud {
 
 // Pure: of one state of the daemon. `now_s` is wall time in seconds.
-Metrics daemon_metrics(const pb::StatusReply&, const pb::TrafficReply&, double now_s);
+Metrics daemon_metrics(const pb::StatusReply&, const pb::TrafficReply&, const pb::FoldReply&,
+                       double now_s);
 
 }  // namespace datacloud

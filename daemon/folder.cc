@@ -170,6 +170,7 @@ void Folder::finished_fold(StripeId base, const result<FoldOutcome>& outcome, Mo
   }
   const auto& o = outcome.value();
   fold_bytes_ += o.bytes_between_sites;
+  copied_bytes_ += o.bytes_copied_at_sites;
   switch (o.kind) {
     case FoldOutcome::Kind::nothing:
       break;
@@ -346,6 +347,7 @@ void Folder::describe(pb::FoldReply& reply) const {
   reply.set_stripes_folded(stripes_folded_);
   reply.set_blocks_folded(blocks_folded_);
   reply.set_bytes_between_sites(fold_bytes_);
+  reply.set_bytes_copied_at_sites(copied_bytes_);
   reply.set_stripes_blocked(blocked_);
   reply.set_failures(failures_);
   reply.set_last_failure(last_failure_);

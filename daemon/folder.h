@@ -100,7 +100,7 @@ class Folder {
   uint64_t backlog_ = 0, next_backlog_ = 0;
   uint64_t blocked_ = 0;  // bases, in this pass
   MergeOutcome merged_;
-  uint64_t stripes_folded_ = 0, blocks_folded_ = 0, fold_bytes_ = 0;
+  uint64_t stripes_folded_ = 0, blocks_folded_ = 0, fold_bytes_ = 0, copied_bytes_ = 0;
   uint64_t failures_ = 0;
   std::string last_failure_;
 };

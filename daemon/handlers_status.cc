@@ -156,13 +156,16 @@ MetadataService::Answer MetadataService::status(const CallPtr& call) {
 }
 
 void MetadataService::snapshot(
-    std::function<void(const pb::StatusReply&, const pb::TrafficReply&)> done) {
+    std::function<void(const pb::StatusReply&, const pb::TrafficReply&, const pb::FoldReply&)>
+        done) {
   census_.get([this, done = std::move(done)](const Census::Counts& counts) {
     auto counted = std::make_shared<Census::Counts>(counts);
     space_.get([this, done, counted](const SiteSpace::Report& space) {
       pb::TrafficReply traffic;
       add_traffic(traffic);
-      done(status_reply(*counted, space).status(), traffic);
+      pb::FoldReply folds;
+      folder_.describe(folds);
+      done(status_reply(*counted, space).status(), traffic, folds);
     });
   });
 }

@@ -20,6 +20,12 @@ constexpr size_t kVersionRunsMax = 64;           // beyond, all blocks of the sh
 
 using Kind = FoldOutcome::Kind;
 
+// Where a site derives by itself, changes and their tags cross, together hardly more than one
+// shard; else the whole source and the whole new object do (object_compute.h).
+bool is_copied_at_site(const pb::Shard& shard, const DeriveReply& reply) {
+  return reply.bytes_transferred < 2 * uint64_t{shard.bytes()};
+}
+
 // One object to be made, and what it differs by from the one there is.
 struct Derived : FoldedColumn {
   std::vector<XorRange> change;  // ascending, apart
@@ -167,6 +173,9 @@ class ParityFold {
       if (reply) {
         if (shard.site() != context_.local_site) {
           outcome_.bytes_between_sites += reply.value().bytes_transferred;
+        }
+        if (is_copied_at_site(shard, reply.value())) {
+          outcome_.bytes_copied_at_sites += shard.bytes();
         }
         continue;
       }

@@ -35,6 +35,9 @@ struct FoldOutcome {
   // What was read, and the changes sent: what crosses links where sites derive by themselves.
   uint64_t bytes_read = 0, change_bytes = 0;
   uint64_t bytes_between_sites = 0;  // what really did
+  // Of new instances that sites made by themselves, as long as what they were copied from. Where a
+  // site cannot, both cross instead and nothing is copied there.
+  uint64_t bytes_copied_at_sites = 0;
 };
 
 struct FoldOptions {

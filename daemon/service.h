@@ -94,8 +94,11 @@ class MetadataService final : public RpcService {
 
   void on_request(std::shared_ptr<RpcConnection>, pb::Request) override;
   void on_disconnect(std::shared_ptr<RpcConnection>) override;
-  // What status and traffic would answer now, for metrics. On the service's thread; so is `done`.
-  void snapshot(std::function<void(const pb::StatusReply&, const pb::TrafficReply&)> done);
+  // What status, traffic and fold would answer now, for metrics. On the service's thread; so is
+  // `done`.
+  void snapshot(
+      std::function<void(const pb::StatusReply&, const pb::TrafficReply&, const pb::FoldReply&)>
+          done);
   // A site went away or came back.
   void on_site_change();
 

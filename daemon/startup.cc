@@ -231,10 +231,10 @@ result<void> Daemon::open_metrics(const std::string& address) {
   if (address.empty()) return success();
   metrics_ = std::make_shared<MetricsSource>([this](MetricsSource::Answer answer) {
     loop_->post([this, answer = std::move(answer)] {
-      service_->snapshot([answer](const auto& status, const auto& traffic) {
+      service_->snapshot([answer](const auto& status, const auto& traffic, const auto& folds) {
         using Seconds = std::chrono::duration<double>;
         const Seconds now = std::chrono::system_clock::now().time_since_epoch();
-        answer(daemon_metrics(status, traffic, now.count()));
+        answer(daemon_metrics(status, traffic, folds, now.count()));
       });
     });
   });

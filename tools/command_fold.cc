@@ -42,6 +42,7 @@ result<pb::FoldReply> fold(const CommandContext& context, bool wait) {
   now.set_stripes_folded(now.stripes_folded() - before.stripes_folded());
   now.set_blocks_folded(now.blocks_folded() - before.blocks_folded());
   now.set_bytes_between_sites(now.bytes_between_sites() - before.bytes_between_sites());
+  now.set_bytes_copied_at_sites(now.bytes_copied_at_sites() - before.bytes_copied_at_sites());
   now.set_failures(now.failures() - before.failures());
   return now;
 }
@@ -57,6 +58,7 @@ int run_fold(const CommandContext& context, bool wait) {
                                 {"stripes_folded", reply.stripes_folded()},
                                 {"blocks_folded", reply.blocks_folded()},
                                 {"bytes_between_sites", reply.bytes_between_sites()},
+                                {"bytes_copied_at_sites", reply.bytes_copied_at_sites()},
                                 {"stripes_blocked", reply.stripes_blocked()},
                                 {"stripes_merged", reply.stripes_merged()},
                                 {"stripes_made", reply.stripes_made()},
@@ -68,8 +70,10 @@ int run_fold(const CommandContext& context, bool wait) {
   } else if (!wait) {
     fmt::print("folding has begun; `datacloud fold --wait` returns when nothing is left\n");
   } else {
-    fmt::print("{} blocks folded into {} stripes: {} between sites\n", reply.blocks_folded(),
-               reply.stripes_folded(), human_bytes(reply.bytes_between_sites()));
+    fmt::print("{} blocks folded into {} stripes: {} between sites, {} copied inside sites\n",
+               reply.blocks_folded(), reply.stripes_folded(),
+               human_bytes(reply.bytes_between_sites()),
+               human_bytes(reply.bytes_copied_at_sites()));
     if (reply.stripes_blocked() > 0) {
       fmt::print("{} stripes wait for a repair or a site\n", reply.stripes_blocked());
     }

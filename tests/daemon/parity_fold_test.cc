@@ -2,6 +2,7 @@
 #include "fold_rig.h"
 
 #include "daemon/folder.h"
+#include "tests/support/deriving_store.h"
 
 namespace datacloud {
 namespace {
@@ -81,6 +82,70 @@ TEST_F(ParityFoldTest, BytesAreThoseOfTheFormula) {
   }
   expect_readable();
   expect_audits_clean();
+}
+
+class LocalCopiesTest : public ParityFoldTest {
+ protected:
+  std::unique_ptr<ObjectStore> open_site(SiteId site) override {
+    auto store = ParityFoldTest::open_site(site);
+    if (plain_sites_.contains(site)) return store;
+    return std::make_unique<DerivingStore>(std::move(store));
+  }
+  std::set<SiteId> plain_sites_;  // that cannot derive by themselves
+};
+
+TEST_F(LocalCopiesTest, WhatSitesCopyByThemselvesIsReported) {
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  const uint64_t shard = 4 * kBlock;
+  overwrite({1});
+  auto outcome = fold(base);
+  ASSERT_EQ(outcome.kind, Kind::folded) << outcome.reason;
+  EXPECT_EQ(outcome.bytes_copied_at_sites, 3 * shard);  // one data column, two of parity
+  EXPECT_LT(outcome.bytes_between_sites, 6 * kBlock);   // 2 blocks read, 3 sent, tags
+  // A whole shard changes: more crosses than before, and still less than two shards.
+  overwrite({0, 1, 2, 3});
+  outcome = fold(base);
+  ASSERT_EQ(outcome.kind, Kind::folded) << outcome.reason;
+  EXPECT_EQ(outcome.bytes_copied_at_sites, 3 * shard);
+  expect_readable();
+  expect_audits_clean();
+}
+
+TEST_F(LocalCopiesTest, WhereASiteCannotDeriveNothingIsCopiedThere) {
+  plain_sites_ = {4};
+  make_cloud("rs-3-2");
+  const StripeId base = write_base();
+  const uint64_t shard = 4 * kBlock;
+  overwrite({1});
+  auto outcome = fold(base);
+  ASSERT_EQ(outcome.kind, Kind::folded) << outcome.reason;
+  EXPECT_EQ(outcome.bytes_copied_at_sites, 2 * shard);
+  EXPECT_GT(outcome.bytes_between_sites, 2 * shard);
+  plain_sites_ = {1, 2, 3, 4, 5};
+  restart();
+  overwrite({1});
+  outcome = fold(base);
+  ASSERT_EQ(outcome.kind, Kind::folded) << outcome.reason;
+  EXPECT_EQ(outcome.bytes_copied_at_sites, 0u);
+  EXPECT_GT(outcome.bytes_between_sites, 6 * shard);
+  expect_readable();
+}
+
+TEST_F(LocalCopiesTest, AreCountedByTheFolder) {
+  make_cloud("rs-3-2");
+  write_base();
+  overwrite({1, 5, 10});
+  Folder folder(*context_, *ids_, loop_, {.jobs_max = 1, .automatic = false});
+  on_loop([&] { folder.sweep_now(); });
+  pb::FoldReply reply;
+  const auto end = monotonic_now() + seconds(20);
+  do {
+    on_loop([&] { folder.describe(reply); });
+  } while (!reply.idle() && monotonic_now() < end);
+  EXPECT_EQ(reply.blocks_folded(), 3u);
+  EXPECT_EQ(reply.bytes_copied_at_sites(), 5 * 4 * kBlock);  // three data columns, two of parity
+  stop_all();
 }
 
 TEST_F(ParityFoldTest, ABlockOverwrittenMeanwhileKeepsTheNewerData) {

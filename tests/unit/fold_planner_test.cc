@@ -113,6 +113,7 @@ TEST(FoldPlanner, OneBlockCostsOnePlusMBlocksBetweenSites) {
     auto cost = of(plan, FoldKind::parity_delta).cost;
     EXPECT_EQ(cost.inter_site_bytes(), blocks * kBlock) << profile;
     EXPECT_EQ(cost.inside_site_bytes, blocks * kBlock) << "the XOR row's, apart";
+    EXPECT_EQ(cost.copied_bytes, 2 * blocks * kBlock) << "shards of one block, the row's, too";
     // With nothing at hand the old and the new block are read.
     problem.updates[0].old_at_hand = problem.updates[0].new_at_hand = false;
     plan = plan_fold(problem).value();
@@ -120,6 +121,22 @@ TEST(FoldPlanner, OneBlockCostsOnePlusMBlocksBetweenSites) {
     EXPECT_EQ(cost.inter_site_read_bytes, 2u * kBlock);
     EXPECT_EQ(cost.inter_site_written_bytes, blocks * kBlock);
   }
+}
+
+TEST(FoldPlanner, WhatSitesCopyIsWholeShardsAndIsToldButNeverCompared) {
+  const auto code = code_of("rs-3-2");
+  FoldProblem problem = base_of(*code, false, 100);
+  update(problem, 1, 7);
+  const auto plan = plan_fold(problem).value();
+  EXPECT_EQ(plan.chosen, FoldKind::parity_delta);
+  const auto& delta = of(plan, FoldKind::parity_delta).cost;
+  EXPECT_EQ(delta.copied_bytes, 3u * 100 * kBlock);  // the data column and two parity columns
+  EXPECT_EQ(of(plan, FoldKind::reencode).cost.copied_bytes, 0u);
+  EXPECT_EQ(of(plan, FoldKind::merge).cost.copied_bytes, 0u);
+  EXPECT_NE(explain(plan)[0].find("360000 copied at the sites"), std::string::npos);
+  FoldCost other = delta;
+  other.copied_bytes = 0;
+  EXPECT_EQ(other, delta);
 }
 
 TEST(FoldPlanner, WithoutWorkAtTheSitesTheRowsChangesTravelAgain) {
