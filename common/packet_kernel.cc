@@ -1,4 +1,4 @@
-// ISA-L and XOR loops. Pure; see packet_kernel.h.
+// GFNI, ISA-L and XOR loops. Pure; see packet_kernel.h.
 #include "common/packet_kernel.h"
 
 #include <isa-l/erasure_code.h>
@@ -14,6 +14,8 @@ namespace {
 constexpr size_t kTableBytes = 32;
 constexpr size_t kCacheBytes = 512u << 10;  // what the pieces of all packets take together
 constexpr size_t kPieceBytesMin = 4u << 10, kPieceBytesMax = 32u << 10;
+constexpr size_t kIsalBytesMax = 1u << 30;  // ISA-L counts in int
+constexpr int kIsalTargetsMax = 6;          // of one of its passes
 
 size_t piece_bytes(int packets) {
   const size_t fair = kCacheBytes / static_cast<size_t>(std::max(packets, 1)) / 4096 * 4096;
@@ -67,13 +69,11 @@ void xor_sources(const std::vector<uint8_t>& summands, const uint8_t* const* sou
 
 }  // namespace
 
-PacketKernel::PacketKernel(const GfMatrix& matrix)
+PacketKernel::PacketKernel(const GfMatrix& matrix, Arithmetic arithmetic)
     : source_count_(matrix.columns()), target_count_(matrix.rows()) {
   assert(source_count_ <= kKernelPacketsMax && target_count_ <= kKernelPacketsMax);
-  Bytes coefficients;
   for (int t = 0; t < target_count_; ++t) {
     const ByteView row = matrix.row(t);
-    coefficients.insert(coefficients.end(), row.begin(), row.end());
     plain_xor_ = plain_xor_ && std::all_of(row.begin(), row.end(), [](uint8_t x) { return x < 2; });
     std::vector<uint8_t> summands;
     for (int s = 0; s < source_count_; ++s)
@@ -82,8 +82,27 @@ PacketKernel::PacketKernel(const GfMatrix& matrix)
   }
   if (plain_xor_) return;
   summands_.clear();
-  tables_.resize(kTableBytes * coefficients.size());
-  ec_init_tables(source_count_, target_count_, coefficients.data(), tables_.data());
+  if (arithmetic == Arithmetic::fastest) gfni_ = gfni_pass();
+  make_tables(matrix);
+}
+
+void PacketKernel::make_tables(const GfMatrix& matrix) {
+  if (gfni_ == nullptr) {
+    Bytes coefficients;
+    for (int t = 0; t < target_count_; ++t) {
+      const ByteView row = matrix.row(t);
+      coefficients.insert(coefficients.end(), row.begin(), row.end());
+    }
+    tables_.resize(kTableBytes * coefficients.size());
+    ec_init_tables(source_count_, target_count_, coefficients.data(), tables_.data());
+    return;
+  }
+  matrices_.reserve(static_cast<size_t>(source_count_) * target_count_);
+  for (int first = 0; first < target_count_; first += kGfniTargetsMax) {
+    const int end = std::min(first + kGfniTargetsMax, target_count_);
+    for (int s = 0; s < source_count_; ++s)
+      for (int t = first; t < end; ++t) matrices_.push_back(gfni_matrix(matrix.at(t, s)));
+  }
 }
 
 void PacketKernel::apply(const uint8_t* const* sources, uint8_t* const* targets,
@@ -93,7 +112,9 @@ void PacketKernel::apply(const uint8_t* const* sources, uint8_t* const* targets,
   std::array<uint8_t*, kKernelPacketsMax> to;
   std::copy_n(sources, source_count_, from.begin());
   std::copy_n(targets, target_count_, to.begin());
-  const size_t piece_max = piece_bytes(source_count_ + target_count_);
+  const int targets_of_pass = plain_xor_ ? 0 : gfni_ != nullptr ? kGfniTargetsMax : kIsalTargetsMax;
+  const size_t piece_max =
+      target_count_ <= targets_of_pass ? kIsalBytesMax : piece_bytes(source_count_ + target_count_);
   for (size_t done = 0; done < length;) {
     const size_t piece = std::min(piece_max, length - done);
     apply_piece(from.data(), to.data(), piece);
@@ -105,12 +126,16 @@ void PacketKernel::apply(const uint8_t* const* sources, uint8_t* const* targets,
 
 // ISA-L takes non-const pointers but only reads tables and sources.
 void PacketKernel::apply_piece(const uint8_t** sources, uint8_t** targets, size_t length) const {
-  if (!plain_xor_) {
+  if (plain_xor_) {
+    for (int t = 0; t < target_count_; ++t) xor_sources(summands_[t], sources, targets[t], length);
+  } else if (gfni_ == nullptr) {
     ec_encode_data(static_cast<int>(length), source_count_, target_count_,
                    const_cast<uint8_t*>(tables_.data()), const_cast<uint8_t**>(sources), targets);
-    return;
+  } else {
+    for (int first = 0; first < target_count_; first += kGfniTargetsMax)
+      gfni_(matrices_.data() + static_cast<size_t>(first) * source_count_, source_count_,
+            std::min(kGfniTargetsMax, target_count_ - first), sources, targets + first, length);
   }
-  for (int t = 0; t < target_count_; ++t) xor_sources(summands_[t], sources, targets[t], length);
 }
 
 void multiply_add(uint8_t factor, ByteView source, MutableByteView target) {
@@ -119,8 +144,8 @@ void multiply_add(uint8_t factor, ByteView source, MutableByteView target) {
   if (factor == 1) return xor_pass<1, true>(target.data(), {source.data()}, source.size());
   std::array<uint8_t, kTableBytes> table;
   gf_vect_mul_init(factor, table.data());
-  for (size_t done = 0; done < source.size();) {  // ISA-L counts in int
-    const size_t piece = std::min<size_t>(source.size() - done, 1u << 30);
+  for (size_t done = 0; done < source.size();) {
+    const size_t piece = std::min(source.size() - done, kIsalBytesMax);
     uint8_t* to = target.data() + done;
     ec_encode_data_update(static_cast<int>(piece), 1, 1, 0, table.data(),
                           const_cast<uint8_t*>(source.data()) + done, &to);

@@ -3,7 +3,7 @@
 heal: the same files on a mount of ours and on a GlusterFS disperse volume of the same geometry, one
 site's or brick's disk replaced by an empty one, until all is healed; then two others are taken away
 and every file is read through what was rebuilt. groups, codes: bench_repair and bench_codes, and reads
-from a mount while a site is away. link: a site rebuilt over links of limited rate. stripes: a site of
+from a mount while a site is away. isal: the codes beside bare ISA-L. link: a site rebuilt over links of limited rate. stripes: a site of
 many small stripes, in memory.
 """
 
@@ -28,7 +28,7 @@ from cloud_sites import CephSites  # noqa: E402
 from gluster_volume import GlusterVolume, holds  # noqa: E402
 
 MARKS = "<!-- measured repair, {part}: {which} -->"
-PARTS = ("heal", "groups", "codes", "link", "stripes")
+PARTS = ("heal", "groups", "codes", "isal", "link", "stripes")
 IMAGE_BYTES = (100 << 10, 200 << 10)
 BIG_FILES = 4
 ALBUMS = 8
@@ -232,6 +232,13 @@ def part_codes(options, work):
         lines.append(f"| {code} | {speeds[code][0]:.0f} MB/s | {speeds[code][1]:.0f} MB/s "
                      f"| {whole:.0f} MB/s | {degraded:.0f} MB/s | {repairs[code][0]} | {repairs[code][2]} |")
     return "\n".join(lines)
+
+
+def part_isal(options, work):
+    del options, work
+    return ("One core, each side in turn in samples of half a millisecond of CPU time over the same "
+            "buffers, tables prepared; GB/s of what is read; how many times as fast as "
+            "`ec_encode_data`: medians (fastest samples).\n\n" + program("bench_codes", "isal").strip())
 
 
 # --- A lost site behind a link -------------------------------------------------------------------------
