@@ -1,6 +1,7 @@
 // Making a directory site: the layout first, durable, then the marker. A marker therefore means a
 // complete layout, also after a power cut; what a cut leaves without a marker is completed by the
-// next attempt.
+// next attempt. Taking a marker away goes the other way round: it is moved aside, looked at once
+// more, and removed; from its first moment on nobody uses the site.
 #include <set>
 
 #include "common/directory_layout.h"
@@ -39,6 +40,21 @@ result<void> make_root(FileLayer& files, const std::string& path) {
   return success();
 }
 
+// No fan-out directory holds anything.
+result<void> check_objects(FileLayer& files, const DirectoryLayout& layout) {
+  auto fan_outs = files.list(layout.objects());
+  if (!fan_outs && is(fan_outs.error(), std::errc::no_such_file_or_directory)) return success();
+  if (!fan_outs) return failure(fan_outs.error());
+  for (const auto& name : fan_outs.value()) {
+    const auto path = layout.objects() + "/" + name;
+    TRY(auto left, files.list(path));
+    if (!left.empty()) {
+      return failure(Errc::invalid, path + " is not empty: objects of a site without marker?");
+    }
+  }
+  return success();
+}
+
 // Only an empty directory, or one an interrupted format left, may become a site.
 result<void> check_unused(FileLayer& files, const DirectoryLayout& layout) {
   std::set<std::string> expected{"lost+found", "objects"};
@@ -52,16 +68,7 @@ result<void> check_unused(FileLayer& files, const DirectoryLayout& layout) {
       return failure(Errc::invalid, layout.root() + " is not empty: it holds " + name);
     }
   }
-  auto fan_outs = files.list(layout.objects());
-  if (!fan_outs) return success();
-  for (const auto& name : fan_outs.value()) {
-    const auto path = layout.objects() + "/" + name;
-    TRY(auto left, files.list(path));
-    if (!left.empty()) {
-      return failure(Errc::invalid, path + " is not empty: objects of a site without marker?");
-    }
-  }
-  return success();
+  return check_objects(files, layout);
 }
 
 result<void> write_marker(FileLayer& files, const DirectoryLayout& layout,
@@ -107,6 +114,26 @@ result<void> format_directory(FileLayer& files, const std::string& root, const S
     return failure(Errc::exists, root + " is a site of a cloud already");
   }
   return failure(error.in("cannot make a site in " + root));
+}
+
+result<void> unformat_directory(FileLayer& files, const std::string& root,
+                                const SiteMarker& marker) {
+  const DirectoryLayout layout(root);
+  const std::string aside = root + "/" + std::string(kTemporaryPrefix) + "retired";
+  auto check = [&](const std::string& path) -> result<void> {
+    TRY(const auto found, read_marker_file(files, path));
+    if (found != marker) return failure(Errc::invalid, root + " is another's site by now");
+    return check_objects(files, layout);
+  };
+  TRY(check(layout.marker()));
+  TRY(files.rename(layout.marker(), aside));
+  if (auto still = check(aside); !still) {
+    (void)files.link(aside, layout.marker());
+    (void)files.unlink(aside);
+    return still;
+  }
+  TRY(files.unlink(aside));
+  return files.sync_directory(root);
 }
 
 }  // namespace datacloud

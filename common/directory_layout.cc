@@ -31,12 +31,19 @@ std::string DirectoryLayout::object(const std::string& name) const {
 }
 
 result<SiteMarker> read_directory_marker(FileLayer& files, const std::string& root) {
-  const std::string path = DirectoryLayout(root).marker();
+  auto marker = read_marker_file(files, DirectoryLayout(root).marker());
+  if (!marker && marker.error().is(Errc::not_found)) {
+    return failure(Errc::not_found, "no marker in " + root);
+  }
+  return marker;
+}
+
+result<SiteMarker> read_marker_file(FileLayer& files, const std::string& path) {
   auto file = files.open(path, FileLayer::Open::read);
   if (!file) {
     if (file.error().code() == std::errc::no_such_file_or_directory ||
         file.error().code() == std::errc::not_a_directory) {
-      return failure(Errc::not_found, "no marker in " + root);
+      return failure(Errc::not_found, "no marker " + path);
     }
     return failure(Errc::io, file.error().message());
   }

@@ -35,6 +35,9 @@ class DirectoryLayout {
   std::string root_;
 };
 
+// The marker in a file of any name; errors as read_directory_marker, not_found names the file.
+result<SiteMarker> read_marker_file(FileLayer&, const std::string& path);
+
 // Verifies the marker at every use for the price of one stat: contents are read again only when the
 // file is another one than the one verified last.
 class MarkerGuard {

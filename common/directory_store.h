@@ -31,6 +31,10 @@ std::unique_ptr<ObjectStore> make_directory_store(DirectoryStoreOptions);
 // absent. exists: it is a site already; invalid: it is not empty. Completes what an interrupted
 // call left.
 result<void> format_directory(FileLayer&, const std::string& root, const SiteMarker&);
+// Takes the marker away, durable on success, if it is that one and no object is there; the layout
+// stays for the next format_directory. invalid: it is another's by now or not empty, and is left as
+// it was. Cut off, it leaves the marker, or none.
+result<void> unformat_directory(FileLayer&, const std::string& root, const SiteMarker&);
 // not_found: no marker; corrupt: a damaged one.
 result<SiteMarker> read_directory_marker(FileLayer&, const std::string& root);
 

@@ -73,11 +73,14 @@ result<void> format_rados(const RadosOptions& options) {
 result<void> unformat_rados(const RadosOptions& options) {
   TRY(auto pool, open_pool(options));
   TRY(const auto marker, read_marker(pool, options));
+  const uint64_t version = pool.io.get_last_version();
   TRY(const bool empty, is_empty(pool, options));
   if (marker != options.expected || !empty) {
-    return failure(Errc::invalid, rados_place(options) + " holds something else by now");
+    return failure(Errc::invalid,
+                   rados_place(options) + (empty ? " is another's site by now" : " holds objects"));
   }
   librados::ObjectWriteOperation op;
+  op.assert_version(version);  // as it was read
   op.remove();
   const int rc = pool.io.operate(std::string(kRadosMarkerName), &op, librados::OPERATION_FULL_TRY);
   if (rc < 0) return failure(rados_error(rc, "removing the marker of " + rados_place(options)));

@@ -14,6 +14,7 @@
 #include "tools/json_text.h"
 #include "tools/repair_wait.h"
 #include "tools/reports.h"
+#include "tools/site_storage.h"
 #include "tools/terminal.h"
 
 namespace datacloud {
@@ -164,8 +165,7 @@ result<pb::SiteChangeReply> seen(DaemonLink& link, pb::SiteChangeReply added,
   return added;
 }
 
-// Marker first, record second: a site whose marker names this cloud, this name and this number is
-// one whose joining was interrupted.
+// Marker first, record second; what a kill leaves in between is taken over (site_storage.h).
 result<pb::SiteChangeReply> add_site(const CommandContext& context, DaemonLink& link,
                                      const std::string& name) {
   TRY(const auto config, load_config(context.config));
@@ -183,10 +183,7 @@ result<pb::SiteChangeReply> add_site(const CommandContext& context, DaemonLink& 
   marker.cloud_name = cloud.name();
   marker.site_name = name;
   marker.site_id = prepared.site().id();
-  const auto found = read_store_marker(*site, cloud.uuid());
-  if (!found || found.value() != marker) {
-    TRY(format_store(*site, marker));
-  }
+  TRY(prepare_storage(*site, marker, cloud));
   TRY(auto added, ask_change(link, pb::SiteChangeRequest::ADD, name, marker.site_id));
   return seen(link, std::move(added), name);
 }

@@ -1,4 +1,5 @@
-"""Sites change under kills: while one joins, the tool and the daemon are killed at each of its steps;
+"""Sites change under kills: while one joins, the tool and the daemon are killed at each of its steps,
+and a cut-off attempt's marker, whose number went to another site meanwhile, is taken over;
 rebalance, drain, replace and rebuild are cut off by the daemon's end at a random moment, more than
 once. Each is told again and ends as promised."""
 
@@ -21,6 +22,15 @@ from harness import check, check_equal  # noqa: E402
 FILES = 70  # each a stripe: fsynced alone
 KILLS = 2   # of each operation
 FAN_OUT = 256  # directories of a directory site, made before its marker
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 class Scene:
@@ -54,6 +64,24 @@ class Scene:
         except FileNotFoundError:
             made = 0
         return made + (path / cloud_sites.MARKER).exists()
+
+    def marker(self, name):
+        site = self.cloud.sites[name]
+        if site.kind == "directory":
+            return (site.path / cloud_sites.MARKER).read_bytes()
+        return site.rados("get", cloud_sites.MARKER, "/dev/stdout")
+
+    def leave_marker(self, name, number):
+        """What an attempt to add the site leaves when it is cut off before the record."""
+        fields = dict(line.split("=", 1) for line in self.marker("site1").decode().split("\n")[1:-1])
+        text = (f"datacloud-site 1\ncloud_uuid={fields['cloud_uuid']}\ncloud_name="
+                f"{fields['cloud_name']}\nsite_name={name}\nsite_id={number}\n").encode()
+        marker = text + f"crc32c={crc32c(text):08x}\n".encode()
+        site = self.cloud.sites[name]
+        if site.kind == "directory":
+            (site.path / cloud_sites.MARKER).write_bytes(marker)
+        else:
+            site.rados("put", cloud_sites.MARKER, "/dev/stdin", data=marker)
 
     def kill_while_joining(self, name, victim, parts):
         """Kills the tool or the daemon once so many parts of the site are there, or soon after."""
@@ -128,8 +156,20 @@ class Scene:
         check_equal(self.cloud.object_locations(name), set(), f"{name} ends empty")
 
 
-def a_site_joins(scene):
+def another_takes_its_number(scene):
+    """An attempt to add site6 has got as far as the marker; then another site joins, and leaves."""
     scene.new_site("site6")
+    scene.new_site("other")
+    number = max(s["id"] for s in scene.tool("site", "list")) + 1
+    scene.leave_marker("site6", number)
+    check_equal(scene.tool("site", "add", "other")["id"], number, "the number is another's now")
+    scene.tool("site", "drain", "other")
+    scene.tool("site", "remove", "other")
+    scene.leave("other")
+
+
+def a_site_joins(scene):
+    another_takes_its_number(scene)
     some = scene.rng.randint(1, FAN_OUT - 1)
     for victim, parts in (("tool", 0), ("daemon", some), ("tool", some), ("tool", FAN_OUT),
                           ("daemon", FAN_OUT + 1), ("tool", FAN_OUT + 1), ("daemon", FAN_OUT + 1)):
@@ -140,6 +180,7 @@ def a_site_joins(scene):
         scene.restart()
     joined = [s for s in scene.cloud.status()["sites"] if s["name"] == "site6"]
     check_equal([s["up"] for s in joined], [True], "site6 is a site once, and up")
+    check(f"site_id={added['id']}\n" in scene.marker("site6").decode(), "its marker says its number")
     scene.through_kills("site", "rebalance", growing=["site6"])
     held = {s["name"]: s["shards"] for s in scene.cloud.status()["sites"]}
     check(held["site6"] > sum(held.values()) / len(held) * 0.7, "site6 holds its share", held)
