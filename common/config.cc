@@ -18,6 +18,7 @@
 #include "common/metrics.h"
 #include "common/mount_options.h"
 #include "common/sealed_block.h"
+#include "common/shard_size.h"
 #include "common/site_list.h"
 #include "common/time_windows.h"
 
@@ -181,6 +182,15 @@ result<void> read_cloud(Section s, CloudConfig& cloud) {
   if (!std::has_single_bit(cloud.block_bytes))
     return failure(s.error("block_bytes", "block_bytes is " + std::to_string(cloud.block_bytes) +
                                               "; it must be a power of two, such as 65536"));
+  TRY(s.number("shard_bytes", cloud.shard_bytes, kShardPlainBytesMin, kShardPlainBytesMax,
+               parse_bytes));
+  if (!std::has_single_bit(cloud.shard_bytes))
+    return failure(s.error("shard_bytes", "shard_bytes is " + std::to_string(cloud.shard_bytes) +
+                                              "; it must be a power of two, such as 4194304"));
+  if (cloud.block_bytes > cloud.shard_bytes)
+    return failure(s.error("shard_bytes", "blocks of " + std::to_string(cloud.block_bytes) +
+                                              " bytes do not fit into shards of " +
+                                              std::to_string(cloud.shard_bytes)));
   TRY(s.text("compress", cloud.compress));
   if (cloud.compress != "zstd" && cloud.compress != "none")
     return failure(s.error("compress", "compress is " + in_quotes(cloud.compress) +

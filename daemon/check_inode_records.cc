@@ -88,11 +88,25 @@ class InodeRecords {
     return success();
   }
 
+  // New stripes would be of another size than the policy meant; nothing that is there depends on
+  // it.
+  void check_shard_size(Gathered& at) {
+    if (names::has_shard_size(at.record)) return;
+    const uint32_t was = at.record.policy().shard_bytes();
+    at.record.mutable_policy()->clear_shard_bytes();
+    p_.add({.kind = "namespace",
+            .text = fmt::format("inode {} has shards of {} bytes, which is no size of shards",
+                                at.ino, was),
+            .action = "it gets the largest size",
+            .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
+  }
+
   // The runs are counted with the size they get.
   void check_block_size(Gathered& at) {
-    if (names::has_block_size(at.record)) return;
+    if (names::has_block_size(at.record)) return check_shard_size(at);
     const uint32_t was = at.record.policy().block_bytes();
     at.record.mutable_policy()->set_block_bytes(policy_.block_bytes());
+    if (!names::has_shard_size(at.record)) at.record.mutable_policy()->clear_shard_bytes();
     p_.add({.kind = "namespace",
             .text = fmt::format("inode {} has blocks of {} bytes, which is no size of blocks",
                                 at.ino, was),

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <set>
 
-#include "common/stripe_layout.h"
+#include "common/shard_size.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
 
@@ -206,6 +206,9 @@ FoldProblem FoldSnapshot::problem(const BackgroundContext& context) const {
         {update.place, update.new_bytes, source.shards(static_cast<int>(column)).site()});
   }
   problem.local_site = context.local_site;
+  // Sealed columns are a little longer than the plain bytes they were filled with.
+  problem.shard_bytes_max =
+      std::max<uint64_t>(shard_bytes_of(base.shard_bytes()), base.parity_bytes());
   return problem;
 }
 

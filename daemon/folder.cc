@@ -14,8 +14,8 @@ namespace {
 
 constexpr size_t kStep = 500;  // stripes looked at per step
 constexpr auto kTick = seconds(1);
-constexpr uint64_t kShardDataBytes = 4u << 20;  // of a full stripe's data shard
-constexpr uint64_t kBatchReadMax = 48u << 20;   // memory of one job
+constexpr uint64_t kBatchLiveMin = 4u << 20;   // of small stripes several are made by one job
+constexpr uint64_t kBatchReadMax = 48u << 20;  // memory of one job
 constexpr size_t kBatchStripesMax = 2000;
 constexpr size_t kSeenMax = 1u << 17;  // updates and bases remembered between passes
 constexpr int kRetriesMax = 3;         // of what was blocked when asked for: repair may mend it
@@ -193,9 +193,9 @@ void Folder::finished_fold(StripeId base, const result<FoldOutcome>& outcome, Mo
       const Transaction txn = context_.store.begin();
       const auto record = get_stripe(txn, base);
       if (!record || !record.value()) break;
-      batch.stripes.push_back({base, record.value()->code(), 0, 0});
-      for (const StripeId id : o.sources)
-        batch.stripes.push_back({id, record.value()->code(), 0, 0});
+      const StripeKind kind = kind_of(*record.value());
+      batch.stripes.push_back({base, kind, 0, 0});
+      for (const StripeId id : o.sources) batch.stripes.push_back({id, kind, 0, 0});
       begin(std::move(batch));
       break;
     }
@@ -234,9 +234,9 @@ Duration Folder::commit_delay() const {
 
 // --- Merges ---
 
-uint64_t Folder::full_stripe(const std::string& profile) const {
-  const auto code = make_erasure_code(profile);
-  return code ? kShardDataBytes * static_cast<uint64_t>(code.value()->k()) : 0;
+uint64_t Folder::full_stripe(const StripeKind& kind) const {
+  const auto code = make_erasure_code(kind.code);
+  return code ? uint64_t{kind.shard_bytes} * static_cast<uint64_t>(code.value()->k()) : 0;
 }
 
 void Folder::step_merges() {
@@ -262,7 +262,7 @@ void Folder::step_merges() {
     if (found && found.value() && live.slots() > 0) consider(stripe, live);
   }
   if (stripes.size() < kStep) {
-    for (auto& [code, batch] : batches_) flush(code, std::move(batch));
+    for (auto& [kind, batch] : batches_) flush(kind, std::move(batch));
     batches_.clear();
     active_ = false;
     next_pass_ = loop_->now() + options_.pause;
@@ -278,17 +278,19 @@ void Folder::step_merges() {
 // Dead are also the ends of slots whose blocks have become shorter: what the columns have more than
 // live blocks.
 void Folder::consider(const pb::Stripe& stripe, const pb::StripeLive& live) {
-  MergeCandidate candidate{stripe.id(), stripe.code(), 0, live.bytes()};
+  MergeCandidate candidate{stripe.id(), kind_of(stripe), 0, live.bytes()};
   const auto code = make_erasure_code(stripe.code());
   if (!code || stripe.shards_size() < code.value()->k()) return;
   for (int c = 0; c < code.value()->k(); ++c) candidate.data_bytes += stripe.shards(c).bytes();
   const double dead =
       1.0 - double(candidate.live_bytes) / double(std::max<uint64_t>(1, candidate.data_bytes));
-  const bool small = candidate.data_bytes < limits_.small_bytes;
+  const uint64_t full = full_stripe(candidate.kind);
+  // Two small ones fit into one: however often they are merged, they become fewer.
+  const bool small = candidate.data_bytes < std::min(limits_.small_bytes, full / 4);
   if (dead <= limits_.dead_share && !small) return;
-  Batch& batch = batches_[stripe.code()];
-  const uint64_t full = full_stripe(stripe.code());
-  if (!batch.stripes.empty() && (batch.live + candidate.live_bytes > full ||
+  Batch& batch = batches_[candidate.kind];
+  const uint64_t room = std::max(full, kBatchLiveMin);
+  if (!batch.stripes.empty() && (batch.live + candidate.live_bytes > room ||
                                  batch.read + candidate.data_bytes > kBatchReadMax ||
                                  batch.stripes.size() >= kBatchStripesMax)) {
     begin(std::exchange(batch, {}));
@@ -300,9 +302,9 @@ void Folder::consider(const pb::Stripe& stripe, const pb::StripeLive& live) {
 
 // What is left at the end of a pass is merged where it pays: space comes back, or several small
 // stripes become a large one.
-void Folder::flush(const std::string& code, Batch batch) {
+void Folder::flush(const StripeKind& kind, Batch batch) {
   const double dead = 1.0 - double(batch.live) / double(std::max<uint64_t>(1, batch.read));
-  const bool filled = double(batch.live) >= limits_.fill * double(full_stripe(code));
+  const bool filled = double(batch.live) >= limits_.fill * double(full_stripe(kind));
   if (dead > limits_.dead_share || (batch.stripes.size() > 1 && filled)) begin(std::move(batch));
 }
 

@@ -26,7 +26,7 @@ class Folder {
  public:
   struct Limits {
     double dead_share = 0.3;          // merge stripes with more dead bytes than this
-    uint64_t small_bytes = 1u << 20;  // stripes with less data are small
+    uint64_t small_bytes = 1u << 20;  // stripes with less data, and not a quarter full, are small
     double fill = 0.5;                // small ones only where they fill this share of a new stripe
   };
   struct Options {
@@ -74,11 +74,11 @@ class Folder {
   bool is_ripe(StripeId update);
   void step_merges();
   void consider(const pb::Stripe&, const pb::StripeLive&);
-  void flush(const std::string& code, Batch);
+  void flush(const StripeKind&, Batch);
   void begin(Batch);
   void finished(const result<MergeOutcome>&);
   void failed(const char* what, const Error&);
-  uint64_t full_stripe(const std::string& code) const;
+  uint64_t full_stripe(const StripeKind&) const;
 
   BackgroundContext& context_;
   BackgroundIds& ids_;
@@ -93,10 +93,10 @@ class Folder {
   bool asked_ = false, active_ = false, posted_ = false, resting_ = false;
   int retries_ = 0;
   int running_ = 0;
-  std::map<StripeId, Since> updates_;     // when stripes were first seen holding updates
-  std::map<StripeId, Since> waiting_;     // bases whose fold has been put off
-  std::set<StripeId> awaited_;            // not merged in this pass: bases and updates put off
-  std::map<std::string, Batch> batches_;  // by code
+  std::map<StripeId, Since> updates_;  // when stripes were first seen holding updates
+  std::map<StripeId, Since> waiting_;  // bases whose fold has been put off
+  std::set<StripeId> awaited_;         // not merged in this pass: bases and updates put off
+  std::map<StripeKind, Batch> batches_;
   uint64_t backlog_ = 0, next_backlog_ = 0;
   uint64_t blocked_ = 0;  // bases, in this pass
   MergeOutcome merged_;

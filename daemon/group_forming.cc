@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "common/log.h"
+#include "common/shard_size.h"
 #include "common/write_quorum.h"
 #include "daemon/block_map.h"
 #include "daemon/counters.h"
@@ -20,7 +21,6 @@ namespace {
 constexpr size_t kStep = 200;  // stripes looked at per step
 constexpr size_t kWaitingMax = 20'000;
 constexpr auto kTick = seconds(30);  // a stripe is looked at one or two ticks after its commit
-constexpr uint64_t kShardBytesMin = 2u << 20;  // of the parity: half a full stripe
 constexpr int kJobsMax = 1;
 
 // What the members' record says is still what the row was computed from.
@@ -68,6 +68,8 @@ class Forming {
     TRY(instance_, ids_.take(IdKind::instance, static_cast<uint32_t>(code_->n())));
     row_.set_id(id);
     row_.set_code(code_->name());
+    row_.set_shard_bytes(members_.front().shard_bytes());
+    row_.set_home_site(members_.front().home_site());
     for (const auto& member : members_) {
       row_.add_members(member.id());
       row_.set_parity_bytes(std::max(row_.parity_bytes(), member.parity_bytes()));
@@ -153,7 +155,8 @@ class Forming {
 // Empty: not to be grouped. Else equal for stripes that may share a row, beginning with t.
 result<std::string> kind_of(const Transaction& txn, const pb::Stripe& stripe,
                             const SiteDuties& duties) {
-  if (is_row(stripe) || stripe.row() != 0 || stripe.parity_bytes() < kShardBytesMin) {
+  const bool half_full = stripe.parity_bytes() >= shard_bytes_of(stripe.shard_bytes()) / 2;
+  if (is_row(stripe) || stripe.row() != 0 || !half_full) {
     return std::string();
   }
   const std::string first = key::owner(stripe.id(), 0);
@@ -170,7 +173,8 @@ result<std::string> kind_of(const Transaction& txn, const pb::Stripe& stripe,
   if (!found || inode.policy().group() < 2) return std::string();
   TRY(const auto needs, stripe_needs(txn, stripe, duties));
   if (needs.any()) return std::string();
-  std::string kind = fmt::format("{} {}", inode.policy().group(), stripe.code());
+  std::string kind = fmt::format("{} {} {} {}", inode.policy().group(), stripe.code(),
+                                 stripe.shard_bytes(), stripe.home_site());
   for (const auto& shard : stripe.shards()) {
     kind += fmt::format(" {}", shard.home_site() != 0 ? shard.home_site() : shard.site());
   }

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/placement.h"
 #include "common/sealed_block.h"
+#include "common/shard_size.h"
 #include "daemon/block_map.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/record_keys.h"
@@ -37,6 +38,22 @@ result<void> change_policy(const pb::PolicyRequest& request, SiteSet& sites, pb:
           fmt::format("a block of {} bytes: blocks are 4 KiB to 1 MiB, a power of two", bytes));
     }
     policy.set_block_bytes(bytes);
+  }
+  if (request.shard_bytes() != 0) {
+    const uint32_t bytes = request.shard_bytes();
+    if (!is_recorded_shard_bytes(bytes)) {
+      return failure(
+          Errc::invalid,
+          fmt::format("a shard of {} bytes: shards are 64 KiB to 4 MiB, a power of two", bytes));
+    }
+    policy.set_shard_bytes(recorded_shard_bytes(bytes));
+  }
+  if (policy.block_bytes() > shard_bytes_of(policy.shard_bytes())) {
+    return failure(
+        Errc::invalid,
+        fmt::format("blocks of {} KiB do not fit into shards of {} KiB: set --block and "
+                    "--shard together",
+                    policy.block_bytes() >> 10, shard_bytes_of(policy.shard_bytes()) >> 10));
   }
   if (request.compress() == "zstd") {
     policy.set_compression(static_cast<uint32_t>(Compression::zstd));

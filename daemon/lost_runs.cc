@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "common/erasure_code.h"
-#include "common/stripe_layout.h"
+#include "common/shard_size.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
 #include "daemon/stripe_records.h"
@@ -126,6 +126,7 @@ bool is_run(std::string_view key, const pb::Run& run) {
 std::optional<pb::Stripe> corrected(pb::Stripe stripe, StripeId id) {
   stripe.set_id(id);
   if (stripe.row() == id || stripe.row() > kStripeIdMax) stripe.set_row(0);
+  if (!is_recorded_shard_bytes(stripe.shard_bytes())) stripe.set_shard_bytes(0);
   const auto code = make_erasure_code(stripe.code());
   if (!code || stripe.shards_size() != code.value()->n()) return std::nullopt;
   const int k = code.value()->k(), n = code.value()->n();

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "common/sealed_block.h"
+#include "common/shard_size.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/record_keys.h"
 
@@ -34,6 +35,11 @@ bool has_block_size(const pb::Inode& inode) {
   if (!S_ISREG(inode.mode()) && !S_ISDIR(inode.mode())) return true;
   const uint32_t bytes = inode.policy().block_bytes();
   return bytes >= kBlockBytesMin && bytes <= kBlockBytesMax && (bytes & (bytes - 1)) == 0;
+}
+
+bool has_shard_size(const pb::Inode& inode) {
+  const uint32_t bytes = inode.policy().shard_bytes();
+  return is_recorded_shard_bytes(bytes) && inode.policy().block_bytes() <= shard_bytes_of(bytes);
 }
 
 result<void> validate_record(InodeId ino, const pb::Inode& inode) {

@@ -27,6 +27,7 @@ result<void> validate_record(InodeId, const pb::Inode&);
 bool validate_inode(InodeId, const pb::Inode&);
 // Files and directories: a power of two within the bounds of blocks.
 bool has_block_size(const pb::Inode&);
+bool has_shard_size(const pb::Inode&);  // one that is none counts as 4 MiB
 
 // ENOENT, ENAMETOOLONG, EINVAL: a name that can stand in a directory.
 result<void> check_name(const std::string& name);

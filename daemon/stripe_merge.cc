@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "common/placement.h"
-#include "common/stripe_layout.h"
+#include "common/sealed_block.h"
 #include "common/write_quorum.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
@@ -15,7 +15,6 @@
 namespace datacloud {
 namespace {
 
-constexpr uint64_t kDataBytesMax = 4u << 20;     // of one new data shard
 constexpr uint32_t kSpreadBytesMin = 64u << 10;  // less stays in one column
 constexpr size_t kPiecesMax = 65536;             // of one job
 
@@ -41,19 +40,18 @@ class Merge {
   Merge(BackgroundContext& context, BackgroundIds& ids) : context_(context), ids_(ids) {}
 
   result<MergeOutcome> run(const std::vector<MergeCandidate>& candidates) {
-    TRY(code_, make_erasure_code(candidates.front().code));
+    kind_ = candidates.front().kind;
+    TRY(code_, make_erasure_code(kind_.code));
     TRY(context_.threads.on_loop<void>([&] { return gather(candidates); }));
     TRY(read_sources());
     std::sort(pieces_.begin(), pieces_.end());
     for (size_t first = 0; first < pieces_.size();) {
       size_t count = 0;
-      uint64_t bytes = 0;
-      const uint64_t most = kDataBytesMax * static_cast<uint64_t>(code_->k());
+      ColumnFill fill(code_->k(), kind_.shard_bytes);
       while (first + count < pieces_.size() && count < kStripeSlotsMax &&
-             bytes + pieces_[first + count].length <= most) {
-        bytes += pieces_[first + count++].length;
+             fill.add(unsealed(pieces_[first + count].length))) {
+        ++count;
       }
-      count = std::max<size_t>(count, 1);
       TRY(const bool made, write_stripe(first, count));
       if (!made) break;
       first += count;
@@ -63,13 +61,17 @@ class Merge {
   }
 
  private:
+  // So that what does not compress fills a stripe as it did when it was written.
+  static uint64_t unsealed(uint32_t length) {
+    return length - std::min<uint64_t>(length, kSealedOverheadBytes);
+  }
   // On the loop: one snapshot of everything this job builds upon.
   result<void> gather(const std::vector<MergeCandidate>& candidates) {
     const Transaction txn = context_.store.begin();
     const auto duties = context_.duties();
     for (const auto& candidate : candidates) {
       TRY(auto stripe, get_stripe(txn, candidate.stripe));
-      if (!stripe || stripe->code() != candidate.code) continue;
+      if (!stripe || stripe->code() != kind_.code) continue;
       TRY(const auto needs, stripe_needs(txn, *stripe, duties));
       if (needs.bad != 0) {
         outcome_.obstacle = fmt::format("stripe {} is to be repaired first", stripe->id());
@@ -160,7 +162,8 @@ class Merge {
   result<bool> write_stripe(size_t first, size_t count) {
     std::vector<uint32_t> lengths;
     for (size_t i = first; i < first + count; ++i) lengths.push_back(pieces_[i].length);
-    TRY(const auto layout, lay_out_stripe(lengths, code_->k(), code_->packets(), kSpreadBytesMin));
+    TRY(const auto layout, lay_out_stripe(lengths, code_->k(), code_->packets(),
+                                          std::min(kSpreadBytesMin, kind_.shard_bytes)));
     const auto k = static_cast<size_t>(code_->k()), n = static_cast<size_t>(code_->n());
     std::vector<Bytes> columns(n, Bytes(layout.parity_length));
     for (size_t i = 0; i < count; ++i) {
@@ -200,7 +203,7 @@ class Merge {
     }
     ColumnSet stored = 0;
     for (size_t c = 0; c < columns.size(); ++c) stored |= ColumnSet{!columns[c].empty()} << c;
-    TRY(const auto placement, place_columns(*code_, sites, id, stored));
+    TRY(const auto placement, place_columns(*code_, sites, id, stored, kind_.home_site));
     TRY(const InstanceId instance,
         ids_.take(IdKind::instance, static_cast<uint32_t>(columns.size())));
     std::vector<NewShard> shards;
@@ -208,6 +211,8 @@ class Merge {
     stripe.set_id(id);
     stripe.set_code(code_->name());
     stripe.set_parity_bytes(layout.parity_length);
+    stripe.set_shard_bytes(recorded_shard_bytes(kind_.shard_bytes));
+    stripe.set_home_site(kind_.home_site);
     for (const Slot& slot : layout.slots) {
       stripe.add_slot_column(slot.column);
       stripe.add_slot_offset(slot.offset);
@@ -292,6 +297,7 @@ class Merge {
 
   BackgroundContext& context_;
   BackgroundIds& ids_;
+  StripeKind kind_;
   std::shared_ptr<const ErasureCode> code_;
   std::map<StripeId, Source> sources_;
   std::vector<Piece> pieces_;
@@ -299,6 +305,10 @@ class Merge {
 };
 
 }  // namespace
+
+StripeKind kind_of(const pb::Stripe& stripe) {
+  return {stripe.code(), shard_bytes_of(stripe.shard_bytes()), stripe.home_site()};
+}
 
 result<MergeOutcome> merge_stripes(BackgroundContext& context, BackgroundIds& ids,
                                    const std::vector<MergeCandidate>& candidates) {

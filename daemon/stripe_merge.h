@@ -10,14 +10,24 @@
 #include <string>
 #include <vector>
 
+#include "common/shard_size.h"
 #include "daemon/background_context.h"
 
 namespace datacloud {
 
+// What stripes must have in common to be merged; new ones keep it.
+struct StripeKind {
+  std::string code;
+  uint32_t shard_bytes = kShardPlainBytesMax;  // most plain bytes of a data column
+  SiteId home_site = 0;                        // where data columns go first; 0: spread
+  auto operator<=>(const StripeKind&) const = default;
+};
+StripeKind kind_of(const pb::Stripe&);
+
 // A stripe as a candidate, from its records.
 struct MergeCandidate {
   StripeId stripe = 0;
-  std::string code;
+  StripeKind kind;
   uint64_t data_bytes = 0;  // of all slots
   uint64_t live_bytes = 0;
 };
@@ -29,7 +39,7 @@ struct MergeOutcome {
   std::string obstacle;  // why some were left alone
 };
 
-// All of one code. Returns what was done; unavailable when the daemon is stopping.
+// All of one kind. Returns what was done; unavailable when the daemon is stopping.
 result<MergeOutcome> merge_stripes(BackgroundContext&, BackgroundIds&,
                                    const std::vector<MergeCandidate>&);
 

@@ -7,7 +7,7 @@
 
 #include "common/clock.h"
 #include "common/erasure_code.h"
-#include "common/stripe_layout.h"
+#include "common/shard_size.h"
 #include "daemon/record_keys.h"
 #include "daemon/repair_queue.h"
 #include "daemon/stripe_groups.h"
@@ -157,6 +157,10 @@ result<void> validate_stripe(const pb::Stripe& stripe) {
   }
   if (stripe.parity_bytes() == 0 || stripe.parity_bytes() > stripes::kShardBytesMax) {
     return failure(invalid_stripe(stripe, "parity_bytes out of range"));
+  }
+  if (!is_recorded_shard_bytes(stripe.shard_bytes())) {
+    return failure(invalid_stripe(stripe, "shards of " + std::to_string(stripe.shard_bytes()) +
+                                              " bytes are no size of shards"));
   }
   for (int c = 0; c < n; ++c) {
     TRY(check_shard(stripe, c, c < k));

@@ -194,7 +194,7 @@ void CommitQueue::drop(const std::shared_ptr<WriteJob>& job, const Error& error)
 }
 
 void CommitQueue::remove(const std::shared_ptr<WriteJob>& job) {
-  if (job->code) d_.stripe_done();
+  if (job->code) d_.stripe_done(*job);
   jobs_.erase(std::find(jobs_.begin(), jobs_.end(), job));
   changed_.notify_all();
 }

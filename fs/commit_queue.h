@@ -42,7 +42,7 @@ class CommitQueue {
     GroupWriter& groups;
     PipelineCounters& counters;
     std::function<void(std::shared_ptr<WriteJob>)> redo;  // must not block
-    std::function<void()> stripe_done;                    // a stripe's place is free
+    std::function<void(const WriteJob&)> stripe_done;     // a stripe's place is free
   };
   explicit CommitQueue(Dependencies d) : d_(std::move(d)) {}
 

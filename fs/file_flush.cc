@@ -28,13 +28,17 @@ FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
   unit.compression = static_cast<Compression>(inode.attr.policy().compression());
   unit.group = inode.attr.policy().group();
   unit.home_site = inode.attr.policy().home_site();
+  unit.shard_bytes = shard_bytes_of(inode.attr.policy().shard_bytes());
 
   *number = inode.next_unit++;
   UnitInFlight flight;
   flight.carries = inode.pending;
   uint64_t limit = UINT64_MAX, tail = UINT64_MAX;
   if (take == Take::stripe) {
-    limit = stripe_bytes(inode);
+    // Of small stripes as many as are full, up to one of the largest: a write may fill several.
+    const uint64_t stripe = stripe_bytes(inode);
+    const uint64_t most = kShardPlainBytesMax / shard_bytes_of(inode.attr.policy().shard_bytes());
+    limit = stripe * std::clamp<uint64_t>(inode.dirty_bytes / stripe, 1, most);
     tail = inode.attr.size() / bs;  // still growing: left for later
   }
   uint64_t covered = 0;

@@ -6,7 +6,7 @@
 
 #include "common/erasure_code.h"
 #include "common/log.h"
-#include "common/stripe_layout.h"
+#include "common/shard_size.h"
 #include "fs/file_io.h"
 
 namespace datacloud {
@@ -100,7 +100,7 @@ uint64_t FileIo::stripe_bytes(Inode& inode) const {
     const auto code = make_erasure_code(inode.attr.policy().code());
     inode.data_columns = code ? static_cast<uint32_t>(code.value()->k()) : 1;
   }
-  return inode.data_columns * uint64_t{kShardPlainBytesMax};
+  return inode.data_columns * uint64_t{shard_bytes_of(inode.attr.policy().shard_bytes())};
 }
 
 result<FileIo::Written> FileIo::write(const InodePtr& inode, uint64_t offset, ByteView data,

@@ -156,7 +156,9 @@ void GroupWriter::put_row(const GroupPtr& group) {
       end(group);
     });
   };
-  const StripePlace place{.rotation = group->number, .home_site = group->shape.home_site};
+  const StripePlace place{.rotation = group->number,
+                          .home_site = group->shape.home_site,
+                          .shard_bytes = group->shape.shard_bytes};
   std::make_shared<StripePutter>(d_.puts, group->shape.code, std::move(row), Urgency::batch,
                                  std::move(done), place)
       ->start();

@@ -47,6 +47,7 @@ class GroupWriter {
     std::shared_ptr<const ErasureCode> code;
     uint32_t members = 0;
     SiteId home_site = 0;
+    uint32_t shard_bytes = kShardPlainBytesMax;
   };
   // A place for the stripe that the stream has just closed.
   Place join(const std::string& stream, const Shape&, bool may_wait);

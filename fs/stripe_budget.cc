@@ -1,25 +1,34 @@
 // Counting of stripes in flight and of late puts.
 #include "fs/stripe_budget.h"
 
+#include <algorithm>
+
 namespace datacloud {
 
-void StripeBudget::acquire() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return has_room(); });
-  ++stripes_;
+uint32_t StripeBudget::parts_of(uint32_t shard_bytes) {
+  constexpr uint32_t part = kShardPlainBytesMax / kStripesPerPlace;
+  return std::clamp((shard_bytes + part - 1) / part, 1u, kStripesPerPlace);
 }
 
-bool StripeBudget::try_acquire() {
+void StripeBudget::acquire(uint32_t shard_bytes) {
+  const uint32_t parts = parts_of(shard_bytes);
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return has_room(parts); });
+  parts_ += parts;
+}
+
+bool StripeBudget::try_acquire(uint32_t shard_bytes) {
+  const uint32_t parts = parts_of(shard_bytes);
   std::lock_guard lock(mutex_);
-  if (!has_room()) return false;
-  ++stripes_;
+  if (!has_room(parts)) return false;
+  parts_ += parts;
   return true;
 }
 
-void StripeBudget::release() {
+void StripeBudget::release(uint32_t shard_bytes) {
   {
     std::lock_guard lock(mutex_);
-    --stripes_;
+    parts_ -= parts_of(shard_bytes);
   }
   changed_.notify_all();
 }

@@ -59,10 +59,11 @@ struct PutContext {
   PipelineCounters counters;
 };
 
-// How columns go to sites, where it is not by the stripe's id alone.
+// How columns go to sites, where it is not by the stripe's id alone, and what merging is to keep.
 struct StripePlace {
   std::optional<uint64_t> rotation;  // a group's number; none: the stripe id
   SiteId home_site = 0;
+  uint32_t shard_bytes = kShardPlainBytesMax;
 };
 
 class StripePutter : public std::enable_shared_from_this<StripePutter> {

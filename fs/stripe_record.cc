@@ -74,6 +74,8 @@ pb::Stripe StripePutter::record() {
     sealed += slot.length;
   }
   stripe.set_parity_bytes(built_.layout.parity_length);
+  stripe.set_shard_bytes(recorded_shard_bytes(place_.shard_bytes));
+  stripe.set_home_site(place_.home_site);
   stripe.set_weak(code_->m() > 0 && !survives_any_site(*code_, held()));
   auto& counters = context_->counters;
   ++counters.stripes;

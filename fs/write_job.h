@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <unordered_set>
 #include <vector>
 
@@ -48,6 +49,8 @@ struct WriteJob {
   std::unordered_set<InodeId> inodes;  // of the pieces, while the job is filled
   uint32_t slots = 0;
   uint64_t plain_bytes = 0;
+  uint32_t shard_bytes = kShardPlainBytesMax;
+  std::optional<ColumnFill> fill;  // of a stripe
   Urgency urgency = Urgency::batch;
   std::shared_ptr<SealStage> sealing;
   uint32_t group_members = 0;  // of the policy; 0: no groups

@@ -58,7 +58,7 @@ struct WritePipeline::Impl {
         groups({d.client, workers, puts}),
         queue({d.client, d.ids, workers, callbacks, *puts->abandoned, groups, puts->counters,
                [this](auto job) { workers.post([this, job] { redo(job); }); },
-               [this] { puts->budget.release(); }}),
+               [this](const WriteJob& job) { puts->budget.release(job.shard_bytes); }}),
         sealers(sealing_threads(), kQueueMax),
         workers(2, kQueueMax),
         callbacks(1, kQueueMax) {
@@ -115,14 +115,16 @@ result<WritePipeline::Impl::Job> WritePipeline::Impl::open_job(const WriteUnit& 
   const auto open = filling.find(unit.stream);
   if (open != filling.end()) return open->second;
   TRY(auto code, code_of(unit.flush.code));
-  if (!puts->budget.try_acquire()) {
+  if (!puts->budget.try_acquire(unit.flush.shard_bytes)) {
     close_all();
-    puts->budget.acquire();
+    puts->budget.acquire(unit.flush.shard_bytes);
   }
   auto job = std::make_shared<WriteJob>();
   job->code = std::move(code);
   job->group_members = unit.flush.group;
   job->home_site = unit.flush.home_site;
+  job->shard_bytes = unit.flush.shard_bytes;
+  job->fill.emplace(job->code->k(), job->shard_bytes);
   start_sealing(job);
   filling[unit.stream] = job;
   close_when_idle(job, unit.stream, kBatchWait);
@@ -133,7 +135,7 @@ result<WritePipeline::Impl::Job> WritePipeline::Impl::open_job(const WriteUnit& 
 result<size_t> WritePipeline::Impl::add_piece(WriteJob& job, const std::shared_ptr<WriteUnit>& unit,
                                               size_t first) {
   const auto& blocks = unit->flush.blocks;
-  const uint64_t bytes_max = uint64_t{kShardPlainBytesMax} * static_cast<uint64_t>(job.code->k());
+  ColumnFill fill = *job.fill;
   uint64_t bytes = job.plain_bytes;
   size_t count = 0;
   while (first + count < blocks.size() && job.slots + count < kStripeSlotsMax) {
@@ -142,7 +144,7 @@ result<size_t> WritePipeline::Impl::add_piece(WriteJob& job, const std::shared_p
       return failure(Errc::invalid, "block " + std::to_string(block.block) + " of inode " +
                                         std::to_string(unit->flush.ino) + " has a wrong length");
     }
-    if (bytes + block.plain->size() > bytes_max) break;
+    if (!fill.add(block.plain->size())) break;
     bytes += block.plain->size();
     ++count;
   }
@@ -154,6 +156,7 @@ result<size_t> WritePipeline::Impl::add_piece(WriteJob& job, const std::shared_p
   }
   job.slots += static_cast<uint32_t>(count);
   job.plain_bytes = bytes;
+  job.fill = fill;
   job.pieces.push_back(std::move(piece));
   job.inodes.insert(unit->flush.ino);
   return count;
@@ -186,9 +189,10 @@ void WritePipeline::Impl::pack_attributes(const std::shared_ptr<WriteUnit>& unit
 
 // A row over stripes that are hardly filled would cost more than it is worth.
 void WritePipeline::Impl::join_group(WriteJob& job, const std::string& stream, bool may_wait) {
-  const uint64_t full = uint64_t{kShardPlainBytesMax} * static_cast<uint64_t>(job.code->k());
+  const uint64_t full = uint64_t{job.shard_bytes} * static_cast<uint64_t>(job.code->k());
   if (job.group_members < 2 || job.code->m() == 0 || job.plain_bytes < full / 2) return;
-  job.group = groups.join(stream, {job.code, job.group_members, job.home_site}, may_wait);
+  const GroupWriter::Shape shape{job.code, job.group_members, job.home_site, job.shard_bytes};
+  job.group = groups.join(stream, shape, may_wait);
 }
 
 void WritePipeline::Impl::close_job(const std::string& stream, bool may_wait) {
@@ -236,10 +240,11 @@ void WritePipeline::Impl::close_when_idle(std::weak_ptr<WriteJob> weak, const st
 void WritePipeline::Impl::sealed(const Job& job) {
   auto chunks = std::exchange(job->sealing, nullptr)->outcome();
   if (!chunks) return queue.failed(job, chunks.error());
-  auto built = lay_out_columns(*job->code, chunks.value(), kSpreadMinBytes);
+  const uint32_t spread_min = std::min(kSpreadMinBytes, job->shard_bytes);
+  auto built = lay_out_columns(*job->code, chunks.value(), spread_min);
   chunks.value().clear();
   if (!built) return queue.failed(job, built.error());
-  StripePlace place{.home_site = job->home_site};
+  StripePlace place{.home_site = job->home_site, .shard_bytes = job->shard_bytes};
   if (job->group) place.rotation = job->group.number();
   auto done = [this, job](result<pb::Stripe> put) {
     workers.post([this, job, put = std::move(put)]() mutable {
@@ -286,7 +291,8 @@ void WritePipeline::submit(FlushUnit flush, Urgency urgency, bool durable, Done 
   auto unit = std::make_shared<WriteUnit>();
   unit->flush = std::move(flush);
   unit->stream = unit->flush.code + "/" + std::to_string(unit->flush.group) + "/" +
-                 std::to_string(unit->flush.home_site);
+                 std::to_string(unit->flush.home_site) + "/" +
+                 std::to_string(unit->flush.shard_bytes);
   unit->durable = durable;
   unit->done = std::move(done);
   if (impl_->queue.units() >= kUnitsMax) {

@@ -1,10 +1,10 @@
 // The write path below the inode table: dirty blocks in, committed stripes out.
 //
 // Takes units (dirty blocks of one inode, in ascending order), compresses and seals each block,
-// packs the blocks of one or many units into stripes of up to k x 4 MiB plain bytes, erasure
-// codes, puts n shards in parallel (stand-ins for sites that are away), and, once the write
-// quorum holds, commits stripe records and inode updates in one transaction. Stages overlap:
-// while one stripe is being put the next is sealed. See docs/design.md, "The write path".
+// packs the blocks of one or many units into stripes whose k data columns are full at most, erasure
+// codes, puts n shards in parallel (stand-ins for sites that are away), and, once the write quorum
+// holds, commits stripe records and inode updates in one transaction. Stages overlap: while one
+// stripe is being put the next is sealed. See docs/design.md, "The write path".
 //
 // Quorum: min(k + 1, n) shards durable (empty data columns count as durable), on at least
 // cloud.write_sites_min distinct sites if so many columns are stored, and, if m >= 1 and enough
@@ -22,9 +22,12 @@
 // Groups: with `group` set, the columns of so many consecutive full stripes of one code and
 // placement are summed up into an XOR row (group_writer.h). Units do not wait for rows.
 //
-// Memory: at most `stripes_in_flight_max` stripes (sealed data and parity) beyond the callers'
-// plain blocks, and three XOR rows; submit() blocks meanwhile. Threads: submit() and flush() from
-// any thread that may block; callbacks run on threads of the pipeline and must not block on it.
+// Shards are as long as the policy says: units of different sizes share no stripe.
+//
+// Memory: at most `stripes_in_flight_max` stripes of 4 MiB shards (sealed data and parity), or more
+// of smaller ones, beyond the callers' plain blocks, and three XOR rows; submit() blocks meanwhile.
+// Threads: submit() and flush() from any thread that may block; callbacks run on threads of the
+// pipeline and must not block on it.
 #pragma once
 
 #include <functional>
@@ -35,6 +38,7 @@
 #include "common/ids.h"
 #include "common/rpc.h"
 #include "common/sealed_block.h"
+#include "common/shard_size.h"
 #include "common/shard_tags.h"
 #include "common/site_set.h"
 #include "fs/id_pool.h"
@@ -53,7 +57,8 @@ struct FlushUnit {
   std::string code;
   uint32_t block_bytes = 0;
   Compression compression = Compression::zstd;
-  uint32_t group = 0;              // stripes per XOR row; 0: no rows
+  uint32_t group = 0;                          // stripes per XOR row; 0: no rows
+  uint32_t shard_bytes = kShardPlainBytesMax;  // most plain bytes of a data column
   SiteId home_site = 0;            // where data columns go first; 0: spread over the sites
   std::vector<DirtyBlock> blocks;  // ascending; may be empty (attributes only)
   uint64_t size = 0;               // of the file once all blocks are committed

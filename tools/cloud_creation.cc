@@ -16,6 +16,7 @@
 #include "common/object_store.h"
 #include "common/rados_store.h"
 #include "common/sealed_block.h"
+#include "common/shard_size.h"
 #include "common/site_set.h"
 #include "daemon/metadata_store.h"
 #include "daemon/state_directory.h"
@@ -122,6 +123,7 @@ pb::Cloud describe_cloud(const Config& config, std::string uuid) {
   auto* policy = cloud.mutable_root_policy();
   policy->set_code(config.cloud.code);
   policy->set_block_bytes(config.cloud.block_bytes);
+  policy->set_shard_bytes(recorded_shard_bytes(config.cloud.shard_bytes));
   policy->set_compression(static_cast<uint32_t>(
       config.cloud.compress == "zstd" ? Compression::zstd : Compression::none));
   for (const auto& site : config.sites) {

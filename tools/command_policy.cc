@@ -3,6 +3,7 @@
 
 #include "common/config.h"
 #include "common/sealed_block.h"
+#include "common/shard_size.h"
 #include "tools/admin_call.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"
@@ -61,6 +62,10 @@ result<pb::PolicyReply> ask(const CommandContext& context, const std::string& pa
       TRY(const uint64_t bytes, parse_bytes(options->block));
       policy->set_block_bytes(static_cast<uint32_t>(std::min<uint64_t>(bytes, UINT32_MAX)));
     }
+    if (!options->shard.empty()) {
+      TRY(const uint64_t bytes, parse_bytes(options->shard));
+      policy->set_shard_bytes(static_cast<uint32_t>(std::min<uint64_t>(bytes, UINT32_MAX)));
+    }
     if (options->group) policy->set_group(*options->group);
     if (!options->placement.empty()) {
       TRY(*policy->mutable_home_site(), home_site(context, options->placement));
@@ -74,10 +79,14 @@ int tell(const CommandContext& context, const std::string& path,
          const result<pb::PolicyReply>& reply) {
   if (!reply) return report_failure(reply.error());
   const auto& r = reply.value();
+  const uint64_t shard = shard_bytes_of(r.policy().shard_bytes());
+  const uint64_t stripe = shard * static_cast<uint64_t>(r.k());
   if (context.json) {
     fmt::print("{}", json_text({{"path", path},
                                 {"code", r.policy().code()},
                                 {"block_bytes", r.policy().block_bytes()},
+                                {"shard_bytes", shard},
+                                {"stripe_bytes", stripe},
                                 {"compress", compression_name(r.policy().compression())},
                                 {"group", r.policy().group()},
                                 {"placement", r.home_site().empty() ? "spread" : "home"},
@@ -90,6 +99,8 @@ int tell(const CommandContext& context, const std::string& path,
              r.policy().code(), r.overhead());
   fmt::print("survives  {}\n", r.tolerance());
   fmt::print("block     {}\n", human_bytes(r.policy().block_bytes()));
+  fmt::print("shard     {}: stripes of up to {} of data\n", human_bytes(shard),
+             human_bytes(stripe));
   fmt::print("compress  {}\n", compression_name(r.policy().compression()));
   fmt::print("groups    {}\n", group_text(r));
   if (r.home_site().empty()) {

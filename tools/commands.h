@@ -37,9 +37,9 @@ struct AuditOptions {
   double damage = 0.001;
 };
 struct PolicyOptions {
-  std::string code, block, compress;  // empty: as it is
-  std::string placement;              // "spread", "home" or "home:SITE"; empty: as it is
-  std::optional<uint32_t> group;      // stripes per XOR row; 0: none
+  std::string code, block, shard, compress;  // empty: as it is
+  std::string placement;                     // "spread", "home" or "home:SITE"; empty: as it is
+  std::optional<uint32_t> group;             // stripes per XOR row; 0: none
 };
 int run_policy_show(const CommandContext&, const std::string& path);
 int run_policy_set(const CommandContext&, const std::string& path, const PolicyOptions&);

@@ -58,7 +58,8 @@ void add_background_commands(CLI::App& app, const CommandContext& context,
 void add_policy_commands(CLI::App& app, const CommandContext& context, std::string& path,
                          PolicyOptions& policy, BackgroundOptions& background,
                          const AddCommand& add) {
-  auto* group = app.add_subcommand("policy", "Code, block size and compression of new files");
+  auto* group =
+      app.add_subcommand("policy", "Code, sizes of blocks and shards, compression of new files");
   group->require_subcommand(1);
   auto* show = add(*group, "show", "What new files of a directory look like",
                    [&] { return run_policy_show(context, path); });
@@ -69,6 +70,9 @@ void add_policy_commands(CLI::App& app, const CommandContext& context, std::stri
   }
   set->add_option("--code", policy.code, "rs-K-M, basic-4-8, msr-5-3, ...");
   set->add_option("--block", policy.block, "4KiB to 1MiB");
+  set->add_option(
+      "--shard", policy.shard,
+      "64KiB to 4MiB: most data of one shard; small ones let folds copy less at the sites");
   set->add_option("--compress", policy.compress, "zstd or none");
   set->add_option(
       "--group", policy.group,

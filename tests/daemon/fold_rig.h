@@ -247,6 +247,8 @@ class FoldRig : public testing::Test {
     stripe.set_id(id);
     stripe.set_code(profile_);
     stripe.set_parity_bytes(layout.parity_length);
+    stripe.set_shard_bytes(shard_bytes_);
+    stripe.set_home_site(home_site_);
     for (size_t i = 0; i < blocks.size(); ++i) {
       const Slot& slot = layout.slots[i];
       std::copy(blocks[i].contents.begin(), blocks[i].contents.end(),
@@ -478,6 +480,8 @@ class FoldRig : public testing::Test {
   std::atomic<bool> crashed_{false};
   std::atomic<uint64_t> operations_{0}, operations_max_{UINT64_MAX};
   std::map<uint64_t, Bytes> expected_;  // of the file, by block
+  uint32_t shard_bytes_ = 0;            // as records of stripes to be written say
+  SiteId home_site_ = 0;
   std::mt19937_64 random_{test_seed()};
 };
 

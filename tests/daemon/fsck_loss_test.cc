@@ -109,6 +109,8 @@ TEST_F(FsckLossTest, ARecordIsSetRightFromTheRestOfIt) {
       [](auto& s) { s.set_id(77); },
       [](auto& s) { s.set_parity_bytes(7); },
       [](auto& s) { s.set_row(5); },
+      [](auto& s) { s.set_shard_bytes(65537); },
+      [](auto& s) { s.set_shard_bytes(1u << 31); },
   };
   for (const auto& change : whole) {
     pb::Stripe wrong = right;

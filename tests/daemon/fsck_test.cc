@@ -244,6 +244,26 @@ TEST_F(FsckTest, AnImpossibleBlockSizeIsReplaced) {
   }
 }
 
+TEST_F(FsckTest, AnImpossibleShardSizeIsReplaced) {
+  for (const uint32_t wrong : {1u, 65537u, 8u << 20, 1u << 31}) {
+    damage([&](Transaction& txn) {
+      auto file = get<pb::Inode>(key::inode(file_));
+      file.mutable_policy()->set_shard_bytes(wrong);
+      txn.put(key::inode(file_), file);
+    });
+    EXPECT_TRUE(get_inode(store_->begin(), file_)) << "it is read all the same";
+    expect_mended("which is no size of shards");
+    EXPECT_EQ(get_inode(store_->begin(), file_).value().policy().shard_bytes(), 0u);
+  }
+  damage([&](Transaction& txn) {  // both at once
+    auto file = get<pb::Inode>(key::inode(file_));
+    file.mutable_policy()->set_shard_bytes(7);
+    file.mutable_policy()->set_block_bytes(1);
+    txn.put(key::inode(file_), file);
+  });
+  expect_mended("which is no size of blocks");
+}
+
 TEST_F(FsckTest, ADirectoryInsideItselfIsTakenOut) {
   const InodeId deeper = make(below_, "deeper", S_IFDIR | 0755);
   damage([&](Transaction& txn) {  // /dir/below lies in /dir/below/deeper

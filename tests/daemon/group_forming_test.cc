@@ -73,6 +73,20 @@ TEST_F(GroupFormingTest, OthersStayAlone) {
   }
 }
 
+TEST_F(GroupFormingTest, StripesOfSmallShardsAreFullForTheirSize) {
+  auto client = mount(10);
+  auto asker = tool();
+  want_groups(asker, 3);
+  constexpr uint32_t kShard = 128 << 10;
+  Group group = make_group(client, {.bytes = kShard / 2, .has_row = false, .shard_bytes = kShard});
+  const Group other = make_group(
+      client, {.members = 2, .bytes = kShard, .has_row = false, .shard_bytes = 2 * kShard});
+  let_rest();
+  expect_grouped(group);
+  EXPECT_EQ(group.stripes.back().shard_bytes(), kShard);
+  for (const auto& stripe : other.stripes) EXPECT_EQ(record(stripe.id()).row(), 0u);
+}
+
 TEST_F(GroupFormingTest, ADamagedMemberIsLeftToTheRepair) {
   auto client = mount(10);
   auto asker = tool();

@@ -26,6 +26,7 @@ class GroupTest : public ServiceTest {
     bool uneven = false;    // members and columns differ in length, some columns are empty
     bool has_row = true;
     uint64_t rotation = 0;
+    uint32_t shard_bytes = 0;  // as recorded
   };
 
   void SetUp() override {
@@ -196,6 +197,7 @@ class GroupTest : public ServiceTest {
     stripe.set_id(grant(client, IdKind::stripe, 1));
     stripe.set_code(code.name());
     stripe.set_parity_bytes(static_cast<uint32_t>(cells.back().size()));
+    stripe.set_shard_bytes(shape.shard_bytes);
     const InstanceId first = grant(client, IdKind::instance, static_cast<uint32_t>(code.n()));
     for (int c = 0; c < code.n(); ++c) {
       const Bytes& bytes = cells[static_cast<size_t>(c)];

@@ -442,6 +442,69 @@ TEST_F(FolderTest, AppendsEndUpInLargeStripesAndMoveOnce) {
   stop_all();
 }
 
+// Small stripes of files with three policies, written in turn.
+TEST_F(FolderTest, MergesKeepTheSizeOfShardsAndTheHome) {
+  make_cloud("rs-3-2");
+  constexpr uint32_t kShard = 64 << 10;
+  using Kind = std::pair<uint32_t, SiteId>;
+  for (uint64_t i = 0; i < 30; ++i) {
+    for (const Kind& kind : {Kind{kShard, 2}, {kShard, 4}, {0, 2}}) {
+      std::tie(shard_bytes_, home_site_) = kind;
+      write(random_blocks(expected_.size(), 2, kBlock));
+    }
+  }
+  Folder folder(*context_, *ids_, loop_, {.automatic = false});
+  const auto reply = sweep(folder);
+  EXPECT_EQ(reply.failures(), 0u) << reply.last_failure();
+  EXPECT_EQ(reply.blocks_moved(), 180u);
+  std::map<Kind, int> blocks, stripes;
+  for (const StripeId id : all_stripes()) {
+    const auto stripe = *record(id);
+    const Kind kind{stripe.shard_bytes(), stripe.home_site()};
+    blocks[kind] += stripe.slot_length_size();
+    ++stripes[kind];
+    EXPECT_LE(stripe.parity_bytes(), shard_bytes_of(stripe.shard_bytes()));
+    for (const int c : {0, 1}) EXPECT_EQ(stripe.shards(c).home_site(), stripe.home_site());
+    for (const int c : {2, 3, 4}) EXPECT_NE(stripe.shards(c).home_site(), stripe.home_site());
+  }
+  EXPECT_EQ(blocks, (std::map<Kind, int>{{{kShard, 2}, 60}, {{kShard, 4}, 60}, {{0, 2}, 60}}));
+  EXPECT_EQ(stripes, (std::map<Kind, int>{{{kShard, 2}, 2}, {{kShard, 4}, 2}, {{0, 2}, 1}}));
+  expect_readable();
+  expect_audits_clean();
+  stop_all();
+}
+
+TEST_F(FolderTest, FullStripesOfSmallShardsAreNotMergedAgainAndAgain) {
+  make_cloud("rs-3-2");
+  shard_bytes_ = 64 << 10;
+  for (uint64_t i = 0; i < 4; ++i) write(random_blocks(48 * i, 48, kBlock));  // 192 KiB, full
+  for (uint64_t i = 0; i < 30; ++i) write(random_blocks(200 + i, 1, kBlock));
+  Folder folder(*context_, *ids_, loop_, {.automatic = false});
+  auto reply = sweep(folder);
+  EXPECT_EQ(reply.stripes_merged(), 30u);
+  EXPECT_EQ(all_stripes().size(), 5u);
+  for (int again = 0; again < 2; ++again) reply = sweep(folder);
+  EXPECT_EQ(reply.stripes_merged(), 30u);
+  expect_readable();
+  stop_all();
+}
+
+TEST_F(FolderTest, ThePlannerKnowsTheSizeOfTheShards) {
+  make_cloud("rs-3-2");
+  const auto most = [&](StripeId base) {
+    uint64_t bytes = 0;
+    on_loop([&] {
+      const auto now = fold_snapshot(*context_, store_->begin(), base, nullptr).value();
+      bytes = now.value().problem(*context_).shard_bytes_max;
+    });
+    return bytes;
+  };
+  EXPECT_EQ(most(write(random_blocks(0, 12, kBlock))), 4u << 20);
+  shard_bytes_ = 64 << 10;
+  EXPECT_EQ(most(write(random_blocks(20, 12, kBlock))), 64u << 10);
+  EXPECT_EQ(most(write(random_blocks(40, 48, kBlock + 44))), 16u * (kBlock + 44)) << "as sealed";
+}
+
 TEST_F(FolderTest, TooManyUpdatesDelayCommits) {
   make_cloud("rs-3-2");
   const StripeId base = write(random_blocks(0, 600, kBlock));

@@ -178,6 +178,19 @@ TEST(CommitRequest, RunsAreMaximalAndPiecesGrowPrefixes) {
   EXPECT_EQ(b.grow_to(), 10u * 4096 + 10);
 }
 
+TEST(StripeBudget, StripesOfSmallShardsShareAPlace) {
+  StripeBudget budget(2, 100);
+  EXPECT_TRUE(budget.try_acquire());
+  for (uint32_t i = 0; i < kStripesPerPlace; ++i) EXPECT_TRUE(budget.try_acquire(64 << 10)) << i;
+  EXPECT_FALSE(budget.try_acquire(64 << 10));
+  budget.release(64 << 10);
+  EXPECT_FALSE(budget.try_acquire(1 << 20));  // takes as much as two of them
+  budget.release(64 << 10);
+  EXPECT_TRUE(budget.try_acquire(1 << 20));
+  budget.release();
+  EXPECT_FALSE(budget.try_acquire(8u << 20) && budget.try_acquire()) << "one place, whatever more";
+}
+
 TEST(StripeBudget, LatePutsHoldBackStripesAndMarkTheSite) {
   StripeBudget budget(2, 100);
   EXPECT_TRUE(budget.try_acquire());

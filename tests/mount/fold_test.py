@@ -5,6 +5,7 @@ space returns to that of a freshly written copy."""
 import json
 import os
 import random
+import re
 import sqlite3
 import sys
 import time
@@ -16,6 +17,7 @@ from cloud import Cloud  # noqa: E402
 from harness import check, check_equal, note  # noqa: E402
 
 BLOCK = 4096
+SHARD = 128 << 10
 
 
 def tool_json(cloud, *arguments, seconds=180):
@@ -80,6 +82,52 @@ def the_daemon_dies_in_the_middle(cloud, mount, content, rng):
     check_equal(tool_json(cloud, "audit")["bad"], [], "every shard is proven after the deaths")
 
 
+def shards_of(cloud, path):
+    return [s["bytes"] for stripe in cloud.locate(path)["stripes"] for s in stripe["shards"]]
+
+
+def small_shards_are_copied_cheaply(cloud, mount, rng):
+    """What a fold of one page copies at the sites: below 1 MiB by policy."""
+    directory = mount / "pages"
+    directory.mkdir()
+    policy = tool_json(cloud, "policy", "set", directory, "--shard", "128KiB", "--block", "4KiB",
+                       "--compress", "none")
+    check_equal((policy["shard_bytes"], policy["stripe_bytes"]), (SHARD, 3 * SHARD), "the policy")
+    check("stripes of up to 384.0 KiB" in cloud.tool("policy", "show", directory), "is shown")
+    refused = cloud.run_tool("policy", "set", directory, "--block", "256KiB")
+    check(refused.returncode != 0 and "do not fit" in refused.stderr, "blocks must fit", refused)
+    path = directory / "database"
+    content = bytearray(rng.randbytes(6 << 20))
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    sealed = SHARD + SHARD // BLOCK * 64
+    check(max(shards_of(cloud, path)) <= sealed, "no shard is longer than the policy says")
+    check_equal(len(cloud.locate(path)["stripes"]), 16, "full stripes of them")
+    for _ in range(8):
+        overwrite(path, content, rng, 1)
+        (base,) = tool_json(cloud, "fold", "--explain", path)["bases"]
+        (line,) = [text for text in base["lines"] if "* parity delta" in text]
+        planned = int(re.search(r"(\d+) copied at the sites", line)[1])
+        check(planned <= 3 * sealed < 1 << 20, "a data column and two of parity are copied", line)
+        done = tool_json(cloud, "fold", "--wait")
+        check_equal((done["stripes_folded"], done["blocks_folded"]), (1, 1), "one page is folded")
+        copied = done["bytes_copied_at_sites"]
+        check(copied < 1 << 20, "the sites copied less than 1 MiB for it", done)
+        check(copied <= planned, "and not more than was said before", (copied, planned))
+        if "DATACLOUD_CEPH_SITES" not in os.environ:
+            check_equal(copied, 0, "directories cannot copy by themselves")
+    mount.remount()
+    check_equal(path.read_bytes(), bytes(content), "every page is the newest")
+    overwrite(path, content, rng, 100)
+    path.write_bytes(content + rng.randbytes(100_000))  # other stripes, half of them full
+    tool_json(cloud, "fold", "--wait")
+    check(max(shards_of(cloud, path)) <= sealed, "nor after folds and merges")
+    path.unlink()
+    cloud.collect()
+
+
 def sqlite_goes_on(cloud, mount, rng):
     path = str(mount / "db" / "sqlite.db")
     db = sqlite3.connect(path, isolation_level=None)
@@ -120,6 +168,7 @@ def test(options):
         cloud.tool("policy", "set", mount / "db", "--block", "4KiB", "--compress", "none")
         content = overwritten_blocks_come_back(cloud, mount, rng)
         the_daemon_dies_in_the_middle(cloud, mount, content, rng)
+        small_shards_are_copied_cheaply(cloud, mount, rng)
         sqlite_goes_on(cloud, mount, rng)
         check_equal(tool_json(cloud, "audit")["bad"], [], "everything is proven at the end")
         cloud.tool("fsck", "-n", seconds=120)

@@ -50,6 +50,7 @@ TEST(Config, MinimalHasTheDefaults) {
   EXPECT_EQ(config.cloud.name, "demo");
   EXPECT_EQ(config.cloud.code, "rs-3-2");
   EXPECT_EQ(config.cloud.block_bytes, 65536u);
+  EXPECT_EQ(config.cloud.shard_bytes, 4u << 20);
   EXPECT_EQ(config.daemon.state, "/var/lib/datacloud/demo");
   EXPECT_EQ(config.daemon.listen, std::vector<std::string>{"unix:/run/datacloud/demo.sock"});
   EXPECT_EQ(config.keys.service, "/etc/datacloud/demo.service.key");
@@ -64,6 +65,7 @@ TEST(Config, EveryValueLands) {
 name = "demo"
 code = "rs-6-3"
 block_bytes = "128KiB"
+shard_bytes = "512KiB"
 compress = "none"
 write_sites_min = 2
 [daemon]
@@ -102,6 +104,7 @@ store = "memory"
 )");
   EXPECT_EQ(config.cloud.code, "rs-6-3");
   EXPECT_EQ(config.cloud.block_bytes, 131072u);
+  EXPECT_EQ(config.cloud.shard_bytes, 524288u);
   EXPECT_EQ(config.cloud.compress, "none");
   EXPECT_EQ(config.cloud.write_sites_min, 2u);
   EXPECT_EQ(config.daemon.listen, (std::vector<std::string>{"unix:/a", "unix:/b"}));
@@ -168,6 +171,10 @@ TEST(Config, WrongValuesAreExplained) {
       {"\"demo\"", "\"demo\"\nblock_bytes = 2048", "between 4096 and 1048576"},
       {"\"demo\"", "\"demo\"\nblock_bytes = \"2MiB\"", "between 4096 and 1048576"},
       {"\"demo\"", "\"demo\"\nblock_bytes = -1", "must be a whole number"},
+      {"\"demo\"", "\"demo\"\nshard_bytes = 98304", "power of two"},
+      {"\"demo\"", "\"demo\"\nshard_bytes = \"32KiB\"", "between 65536 and 4194304"},
+      {"\"demo\"", "\"demo\"\nshard_bytes = \"8MiB\"", "between 65536 and 4194304"},
+      {"\"demo\"", "\"demo\"\nblock_bytes = \"1MiB\"\nshard_bytes = \"512KiB\"", "do not fit"},
       {"\"demo\"", "\"demo\"\nblock_bytes = \"64Kb\"", "is not a size"},
       {"\"demo\"", "\"demo\"\ncompress = \"gzip\"", "must be \"zstd\" or \"none\""},
       {"\"demo\"", "\"demo\"\nwrite_sites_min = 2", "but the cloud has 1 sites"},
