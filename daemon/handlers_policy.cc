@@ -113,6 +113,8 @@ MetadataService::Answer MetadataService::admin(const CallPtr& call) {
       return repair_details(request.repair_details());
     case pb::AdminRequest::kLocatePart:
       return locate_part(request.locate_part());
+    case pb::AdminRequest::kQuarantine:
+      return quarantine(call, request.quarantine());
     default:
       return failure(Errc::unsupported,
                      "the daemon does not know this request; install the same version on both "

@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "daemon/block_map.h"
 #include "daemon/namespace_records.h"
+#include "daemon/quarantine.h"
 #include "daemon/record_check.h"
 #include "daemon/record_keys.h"
 #include "daemon/repair_queue.h"
@@ -21,8 +22,8 @@ std::string changed(const std::string& what) {
   return what + " has changed since the check: check again";
 }
 
-void put_with_quarantine(Transaction& txn, const RecordChange& change) {
-  if (change.was) txn.put(key::quarantine(change.key), *change.was);
+void put_with_quarantine(Transaction& txn, const RecordChange& change, const Finding& finding) {
+  if (change.was) put_in_quarantine(txn, change.key, *change.was, finding.text);
   if (change.becomes) {
     txn.put(change.key, *change.becomes);
   } else {
@@ -147,11 +148,11 @@ result<Obstacle> mend_finding(Transaction& txn, const Finding& finding,
     TRY(auto obstacle, link_as_found(txn, finding.nameless, new_ino));
     if (obstacle) return obstacle;
   }
-  for (const auto& change : finding.records) put_with_quarantine(txn, change);
+  for (const auto& change : finding.records) put_with_quarantine(txn, change, finding);
   if (finding.kept != 0) {
-    const std::string k = key::quarantine(key::stripe(finding.kept));
-    TRY(const auto there, txn.get(k));
-    if (!there) txn.put(k, std::string());
+    const std::string k = key::stripe(finding.kept);
+    TRY(const auto there, txn.get(key::quarantine(k)));
+    if (!there) put_in_quarantine(txn, k, "", finding.text);
   }
   if (finding.requeue != 0) {
     TRY(const auto stripe, get_stripe(txn, finding.requeue));

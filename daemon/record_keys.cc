@@ -48,6 +48,7 @@ std::string reply(SessionId id, uint64_t request) { return with_two('Q', id, req
 std::string pending(uint64_t number) { return with_u64('P', number); }
 
 std::string quarantine(std::string_view key) { return std::string("Z").append(key); }
+std::string quarantine_note(std::string_view key) { return std::string("Y").append(key); }
 
 std::string owner(StripeId id, uint32_t first_slot) {
   std::string k = with_u64('R', id);

@@ -28,8 +28,9 @@ std::string pending_fence();                               // 'Q' before all rep
 std::string granted(IdKind, uint64_t first);               // 'G' kind first -> GrantedRange
 std::string pending(uint64_t number);                      // 'P' number -> PendingDeletion
 std::string damage(StripeId, uint32_t column);             // 'B' stripe column -> Damage
-std::string quarantine(std::string_view key);     // 'Z' key: what fsck has taken out or replaced
-std::string repair(uint8_t remaining, StripeId);  // 'K' remaining stripe: to be repaired
+std::string quarantine(std::string_view key);       // 'Z' key: what fsck has taken out or replaced
+std::string quarantine_note(std::string_view key);  // 'Y' key -> QuarantineNote
+std::string repair(uint8_t remaining, StripeId);    // 'K' remaining stripe: to be repaired
 
 // Integers at `offset` of a key; the caller has checked the length.
 uint64_t u64_at(std::string_view key, size_t offset);

@@ -52,6 +52,7 @@ class BackgroundReply;
 class BackgroundRequest;
 class FsckReply;
 class FsckRequest;
+class QuarantineRequest;
 class FoldExplainRequest;
 class PolicyRequest;
 class RepairDetailsRequest;
@@ -198,6 +199,9 @@ class MetadataService final : public RpcService {
   Answer repair(const CallPtr&);
   Answer site(const CallPtr&);
   Answer repair_details(const pb::RepairDetailsRequest&);
+
+  // handlers_quarantine.cc
+  Answer quarantine(const CallPtr&, const pb::QuarantineRequest&);
 
   // handlers_sites.cc
   Answer site_change(const CallPtr&, const pb::SiteChangeRequest&);

@@ -53,6 +53,13 @@ struct FsckOptions {
   bool deep = false;             // every shard proven
 };
 int run_fsck(const CommandContext&, const FsckOptions&);
+struct QuarantineOptions {
+  std::vector<std::string> ids;
+  bool all = false, yes = false;  // drop: everything, without asking
+};
+int run_quarantine_list(const CommandContext&);
+int run_quarantine_show(const CommandContext&, const QuarantineOptions&);
+int run_quarantine_drop(const CommandContext&, const QuarantineOptions&);
 int run_fold(const CommandContext&, bool wait);
 int run_fold_explain(const CommandContext&, const std::string& path);
 int run_audit(const CommandContext&, const AuditOptions&);

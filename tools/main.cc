@@ -150,6 +150,26 @@ void add_site_commands(CLI::App& app, const CommandContext& context, std::string
                 [&] { return run_site_activate(context, name); }));
 }
 
+void add_quarantine_commands(CLI::App& app, const CommandContext& context,
+                             QuarantineOptions& options, const AddCommand& add) {
+  auto* group = app.add_subcommand("quarantine",
+                                   "Records that fsck has taken out or replaced, and objects "
+                                   "that stay at the sites for them");
+  group->require_subcommand(1);
+  group->fallthrough();
+  add(*group, "list", "What is in quarantine, since when, why, and what it keeps at the sites",
+      [&] { return run_quarantine_list(context); });
+  add(*group, "show", "What these records say",
+      [&] { return run_quarantine_show(context, options); })
+      ->add_option("ID", options.ids, "As `list` shows them")
+      ->required();
+  auto* drop = add(*group, "drop", "Drop records for good; objects kept for them are deleted",
+                   [&] { return run_quarantine_drop(context, options); });
+  auto* ids = drop->add_option("ID", options.ids, "As `list` shows them");
+  drop->add_flag("--all", options.all, "Everything that is there now")->excludes(ids);
+  drop->add_flag("--yes", options.yes, "Do not ask");
+}
+
 // What `create --help` says about Ceph sites.
 constexpr char kRadosHelp[] =
     "A site with store = \"rados\" needs a pool and a user in its Ceph cluster, made there by\n"
@@ -264,6 +284,8 @@ int run(int argc, char** argv) {
       "Exit codes, as of fsck(8): 0 clean, 1 corrected, 4 something is left, 8 could not check, 16 "
       "wrong\ncommand line. Also as fsck.datacloud CONFIG. docs/operations.md, \"fsck\"");
   check->add_flag("--deep", fsck.deep, "Have every site prove every byte as well");
+  QuarantineOptions quarantine;
+  add_quarantine_commands(app, context, quarantine, add);
   AuditOptions audit;
   add_audit_command(app, context, audit, add);
   std::string auditor_file, auditor_since;

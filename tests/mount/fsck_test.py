@@ -154,7 +154,37 @@ def damage_records(cloud, rng):
     check_equal(fsck(cloud, "-n", "--deep")[0], 0, "all is sound")
     now = {at for name in cloud.names for at in cloud.object_locations(name)}
     check_equal([at for at in held if at not in now], [], "what the sites hold has stayed there")
+    empty_quarantine(cloud, stripes, now)
+    check_equal(fsck(cloud, "-n", "--deep")[0], 0, "all is sound without the quarantine")
+    mount.remount()
+    check_equal(sha256_tree(mount / "data"), expected, "and no file has changed")
     mount.unmount()
+
+
+def empty_quarantine(cloud, stripes, held):
+    """The quarantine tells what it keeps; what is dropped is collected, and nothing else."""
+    listed = json.loads(cloud.tool("quarantine", "list", "--json"))
+    kept = {r["stripe"]: r for r in listed["records"] if r["stripe"] is not None}
+    check_equal((set(kept), listed["stripes"]), (set(stripes), 2), "both stripes are kept")
+    check(all(r["since_ns"] > 0 and r["why"] for r in listed["records"]), "with when and why", listed)
+    refused = cloud.run_tool("quarantine", "drop", "--all")
+    check_equal((refused.returncode, "--yes" in refused.stderr), (1, True), "asks before it drops")
+    check_equal(cloud.run_tool("quarantine", "drop").returncode, 2, "says what it wants")
+    check("is not in quarantine" in cloud.run_tool("quarantine", "show", "00").stderr, "unknown ids")
+    first = kept[stripes[1]]
+    shown = cloud.tool("quarantine", "show", first["id"])
+    check(f"stripe {stripes[1]}" in shown and first["why"] in shown, "one of them is shown", shown)
+    dropped = json.loads(cloud.tool("quarantine", "drop", first["id"], "--yes", "--json"))
+    check_equal(dropped, {"records": 1, "stripes": 1}, "one of them is dropped")
+    cloud.collect()
+    between = {at for name in cloud.names for at in cloud.object_locations(name)}
+    check(between < held, "its objects are collected")
+    cloud.tool("quarantine", "drop", "--all", "--yes")
+    cloud.collect()
+    after = {at for name in cloud.names for at in cloud.object_locations(name)}
+    check(after < between, "and then the others")
+    check_equal(json.loads(cloud.tool("quarantine", "list", "--json"))["records"], [],
+                "nothing is in quarantine")
 
 
 def test(options):
