@@ -9,18 +9,22 @@
 
 #include "daemon/folder.h"
 #include "daemon/shard_io.h"
+#include "tests/support/deriving_store.h"
 
 namespace datacloud {
 namespace {
 
 struct Cost {
-  double read = 0, written = 0;  // in blocks
+  double read = 0, written = 0, copied = 0;  // in blocks
   double milliseconds = 0;
 };
 
 class BenchFold : public FoldGroupRig {
  protected:
   void TearDown() override { remove_cloud(); }
+  std::unique_ptr<ObjectStore> open_site(SiteId site) override {
+    return std::make_unique<DerivingStore>(FoldGroupRig::open_site(site));
+  }
 
   static size_t block_bytes() {
     const char* given = std::getenv("DATACLOUD_BENCH_SHARD");
@@ -107,6 +111,7 @@ class BenchFold : public FoldGroupRig {
     EXPECT_EQ(outcome.kind, FoldOutcome::Kind::folded) << outcome.reason;
     cost.read = static_cast<double>(outcome.bytes_read) / static_cast<double>(bytes);
     cost.written = static_cast<double>(outcome.change_bytes) / static_cast<double>(bytes);
+    cost.copied = static_cast<double>(outcome.bytes_copied_at_sites) / static_cast<double>(bytes);
     return cost;
   }
 
@@ -143,8 +148,9 @@ class BenchFold : public FoldGroupRig {
 };
 
 TEST_F(BenchFold, OneRowBlockByBlock) {
-  std::printf("| u | round trip | re-encode read + written, ms | parity update | ours |\n");
-  std::printf("|---:|---:|---:|---:|---:|\n");
+  std::printf(
+      "| u | round trip | re-encode read + written, ms | parity update | ours | copied |\n");
+  std::printf("|---:|---:|---:|---:|---:|---:|\n");
   const size_t bytes = block_bytes();
   for (const int rtt : {0, 35}) {
     for (int u = 1; u <= 5; ++u) {
@@ -164,9 +170,9 @@ TEST_F(BenchFold, OneRowBlockByBlock) {
                       cost.milliseconds);
         return std::string(line);
       };
-      const std::string c = text(ours(base, bytes));
-      std::printf("| %d | %d ms | %s | %s | %s |\n", u, rtt, text(a).c_str(), text(b).c_str(),
-                  c.c_str());
+      const Cost c = ours(base, bytes);
+      std::printf("| %d | %d ms | %s | %s | %s | %.0f |\n", u, rtt, text(a).c_str(),
+                  text(b).c_str(), text(c).c_str(), c.copied);
       set_round_trip(0);
       remove_cloud();
     }
@@ -235,6 +241,44 @@ TEST_F(BenchFold, FullMatrix) {
     EXPECT_LT(read + written_by_us + to_row, static_cast<double>(paper.parity_update + written));
     expect_readable();
     remove_cloud();
+  }
+}
+
+// One page of a database, in stripes as full as their policy lets them be: what crosses links, and
+// what sites copy by themselves. Exact, whatever the machine does meanwhile.
+TEST_F(BenchFold, OnePage) {
+  std::printf(
+      "| code | shards of | between sites | copied inside | in a group of 3 | copied inside |\n");
+  std::printf("|---|---:|---:|---:|---:|---:|\n");
+  constexpr size_t kPage = 4096;
+  for (const char* code : {"rs-3-2", "rs-6-3"}) {
+    for (uint32_t shard = kShardPlainBytesMax; shard >= kShardPlainBytesMin; shard /= 2) {
+      std::string cells;
+      uint64_t longest = 0;
+      for (const uint64_t count : {1, 3}) {
+        make_cloud(code);
+        shard_bytes_ = recorded_shard_bytes(shard);
+        const uint64_t pages =
+            std::min<uint64_t>(kStripeSlotsMax, static_cast<uint64_t>(code_->k()) * shard / kPage);
+        std::vector<StripeId> members;
+        for (uint64_t r = 0; r < count; ++r) {
+          members.push_back(write(random_blocks(r * pages, pages, kPage)));
+        }
+        if (count > 1) add_row_of(members);
+        write({{7, random_bytes(kPage)}});
+        const auto outcome = fold(members[0]);
+        EXPECT_EQ(outcome.kind, FoldOutcome::Kind::folded) << outcome.reason;
+        longest = record(members[0])->parity_bytes();
+        char cell[80];
+        std::snprintf(cell, sizeof cell, " %.1f KiB | %.0f KiB |",
+                      double(outcome.bytes_between_sites) / 1024,
+                      double(outcome.bytes_copied_at_sites) / 1024);
+        cells += cell;
+        remove_cloud();
+      }
+      std::printf("| %s | %llu KiB |%s\n", code, static_cast<unsigned long long>(longest >> 10),
+                  cells.c_str());
+    }
   }
 }
 

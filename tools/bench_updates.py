@@ -25,6 +25,7 @@ from cloud import BASE, Cloud  # noqa: E402
 
 BEGIN, END = "<!-- measured updates: begin -->", "<!-- measured updates: end -->"
 BLOCKS = ("4KiB", "16KiB", "64KiB")
+SHARDS = ("4MiB", "512KiB", "128KiB")
 FILE_BYTES = 64 << 20
 ROWS, ROW_BYTES, TRANSACTIONS = 20_000, 200, 200
 OVERWRITES, OVERWRITTEN_BYTES = 200, 64 << 20
@@ -37,10 +38,10 @@ class Place:
         self.name, self.path = name, path
 
 
-def directory_with_blocks(cloud, mount, block):
-    path = mount / f"blocks-{block}"
+def directory_with_blocks(cloud, mount, block, shard="4MiB"):
+    path = mount / f"blocks-{block}-{shard}"
     path.mkdir()
-    cloud.tool("policy", "set", path, "--block", block, "--compress", "none")
+    cloud.tool("policy", "set", path, "--block", block, "--shard", shard, "--compress", "none")
     return path
 
 
@@ -172,9 +173,10 @@ def all_moved(cloud):
     return sums
 
 
-def bytes_of_overwrites(cloud, mount, block, rng):
-    """Bytes that one overwrite of 4 KiB moves, of which kinds: written, read, folded."""
-    path = directory_with_blocks(cloud, mount, block) / "database"
+def bytes_of_overwrites(cloud, mount, block, shard, rng):
+    """Bytes that one overwrite of 4 KiB moves, of which kinds: written, read, folded; and what `fold`
+    says of all."""
+    path = directory_with_blocks(cloud, mount, block, shard) / "database"
     path.write_bytes(os.urandom(OVERWRITTEN_BYTES))
     fd = os.open(path, os.O_RDWR)
     os.fsync(fd)
@@ -188,22 +190,26 @@ def bytes_of_overwrites(cloud, mount, block, rng):
     folds = moved(cloud)["fold"]
     os.close(fd)
     each = [mounts[1], mounts[0], sum(folds)]
-    return [b / OVERWRITES / 1024 for b in each], done["blocks_folded"] / OVERWRITES
+    return [b / OVERWRITES / 1024 for b in each], done
 
 
 def measure_bytes(options):
     del options
     rng = random.Random(7)
-    lines = ["| blocks | written at once | read for it | by its fold | in all | folded, not merged |",
-             "|---:|---:|---:|---:|---:|---:|"]
+    lines = ["| blocks | shards | written at once | read for it | by its fold | in all "
+             "| folded, not merged | copied inside sites, a stripe |",
+             "|---:|---:|---:|---:|---:|---:|---:|---:|"]
     with Cloud(sites=3, code="rs-2-1", stores="pools", daemon={"fold": "manual"}) as cloud:
         cloud.start_daemon()
         mount = cloud.mount()
-        for block in BLOCKS:
-            print(f"bytes with blocks of {block}", file=sys.stderr)
-            each, folded = bytes_of_overwrites(cloud, mount, block, rng)
-            lines.append(f"| {block[:-3]} KiB | " + " | ".join(f"{b:.1f} KiB" for b in each)
-                         + f" | {sum(each):.1f} KiB | {folded:.0%} |")
+        for block, shard in [(b, SHARDS[0]) for b in BLOCKS] + [(BLOCKS[0], s) for s in SHARDS[1:]]:
+            print(f"bytes with blocks of {block}, shards of {shard}", file=sys.stderr)
+            each, done = bytes_of_overwrites(cloud, mount, block, shard, rng)
+            copied = done["bytes_copied_at_sites"] / max(1, done["stripes_folded"]) / 1024
+            lines.append(f"| {block[:-3]} KiB | {shard[:-3]} {shard[-3:]} | "
+                         + " | ".join(f"{b:.1f} KiB" for b in each)
+                         + f" | {sum(each):.1f} KiB | {done['blocks_folded'] / OVERWRITES:.0%}"
+                         + f" | {copied:.0f} KiB |")
         mount.unmount()
     return "\n".join(lines)
 

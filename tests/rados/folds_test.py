@@ -149,15 +149,39 @@ def is_whole(cloud, mount, pages, small, rng):
         cloud.put_back(*gone)
 
 
+def copies_are_counted(rng):
+    """A page of a stripe of 128 KiB shards: the class copies the data column and the parities."""
+    with Cloud(sites=9, code="rs-6-3", stores="pools", daemon={"fold": "manual"}) as cloud:
+        cloud.start_daemon()
+        mount = cloud.mount()
+        (mount / "db").mkdir()
+        cloud.tool("policy", "set", mount / "db", "--block", "4KiB", "--shard", "128KiB",
+                   "--compress", "none")
+        pages = Overwriter(mount / "db" / "pages", rng.randrange(1 << 32))
+        (shard,) = {s["bytes"] for s in cloud.shards(mount / "db" / "pages")}
+        check(128 << 10 < shard < 132 << 10, "full stripes of shards of 128 KiB, sealed", shard)
+        os.pwrite(pages.file, rng.randbytes(BLOCK), 5 * BLOCK)
+        os.fsync(pages.file)
+        done = json.loads(cloud.tool("fold", "--wait", "--json"))
+        check_equal((done["blocks_folded"], done["bytes_copied_at_sites"]), (1, 4 * shard),
+                    "one data column and three of parity are copied inside their sites")
+        check(done["bytes_between_sites"] < 64 << 10, "and little crosses", done)
+        os.close(pages.file)
+        mount.unmount()
+
+
 def test(options):
     rng = random.Random(options.seed)
+    copies_are_counted(rng)
     with Cloud(sites=9, code="rs-6-3", stores="pools", daemon={"fold_age_ms": 0}) as cloud:
         cloud.start_daemon()
         mount = cloud.mount()
         for name in ("db", "small"):
             (mount / name).mkdir()
-        cloud.tool("policy", "set", mount / "db", "--block", "4KiB", "--compress", "none")
-        note("made")
+        shard = rng.choice(("4MiB", "128KiB", "64KiB"))
+        cloud.tool("policy", "set", mount / "db", "--block", "4KiB", "--shard", shard, "--compress",
+                   "none")
+        note(f"made, with shards of up to {shard}")
         pages = Overwriter(mount / "db" / "pages", rng.randrange(1 << 32))
         small = Remover(mount / "small", rng.randrange(1 << 32))
         pages.start()
