@@ -273,6 +273,10 @@ result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::st
   TRY(s.number("background_threads", daemon.background_threads, 1, 64));
   TRY(s.number("background_site_bytes_per_second_max", daemon.background_site_bytes_per_second_max,
                0, kMiB << 20, parse_bytes));
+  TRY(s.number("background_site_operations_per_second_max",
+               daemon.background_site_operations_per_second_max, 0, 1'000'000));
+  TRY(s.number("scrub_cycle_ms", daemon.scrub_cycle_ms, 0, 3650ull * 24 * kHourMs,
+               parse_milliseconds));
   TRY(read_windows(s, daemon));
   TRY(s.number("background_outside_bytes_per_second_max",
                daemon.background_outside_bytes_per_second_max, 4096, kMiB << 20, parse_bytes));

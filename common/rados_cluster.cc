@@ -18,6 +18,10 @@ constexpr std::pair<const char*, const char*> kSettings[] = {
     {"err_to_stderr", "false"},
 };
 
+// The weight of background requests beside 63 of all others (osd_op_queue wpq, Ceph's default,
+// shares an OSD by these weights; mclock does not look at them).
+constexpr const char* kBackgroundPriority = "10";
+
 std::string errno_text(int rc) { return std::generic_category().message(-rc); }
 
 std::string refused(const RadosOptions& options) {
@@ -93,6 +97,7 @@ result<void> RadosCluster::start(seconds timeout) {
   set("rados_osd_op_timeout",
       std::to_string(std::chrono::duration_cast<seconds>(kRadosCallTimeout).count()));
   if (!options_.keyring.empty()) set("keyring", options_.keyring);
+  if (options_.background) set("osd_client_op_priority", kBackgroundPriority);
   const int rc = rados_.connect();
   connected_ = rc == 0;
   if (connected_) return success();

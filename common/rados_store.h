@@ -36,6 +36,8 @@ struct RadosOptions {
   std::string pool;
   std::string nspace;
   SiteMarker expected;  // what must be there
+  // Its requests stand behind those of others in the OSDs' queues, when these are long.
+  bool background = false;
 };
 
 inline constexpr Duration kMarkerFresh = seconds(3);

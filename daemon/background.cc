@@ -23,6 +23,7 @@ Background::Background(std::shared_ptr<EventLoop> loop, Limits limits)
       state_(std::make_shared<State>()),
       reading_left_(std::max(1, limits.threads / 2)),
       rate_(limits.site_bytes_per_second_max),
+      operations_rate_(limits.site_operations_per_second_max),
       windows_(std::move(limits.windows)),
       outside_rate_(limits.outside_bytes_per_second_max),
       local_time_(limits.local_time ? std::move(limits.local_time) : machine_time) {
@@ -77,17 +78,24 @@ void Background::work(Jobs& jobs) {
   }
 }
 
-void Background::spend(SiteId site, uint64_t bytes) {
-  std::unique_lock lock(state_->mutex);
-  state_->changed.wait(lock, [&] { return state_->stopping || !state_->paused; });
-  const uint64_t rate = current_limit();
-  if (rate == 0 || state_->stopping) return;
+// When the site's turn for so much begins; all before has been drawn, too.
+MonotonicTime Background::draw(Balances& balances, SiteId site, uint64_t amount, uint64_t rate) {
   const auto now = monotonic_now();
-  auto& free_at = free_at_[site];
+  if (rate == 0 || amount == 0) return now;
+  auto& free_at = balances[site];
   const auto begin = std::max<MonotonicTime>(free_at, now - kBurst);
   free_at = begin + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
-                        static_cast<double>(bytes) / static_cast<double>(rate)));
-  if (begin > now) {
+                        static_cast<double>(amount) / static_cast<double>(rate)));
+  return begin;
+}
+
+void Background::spend(SiteId site, uint64_t bytes, uint32_t operations) {
+  std::unique_lock lock(state_->mutex);
+  state_->changed.wait(lock, [&] { return state_->stopping || !state_->paused; });
+  if (state_->stopping) return;
+  const auto begin = std::max(draw(bytes_free_at_, site, bytes, current_limit()),
+                              draw(operations_free_at_, site, operations, operations_rate_));
+  if (begin > monotonic_now()) {
     state_->changed.wait_until(lock, begin, [&] { return state_->stopping.load(); });
   }
 }

@@ -2,7 +2,7 @@
 //
 // A job reads and writes at the sites by itself and touches metadata only through on_loop(), which
 // runs a function on the service's thread and waits for its answer. Work on one stripe is
-// serialised by StripeLocks; each site's bytes are limited by spend().
+// serialised by StripeLocks; each site's bytes and operations are limited by spend().
 //
 // Memory: jobs are as many as there are threads. One that repairs holds what one move reads and
 // makes (the shards of one stripe or of one column of a group, rarely those of a whole group), one
@@ -36,8 +36,9 @@ class Background {
  public:
   struct Limits {
     int threads = 4;
-    uint64_t site_bytes_per_second_max = 0;  // both directions together; 0: no limit
-    TimeWindows windows;                     // outside of them the next limit holds as well
+    uint64_t site_bytes_per_second_max = 0;       // both directions together; 0: no limit
+    uint64_t site_operations_per_second_max = 0;  // requests to the site's store; 0: no limit
+    TimeWindows windows;                          // outside of them the next limit holds as well
     uint64_t outside_bytes_per_second_max = 1u << 20;
     std::function<std::tm()> local_time;  // empty: the machine's
   };
@@ -76,8 +77,8 @@ class Background {
     return std::move(**answer);
   }
 
-  // For jobs. Waits until the site's budget allows `bytes` more, and while work is paused.
-  void spend(SiteId, uint64_t bytes);
+  // For jobs. Waits until the site's budgets allow so much more, and while work is paused.
+  void spend(SiteId, uint64_t bytes, uint32_t operations = 1);
   // For jobs: at most half of the threads, and one at least, read for repairs at a time. All who
   // read share the links: without turns they would read together and then write together, and each
   // way of the links would stand idle half of the time. ReadingTurn holds one.
@@ -89,6 +90,8 @@ class Background {
   bool paused() const { return state_->paused; }
   void set_limit(uint64_t site_bytes_per_second_max);
   uint64_t limit() const { return rate_; }
+  void set_operations_limit(uint64_t per_second) { operations_rate_ = per_second; }
+  uint64_t operations_limit() const { return operations_rate_; }
   bool window_open() const;
   uint64_t outside_limit() const { return outside_rate_; }
   // What holds now: the limit, and outside of the windows theirs if it is less. 0: none.
@@ -106,13 +109,15 @@ class Background {
   };
   using Jobs = std::deque<std::function<void()>>;
   void work(Jobs&);
+  using Balances = std::map<SiteId, MonotonicTime>;  // when the site's budget is in balance
+  static MonotonicTime draw(Balances&, SiteId, uint64_t amount, uint64_t rate);
 
   const std::shared_ptr<EventLoop> loop_;
   const std::shared_ptr<State> state_;
   Jobs jobs_, prompt_jobs_;
   int reading_left_;
-  std::map<SiteId, MonotonicTime> free_at_;  // when the site's budget is in balance
-  std::atomic<uint64_t> rate_;
+  Balances bytes_free_at_, operations_free_at_;
+  std::atomic<uint64_t> rate_, operations_rate_;
   const TimeWindows windows_;
   const uint64_t outside_rate_;
   const std::function<std::tm()> local_time_;

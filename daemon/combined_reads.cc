@@ -128,7 +128,7 @@ CombinedRead read_combined(BackgroundContext& context, const ErasureCode& code,
     const std::string name = context.namer.object_name(
         {stripe.id(), static_cast<uint8_t>(helper.column), shard.instance()});
     const OpOptions options{monotonic_now() + kDeadline, Purpose::repair};
-    context.threads.spend(shard.site(), packet * helper.coefficients.size());
+    context.threads.spend(shard.site(), packet * helper.coefficients.size(), 2);
     site->store().combine(name, asked.back().combination, options, std::move(combine));
     site->store().read(name, {}, true, options, std::move(read));
   }

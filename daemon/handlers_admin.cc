@@ -141,8 +141,10 @@ void MetadataService::add_traffic(pb::TrafficReply& out) {
 
 pb::GcReply MetadataService::gc_counts() const {
   pb::GcReply counts;
-  counts.set_objects_deleted(collector_.counts().objects + scrub_.counts().objects);
-  counts.set_bytes_deleted(collector_.counts().bytes + scrub_.counts().bytes);
+  counts.set_objects_deleted(collector_.counts().objects + scrub_.counts().objects +
+                             site_scrub_.counts().objects);
+  counts.set_bytes_deleted(collector_.counts().bytes + scrub_.counts().bytes +
+                           site_scrub_.counts().bytes);
   counts.set_unknown_objects(scrub_.unknown_objects());
   return counts;
 }

@@ -24,6 +24,14 @@ std::string MetadataService::status_details(const Census::Counts& counts) const 
   }
   pb::FoldReply fold;
   folder_.describe(fold);
+  for (const auto& [site, walk] : site_scrub_.walks()) {
+    auto* out = details.add_scrubs();
+    *out->mutable_walk() = walk;
+    const auto share = site_scrub_.listed_share(site);
+    out->set_walking(share.has_value());
+    out->set_listed_share(share.value_or(0));
+  }
+  details.set_scrub_cycle_ms(deps_.config.scrub_cycle_ms);
   details.set_stripes_merged(fold.stripes_merged());
   details.set_background_paused(background_.paused());
   details.set_rows(counts.rows);

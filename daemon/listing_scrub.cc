@@ -22,6 +22,36 @@ OpOptions gc_options() { return {monotonic_now() + kDeadline, Purpose::gc}; }
 
 }  // namespace
 
+result<ListedObject> judge_listed(const Transaction& txn, const ShardNamer& namer,
+                                  const IdRanges& ranges, const std::string& object) {
+  const auto name = namer.parse(object);
+  if (!name || name->instance == 0 || name->instance >= ranges.high_water(IdKind::instance)) {
+    return ListedObject::unknown;
+  }
+  if (ranges.live(IdKind::instance, name->instance)) return ListedObject::wanted;
+  TRY(const auto stripe, get_stripe(txn, name->stripe));
+  if (!stripe) {
+    TRY(const bool kept, is_kept(txn, name->stripe));
+    return kept ? ListedObject::wanted : ListedObject::garbage;
+  }
+  const bool named = name->column < stripe->shards_size() &&
+                     stripe->shards(name->column).instance() == name->instance;
+  return named ? ListedObject::wanted : ListedObject::garbage;
+}
+
+void remove_listed(Site& site, const std::string& object,
+                   std::function<void(result<uint64_t>)> done) {
+  // Its size first, for the report.
+  site.store().read(object, {}, false, gc_options(),
+                    [&site, object, done = std::move(done)](result<ReadReply> found) {
+                      const uint64_t bytes = found ? found.value().object_size : 0;
+                      site.store().remove(
+                          object, gc_options(), [bytes, done](result<void> removed) {
+                            done(removed ? result<uint64_t>(bytes) : failure(removed.error()));
+                          });
+                    });
+}
+
 struct ListingScrub::Page {
   std::vector<std::string> names;
   std::string next;
@@ -91,27 +121,12 @@ void ListingScrub::list_page(Site* site, std::string from) {
 void ListingScrub::classify(Site* site, std::shared_ptr<Page> page) {
   const Transaction txn = store_.begin();
   for (auto& name : page->names) {
-    const auto shard = namer_.parse(name);
-    if (!shard || shard->instance == 0 || shard->instance >= ranges_.high_water(IdKind::instance)) {
-      ++unknown_here_;
-      continue;
-    }
-    const auto garbage = is_garbage(txn, *shard);
-    if (!garbage) return site_done(site, &garbage.error());
-    if (garbage.value()) page->garbage.push_back(std::move(name));
+    const auto judged = judge_listed(txn, namer_, ranges_, name);
+    if (!judged) return site_done(site, &judged.error());
+    if (judged.value() == ListedObject::unknown) ++unknown_here_;
+    if (judged.value() == ListedObject::garbage) page->garbage.push_back(std::move(name));
   }
   remove_garbage(site, page);
-}
-
-result<bool> ListingScrub::is_garbage(const Transaction& txn, const ShardName& name) const {
-  if (ranges_.live(IdKind::instance, name.instance)) return false;
-  TRY(const auto stripe, get_stripe(txn, name.stripe));
-  if (!stripe) {
-    TRY(const bool wanted, is_kept(txn, name.stripe));
-    return !wanted;
-  }
-  if (name.column >= stripe->shards_size()) return true;
-  return stripe->shards(name.column).instance() != name.instance;
 }
 
 void ListingScrub::remove_garbage(Site* site, const std::shared_ptr<Page>& page) {
@@ -120,18 +135,13 @@ void ListingScrub::remove_garbage(Site* site, const std::shared_ptr<Page>& page)
     if (--page->left == 0) loop->post([this, site, page] { page_done(site, page); });
   };
   for (const auto& name : page->garbage) {
-    // Its size first, for the report.
-    site->store().read(
-        name, {}, false, gc_options(), [site, page, name, arrived](result<ReadReply> found) {
-          const uint64_t bytes = found ? found.value().object_size : 0;
-          site->store().remove(name, gc_options(), [page, bytes, arrived](result<void> removed) {
-            if (removed) {
-              ++page->removed;
-              page->bytes += bytes;
-            }
-            arrived();
-          });
-        });
+    remove_listed(*site, name, [page, arrived](result<uint64_t> bytes) {
+      if (bytes) {
+        ++page->removed;
+        page->bytes += bytes.value();
+      }
+      arrived();
+    });
   }
   arrived();
 }

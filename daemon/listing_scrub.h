@@ -19,6 +19,14 @@
 
 namespace datacloud {
 
+// What a listed object is to the records: `unknown`, when nobody was ever granted its name.
+enum class ListedObject { wanted, garbage, unknown };
+result<ListedObject> judge_listed(const Transaction&, const ShardNamer&, const IdRanges&,
+                                  const std::string& object);
+// Deletes garbage. Answers once, on any thread, with the bytes the object had; an error when it is
+// still there.
+void remove_listed(Site&, const std::string& object, std::function<void(result<uint64_t>)>);
+
 class ListingScrub {
  public:
   struct Hooks {
@@ -54,7 +62,6 @@ class ListingScrub {
   void next_site();
   void list_page(Site*, std::string from);
   void classify(Site*, std::shared_ptr<Page>);
-  result<bool> is_garbage(const Transaction&, const ShardName&) const;
   void remove_garbage(Site*, const std::shared_ptr<Page>&);
   void page_done(Site*, const std::shared_ptr<Page>&);
   void site_done(Site*, const Error* failure);

@@ -1,17 +1,14 @@
-// Finds shards that records name and sites do not have: by listing every site's objects once and
-// looking up what the records expect there.
-//
-// Lists first, looks up after: a shard written meanwhile is not in the listing, so a candidate is
-// asked for by itself, and damage is recorded only if the record still names the same instance.
-//
-// Memory: 8 bytes per object of the site at hand, at most kNamesMax of them; a site with more is
-// listed several times, each time for a part of the names.
+// Looks for missing shards at once, because somebody waits for it: every site's objects are listed
+// and what records expect there is looked up (missing_shards.h). The continuous scrub does the same
+// slowly, all the time (site_scrub.h).
 #pragma once
 
 #include <atomic>
+#include <filesystem>
 #include <memory>
 
 #include "daemon/background_context.h"
+#include "daemon/missing_shards.h"
 
 namespace datacloud {
 
@@ -21,7 +18,8 @@ class MissingScrub {
     std::atomic<bool> running{false};
     std::atomic<uint64_t> shards_checked{0}, missing{0}, sites_done{0}, sites_skipped{0};
   };
-  explicit MissingScrub(BackgroundContext& context) : context_(context) {}
+  MissingScrub(BackgroundContext& context, std::filesystem::path directory)
+      : context_(context), directory_(std::move(directory)) {}
 
   // On the loop: starts a pass over the live sites (0: all, else one) unless one is under way.
   // `done` runs on the loop.
@@ -34,16 +32,14 @@ class MissingScrub {
   const Progress& progress() const { return *progress_; }
 
  private:
-  struct Names;
   bool begin(SiteId only, std::function<void()> done, Told told);
   void run(SiteId only);
   result<void> scrub_site(Site&);
-  result<bool> list_names(Site&, Names&) const;
-  result<void> look_up(Site&, const Names&);
-  result<void> confirm(Site&, const std::vector<ShardName>&);
+  result<void> list_names(Site&, ListedNames&) const;
 
   BackgroundContext& context_;
-  Told told_;  // set before a pass begins
+  const std::filesystem::path directory_;  // of the names' file while a site is scrubbed
+  Told told_;                              // set before a pass begins
   std::shared_ptr<Progress> progress_ = std::make_shared<Progress>();
 };
 

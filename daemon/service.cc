@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "daemon/namespace_ops.h"
+#include "daemon/state_directory.h"
 
 namespace datacloud {
 namespace {
@@ -34,6 +35,7 @@ Background::Limits background_limits(const DaemonConfig& config) {
   Background::Limits limits;
   limits.threads = static_cast<int>(config.background_threads);
   limits.site_bytes_per_second_max = config.background_site_bytes_per_second_max;
+  limits.site_operations_per_second_max = config.background_site_operations_per_second_max;
   // Checked when the configuration was read.
   if (auto windows = TimeWindows::parse(config.background_windows)) {
     limits.windows = std::move(windows).value();
@@ -95,7 +97,11 @@ MetadataService::MetadataService(Dependencies deps)
       background_ids_(background_context_),
       repairer_(background_context_, background_ids_, deps_.loop,
                 static_cast<int>(deps_.config.background_threads)),
-      missing_scrub_(background_context_),
+      missing_scrub_(background_context_, scrub_directory(deps_.config)),
+      site_scrub_(background_context_, ranges_, deps_.loop,
+                  {.cycle = milliseconds(deps_.config.scrub_cycle_ms),
+                   .directory = scrub_directory(deps_.config)},
+                  [this] { repairer_.kick(); }),
       auditor_(background_context_, deps_.loop, milliseconds(deps_.config.audit_cycle_ms),
                static_cast<int>(deps_.config.background_threads), [this] { repairer_.kick(); }),
       audit_exports_(store_, namer_, deps_.cloud, deps_.audit_keys, deps_.audit_signer),

@@ -41,6 +41,7 @@
 #include "daemon/repairer.h"
 #include "daemon/sessions.h"
 #include "daemon/site_jobs.h"
+#include "daemon/site_scrub.h"
 #include "daemon/site_space.h"
 
 namespace datacloud {
@@ -285,6 +286,7 @@ class MetadataService final : public RpcService {
   BackgroundIds background_ids_;
   Repairer repairer_;
   MissingScrub missing_scrub_;
+  SiteScrub site_scrub_;
   std::shared_ptr<FsckRun> fsck_;  // the latest
   uint64_t fsck_runs_ = 0;
   Auditor auditor_;

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "daemon/counters.h"
 #include "daemon/service.h"
+#include "daemon/state_directory.h"
 
 namespace datacloud {
 namespace {
@@ -45,6 +46,13 @@ result<void> MetadataService::start() {
   TRY(reclaimer_.open(txn));
   TRY(repairer_.open(txn));
   TRY(auditor_.open(txn));
+  std::error_code error;
+  std::filesystem::create_directories(scrub_directory(deps_.config), error);
+  if (error) {
+    return failure(Errc::io, fmt::format("cannot make {}: {}",
+                                         scrub_directory(deps_.config).string(), error.message()));
+  }
+  TRY(site_scrub_.open(txn));
   folder_.start();
   if (deps_.config.fold == "auto") former_.start();
   TRY(commit(std::move(txn)));

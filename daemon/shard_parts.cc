@@ -92,7 +92,9 @@ PartsRead read_parts(BackgroundContext& context, std::vector<ShardParts>& all, P
         continue;
       }
       asked[i] = audit_ranges(parts.wanted, shard.bytes());
-      for (const auto& range : asked[i]) context.threads.spend(shard.site(), range.length);
+      uint64_t bytes = 0;
+      for (const auto& range : asked[i]) bytes += range.length;
+      context.threads.spend(shard.site(), bytes);
       const ShardName name{parts.stripe->id(), static_cast<uint8_t>(parts.column),
                            shard.instance()};
       site->store().read(context.namer.object_name(name), asked[i], true,

@@ -92,6 +92,7 @@ class SiteCheck {
   result<void> look_at(const std::vector<Expected>& all) {
     FanOut<ReadReply> answers;
     for (const auto& one : all) {
+      context_.threads.spend(site_.id(), 0);
       site_.store().read(one.object, {}, true, options(), answers.slot());
     }
     for (size_t i = 0; i < all.size(); ++i) {

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "common/log.h"
+#include "common/rados_store.h"
 #include "daemon/daemon_metrics.h"
 #include "daemon/record_keys.h"
 #include "daemon/state_directory.h"
@@ -66,6 +67,15 @@ result<void> check_marker(const SiteConfig& site, const SiteMarker& expected) {
                   expected.cloud_uuid, expected.site_id));
 }
 
+// Nobody waits for what the daemon does at the sites, or hardly anybody.
+result<std::unique_ptr<ObjectStore>> open_in_background(const SiteConfig& site,
+                                                        const SiteMarker& expected) {
+  if (site.store != "rados") return open_store(site, expected);
+  RadosOptions options = rados_options(site, expected);
+  options.background = true;
+  return make_rados_store(std::move(options));
+}
+
 // A site that joins a running daemon, by the configuration as it is now.
 result<MetadataService::Dependencies::Joined> open_joining(const std::filesystem::path& file,
                                                            const pb::Cloud& cloud,
@@ -85,7 +95,7 @@ result<MetadataService::Dependencies::Joined> open_joining(const std::filesystem
   expected.site_id = info.id();
   TRY(check_marker(*site, expected));
   MetadataService::Dependencies::Joined joined;
-  TRY(joined.store, open_store(*site, expected));
+  TRY(joined.store, open_in_background(*site, expected));
   joined.audit_key = derive_audit_key(key, cloud.uuid(), info.id());
   joined.location = site_place(*site, cloud.uuid());
   return joined;
@@ -170,7 +180,7 @@ result<void> Daemon::open_sites(const Config& config, const pb::Cloud& cloud) {
     expected.site_name = info.name();
     expected.site_id = info.id();
     TRY(check_marker(site, expected));
-    TRY(auto store, open_store(site, expected));
+    TRY(auto store, open_in_background(site, expected));
     members.push_back({info.id(), info.name(), std::move(store)});
   }
   sites_ = std::make_unique<SiteSet>(std::move(members));

@@ -13,4 +13,9 @@ inline std::filesystem::path metadata_directory(const DaemonConfig& daemon) {
   return daemon.state / "metadata";
 }
 
+// Names that sites have listed (listed_names.h); may be deleted while the daemon does not run.
+inline std::filesystem::path scrub_directory(const DaemonConfig& daemon) {
+  return daemon.state / "scrub";
+}
+
 }  // namespace datacloud

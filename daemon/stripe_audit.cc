@@ -131,7 +131,7 @@ class StripesAudit {
       const uint64_t bytes = answer.value().bytes_transferred;
       report_.transferred_by_site[site] += bytes;
       // A shard that had to be read weighs on the site's budget for later challenges.
-      if (bytes > kAnswerBytes) context_.threads.spend(site, bytes - kAnswerBytes);
+      if (bytes > kAnswerBytes) context_.threads.spend(site, bytes - kAnswerBytes, 0);
     }
     challenge.finish();
     const auto& totals = challenge.totals();

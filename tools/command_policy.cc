@@ -132,9 +132,16 @@ int run_background(const CommandContext& context, const BackgroundOptions& optio
     background->set_pause(options.action == "pause");
   }
   if (options.action == "limit") {
-    const auto bytes = parse_bytes(options.limit);
-    if (!bytes) return report_failure(bytes.error());
-    background->set_site_bytes_per_second_max(bytes.value());
+    if (options.limit.empty() && !options.operations) {
+      return report_failure(
+          Error(Errc::invalid, "no limit is given: a RATE such as 20MiB, --operations N, or both"));
+    }
+    if (!options.limit.empty()) {
+      const auto bytes = parse_bytes(options.limit);
+      if (!bytes) return report_failure(bytes.error());
+      background->set_site_bytes_per_second_max(bytes.value());
+    }
+    if (options.operations) background->set_site_operations_per_second_max(*options.operations);
   }
   const auto reply = call_admin(link.value(), request);
   if (!reply) return report_failure(reply.error());

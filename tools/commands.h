@@ -44,8 +44,9 @@ struct PolicyOptions {
 int run_policy_show(const CommandContext&, const std::string& path);
 int run_policy_set(const CommandContext&, const std::string& path, const PolicyOptions&);
 struct BackgroundOptions {
-  std::string action;  // "pause", "resume", "limit"; empty: only tell
-  std::string limit;   // bytes per second and site
+  std::string action;                  // "pause", "resume", "limit"; empty: only tell
+  std::string limit;                   // bytes per second and site; empty: as it is
+  std::optional<uint32_t> operations;  // per second and site; 0: no limit
 };
 int run_background(const CommandContext&, const BackgroundOptions&);
 struct FsckOptions {

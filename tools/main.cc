@@ -50,9 +50,10 @@ void add_background_commands(CLI::App& app, const CommandContext& context,
   action("show", "Is it paused, which limit and which windows hold");
   action("pause", "Until resumed, or the daemon's next start");
   action("resume", "Go on");
-  action("limit", "Bytes per second and site, until the daemon's next start")
-      ->add_option("RATE", options.limit, "Such as 20MiB; 0: none")
-      ->required();
+  auto* limit = action("limit", "Bytes and operations per second and site, until the next start");
+  limit->add_option("RATE", options.limit, "Bytes per second, such as 20MiB; 0: no limit");
+  limit->add_option("--operations", options.operations,
+                    "Requests to a site per second, such as 200; 0: no limit");
 }
 
 void add_policy_commands(CLI::App& app, const CommandContext& context, std::string& path,

@@ -22,6 +22,7 @@ std::string status_text(const pb::StatusReply&, bool colours);
 pb::StatusDetails details_of(const pb::StatusReply&);  // empty when it does not parse
 Json queues_json(const pb::StatusDetails&);
 Json background_json(const pb::StatusDetails&);
+Json scrubs_json(const pb::StatusReply&, const pb::StatusDetails&);
 Json operations_json(const pb::StatusDetails&);
 std::string background_text(const pb::StatusDetails&);
 std::string limits_text(const pb::StatusDetails&);  // pause, limits and windows alone

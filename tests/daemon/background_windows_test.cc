@@ -44,5 +44,23 @@ TEST(BackgroundWindows, BytesAreHeldBackOutside) {
   EXPECT_LT(monotonic_now() - inside, milliseconds(100));
 }
 
+TEST(BackgroundWindows, OperationsHaveABudgetOfTheirOwn) {
+  Background::Limits limits;
+  limits.threads = 1;
+  limits.site_operations_per_second_max = 100;
+  Background background(nullptr, limits);
+  const auto begin = monotonic_now();
+  for (int i = 0; i < 65; ++i) background.spend(1, 1'000'000);  // 25 of the burst, 40 paced
+  EXPECT_GE(monotonic_now() - begin, milliseconds(380));
+  const auto elsewhere = monotonic_now();
+  background.spend(2, 1);
+  background.spend(1, 1'000'000'000, 0);  // bytes of an operation that was counted before
+  EXPECT_LT(monotonic_now() - elsewhere, milliseconds(100));
+  background.set_operations_limit(0);
+  const auto unlimited = monotonic_now();
+  for (int i = 0; i < 1000; ++i) background.spend(1, 1);
+  EXPECT_LT(monotonic_now() - unlimited, milliseconds(100));
+}
+
 }  // namespace
 }  // namespace datacloud

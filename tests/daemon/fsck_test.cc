@@ -506,7 +506,8 @@ TEST_F(FsckTest, ManyFilesInBoundedMemoryWhileTheStoreServes) {
     txn.put(key::meta("other"), std::to_string(served++));
     ASSERT_TRUE(store_->commit(std::move(txn)));
     slowest = std::max<Duration>(slowest, monotonic_now() - begin);
-    grown = std::max(grown, resident_bytes() - std::min(before, resident_bytes()));
+    const uint64_t now = resident_bytes();
+    grown = std::max(grown, now - std::min(before, now));
     std::this_thread::sleep_for(milliseconds(1));
   }
   checker.join();

@@ -133,6 +133,7 @@ class ServiceTest : public testing::Test {
       site->set_id(i);
       site->set_name("site" + std::to_string(i));
     }
+    config_.state = root_;
     config_.lease_ms = 600'000;  // tests wait on a clock of their own, briefly
     config_.leases_max = 10'000;
     const auto made = MetadataStore::create({.directory = root_ + "/meta"}, cloud_, 0, 0);

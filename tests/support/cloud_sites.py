@@ -62,6 +62,14 @@ class DirectorySite:
                 found |= {e.path for e in os.scandir(fan.path) if not e.name.startswith(".")}
         return found
 
+    def location_of(self, name):
+        """Where an object of this name would be."""
+        hashed = 2166136261
+        for byte in name.encode():
+            hashed = (hashed ^ byte) * 16777619 & 0xffffffff
+        hashed ^= hashed >> 16
+        return str(self.path / "objects" / f"{(hashed ^ hashed >> 8) & 0xff:02x}" / name)
+
     def everything(self):
         """(place, bytes) of all that its operator sees."""
         for directory, _, files in os.walk(self.path):
@@ -146,6 +154,9 @@ class RadosSite:
     def locations(self):
         names = self.rados("ls").decode().split("\n")
         return {f"{self.pool}/{self.namespace}/{n}" for n in names if n and n != MARKER}
+
+    def location_of(self, name):
+        return f"{self.pool}/{self.namespace}/{name}"
 
     def everything(self):
         for location in sorted(self.locations()):

@@ -191,23 +191,36 @@ pb::StatusReply status() {
   auto* audit = details.add_audits();
   audit->set_site(1);
   audit->set_suspect(true);
+  auto* scrub = details.add_scrubs();
+  scrub->mutable_walk()->set_site(2);
+  scrub->mutable_walk()->set_walks(4);
+  scrub->mutable_walk()->set_ended_ns(1'700'000'000'250'000'000);
+  scrub->mutable_walk()->set_missing(7);
+  scrub->set_walking(true);
+  scrub->set_listed_share(0.5);
+  details.set_scrub_cycle_ms(60'000);
   reply.set_details(details.SerializeAsString());
   return reply;
 }
 
 TEST(StatusJson, HasTheDocumentedShape) {
   const Json json = status_json(status());
-  EXPECT_THAT(keys_of(json),
-              ElementsAre("health", "problems", "cloud", "tolerance", "sites", "capacity", "inodes",
-                          "stripes", "shards", "damaged", "stripes_by_remaining", "repair", "audit",
-                          "groups", "stripes_merged", "background_paused", "background", "queues",
-                          "operations", "mounts", "pending_deletions", "sequence", "uptime_s"));
+  EXPECT_THAT(
+      keys_of(json),
+      ElementsAre("health", "problems", "cloud", "tolerance", "sites", "capacity", "inodes",
+                  "stripes", "shards", "damaged", "stripes_by_remaining", "repair", "audit",
+                  "scrub", "groups", "stripes_merged", "background_paused", "background", "queues",
+                  "operations", "mounts", "pending_deletions", "sequence", "uptime_s"));
   EXPECT_EQ(json["health"], "degraded");
   EXPECT_EQ(json["cloud"]["code"], "rs-3-2");
   EXPECT_EQ(json["stripes_by_remaining"], Json::array({0, 3, 40}));
   EXPECT_EQ(json["repair"]["queued"], 3);
   EXPECT_EQ(json["audit"]["sites"][0]["suspect"], true);
   EXPECT_EQ(json["background_paused"], true);
+  EXPECT_EQ(json["scrub"]["cycle_s"], 60);
+  EXPECT_EQ(json["scrub"]["sites"][0]["site"], "b");
+  EXPECT_EQ(json["scrub"]["sites"][0]["missing"], 7);
+  EXPECT_EQ(json["scrub"]["sites"][0]["ended_s"], 1'700'000'000.25);
   EXPECT_EQ(json["capacity"]["overhead"], 1.6667);
   EXPECT_EQ(json["capacity"]["compression"], 0.6667);
   EXPECT_EQ(json["sites"][1]["up"], false);
