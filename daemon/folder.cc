@@ -66,6 +66,8 @@ void Folder::begin_pass() {
   cursor_ = 0;
   ++pass_;
   batches_.clear();
+  ready_.clear();
+  scanned_ = false;
   awaited_.clear();
   blocked_ = next_backlog_ = 0;
   go_on();
@@ -92,7 +94,7 @@ void Folder::go_on_after(MonotonicTime began) {
 }
 
 void Folder::step() {
-  if (!active_ || running_ >= jobs_max()) return;
+  if (!active_ || running_ >= jobs_max() || (resting_ && !in_haste())) return;
   if (phase_ == Phase::folding) {
     step_folds();
   } else {
@@ -240,6 +242,29 @@ uint64_t Folder::full_stripe(const StripeKind& kind) const {
 }
 
 void Folder::step_merges() {
+  if (ready_.empty() && !scanned_) scan_merges();
+  if (!ready_.empty()) {
+    Batch batch = std::move(ready_.front());
+    ready_.pop_front();
+    begin(std::move(batch));
+    go_on();
+  } else if (scanned_) {
+    merges_done();
+  } else if (asked_) {
+    go_on();  // otherwise at the next tick
+  }
+}
+
+void Folder::merges_done() {
+  active_ = false;
+  next_pass_ = loop_->now() + options_.pause;
+  if (asked_) {
+    asked_ = false;
+    limits_ = Limits();
+  }
+}
+
+void Folder::scan_merges() {
   const Transaction txn = context_.store.begin();
   std::vector<pb::Stripe> stripes;
   const std::string end =
@@ -261,18 +286,10 @@ void Folder::step_merges() {
     // Rows have no slots; dead members go with their group.
     if (found && found.value() && live.slots() > 0) consider(stripe, live);
   }
-  if (stripes.size() < kStep) {
-    for (auto& [kind, batch] : batches_) flush(kind, std::move(batch));
-    batches_.clear();
-    active_ = false;
-    next_pass_ = loop_->now() + options_.pause;
-    if (asked_) {
-      asked_ = false;
-      limits_ = Limits();
-    }
-    return;
-  }
-  if (asked_) go_on();  // otherwise at the next tick
+  if (stripes.size() == kStep) return;
+  for (auto& [kind, batch] : batches_) flush(kind, std::move(batch));
+  batches_.clear();
+  scanned_ = true;
 }
 
 // Dead are also the ends of slots whose blocks have become shorter: what the columns have more than
@@ -293,7 +310,7 @@ void Folder::consider(const pb::Stripe& stripe, const pb::StripeLive& live) {
   if (!batch.stripes.empty() && (batch.live + candidate.live_bytes > room ||
                                  batch.read + candidate.data_bytes > kBatchReadMax ||
                                  batch.stripes.size() >= kBatchStripesMax)) {
-    begin(std::exchange(batch, {}));
+    ready_.push_back(std::exchange(batch, {}));
   }
   batch.live += candidate.live_bytes;
   batch.read += candidate.data_bytes;
@@ -305,18 +322,21 @@ void Folder::consider(const pb::Stripe& stripe, const pb::StripeLive& live) {
 void Folder::flush(const StripeKind& kind, Batch batch) {
   const double dead = 1.0 - double(batch.live) / double(std::max<uint64_t>(1, batch.read));
   const bool filled = double(batch.live) >= limits_.fill * double(full_stripe(kind));
-  if (dead > limits_.dead_share || (batch.stripes.size() > 1 && filled)) begin(std::move(batch));
+  if (dead > limits_.dead_share || (batch.stripes.size() > 1 && filled)) {
+    ready_.push_back(std::move(batch));
+  }
 }
 
 void Folder::begin(Batch batch) {
   ++running_;
-  context_.threads.submit([this, stripes = std::move(batch.stripes), loop = loop_] {
+  context_.threads.submit([this, stripes = std::move(batch.stripes), began = loop_->now(),
+                           loop = loop_] {
     auto outcome = std::make_shared<result<MergeOutcome>>(merge_stripes(context_, ids_, stripes));
-    loop->post([this, outcome] { finished(*outcome); });
+    loop->post([this, outcome, began] { finished(*outcome, began); });
   });
 }
 
-void Folder::finished(const result<MergeOutcome>& outcome) {
+void Folder::finished(const result<MergeOutcome>& outcome, MonotonicTime began) {
   --running_;
   if (!outcome) {
     failed("merging stripes", outcome.error());
@@ -330,7 +350,7 @@ void Folder::finished(const result<MergeOutcome>& outcome) {
     merged_.bytes_written += o.bytes_written;
     if (!o.obstacle.empty()) last_failure_ = o.obstacle;
   }
-  if (asked_ || phase_ == Phase::folding) go_on();
+  go_on_after(began);
 }
 
 void Folder::failed(const char* what, const Error& error) {

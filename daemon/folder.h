@@ -3,12 +3,13 @@
 //
 // Runs on the loop, in passes: first every stripe with superseded blocks is folded, then all
 // stripes are looked at for merging, without what still waits to be folded. On its own it goes
-// slowly (one job, then a rest as long; all its jobs once half the limit of the backlog waits) and
-// leaves alone what is young (it may be overwritten at once) or still being rewritten.
+// slowly (one fold or merge, then a rest as long; all its jobs once half the limit of the backlog
+// waits) and leaves alone what is young (it may be overwritten at once) or still being rewritten.
 // Asked for (`fold --wait`) it makes one whole pass with stricter limits, and again after what was
 // blocked.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -73,10 +74,12 @@ class Folder {
   void wait_for(StripeId base, const FoldOutcome&);
   bool is_ripe(StripeId update);
   void step_merges();
+  void scan_merges();
+  void merges_done();
   void consider(const pb::Stripe&, const pb::StripeLive&);
   void flush(const StripeKind&, Batch);
   void begin(Batch);
-  void finished(const result<MergeOutcome>&);
+  void finished(const result<MergeOutcome>&, MonotonicTime began);
   void failed(const char* what, const Error&);
   uint64_t full_stripe(const StripeKind&) const;
 
@@ -93,10 +96,12 @@ class Folder {
   bool asked_ = false, active_ = false, posted_ = false, resting_ = false;
   int retries_ = 0;
   int running_ = 0;
-  std::map<StripeId, Since> updates_;  // when stripes were first seen holding updates
-  std::map<StripeId, Since> waiting_;  // bases whose fold has been put off
-  std::set<StripeId> awaited_;         // not merged in this pass: bases and updates put off
-  std::map<StripeKind, Batch> batches_;
+  std::map<StripeId, Since> updates_;    // when stripes were first seen holding updates
+  std::map<StripeId, Since> waiting_;    // bases whose fold has been put off
+  std::set<StripeId> awaited_;           // not merged in this pass: bases and updates put off
+  std::map<StripeKind, Batch> batches_;  // being filled
+  std::deque<Batch> ready_;              // of one step of the scan, or its end
+  bool scanned_ = false;                 // all stripes, in this pass
   uint64_t backlog_ = 0, next_backlog_ = 0;
   uint64_t blocked_ = 0;  // bases, in this pass
   MergeOutcome merged_;

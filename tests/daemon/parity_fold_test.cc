@@ -474,6 +474,41 @@ TEST_F(FolderTest, MergesKeepTheSizeOfShardsAndTheHome) {
   stop_all();
 }
 
+// Three batches are ready at once, one of each policy. Gaps between operations tell jobs apart: in
+// a job they take turns, every 40 ms.
+TEST_F(FolderTest, OnItsOwnItRestsAfterEachMerge) {
+  make_cloud("rs-3-2");
+  shard_bytes_ = 64 << 10;
+  for (const SiteId home : {1, 2, 3}) {
+    home_site_ = home;
+    for (int i = 0; i < 3; ++i) write(random_blocks(expected_.size(), 11, kBlock));
+  }
+  std::mutex mutex;
+  std::vector<MonotonicTime> times;
+  on_operation = [&](SiteId, StoreOp op, const std::string&) {
+    if (op == StoreOp::remove || op == StoreOp::list) return Fault();
+    std::lock_guard lock(mutex);
+    times.push_back(monotonic_now());
+    return Fault{Fault::Kind::delay, {}, milliseconds(40)};
+  };
+  Folder folder(*context_, *ids_, loop_, {.age = Duration::zero(), .pause = Duration::zero()});
+  on_loop([&] { folder.start(); });
+  pb::FoldReply reply;
+  const auto end = monotonic_now() + seconds(30);
+  while (reply.stripes_merged() < 9 && monotonic_now() < end) {
+    std::this_thread::sleep_for(milliseconds(10));
+    on_loop([&] { folder.describe(reply); });
+  }
+  EXPECT_EQ(reply.stripes_merged(), 9u);
+  EXPECT_EQ(reply.stripes_made(), 3u);
+  on_operation = nullptr;
+  int rests = 0;
+  for (size_t i = 1; i < times.size(); ++i) rests += times[i] - times[i - 1] >= milliseconds(110);
+  EXPECT_GE(rests, 2);
+  expect_readable();
+  stop_all();
+}
+
 TEST_F(FolderTest, FullStripesOfSmallShardsAreNotMergedAgainAndAgain) {
   make_cloud("rs-3-2");
   shard_bytes_ = 64 << 10;
