@@ -49,8 +49,11 @@ def make_places(work, opened):
     opened += [Local(work), Gocryptfs(work), DataCloud(work)]
     places = [Place(system.name, system.path) for system in opened[:2]]
     ours = opened[2]
-    return places + [Place(f"Data Cloud, {b[:-3]} KiB blocks",
-                           directory_with_blocks(ours.cloud, ours.mount, b)) for b in BLOCKS]
+    places += [Place(f"Data Cloud, {b[:-3]} KiB blocks",
+                     directory_with_blocks(ours.cloud, ours.mount, b)) for b in BLOCKS]
+    small = directory_with_blocks(ours.cloud, ours.mount, BLOCKS[0], SHARDS[-1])
+    return places + [Place(f"Data Cloud, {BLOCKS[0][:-3]} KiB blocks, {SHARDS[-1][:-3]} KiB shards",
+                           small)]
 
 
 # --- Work: each returns {row: per second} -----------------------------------------------------------

@@ -73,6 +73,8 @@ TEST_F(BlockMapRulesTest, ValidateStripeNamesWhatIsWrong) {
       {"parity longer", [](pb::Stripe& s) { s.mutable_shards(3)->set_bytes(401); }},
       {"parity shorter than data", [](pb::Stripe& s) { s.set_parity_bytes(399); }},
       {"no parity length", [](pb::Stripe& s) { s.set_parity_bytes(0); }},
+      {"shards of no size", [](pb::Stripe& s) { s.set_shard_bytes(96 << 10); }},
+      {"shards larger than the largest", [](pb::Stripe& s) { s.set_shard_bytes(8 << 20); }},
       {"huge", [](pb::Stripe& s) { s.mutable_shards(0)->set_bytes(65u << 20); }},
       {"parity empty", [](pb::Stripe& s) { s.mutable_shards(4)->set_state(pb::SHARD_EMPTY); }},
       {"used column empty", [](pb::Stripe& s) { s.mutable_shards(0)->set_state(pb::SHARD_EMPTY); }},
