@@ -189,11 +189,14 @@ def empty_quarantine(cloud, stripes, held):
 
 def test(options):
     rng = random.Random(options.seed)
-    quiet = {"audit_cycle_ms": 0, "fold": "manual"}  # nothing but fsck looks at the objects
+    # Nothing but fsck looks at the objects.
+    quiet = {"audit_cycle_ms": 0, "scrub_cycle_ms": 0, "fold": "manual"}
     with Cloud(daemon=quiet) as cloud:
         cloud.start_daemon()
         mount = cloud.mount()
         trees.make_tree(mount / "data", rng, small=60, large=(5 << 20,))
+        for i in range(4):  # each in a stripe of its own: every site has some objects
+            trees.write_file(mount / "data" / f"alone{i}", rng.randbytes(200_000), sync=True)
         os.sync()
         mount.remount()
         expected = sha256_tree(mount / "data")
