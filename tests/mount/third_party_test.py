@@ -140,7 +140,7 @@ def forge(path, key, rng):
 
 
 def a_site_that_knows_its_key_is_named(code, sites, rng):
-    with Cloud(sites, code, daemon={"audit_cycle_ms": 0, "fold": "manual"},
+    with Cloud(sites, code, daemon={"audit_cycle_ms": 0, "scrub_cycle_ms": 0, "fold": "manual"},
                stores="directory") as cloud:
         cloud.start_daemon()
         mount = cloud.mount()
@@ -179,7 +179,7 @@ def test(options):
 
 def the_whole_of_it(rng):
     # Repair only when asked: damage stays until the third party has seen it.
-    with Cloud(daemon={"audit_cycle_ms": 0, "fold": "manual"}) as cloud:
+    with Cloud(daemon={"audit_cycle_ms": 0, "scrub_cycle_ms": 0, "fold": "manual"}) as cloud:
         cloud.start_daemon()
         mount = cloud.mount()
         secret = "a-name-nobody-may-learn"
