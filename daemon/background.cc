@@ -7,6 +7,7 @@ namespace datacloud {
 namespace {
 
 constexpr int kPromptThreads = 2;           // fsck may hold one for long
+constexpr double kDebtMax_s = 86'400;       // mounts may report anything
 constexpr auto kBurst = milliseconds(250);  // a site's unused budget is kept this long
 
 std::tm machine_time() {
@@ -84,8 +85,9 @@ MonotonicTime Background::draw(Balances& balances, SiteId site, uint64_t amount,
   if (rate == 0 || amount == 0) return now;
   auto& free_at = balances[site];
   const auto begin = std::max<MonotonicTime>(free_at, now - kBurst);
-  free_at = begin + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
-                        static_cast<double>(amount) / static_cast<double>(rate)));
+  const double due_s = static_cast<double>(amount) / static_cast<double>(rate);
+  free_at = begin + std::chrono::duration_cast<Duration>(
+                        std::chrono::duration<double>(std::min(due_s, kDebtMax_s)));
   return begin;
 }
 
@@ -98,6 +100,20 @@ void Background::spend(SiteId site, uint64_t bytes, uint32_t operations) {
   if (begin > monotonic_now()) {
     state_->changed.wait_until(lock, begin, [&] { return state_->stopping.load(); });
   }
+}
+
+void Background::foreground(SiteId site, uint64_t bytes, uint64_t operations, Duration span) {
+  std::lock_guard lock(state_->mutex);
+  const auto latest = monotonic_now() + span / 8 * 7;
+  const auto take = [&](Balances& balances, uint64_t amount, uint64_t rate) {
+    if (rate == 0 || amount == 0) return;
+    const auto before = balances[site];
+    draw(balances, site, amount, rate);
+    // What background work owes by itself stays.
+    balances[site] = std::max(before, std::min(balances[site], latest));
+  };
+  take(bytes_free_at_, bytes, current_limit());
+  take(operations_free_at_, operations, operations_rate_);
 }
 
 void Background::begin_reading() {

@@ -79,6 +79,9 @@ class Background {
 
   // For jobs. Waits until the site's budgets allow so much more, and while work is paused.
   void spend(SiteId, uint64_t bytes, uint32_t operations = 1);
+  // From any thread: what mounts moved within the last `span`. It draws upon the same budgets, so
+  // that background work has what mounts leave of them, and an eighth of the time at least.
+  void foreground(SiteId, uint64_t bytes, uint64_t operations, Duration span);
   // For jobs: at most half of the threads, and one at least, read for repairs at a time. All who
   // read share the links: without turns they would read together and then write together, and each
   // way of the links would stand idle half of the time. ReadingTurn holds one.

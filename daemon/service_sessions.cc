@@ -19,6 +19,7 @@ constexpr auto kRepairInterval = seconds(1);
 // A killed process closes its sockets a moment before it is gone.
 constexpr auto kRecheck = milliseconds(50);
 constexpr int kTrafficRowsMax = 1024;
+constexpr auto kForegroundSpanMax = seconds(10);
 constexpr int kHealthRowsMax = 256;
 constexpr size_t kReportTextMax = 1024;
 
@@ -265,6 +266,7 @@ MetadataService::Answer MetadataService::keepalive(const CallPtr& call) {
   // Growth is counted once: a copy sent again has an id seen before.
   if (call->request.id() > session.last_keepalive) {
     session.last_keepalive = call->request.id();
+    const Duration span = std::min<Duration>(loop_.now() - session.heard, kForegroundSpanMax);
     int rows = 0;
     for (const auto& row : report.traffic()) {
       if (++rows > kTrafficRowsMax || deps_.sites.find(row.site()) == nullptr ||
@@ -277,6 +279,8 @@ MetadataService::Answer MetadataService::keepalive(const CallPtr& call) {
       sum.set_operations(sum.operations() + row.operations());
       session.bytes_read += row.bytes_read();
       session.bytes_written += row.bytes_written();
+      background_.foreground(row.site(), row.bytes_read() + row.bytes_written(), row.operations(),
+                             span);
     }
   }
   session.stats = report.stats();

@@ -62,5 +62,27 @@ TEST(BackgroundWindows, OperationsHaveABudgetOfTheirOwn) {
   EXPECT_LT(monotonic_now() - unlimited, milliseconds(100));
 }
 
+TEST(BackgroundWindows, MountsComeFirstAndLeaveAnEighth) {
+  Background::Limits limits;
+  limits.threads = 1;
+  limits.site_bytes_per_second_max = 1'000'000;
+  limits.site_operations_per_second_max = 1000;
+  Background background(nullptr, limits);
+  const auto waited = [&](SiteId site) {
+    const auto begin = monotonic_now();
+    background.spend(site, 1);
+    return monotonic_now() - begin;
+  };
+  background.foreground(1, 550'000, 0, seconds(1));  // half a second of it, beyond the burst
+  EXPECT_GE(waited(1), milliseconds(250));
+  background.foreground(2, 0, 550, seconds(1));
+  EXPECT_GE(waited(2), milliseconds(250));
+  EXPECT_LT(waited(3), milliseconds(200)) << "at another site";
+  background.foreground(4, UINT64_MAX / 2, UINT64_MAX / 2, milliseconds(400));
+  const auto most = waited(4);
+  EXPECT_GE(most, milliseconds(300));
+  EXPECT_LT(most, seconds(5)) << "whatever mounts say";
+}
+
 }  // namespace
 }  // namespace datacloud
