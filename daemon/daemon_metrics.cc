@@ -3,6 +3,8 @@
 
 #include <map>
 
+#include "common/admin.pb.h"
+
 namespace datacloud {
 namespace {
 
@@ -16,6 +18,12 @@ MetricFamily one(std::string name, std::string help, double value, Type type = T
 
 double health_number(const std::string& health) {
   return health == "ok" ? 0 : health == "degraded" ? 1 : 2;
+}
+
+std::map<uint32_t, std::string> site_names(const pb::StatusReply& status) {
+  std::map<uint32_t, std::string> names;
+  for (const auto& site : status.sites()) names[site.id()] = site.name();
+  return names;
 }
 
 void add_cloud(const pb::StatusReply& status, Metrics& out) {
@@ -78,9 +86,47 @@ void add_sites(const pb::StatusReply& status, Metrics& out) {
   }
 }
 
+// What audits and the continuous scrub have found, by site.
+void add_findings(const pb::StatusReply& status, Metrics& out) {
+  pb::StatusDetails details;
+  if (!details.ParseFromString(status.details())) return;
+  const auto names = site_names(status);
+  const auto label = [&](uint32_t site) -> MetricFamily::Labels {
+    const auto name = names.find(site);
+    return {{"site", name != names.end() ? name->second : "site " + std::to_string(site)}};
+  };
+  const auto by_site = [&](const char* name, const char* help, Type type, const auto& rows,
+                           const auto& site_of, const auto& value_of) {
+    MetricFamily family{name, help, type, {}};
+    for (const auto& row : rows) {
+      family.samples.push_back({label(site_of(row)), static_cast<double>(value_of(row))});
+    }
+    out.push_back(std::move(family));
+  };
+  const auto audited = [](const auto& row) { return row.site(); };
+  by_site("datacloud_site_audited_shards_total", "Shards of the site that audits have challenged",
+          Type::counter, details.audits(), audited,
+          [](const auto& row) { return row.history().shards_checked(); });
+  by_site("datacloud_site_audit_findings_total", "Shards found missing, corrupt or stale by audits",
+          Type::counter, details.audits(), audited, [](const auto& row) {
+            return row.history().missing() + row.history().corrupt() + row.history().stale();
+          });
+  const auto walked = [](const auto& row) { return row.walk().site(); };
+  by_site("datacloud_site_scrub_walks_total", "Whole walks of the continuous scrub", Type::counter,
+          details.scrubs(), walked, [](const auto& row) { return row.walk().walks(); });
+  by_site("datacloud_site_scrub_missing_total", "Shards found missing by the continuous scrub",
+          Type::counter, details.scrubs(), walked,
+          [](const auto& row) { return row.walk().missing(); });
+  by_site("datacloud_site_scrub_orphans_total",
+          "Objects that nobody named, deleted by the continuous scrub", Type::counter,
+          details.scrubs(), walked, [](const auto& row) { return row.walk().orphans(); });
+  by_site("datacloud_site_foreign_objects", "Objects that are not ours, in the last whole walk",
+          Type::gauge, details.scrubs(), walked,
+          [](const auto& row) { return row.walk().unknown_before(); });
+}
+
 void add_traffic(const pb::StatusReply& status, const pb::TrafficReply& traffic, Metrics& out) {
-  std::map<uint32_t, std::string> names;
-  for (const auto& site : status.sites()) names[site.id()] = site.name();
+  const auto names = site_names(status);
   TrafficFamilies families("datacloud_site");
   for (const auto& row : traffic.rows()) {
     const auto site = names.find(row.site());
@@ -135,6 +181,7 @@ Metrics daemon_metrics(const pb::StatusReply& status, const pb::TrafficReply& tr
                     now_s - number(status.uptime_ms()) / 1000));
   add_cloud(status, out);
   add_sites(status, out);
+  add_findings(status, out);
   add_traffic(status, traffic, out);
   add_folds(folds, out);
   add_mounts(status, out);
