@@ -170,16 +170,19 @@ TEST_F(AuditsTest, WhatWasReplacedMeanwhileIsNoFinding) {
   auto client = mount(10);
   auto asker = tool();
   const auto stripe = write(client, 0);
-  std::atomic<bool> changed{false};
-  // The object is gone when it is asked for, because a new instance has just taken its place.
-  cheat([&](ObjectStore&, const std::string&, const AuditChallenge&, OpOptions,
-            Callback<AuditProof> done) {
-    if (changed.exchange(true)) return done(failure(Errc::not_found, "no such object"));
-    loop_->post([&] {
+  const InstanceId newer = grant(client, IdKind::instance, 1);
+  // The object is gone when it is asked for, because a new instance has just taken its place. The
+  // repair of what is found in the end may ask, too, after this test.
+  const auto changed = std::make_shared<std::atomic<bool>>(false);
+  cheat([this, changed, newer, id = stripe.id()](ObjectStore&, const std::string&,
+                                                 const AuditChallenge&, OpOptions,
+                                                 Callback<AuditProof> done) {
+    if (changed->exchange(true)) return done(failure(Errc::not_found, "no such object"));
+    loop_->post([this, newer, id] {
       Transaction txn = store_->begin();
-      auto record = get_stripe(txn, stripe.id()).value().value();
-      record.mutable_shards(0)->set_instance(stripe.shards(0).instance() + 1'000'000);
-      txn.put(key::stripe(stripe.id()), record);
+      auto record = get_stripe(txn, id).value().value();
+      record.mutable_shards(0)->set_instance(newer);
+      txn.put(key::stripe(id), record);
       ASSERT_TRUE(store_->commit(std::move(txn)));
     });
     done(failure(Errc::not_found, "no such object"));

@@ -171,7 +171,7 @@ class FoldRig : public testing::Test {
   }
   void close() {
     if (!store_) return;
-    background_->stop();
+    stop_all();
     ids_.reset();
     context_.reset();
     background_.reset();
@@ -181,10 +181,11 @@ class FoldRig : public testing::Test {
     collector_.reset();
     store_.reset();
   }
-  // Before what runs on the loop goes; nothing of the rig can be asked afterwards.
+  // Before what runs on the loop goes; nothing of the rig can be asked afterwards. The loop first:
+  // what jobs have it run refers to what they hold.
   void stop_all() {
-    background_->stop();
     loop_->stop();
+    background_->stop();
   }
   void remove_cloud() {
     close();
