@@ -94,6 +94,11 @@ TEST_F(GroupFormingTest, ADamagedMemberIsLeftToTheRepair) {
   const Group group = make_group(client, {.members = 2, .bytes = kLarge, .has_row = false});
   corrupt(group, {1, 2});
   let_rest();
+  const auto& spoiled = group.stripes[1];
+  const auto repaired = [&] {
+    return record(spoiled.id()).shards(2).instance() != spoiled.shards(2).instance();
+  };
+  EXPECT_TRUE(until(repaired)) << "who would sum it up has noticed";
   EXPECT_EQ(record(group.stripes[0].id()).row(), 0u) << "nothing unverified is summed up";
   EXPECT_EQ(repair_all(asker).queued(), 0u);
   expect_whole(group);
