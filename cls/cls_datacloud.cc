@@ -1,4 +1,5 @@
-// cls_datacloud: what Data Cloud has an OSD compute next to the data (common/osd_class_abi.h).
+// cls_datacloud: what Data Cloud has an OSD compute next to the data
+// (common/store/rados/osd_class_abi.h).
 //
 // Invariants: a method trusts neither its input nor the object; memory it takes is bounded by
 // kObjectBytesMax a request; xor changes data, tags and instance in one operation or nothing; no
@@ -8,7 +9,7 @@
 #include <new>
 
 #include "cls/object_handle.h"
-#include "common/osd_class_abi.h"
+#include "common/store/rados/osd_class_abi.h"
 
 CLS_VER(1, 0)
 CLS_NAME(datacloud)

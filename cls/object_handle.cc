@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "common/object_requests.h"
-#include "common/osd_class_abi.h"
+#include "common/store/rados/osd_class_abi.h"
+#include "common/tags/object_requests.h"
 
 namespace datacloud {
 namespace {

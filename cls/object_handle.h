@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "common/bytes.h"
+#include "common/base/bytes.h"
 
 namespace datacloud {
 

@@ -26,5 +26,5 @@
 #include <unordered_map>
 #include <vector>
 
-#include "common/records.pb.h"
-#include "common/rpc.pb.h"
+#include "common/proto/records.pb.h"
+#include "common/proto/rpc.pb.h"

@@ -26,7 +26,7 @@ target_compile_definitions(datacloud_flags INTERFACE _GLIBCXX_ASSERTIONS)
 target_link_options(datacloud_flags INTERFACE -fsanitize=${DATACLOUD_SANITIZE} -fuse-ld=lld)
 
 # Compiled by themselves, and optimised: most of the tests' time passes in them.
-set(hot_pattern "/common/(gf_matrix|packet_kernel|audit_field|audit_kernels|audit_challenge)\\.cc$")
+set(hot_pattern "/common/(codes/gf_matrix|codes/packet_kernel|tags/audit_field|tags/audit_kernels|tags/audit_challenge)\\.cc$")
 
 # Ceph 16's headers compare two kinds of iterators, which clang finds ambiguous since C++20: builds
 # with clang use a copy that says which comparison is meant.

@@ -1,4 +1,4 @@
-// Bundles for third-party auditors, given out page by page (common/audit_bundle.h).
+// Bundles for third-party auditors, given out page by page (common/audit/audit_bundle.h).
 //
 // The stripes are not one snapshot: each is as it was when its page was made, none that was there
 // at the beginning and still is at its page is left out. The signature covers what was given out.
@@ -8,8 +8,8 @@
 #include <map>
 #include <memory>
 
-#include "common/admin.pb.h"
-#include "common/audit_bundle.h"
+#include "common/audit/audit_bundle.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/metadata_store.h"
 
 namespace datacloud {

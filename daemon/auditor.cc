@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <random>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/counters.h"
 #include "daemon/record_keys.h"
 #include "daemon/totals.h"

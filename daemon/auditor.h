@@ -13,8 +13,8 @@
 #include <set>
 #include <vector>
 
-#include "common/audit.pb.h"
-#include "common/rpc.pb.h"
+#include "common/proto/audit.pb.h"
+#include "common/proto/rpc.pb.h"
 #include "daemon/background_context.h"
 #include "daemon/stripe_audit.h"
 

@@ -24,10 +24,10 @@
 #include <thread>
 #include <vector>
 
-#include "common/clock.h"
-#include "common/error.h"
-#include "common/ids.h"
-#include "common/time_windows.h"
+#include "common/base/clock.h"
+#include "common/base/error.h"
+#include "common/base/ids.h"
+#include "common/base/time_windows.h"
 #include "daemon/event_loop.h"
 
 namespace datacloud {

@@ -5,9 +5,9 @@
 #include <set>
 #include <string>
 
-#include "common/repair_planner.h"
-#include "common/shard_tags.h"
-#include "common/site_set.h"
+#include "common/audit/shard_tags.h"
+#include "common/plan/repair_planner.h"
+#include "common/site/site_set.h"
 #include "daemon/background.h"
 #include "daemon/metadata_store.h"
 #include "daemon/repair_queue.h"

@@ -10,7 +10,7 @@
 #include <cerrno>
 #include <set>
 
-#include "common/stripe_layout.h"
+#include "common/stripe/stripe_layout.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/namespace_records.h"
 #include "daemon/record_keys.h"

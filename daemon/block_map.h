@@ -11,7 +11,7 @@
 #include <functional>
 #include <vector>
 
-#include "common/rpc.pb.h"
+#include "common/proto/rpc.pb.h"
 #include "daemon/metadata_store.h"
 #include "daemon/totals.h"
 

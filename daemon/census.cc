@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/record_keys.h"
 
 namespace datacloud {

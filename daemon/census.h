@@ -12,7 +12,7 @@
 #include <set>
 #include <vector>
 
-#include "common/erasure_code.h"
+#include "common/codes/erasure_code.h"
 #include "daemon/event_loop.h"
 #include "daemon/metadata_store.h"
 

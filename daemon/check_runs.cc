@@ -8,7 +8,7 @@
 
 #include <set>
 
-#include "common/stripe_layout.h"
+#include "common/stripe/stripe_layout.h"
 #include "daemon/lost_runs.h"
 #include "daemon/record_passes.h"
 

@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "common/object_compute.h"
+#include "common/store/object_compute.h"
 #include "daemon/fan_out.h"
 
 namespace datacloud {

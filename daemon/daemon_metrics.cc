@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 
 namespace datacloud {
 namespace {

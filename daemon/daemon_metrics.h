@@ -1,9 +1,9 @@
 // The daemon's metrics: what `datacloud status`, `traffic` and `fold` say, as Prometheus takes it.
 #pragma once
 
-#include "common/metrics.h"
-#include "common/records.pb.h"
-#include "common/rpc.pb.h"
+#include "common/proto/records.pb.h"
+#include "common/proto/rpc.pb.h"
+#include "common/site/metrics.h"
 
 namespace datacloud {
 

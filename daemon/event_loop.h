@@ -7,7 +7,7 @@
 
 #include <functional>
 
-#include "common/clock.h"
+#include "common/base/clock.h"
 
 namespace datacloud {
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <set>
 
-#include "common/shard_size.h"
+#include "common/stripe/shard_size.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
 

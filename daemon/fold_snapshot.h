@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "common/fold_planner.h"
+#include "common/plan/fold_planner.h"
 #include "daemon/background_context.h"
 
 namespace datacloud {

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "common/erasure_code.h"
-#include "common/log.h"
+#include "common/base/log.h"
+#include "common/codes/erasure_code.h"
 #include "daemon/block_map.h"
 #include "daemon/counters.h"
 #include "daemon/record_keys.h"

@@ -16,7 +16,7 @@
 #include <set>
 #include <vector>
 
-#include "common/rpc.pb.h"
+#include "common/proto/rpc.pb.h"
 #include "daemon/background_context.h"
 #include "daemon/parity_fold.h"
 #include "daemon/stripe_merge.h"

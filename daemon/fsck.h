@@ -4,7 +4,7 @@
 #include <functional>
 #include <vector>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/record_check.h"
 
 namespace datacloud {

@@ -6,7 +6,7 @@
 #include <atomic>
 #include <map>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
 #include "daemon/site_jobs.h"

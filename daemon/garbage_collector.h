@@ -10,7 +10,7 @@
 #include <memory>
 #include <string>
 
-#include "common/site_set.h"
+#include "common/site/site_set.h"
 #include "daemon/event_loop.h"
 #include "daemon/metadata_store.h"
 

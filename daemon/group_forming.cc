@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <memory>
 
-#include "common/log.h"
-#include "common/shard_size.h"
-#include "common/write_quorum.h"
+#include "common/base/log.h"
+#include "common/stripe/shard_size.h"
+#include "common/stripe/write_quorum.h"
 #include "daemon/block_map.h"
 #include "daemon/counters.h"
 #include "daemon/record_keys.h"

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/block_map.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/record_keys.h"

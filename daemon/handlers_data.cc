@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <map>
 
-#include "common/write_quorum.h"
+#include "common/stripe/write_quorum.h"
 #include "daemon/block_map.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/service.h"

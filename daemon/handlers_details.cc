@@ -1,6 +1,6 @@
 // What `status` and `top` say beyond the records' counts: protection, queues with their rates and
 // expected ends, audits, and what mounts are doing.
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/service.h"
 
 namespace datacloud {

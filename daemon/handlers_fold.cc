@@ -1,7 +1,7 @@
 // Folding as the administrator asks for it.
 #include <fmt/format.h>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/block_map.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/service.h"

@@ -3,8 +3,8 @@
 // records only if nothing has been mounted since they were read.
 #include <fmt/format.h>
 
-#include "common/admin.pb.h"
-#include "common/log.h"
+#include "common/base/log.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/block_map.h"
 #include "daemon/fsck.h"
 #include "daemon/service.h"

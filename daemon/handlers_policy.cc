@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include "common/admin.pb.h"
-#include "common/log.h"
-#include "common/placement.h"
-#include "common/sealed_block.h"
-#include "common/shard_size.h"
+#include "common/base/log.h"
+#include "common/crypto/sealed_block.h"
+#include "common/proto/admin.pb.h"
+#include "common/stripe/placement.h"
+#include "common/stripe/shard_size.h"
 #include "daemon/block_map.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/record_keys.h"

@@ -1,6 +1,6 @@
 // Quarantine: what fsck has put aside is shown, and dropped when the administrator says so. What
 // that leaves at the sites is garbage from the moment the drop is durable.
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/quarantine.h"
 #include "daemon/service.h"
 

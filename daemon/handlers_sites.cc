@@ -8,8 +8,8 @@
 
 #include <algorithm>
 
-#include "common/admin.pb.h"
-#include "common/log.h"
+#include "common/base/log.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/record_keys.h"
 #include "daemon/service.h"
 #include "daemon/site_jobs.h"

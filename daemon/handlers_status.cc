@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "common/placement.h"
+#include "common/stripe/placement.h"
 #include "daemon/block_map.h"
 #include "daemon/service.h"
 

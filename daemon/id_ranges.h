@@ -10,7 +10,7 @@
 #include <array>
 #include <map>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 #include "daemon/metadata_store.h"
 
 namespace datacloud {

@@ -18,8 +18,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "common/ids.h"
-#include "common/rpc.pb.h"
+#include "common/base/ids.h"
+#include "common/proto/rpc.pb.h"
 
 namespace datacloud {
 

@@ -16,8 +16,8 @@
 #include <memory>
 #include <string>
 
-#include "common/error.h"
-#include "common/file_layer.h"
+#include "common/base/error.h"
+#include "common/base/file_layer.h"
 
 namespace leveldb {
 class Env;

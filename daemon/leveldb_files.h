@@ -15,8 +15,8 @@
 #include <utility>
 #include <vector>
 
-#include "common/error.h"
-#include "common/file_layer.h"
+#include "common/base/error.h"
+#include "common/base/file_layer.h"
 
 namespace datacloud::ldb {
 

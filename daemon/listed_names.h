@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-#include "common/file_layer.h"
+#include "common/base/file_layer.h"
 
 namespace datacloud {
 

@@ -5,7 +5,7 @@
 
 #include <atomic>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/block_map.h"
 #include "daemon/counters.h"
 #include "daemon/record_keys.h"

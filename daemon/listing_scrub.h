@@ -12,7 +12,7 @@
 #include <map>
 #include <memory>
 
-#include "common/site_set.h"
+#include "common/site/site_set.h"
 #include "daemon/event_loop.h"
 #include "daemon/id_ranges.h"
 #include "daemon/metadata_store.h"

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "common/crc32c.h"
+#include "common/base/crc32c.h"
 
 namespace datacloud {
 namespace {

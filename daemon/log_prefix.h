@@ -8,7 +8,7 @@
 
 #include <cstddef>
 
-#include "common/bytes.h"
+#include "common/base/bytes.h"
 
 namespace datacloud {
 

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "common/erasure_code.h"
-#include "common/shard_size.h"
+#include "common/codes/erasure_code.h"
+#include "common/stripe/shard_size.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
 #include "daemon/stripe_records.h"

@@ -16,8 +16,8 @@
 #include <optional>
 #include <thread>
 
-#include "common/log.h"
-#include "common/service_notifier.h"
+#include "common/base/log.h"
+#include "common/base/service_notifier.h"
 #include "daemon/startup.h"
 
 namespace datacloud {

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include "common/clock.h"
+#include "common/base/clock.h"
 #include "daemon/block_map.h"
 #include "daemon/namespace_records.h"
 #include "daemon/quarantine.h"

@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-#include "common/clock.h"
+#include "common/base/clock.h"
 #include "daemon/leveldb_env.h"
 #include "daemon/record_keys.h"
 #include "daemon/record_snapshot.h"

@@ -20,10 +20,10 @@
 #include <optional>
 #include <string>
 
-#include "common/error.h"
-#include "common/file_layer.h"
-#include "common/ids.h"
-#include "common/records.pb.h"
+#include "common/base/error.h"
+#include "common/base/file_layer.h"
+#include "common/base/ids.h"
+#include "common/proto/records.pb.h"
 
 namespace leveldb {
 class Iterator;

@@ -7,7 +7,7 @@
 #include <memory>
 #include <mutex>
 
-#include "common/metrics.h"
+#include "common/site/metrics.h"
 #include "daemon/event_loop.h"
 
 namespace datacloud {

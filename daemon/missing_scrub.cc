@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "common/log.h"
+#include "common/base/log.h"
 
 namespace datacloud {
 namespace {

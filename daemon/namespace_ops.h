@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "common/rpc.pb.h"
+#include "common/proto/rpc.pb.h"
 #include "daemon/metadata_store.h"
 
 namespace datacloud {

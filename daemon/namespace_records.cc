@@ -5,8 +5,8 @@
 
 #include <cerrno>
 
-#include "common/sealed_block.h"
-#include "common/shard_size.h"
+#include "common/crypto/sealed_block.h"
+#include "common/stripe/shard_size.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/record_keys.h"
 

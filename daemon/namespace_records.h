@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "common/records.pb.h"
+#include "common/proto/records.pb.h"
 #include "daemon/metadata_store.h"
 
 namespace datacloud::names {

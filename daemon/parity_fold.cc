@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <set>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/block_map.h"
 #include "daemon/fan_out.h"
 #include "daemon/fold_switch.h"

@@ -6,7 +6,7 @@
 
 #include <sys/types.h>
 
-#include "common/records.pb.h"
+#include "common/proto/records.pb.h"
 
 namespace datacloud {
 

@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "common/clock.h"
+#include "common/base/clock.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/metadata_store.h"
 
 namespace datacloud {

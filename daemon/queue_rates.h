@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <deque>
 
-#include "common/clock.h"
+#include "common/base/clock.h"
 
 namespace datacloud {
 

@@ -1,7 +1,7 @@
 // Freeing orphans step by step.
 #include "daemon/reclaimer.h"
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <array>
 
-#include "common/records.pb.h"
+#include "common/proto/records.pb.h"
 #include "daemon/lost_runs.h"
 #include "daemon/record_check.h"
 #include "daemon/record_keys.h"

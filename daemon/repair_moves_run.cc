@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "common/audit_field.h"
-#include "common/log.h"
+#include "common/base/log.h"
+#include "common/tags/audit_field.h"
 #include "daemon/block_map.h"
 #include "daemon/combined_reads.h"
 #include "daemon/stripe_repair.h"

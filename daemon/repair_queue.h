@@ -8,7 +8,7 @@
 #include <map>
 #include <vector>
 
-#include "common/erasure_code.h"
+#include "common/codes/erasure_code.h"
 #include "daemon/metadata_store.h"
 
 namespace datacloud {

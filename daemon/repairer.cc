@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "common/admin.pb.h"
-#include "common/log.h"
+#include "common/base/log.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/block_map.h"
 #include "daemon/counters.h"
 #include "daemon/record_keys.h"

@@ -11,7 +11,7 @@
 #include <memory>
 #include <set>
 
-#include "common/rpc.pb.h"
+#include "common/proto/rpc.pb.h"
 #include "daemon/background_context.h"
 #include "daemon/stripe_repair.h"
 

@@ -3,7 +3,7 @@
 
 #include <sys/stat.h>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/namespace_ops.h"
 #include "daemon/state_directory.h"
 

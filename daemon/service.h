@@ -18,10 +18,10 @@
 #include <memory>
 #include <set>
 
-#include "common/config.h"
-#include "common/erasure_code.h"
-#include "common/rpc.h"
-#include "common/site_set.h"
+#include "common/codes/erasure_code.h"
+#include "common/config/config.h"
+#include "common/rpc/rpc.h"
+#include "common/site/site_set.h"
 #include "daemon/audit_exports.h"
 #include "daemon/auditor.h"
 #include "daemon/background_context.h"

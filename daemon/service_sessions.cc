@@ -6,7 +6,7 @@
 // every session of before has resumed or ended.
 #include <fmt/format.h>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/counters.h"
 #include "daemon/service.h"
 #include "daemon/state_directory.h"

@@ -11,8 +11,8 @@
 #include <set>
 #include <unordered_set>
 
-#include "common/clock.h"
-#include "common/rpc.h"
+#include "common/base/clock.h"
+#include "common/rpc/rpc.h"
 #include "daemon/metadata_store.h"
 
 namespace datacloud {

@@ -4,7 +4,7 @@
 #include <map>
 #include <vector>
 
-#include "common/erasure_code.h"
+#include "common/codes/erasure_code.h"
 #include "daemon/background_context.h"
 #include "daemon/fan_out.h"
 

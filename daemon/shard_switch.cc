@@ -1,7 +1,7 @@
 // Record, totals, old objects, damage and queue change together.
 #include "daemon/shard_switch.h"
 
-#include "common/write_quorum.h"
+#include "common/stripe/write_quorum.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
 #include "daemon/stripe_records.h"

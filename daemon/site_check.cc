@@ -5,7 +5,7 @@
 
 #include <unordered_set>
 
-#include "common/object_compute.h"
+#include "common/store/object_compute.h"
 #include "daemon/block_map.h"
 #include "daemon/fan_out.h"
 #include "daemon/record_keys.h"

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/fan_out.h"
 #include "daemon/listing_scrub.h"
 #include "daemon/record_keys.h"

@@ -22,7 +22,7 @@
 #include <memory>
 #include <optional>
 
-#include "common/records.pb.h"
+#include "common/proto/records.pb.h"
 #include "daemon/background_context.h"
 #include "daemon/id_ranges.h"
 #include "daemon/missing_shards.h"

@@ -12,8 +12,8 @@
 #include <set>
 #include <vector>
 
-#include "common/erasure_code.h"
-#include "common/site_set.h"
+#include "common/codes/erasure_code.h"
+#include "common/site/site_set.h"
 #include "daemon/event_loop.h"
 
 namespace datacloud {

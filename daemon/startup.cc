@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <mutex>
 
-#include "common/log.h"
-#include "common/rados_store.h"
+#include "common/base/log.h"
+#include "common/store/rados/rados_store.h"
 #include "daemon/daemon_metrics.h"
 #include "daemon/record_keys.h"
 #include "daemon/state_directory.h"

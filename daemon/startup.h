@@ -4,9 +4,9 @@
 #include <atomic>
 #include <memory>
 
-#include "common/config.h"
-#include "common/keys.h"
-#include "common/rpc.h"
+#include "common/config/config.h"
+#include "common/crypto/keys.h"
+#include "common/rpc/rpc.h"
 #include "daemon/metrics_source.h"
 #include "daemon/service.h"
 

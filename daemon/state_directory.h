@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "common/config.h"
+#include "common/config/config.h"
 
 namespace datacloud {
 

@@ -6,7 +6,7 @@
 #include <memory>
 #include <random>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/block_map.h"
 #include "daemon/fan_out.h"
 

@@ -1,6 +1,6 @@
 // Stripes' shards challenged: does each site hold the bytes that were written, in their newest
 // state? A job of the background threads; blocks. No data are downloaded where the site can compute
-// the answer itself. How answers are judged: common/stripe_challenge.h.
+// the answer itself. How answers are judged: common/audit/stripe_challenge.h.
 //
 // Stripes are challenged many at a time, so that thousands of small shards do not cost a round trip
 // each: as many as the answers' memory allows where a site's shards must be read.
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "common/stripe_challenge.h"
+#include "common/audit/stripe_challenge.h"
 #include "daemon/background_context.h"
 
 namespace datacloud {

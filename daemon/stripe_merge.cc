@@ -5,9 +5,9 @@
 
 #include <algorithm>
 
-#include "common/placement.h"
-#include "common/sealed_block.h"
-#include "common/write_quorum.h"
+#include "common/crypto/sealed_block.h"
+#include "common/stripe/placement.h"
+#include "common/stripe/write_quorum.h"
 #include "daemon/block_map.h"
 #include "daemon/record_keys.h"
 #include "daemon/shard_io.h"

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "common/shard_size.h"
+#include "common/stripe/shard_size.h"
 #include "daemon/background_context.h"
 
 namespace datacloud {

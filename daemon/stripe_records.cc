@@ -5,9 +5,9 @@
 #include <optional>
 #include <vector>
 
-#include "common/clock.h"
-#include "common/erasure_code.h"
-#include "common/shard_size.h"
+#include "common/base/clock.h"
+#include "common/codes/erasure_code.h"
+#include "common/stripe/shard_size.h"
 #include "daemon/record_keys.h"
 #include "daemon/repair_queue.h"
 #include "daemon/stripe_groups.h"

@@ -1,6 +1,6 @@
 // One stripe made whole, with its group: bad shards are computed the way that moves the fewest
-// bytes between sites (common/repair_planner.h) and put where they belong; stand-ins and shards of
-// draining sites move. A job of the background threads; blocks.
+// bytes between sites (common/plan/repair_planner.h) and put where they belong; stand-ins and
+// shards of draining sites move. A job of the background threads; blocks.
 //
 // It goes move by move: snapshot of the whole group at one sequence, plan, do the first move,
 // switch what it rebuilt, look again. So what is held in memory is what one move reads and makes, a
@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "common/repair_planner.h"
+#include "common/plan/repair_planner.h"
 #include "daemon/shard_io.h"
 
 namespace datacloud {

@@ -12,8 +12,8 @@
 #include <mutex>
 #include <vector>
 
-#include "common/clock.h"
-#include "common/rpc.h"
+#include "common/base/clock.h"
+#include "common/rpc/rpc.h"
 
 namespace datacloud {
 

@@ -5,8 +5,8 @@
 
 #include <memory>
 
-#include "common/bytes.h"
-#include "common/ids.h"
+#include "common/base/bytes.h"
+#include "common/base/ids.h"
 
 namespace datacloud {
 

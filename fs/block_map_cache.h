@@ -20,9 +20,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "common/error.h"
-#include "common/ids.h"
-#include "common/rpc.pb.h"
+#include "common/base/error.h"
+#include "common/base/ids.h"
+#include "common/proto/rpc.pb.h"
 #include "fs/interval_set.h"
 
 namespace datacloud {

@@ -24,7 +24,7 @@
 #include <set>
 #include <vector>
 
-#include "common/executor.h"
+#include "common/base/executor.h"
 #include "fs/abandon_reporter.h"
 #include "fs/stripe_putter.h"
 #include "fs/write_job.h"

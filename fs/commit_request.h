@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "common/rpc.pb.h"
+#include "common/proto/rpc.pb.h"
 #include "fs/write_job.h"
 
 namespace datacloud {

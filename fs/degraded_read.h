@@ -11,8 +11,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/erasure_code.h"
-#include "common/object_store.h"
+#include "common/codes/erasure_code.h"
+#include "common/store/object_store.h"
 
 namespace datacloud {
 

@@ -7,8 +7,8 @@
 #include <functional>
 #include <mutex>
 
-#include "common/clock.h"
-#include "common/error.h"
+#include "common/base/clock.h"
+#include "common/base/error.h"
 
 namespace datacloud {
 

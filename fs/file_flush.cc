@@ -1,7 +1,7 @@
 // Handing changes to the pipeline, taking its answers back in order, and waiting for them.
 #include <algorithm>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "fs/file_io.h"
 
 namespace datacloud {

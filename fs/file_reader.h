@@ -9,10 +9,10 @@
 #include <memory>
 #include <vector>
 
-#include "common/config.h"
-#include "common/executor.h"
-#include "common/rpc.h"
-#include "common/site_set.h"
+#include "common/base/executor.h"
+#include "common/config/config.h"
+#include "common/rpc/rpc.h"
+#include "common/site/site_set.h"
 #include "fs/block_cache.h"
 #include "fs/stripe_reader.h"
 

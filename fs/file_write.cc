@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "common/erasure_code.h"
-#include "common/log.h"
-#include "common/shard_size.h"
+#include "common/base/log.h"
+#include "common/codes/erasure_code.h"
+#include "common/stripe/shard_size.h"
 #include "fs/file_io.h"
 
 namespace datacloud {

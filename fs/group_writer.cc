@@ -5,7 +5,7 @@
 #include <random>
 #include <utility>
 
-#include "common/log.h"
+#include "common/base/log.h"
 
 namespace datacloud {
 namespace {

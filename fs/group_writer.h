@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "common/executor.h"
+#include "common/base/executor.h"
 #include "fs/stripe_putter.h"
 
 namespace datacloud {

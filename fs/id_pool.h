@@ -8,8 +8,8 @@
 #include <mutex>
 #include <set>
 
-#include "common/ids.h"
-#include "common/rpc.h"
+#include "common/base/ids.h"
+#include "common/rpc/rpc.h"
 
 namespace datacloud {
 

@@ -18,9 +18,9 @@
 #include <string>
 #include <vector>
 
-#include "common/bytes.h"
-#include "common/clock.h"
-#include "common/rpc.pb.h"
+#include "common/base/bytes.h"
+#include "common/base/clock.h"
+#include "common/proto/rpc.pb.h"
 #include "fs/file_reader.h"
 #include "fs/write_pipeline.h"
 

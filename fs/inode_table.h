@@ -15,7 +15,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "common/rpc.h"
+#include "common/rpc/rpc.h"
 #include "fs/inode.h"
 
 namespace datacloud {

@@ -11,7 +11,7 @@
 
 #include <atomic>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 
 namespace datacloud {
 

@@ -15,9 +15,9 @@
 #include <filesystem>
 #include <fstream>
 
-#include "common/log.h"
-#include "common/rpc.h"
-#include "common/service_notifier.h"
+#include "common/base/log.h"
+#include "common/base/service_notifier.h"
+#include "common/rpc/rpc.h"
 #include "fs/arguments.h"
 #include "fs/mount.h"
 #include "fs/ops.h"

@@ -11,7 +11,7 @@
 #include <optional>
 #include <vector>
 
-#include "common/rpc.h"
+#include "common/rpc/rpc.h"
 #include "fs/block_map_cache.h"
 
 namespace datacloud {

@@ -8,7 +8,7 @@
 
 #include <memory>
 
-#include "common/rpc.h"
+#include "common/rpc/rpc.h"
 #include "fs/inode_table.h"
 
 namespace datacloud {

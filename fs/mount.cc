@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "fs/mount_metrics.h"
 
 namespace datacloud {

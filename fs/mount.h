@@ -14,11 +14,11 @@
 #include <string>
 #include <thread>
 
-#include "common/config.h"
-#include "common/executor.h"
-#include "common/keys.h"
-#include "common/metrics.h"
-#include "common/site_set.h"
+#include "common/base/executor.h"
+#include "common/config/config.h"
+#include "common/crypto/keys.h"
+#include "common/site/metrics.h"
+#include "common/site/site_set.h"
 #include "fs/file_io.h"
 #include "fs/kernel_notifier.h"
 

@@ -1,7 +1,7 @@
 // The flusher and keepalive threads.
 #include <algorithm>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "fs/mount.h"
 
 namespace datacloud {

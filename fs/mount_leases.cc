@@ -7,7 +7,7 @@
 #include <future>
 #include <thread>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "fs/mount.h"
 
 namespace datacloud {

@@ -1,7 +1,8 @@
-// A mount's own metrics (common/metrics.h): what it does and holds, and the sites as it sees them.
+// A mount's own metrics (common/site/metrics.h): what it does and holds, and the sites as it sees
+// them.
 #pragma once
 
-#include "common/metrics.h"
+#include "common/site/metrics.h"
 
 namespace datacloud {
 

@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <set>
 
-#include "common/admin.pb.h"
-#include "common/log.h"
+#include "common/base/log.h"
+#include "common/proto/admin.pb.h"
 #include "fs/mount.h"
 
 namespace datacloud {

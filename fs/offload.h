@@ -8,7 +8,7 @@
 #include <functional>
 #include <mutex>
 
-#include "common/executor.h"
+#include "common/base/executor.h"
 
 namespace datacloud {
 

@@ -16,9 +16,9 @@
 #include <shared_mutex>
 #include <unordered_map>
 
-#include "common/clock.h"
-#include "common/config.h"
-#include "common/site_set.h"
+#include "common/base/clock.h"
+#include "common/config/config.h"
+#include "common/site/site_set.h"
 
 namespace datacloud {
 

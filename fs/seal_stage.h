@@ -12,8 +12,8 @@
 #include <memory>
 #include <vector>
 
-#include "common/executor.h"
-#include "common/sealed_block.h"
+#include "common/base/executor.h"
+#include "common/crypto/sealed_block.h"
 #include "fs/stripe_builder.h"
 
 namespace datacloud {

@@ -8,8 +8,8 @@
 #include <optional>
 #include <vector>
 
-#include "common/bytes.h"
-#include "common/object_store.h"
+#include "common/base/bytes.h"
+#include "common/store/object_store.h"
 #include "fs/interval_set.h"
 
 namespace datacloud {

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "common/sealed_block.h"
+#include "common/crypto/sealed_block.h"
 
 namespace datacloud {
 namespace {

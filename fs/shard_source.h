@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "common/erasure_code.h"
-#include "common/ids.h"
-#include "common/records.pb.h"
-#include "common/site_set.h"
-#include "common/stripe_layout.h"
+#include "common/base/ids.h"
+#include "common/codes/erasure_code.h"
+#include "common/proto/records.pb.h"
+#include "common/site/site_set.h"
+#include "common/stripe/stripe_layout.h"
 #include "fs/read_times.h"
 #include "fs/shard_ranges.h"
 #include "fs/slow_sites.h"

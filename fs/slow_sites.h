@@ -9,8 +9,8 @@
 #include <atomic>
 #include <unordered_map>
 
-#include "common/clock.h"
-#include "common/site_set.h"
+#include "common/base/clock.h"
+#include "common/site/site_set.h"
 
 namespace datacloud {
 

@@ -15,9 +15,9 @@
 #include <map>
 #include <mutex>
 
-#include "common/clock.h"
-#include "common/ids.h"
-#include "common/stripe_layout.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/stripe/stripe_layout.h"
 
 namespace datacloud {
 

@@ -8,9 +8,9 @@
 #include <memory>
 #include <vector>
 
-#include "common/erasure_code.h"
-#include "common/object_store.h"
-#include "common/stripe_layout.h"
+#include "common/codes/erasure_code.h"
+#include "common/store/object_store.h"
+#include "common/stripe/stripe_layout.h"
 
 namespace datacloud {
 

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "common/tag_sums.h"
+#include "common/tags/tag_sums.h"
 
 namespace datacloud {
 namespace {

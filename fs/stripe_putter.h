@@ -24,10 +24,10 @@
 #include <string>
 #include <vector>
 
-#include "common/placement.h"
-#include "common/shard_tags.h"
-#include "common/site_set.h"
-#include "common/write_quorum.h"
+#include "common/audit/shard_tags.h"
+#include "common/site/site_set.h"
+#include "common/stripe/placement.h"
+#include "common/stripe/write_quorum.h"
 #include "fs/abandon_reporter.h"
 #include "fs/id_pool.h"
 #include "fs/offload.h"

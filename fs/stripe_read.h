@@ -13,7 +13,7 @@
 #include <optional>
 #include <vector>
 
-#include "common/timer_thread.h"
+#include "common/base/timer_thread.h"
 #include "fs/degraded_read.h"
 #include "fs/shard_source.h"
 #include "fs/stripe_reader.h"

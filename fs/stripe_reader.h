@@ -15,12 +15,12 @@
 #include <memory>
 #include <vector>
 
-#include "common/config.h"
-#include "common/executor.h"
-#include "common/ids.h"
-#include "common/records.pb.h"
-#include "common/sealed_block.h"
-#include "common/site_set.h"
+#include "common/base/executor.h"
+#include "common/base/ids.h"
+#include "common/config/config.h"
+#include "common/crypto/sealed_block.h"
+#include "common/proto/records.pb.h"
+#include "common/site/site_set.h"
 
 namespace datacloud {
 

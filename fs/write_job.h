@@ -10,7 +10,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "common/erasure_code.h"
+#include "common/codes/erasure_code.h"
 #include "fs/group_writer.h"
 #include "fs/seal_stage.h"
 #include "fs/write_pipeline.h"

@@ -34,13 +34,13 @@
 #include <memory>
 #include <vector>
 
-#include "common/config.h"
-#include "common/ids.h"
-#include "common/rpc.h"
-#include "common/sealed_block.h"
-#include "common/shard_size.h"
-#include "common/shard_tags.h"
-#include "common/site_set.h"
+#include "common/audit/shard_tags.h"
+#include "common/base/ids.h"
+#include "common/config/config.h"
+#include "common/crypto/sealed_block.h"
+#include "common/rpc/rpc.h"
+#include "common/site/site_set.h"
+#include "common/stripe/shard_size.h"
 #include "fs/id_pool.h"
 
 namespace datacloud {

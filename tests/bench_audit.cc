@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <functional>
 
-#include "common/audit_kernels.h"
-#include "common/audit_tag.h"
+#include "common/tags/audit_kernels.h"
+#include "common/tags/audit_tag.h"
 
 namespace datacloud {
 namespace {

@@ -17,8 +17,8 @@
 #include <ctime>
 #include <functional>
 
-#include "common/erasure_code.h"
-#include "common/packet_kernel.h"
+#include "common/codes/erasure_code.h"
+#include "common/codes/packet_kernel.h"
 
 namespace datacloud {
 namespace {

@@ -1,7 +1,7 @@
 // By hand: what folding moves between sites, and how long it takes, beside the two ways of the CORE
 // paper: re-encoding, and a parity update that reads the old parity over the network. Prints
 // Markdown tables for docs/benchmarks.md; DATACLOUD_BENCH_SHARD is the bytes of a block.
-#include "common/fold_planner.h"
+#include "common/plan/fold_planner.h"
 #include "daemon/fold_group_rig.h"
 
 #include <cmath>

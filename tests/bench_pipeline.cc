@@ -11,9 +11,9 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "common/directory_store.h"
-#include "common/memory_store.h"
-#include "common/site_set.h"
+#include "common/site/site_set.h"
+#include "common/store/directory_store.h"
+#include "common/store/memory_store.h"
 #include "fs/write_pipeline.h"
 #include "tests/fs/fake_daemon.h"
 

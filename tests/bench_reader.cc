@@ -9,11 +9,11 @@
 #include <filesystem>
 #include <random>
 
-#include "common/directory_store.h"
-#include "common/erasure_code.h"
-#include "common/sealed_block.h"
-#include "common/site_set.h"
-#include "common/stripe_layout.h"
+#include "common/codes/erasure_code.h"
+#include "common/crypto/sealed_block.h"
+#include "common/site/site_set.h"
+#include "common/store/directory_store.h"
+#include "common/stripe/stripe_layout.h"
 #include "fs/file_reader.h"
 #include "tests/fs/fake_map_daemon.h"
 

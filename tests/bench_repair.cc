@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <optional>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "daemon/fold_group_rig.h"
 #include "daemon/shard_io.h"
 #include "tests/support/linked_store.h"

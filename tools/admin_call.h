@@ -1,7 +1,7 @@
 // Requests of admin.proto over a command's connection.
 #pragma once
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "tools/daemon_link.h"
 
 namespace datacloud {

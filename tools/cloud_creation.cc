@@ -11,13 +11,13 @@
 #include <functional>
 #include <set>
 
-#include "common/erasure_code.h"
-#include "common/keys.h"
-#include "common/object_store.h"
-#include "common/rados_store.h"
-#include "common/sealed_block.h"
-#include "common/shard_size.h"
-#include "common/site_set.h"
+#include "common/codes/erasure_code.h"
+#include "common/crypto/keys.h"
+#include "common/crypto/sealed_block.h"
+#include "common/site/site_set.h"
+#include "common/store/object_store.h"
+#include "common/store/rados/rados_store.h"
+#include "common/stripe/shard_size.h"
 #include "daemon/metadata_store.h"
 #include "daemon/state_directory.h"
 

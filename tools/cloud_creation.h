@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "common/config.h"
-#include "common/object_store.h"
-#include "common/placement.h"
-#include "common/records.pb.h"
+#include "common/config/config.h"
+#include "common/proto/records.pb.h"
+#include "common/store/object_store.h"
+#include "common/stripe/placement.h"
 
 namespace datacloud {
 

@@ -4,8 +4,8 @@
 #include <ctime>
 #include <fstream>
 
-#include "common/audit_bundle.h"
-#include "common/hex.h"
+#include "common/audit/audit_bundle.h"
+#include "common/base/hex.h"
 #include "tools/admin_call.h"
 #include "tools/audit/audit_report.h"
 #include "tools/exit_codes.h"

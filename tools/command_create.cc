@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "common/site_set.h"
+#include "common/site/site_set.h"
 #include "tools/cloud_creation.h"
 #include "tools/commands.h"
 #include "tools/exit_codes.h"

@@ -11,7 +11,7 @@
 #include <cstdio>
 #include <optional>
 
-#include "common/site_set.h"
+#include "common/site/site_set.h"
 #include "tools/commands.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"

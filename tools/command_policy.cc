@@ -1,9 +1,9 @@
 // `datacloud policy`: what new files of a directory look like; and `background`: pause and limit.
 #include <fmt/format.h>
 
-#include "common/config.h"
-#include "common/sealed_block.h"
-#include "common/shard_size.h"
+#include "common/config/config.h"
+#include "common/crypto/sealed_block.h"
+#include "common/stripe/shard_size.h"
 #include "tools/admin_call.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"

@@ -7,8 +7,8 @@
 #include <ctime>
 #include <iostream>
 
-#include "common/hex.h"
-#include "common/records.pb.h"
+#include "common/base/hex.h"
+#include "common/proto/records.pb.h"
 #include "tools/admin_call.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"

@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "common/admin.pb.h"
-#include "common/site_set.h"
+#include "common/proto/admin.pb.h"
+#include "common/site/site_set.h"
 #include "tools/admin_call.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"

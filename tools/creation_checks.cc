@@ -9,9 +9,9 @@
 #include <filesystem>
 #include <map>
 
-#include "common/keys.h"
-#include "common/rados_store.h"
-#include "common/site_set.h"
+#include "common/crypto/keys.h"
+#include "common/site/site_set.h"
+#include "common/store/rados/rados_store.h"
 #include "daemon/state_directory.h"
 #include "tools/cloud_creation.h"
 

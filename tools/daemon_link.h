@@ -1,8 +1,8 @@
 // A command's connection to the daemon named in the configuration.
 #pragma once
 
-#include "common/config.h"
-#include "common/rpc.h"
+#include "common/config/config.h"
+#include "common/rpc/rpc.h"
 #include "tools/commands.h"
 
 namespace datacloud {

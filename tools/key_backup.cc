@@ -10,7 +10,7 @@
 #include <cctype>
 #include <cstdlib>
 
-#include "common/hex.h"
+#include "common/base/hex.h"
 
 namespace datacloud {
 namespace {

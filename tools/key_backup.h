@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-#include "common/keys.h"
+#include "common/crypto/keys.h"
 
 namespace datacloud {
 

@@ -7,7 +7,7 @@
 #include <set>
 #include <string>
 
-#include "common/erasure_code.h"
+#include "common/codes/erasure_code.h"
 
 namespace datacloud {
 namespace {

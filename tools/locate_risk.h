@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "common/rpc.pb.h"
+#include "common/proto/rpc.pb.h"
 
 namespace datacloud {
 

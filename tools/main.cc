@@ -6,7 +6,7 @@
 #include <iostream>
 #include <string>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "tools/commands.h"
 #include "tools/exit_codes.h"
 

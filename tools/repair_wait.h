@@ -1,7 +1,7 @@
 // Waiting for repairs, with progress: shared by `repair` and `site`.
 #pragma once
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "tools/daemon_link.h"
 
 namespace datacloud {

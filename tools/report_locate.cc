@@ -5,7 +5,7 @@
 #include <map>
 #include <utility>
 
-#include "common/erasure_code.h"
+#include "common/codes/erasure_code.h"
 #include "tools/locate_risk.h"
 #include "tools/reports.h"
 #include "tools/terminal.h"

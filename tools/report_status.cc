@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "tools/reports.h"
 #include "tools/terminal.h"
 

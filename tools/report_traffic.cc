@@ -4,7 +4,7 @@
 #include <array>
 #include <map>
 
-#include "common/object_store.h"
+#include "common/store/object_store.h"
 #include "tools/reports.h"
 #include "tools/terminal.h"
 

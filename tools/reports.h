@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "common/admin.pb.h"
-#include "common/rpc.pb.h"
+#include "common/proto/admin.pb.h"
+#include "common/proto/rpc.pb.h"
 #include "tools/json_text.h"
 
 namespace datacloud {

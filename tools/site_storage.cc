@@ -5,9 +5,9 @@
 
 #include <algorithm>
 
-#include "common/directory_store.h"
-#include "common/rados_store.h"
-#include "common/site_set.h"
+#include "common/site/site_set.h"
+#include "common/store/directory_store.h"
+#include "common/store/rados/rados_store.h"
 
 namespace datacloud {
 namespace {

@@ -8,9 +8,9 @@
 // and the storage holds no object. Whatever else carries a marker is left alone.
 #pragma once
 
-#include "common/config.h"
-#include "common/object_store.h"
-#include "common/records.pb.h"
+#include "common/config/config.h"
+#include "common/proto/records.pb.h"
+#include "common/store/object_store.h"
 
 namespace datacloud {
 

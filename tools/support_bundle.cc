@@ -10,9 +10,9 @@
 #include <filesystem>
 #include <fstream>
 
-#include "common/hex.h"
-#include "common/keys.h"
-#include "common/site_set.h"
+#include "common/base/hex.h"
+#include "common/crypto/keys.h"
+#include "common/site/site_set.h"
 #include "daemon/state_directory.h"
 #include "tools/daemon_link.h"
 #include "tools/json_text.h"

@@ -4,8 +4,8 @@
 
 #include <random>
 
-#include "common/admin.pb.h"
-#include "common/audit_bundle.h"
+#include "common/audit/audit_bundle.h"
+#include "common/proto/admin.pb.h"
 #include "service_rig.h"
 
 namespace datacloud {

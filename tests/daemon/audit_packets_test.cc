@@ -6,7 +6,7 @@
 #include <atomic>
 #include <cmath>
 
-#include "common/stripe_challenge.h"
+#include "common/audit/stripe_challenge.h"
 #include "service_rig.h"
 #include "tests/support/forwarding_store.h"
 #include "tests/support/seeded.h"

@@ -2,7 +2,7 @@
 // overtaken by a change; the continuous audit that proves everything in a cycle and over restarts.
 #include <gtest/gtest.h>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/record_keys.h"
 #include "service_rig.h"
 #include "tests/support/prove_store.h"

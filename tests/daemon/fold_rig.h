@@ -14,8 +14,8 @@
 #include <set>
 #include <thread>
 
-#include "common/memory_store.h"
-#include "common/stripe_layout.h"
+#include "common/store/memory_store.h"
+#include "common/stripe/stripe_layout.h"
 #include "daemon/block_map.h"
 #include "daemon/garbage_collector.h"
 #include "daemon/listing_scrub.h"

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <thread>
 
-#include "common/clock.h"
+#include "common/base/clock.h"
 #include "daemon/namespace_records.h"
 #include "daemon/totals.h"
 #include "fsck_rig.h"

@@ -1,5 +1,5 @@
 // Stripes written without a row get one later, where their policy wants it.
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "group_rig.h"
 
 namespace datacloud {

@@ -3,7 +3,7 @@
 #include <condition_variable>
 #include <thread>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "group_rig.h"
 #include "tests/support/forwarding_store.h"
 

@@ -3,8 +3,8 @@
 
 #include <random>
 
-#include "common/repair_planner.h"
-#include "common/store_decorators.h"
+#include "common/plan/repair_planner.h"
+#include "common/store/store_decorators.h"
 #include "daemon/record_keys.h"
 #include "daemon/stripe_groups.h"
 #include "service_rig.h"

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <random>
 
-#include "common/crc32c.h"
+#include "common/base/crc32c.h"
 #include "store_fixture.h"
 
 namespace datacloud {

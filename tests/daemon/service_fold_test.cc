@@ -4,7 +4,7 @@
 #include <numeric>
 #include <random>
 
-#include "common/stripe_layout.h"
+#include "common/stripe/stripe_layout.h"
 #include "daemon/record_keys.h"
 #include "service_rig.h"
 

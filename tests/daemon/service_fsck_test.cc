@@ -2,7 +2,7 @@
 // nothing has been mounted since, a few findings per request, and only those asked for.
 #include <gmock/gmock.h>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/counters.h"
 #include "daemon/namespace_records.h"
 #include "daemon/record_keys.h"

@@ -2,7 +2,7 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/record_keys.h"
 #include "tests/daemon/service_rig.h"
 #include "tests/support/seeded.h"

@@ -1,6 +1,6 @@
 // Policies of directories as the administrator sets them: bounds, what fits together, what is made
 // below inherits.
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "service_rig.h"
 
 namespace datacloud {

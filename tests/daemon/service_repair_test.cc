@@ -5,7 +5,7 @@
 #include <numeric>
 #include <random>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/record_keys.h"
 #include "service_rig.h"
 

@@ -15,7 +15,7 @@
 #include <set>
 #include <thread>
 
-#include "common/memory_store.h"
+#include "common/store/memory_store.h"
 #include "daemon/block_map.h"
 #include "daemon/fsck.h"
 #include "daemon/namespace_ops.h"

@@ -1,7 +1,7 @@
 // Sessions, idempotence, id grants, commits, restarts and what is collected after them.
 #include <fmt/format.h>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "daemon/record_keys.h"
 #include "tests/daemon/service_rig.h"
 

@@ -2,7 +2,7 @@
 // stripes first, everything readable all the time. DATACLOUD_STRIPES: how many (20,000 by hand).
 #include <cstdio>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "group_rig.h"
 
 namespace datacloud {

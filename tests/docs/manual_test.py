@@ -80,9 +80,9 @@ def texts_name_real_options():
 
 
 def keys_in_source():
-    """{(table, key)} that common/config*.cc reads."""
+    """{(table, key)} that common/config/config*.cc reads."""
     found = set()
-    for source in sorted((SOURCE / "common").glob("config*.cc")):
+    for source in sorted((SOURCE / "common").glob("config/config*.cc")):
         for body in re.finditer(r"^result<void> read_(cloud|daemon|keys|listen|windows|site|rados_site)\b.*?^}",
                                 source.read_text(), re.S | re.M):
             table = {"listen": "daemon", "windows": "daemon", "site": "[site]",
@@ -134,7 +134,7 @@ def completion_knows_everything(tool):
         check(set(o for o in found.options() if o.startswith("--"))
               <= complete(*found.words, "--"),
               f"completion after {' '.join(found.words)} --: options are missing")
-    check(complete("datacloud", "--config", "common/rpc.pr") == {"common/rpc.proto"},
+    check(complete("datacloud", "--config", "common/proto/rpc.pr") == {"common/proto/rpc.proto"},
           "completion of a file name")
     check(complete("datacloud", "--json", "tr") == {"traffic"}, "completion after an option")
 

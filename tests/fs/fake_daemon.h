@@ -10,7 +10,7 @@
 #include <set>
 #include <thread>
 
-#include "common/rpc.h"
+#include "common/rpc/rpc.h"
 
 namespace datacloud {
 

@@ -5,8 +5,8 @@
 #include <map>
 #include <mutex>
 
-#include "common/executor.h"
-#include "common/rpc.h"
+#include "common/base/executor.h"
+#include "common/rpc/rpc.h"
 
 namespace datacloud {
 

@@ -8,7 +8,7 @@
 
 #include <thread>
 
-#include "common/memory_store.h"
+#include "common/store/memory_store.h"
 #include "tests/fs/local_daemon.h"
 #include "tests/support/seeded.h"
 

@@ -8,7 +8,7 @@
 #include <functional>
 #include <mutex>
 
-#include "common/rpc.h"
+#include "common/rpc/rpc.h"
 #include "daemon/block_map.h"
 #include "daemon/metadata_store.h"
 #include "daemon/namespace_ops.h"

@@ -6,12 +6,12 @@
 #include <map>
 #include <random>
 
-#include "common/erasure_code.h"
-#include "common/executor.h"
-#include "common/memory_store.h"
-#include "common/sealed_block.h"
-#include "common/site_set.h"
-#include "common/stripe_layout.h"
+#include "common/base/executor.h"
+#include "common/codes/erasure_code.h"
+#include "common/crypto/sealed_block.h"
+#include "common/site/site_set.h"
+#include "common/store/memory_store.h"
+#include "common/stripe/stripe_layout.h"
 #include "fs/stripe_reader.h"
 
 namespace datacloud {

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "common/memory_store.h"
+#include "common/store/memory_store.h"
 
 namespace datacloud {
 namespace {

@@ -7,11 +7,11 @@
 #include <atomic>
 #include <future>
 
-#include "common/erasure_code.h"
-#include "common/memory_store.h"
-#include "common/object_compute.h"
-#include "common/site_set.h"
-#include "common/store_decorators.h"
+#include "common/codes/erasure_code.h"
+#include "common/site/site_set.h"
+#include "common/store/memory_store.h"
+#include "common/store/object_compute.h"
+#include "common/store/store_decorators.h"
 #include "fs/write_pipeline.h"
 #include "tests/fs/fake_daemon.h"
 #include "tests/support/audit_ledger.h"

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <random>
 
-#include "common/placement.h"
-#include "common/write_quorum.h"
+#include "common/stripe/placement.h"
+#include "common/stripe/write_quorum.h"
 #include "fs/commit_request.h"
 #include "fs/id_pool.h"
 #include "fs/stripe_budget.h"

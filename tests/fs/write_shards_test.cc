@@ -2,7 +2,7 @@
 // records keep the size and the home for merging.
 #include <gmock/gmock.h>
 
-#include "common/sealed_block.h"
+#include "common/crypto/sealed_block.h"
 #include "tests/fs/write_cloud.h"
 #include "tests/support/seeded.h"
 

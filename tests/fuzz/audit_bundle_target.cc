@@ -2,9 +2,9 @@
 // further checks.
 #include <sstream>
 
-#include "common/audit_bundle.h"
-#include "common/erasure_code.h"
-#include "common/object_store.h"
+#include "common/audit/audit_bundle.h"
+#include "common/codes/erasure_code.h"
+#include "common/store/object_store.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {

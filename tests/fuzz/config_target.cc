@@ -1,5 +1,5 @@
 // The configuration file and mount options.
-#include "common/config.h"
+#include "common/config/config.h"
 
 #include <cctype>
 

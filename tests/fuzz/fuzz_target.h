@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "common/bytes.h"
+#include "common/base/bytes.h"
 
 namespace datacloud::fuzz {
 

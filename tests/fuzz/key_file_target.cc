@@ -1,5 +1,5 @@
 // Key files: what is accepted is exactly what is written.
-#include "common/keys.h"
+#include "common/crypto/keys.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {

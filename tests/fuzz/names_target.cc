@@ -1,8 +1,8 @@
 // Names found in listings, code profiles and units: short texts from sites and people.
-#include "common/config.h"
-#include "common/erasure_code.h"
-#include "common/ids.h"
-#include "common/object_store.h"
+#include "common/base/ids.h"
+#include "common/codes/erasure_code.h"
+#include "common/config/config.h"
+#include "common/store/object_store.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {

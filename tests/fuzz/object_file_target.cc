@@ -1,5 +1,5 @@
 // An object file of a directory site, read back from a medium that is not trusted.
-#include "common/object_file.h"
+#include "common/store/object_file.h"
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // Requests to the OSD class and its replies: either side may be hostile. The first byte chooses.
-#include "common/osd_class_abi.h"
+#include "common/store/rados/osd_class_abi.h"
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // Frames of the RPC, arriving in pieces of any size.
-#include "common/rpc_frame.h"
+#include "common/rpc/rpc_frame.h"
 
 #include <algorithm>
 

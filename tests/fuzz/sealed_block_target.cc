@@ -1,11 +1,11 @@
 // Sealed blocks: as found at a site, and (what only a holder of the key could make) with a valid
 // tag around any header and any compressed bytes.
-#include "common/sealed_block.h"
+#include "common/crypto/sealed_block.h"
 
 #include <algorithm>
 
-#include "common/block_cipher.h"
-#include "common/keys.h"
+#include "common/crypto/block_cipher.h"
+#include "common/crypto/keys.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {

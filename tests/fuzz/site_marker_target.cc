@@ -1,5 +1,5 @@
 // Site markers: what is accepted survives being written again.
-#include "common/object_store.h"
+#include "common/store/object_store.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {

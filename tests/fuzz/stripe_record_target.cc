@@ -1,6 +1,6 @@
 // Stripe records as a mount sends them: what validate_stripe accepts can be used without checks.
-#include "common/erasure_code.h"
-#include "common/records.pb.h"
+#include "common/codes/erasure_code.h"
+#include "common/proto/records.pb.h"
 #include "daemon/block_map.h"
 #include "tests/fuzz/fuzz_target.h"
 

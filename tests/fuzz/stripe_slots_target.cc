@@ -1,7 +1,7 @@
 // Slot lists and layouts, checked against a byte map of the columns.
 #include <algorithm>
 
-#include "common/stripe_layout.h"
+#include "common/stripe/stripe_layout.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {

@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "common/rados_store.h"
+#include "common/store/rados/rados_store.h"
 #include "tests/support/store_calls.h"
 #include "tests/support/temporary_directory.h"
 

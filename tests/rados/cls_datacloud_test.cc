@@ -9,9 +9,9 @@
 #include <rados/librados.hpp>
 #include <thread>
 
-#include "common/audit_tag.h"
-#include "common/object_compute.h"
-#include "common/osd_class_abi.h"
+#include "common/store/object_compute.h"
+#include "common/store/rados/osd_class_abi.h"
+#include "common/tags/audit_tag.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

@@ -1,7 +1,7 @@
 // The conformance suite on real pools: one of size 1, with the OSD class and as a user who may not
 // call it, and an erasure-coded one without overwrites, where classes cannot read. Each test has a
 // namespace of its own.
-#include "common/object_compute.h"
+#include "common/store/object_compute.h"
 #include "tests/rados/ceph_site.h"
 #include "tests/unit/store_conformance.h"
 

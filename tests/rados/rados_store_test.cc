@@ -1,6 +1,6 @@
 // What the RADOS back end does when its cluster is not as it should be: absent, refusing, without
 // the pool, full, silent. Nothing here may take longer than its deadline.
-#include "common/rados_store.h"
+#include "common/store/rados/rados_store.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <fstream>
 #include <thread>
 
-#include "common/store_decorators.h"
+#include "common/store/store_decorators.h"
 #include "tests/rados/ceph_site.h"
 
 namespace datacloud {

@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-#include "common/log.h"
+#include "common/base/log.h"
 #include "tests/daemon/service_rig.h"
 #include "tests/support/audit_ledger.h"
 #include "tests/support/seeded.h"

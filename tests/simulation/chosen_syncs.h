@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "common/file_layer.h"
+#include "common/base/file_layer.h"
 
 namespace datacloud {
 

@@ -7,8 +7,8 @@
 #include <random>
 #include <set>
 
-#include "common/directory_store.h"
-#include "common/object_compute.h"
+#include "common/store/directory_store.h"
+#include "common/store/object_compute.h"
 #include "tests/support/seeded.h"
 #include "tests/support/simulated_files.h"
 #include "tests/support/store_calls.h"

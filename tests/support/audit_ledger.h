@@ -13,9 +13,9 @@
 #include <tuple>
 #include <vector>
 
-#include "common/ids.h"
-#include "common/object_compute.h"
-#include "common/store_decorators.h"
+#include "common/base/ids.h"
+#include "common/store/object_compute.h"
+#include "common/store/store_decorators.h"
 #include "tests/support/forwarding_store.h"
 
 namespace datacloud {

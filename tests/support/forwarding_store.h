@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "common/object_store.h"
+#include "common/store/object_store.h"
 
 namespace datacloud {
 

@@ -6,8 +6,8 @@
 #include <atomic>
 #include <mutex>
 
-#include "common/clock.h"
-#include "common/timer_thread.h"
+#include "common/base/clock.h"
+#include "common/base/timer_thread.h"
 #include "tests/support/forwarding_store.h"
 
 namespace datacloud {

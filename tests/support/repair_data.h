@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <bit>
 
-#include "common/gf_matrix.h"
-#include "common/repair_planner.h"
+#include "common/codes/gf_matrix.h"
+#include "common/plan/repair_planner.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

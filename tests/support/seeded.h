@@ -5,7 +5,7 @@
 #include <iostream>
 #include <random>
 
-#include "common/bytes.h"
+#include "common/base/bytes.h"
 
 namespace datacloud {
 

@@ -26,7 +26,7 @@
 #include <string>
 #include <vector>
 
-#include "common/file_layer.h"
+#include "common/base/file_layer.h"
 
 namespace datacloud {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "common/object_store.h"
+#include "common/store/object_store.h"
 
 namespace datacloud {
 

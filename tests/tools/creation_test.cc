@@ -9,8 +9,8 @@
 #include <fstream>
 #include <set>
 
-#include "common/keys.h"
-#include "common/site_set.h"
+#include "common/crypto/keys.h"
+#include "common/site/site_set.h"
 #include "daemon/metadata_store.h"
 #include "daemon/state_directory.h"
 #include "tools/cloud_creation.h"

@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/admin.pb.h"
+#include "common/proto/admin.pb.h"
 #include "tools/mounted_path.h"
 #include "tools/terminal.h"
 

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 
-#include "common/audit_tag.h"
-#include "common/memory_store.h"
-#include "common/object_compute.h"
+#include "common/store/memory_store.h"
+#include "common/store/object_compute.h"
+#include "common/tags/audit_tag.h"
 #include "tests/support/forwarding_store.h"
 #include "tests/support/seeded.h"
 

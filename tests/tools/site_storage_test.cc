@@ -7,7 +7,7 @@
 
 #include <fstream>
 
-#include "common/site_set.h"
+#include "common/site/site_set.h"
 #include "tests/support/store_calls.h"
 #include "tests/support/temporary_directory.h"
 

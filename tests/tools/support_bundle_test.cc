@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <fstream>
 
-#include "common/hex.h"
+#include "common/base/hex.h"
 #include "tests/support/temporary_directory.h"
 #include "tools/tar_archive.h"
 

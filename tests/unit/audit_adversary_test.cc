@@ -7,8 +7,8 @@
 #include <cmath>
 #include <functional>
 
-#include "common/audit_tag.h"
-#include "common/shard_tags.h"
+#include "common/audit/shard_tags.h"
+#include "common/tags/audit_tag.h"
 #include "tests/support/seeded.h"
 #include "tests/support/slowdown.h"
 

@@ -1,13 +1,13 @@
 // Bundles and reports: what is written is read, refreshes lead to the newest state, and nothing
 // that was changed, cut or signed by another is believed.
-#include "common/audit_bundle.h"
+#include "common/audit/audit_bundle.h"
 
 #include <gtest/gtest.h>
 
 #include <fstream>
 #include <sstream>
 
-#include "common/hex.h"
+#include "common/base/hex.h"
 #include "tests/support/seeded.h"
 #include "tests/support/temporary_directory.h"
 

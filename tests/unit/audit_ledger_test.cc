@@ -4,8 +4,8 @@
 
 #include <gtest/gtest.h>
 
-#include "common/audit_tag.h"
-#include "common/memory_store.h"
+#include "common/store/memory_store.h"
+#include "common/tags/audit_tag.h"
 #include "tests/support/seeded.h"
 #include "tests/support/store_calls.h"
 

@@ -6,11 +6,11 @@
 
 #include <algorithm>
 
-#include "common/audit_bundle.h"
-#include "common/audit_tag.h"
-#include "common/object_compute.h"
-#include "common/sealed_block.h"
-#include "common/shard_tags.h"
+#include "common/audit/audit_bundle.h"
+#include "common/audit/shard_tags.h"
+#include "common/crypto/sealed_block.h"
+#include "common/store/object_compute.h"
+#include "common/tags/audit_tag.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

@@ -1,5 +1,5 @@
 // Audit tags: known answers of an independent implementation, kernels, forgery, deltas, codewords.
-#include "common/audit_tag.h"
+#include "common/tags/audit_tag.h"
 
 #include <gtest/gtest.h>
 #include <openssl/sha.h>
@@ -10,9 +10,9 @@
 #include <map>
 #include <sstream>
 
-#include "common/audit_kernels.h"
-#include "common/hex.h"
-#include "common/tag_sums.h"
+#include "common/base/hex.h"
+#include "common/tags/audit_kernels.h"
+#include "common/tags/tag_sums.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

@@ -1,5 +1,5 @@
 // The configuration: every value lands, every mistake is named with its line and a remedy.
-#include "common/config.h"
+#include "common/config/config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

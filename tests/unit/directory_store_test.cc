@@ -1,6 +1,6 @@
 // What is particular to a site that is a directory: its marker, its files, several processes, a
 // disk that fails.
-#include "common/directory_store.h"
+#include "common/store/directory_store.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,8 +12,8 @@
 #include <fstream>
 #include <functional>
 
-#include "common/crc32c.h"
-#include "common/site_set.h"
+#include "common/base/crc32c.h"
+#include "common/site/site_set.h"
 #include "tests/support/seeded.h"
 #include "tests/support/simulated_files.h"
 #include "tests/support/store_calls.h"

@@ -1,6 +1,6 @@
 // Fold costs: the paper's table, our target numbers, crossovers by exact set, and what blocks a
 // fold.
-#include "common/fold_planner.h"
+#include "common/plan/fold_planner.h"
 
 #include <gtest/gtest.h>
 

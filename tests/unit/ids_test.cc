@@ -1,5 +1,5 @@
 // Object names: look random, can be turned back, and are the same for ever.
-#include "common/ids.h"
+#include "common/base/ids.h"
 
 #include <gtest/gtest.h>
 
@@ -9,8 +9,8 @@
 #include <set>
 #include <thread>
 
-#include "common/hex.h"
-#include "common/keys.h"
+#include "common/base/hex.h"
+#include "common/crypto/keys.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

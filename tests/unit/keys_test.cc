@@ -1,5 +1,5 @@
 // Key derivation and key files.
-#include "common/keys.h"
+#include "common/crypto/keys.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <fstream>
 #include <iterator>
 
-#include "common/hex.h"
+#include "common/base/hex.h"
 
 namespace datacloud {
 namespace {

@@ -1,5 +1,5 @@
 // Codes with several packets: which patterns decode, what a repair costs, deltas, pinned bytes.
-#include "common/linear_code.h"
+#include "common/codes/linear_code.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <functional>
 #include <map>
 
-#include "common/hex.h"
+#include "common/base/hex.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

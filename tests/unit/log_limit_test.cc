@@ -1,5 +1,5 @@
 // A flood of similar lines costs little and is counted; different lines, and slow ones, all pass.
-#include "common/log_limit.h"
+#include "common/base/log_limit.h"
 
 #include <gtest/gtest.h>
 

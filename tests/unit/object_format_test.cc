@@ -1,8 +1,8 @@
 // The bytes of docs/format-sites.md, computed there independently of the code.
 #include <gtest/gtest.h>
 
-#include "common/directory_layout.h"
-#include "common/object_file.h"
+#include "common/store/directory_layout.h"
+#include "common/store/object_file.h"
 
 namespace datacloud {
 namespace {

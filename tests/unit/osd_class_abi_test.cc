@@ -1,9 +1,9 @@
 // The OSD class's structures: the worked bytes of docs/osd-class.md, round trips, and ranges.
-#include "common/osd_class_abi.h"
+#include "common/store/rados/osd_class_abi.h"
 
 #include <gtest/gtest.h>
 
-#include "common/hex.h"
+#include "common/base/hex.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

@@ -1,5 +1,5 @@
 // The kernels of a code against the plain arithmetic of matrices, on every path of this processor.
-#include "common/packet_kernel.h"
+#include "common/codes/packet_kernel.h"
 
 #include <gtest/gtest.h>
 

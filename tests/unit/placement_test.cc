@@ -1,5 +1,5 @@
 // Placement: balanced, rotating, with stand-ins; the stated tolerance is what really decodes.
-#include "common/placement.h"
+#include "common/stripe/placement.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <climits>
 #include <map>
 
-#include "common/linear_code.h"
+#include "common/codes/linear_code.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

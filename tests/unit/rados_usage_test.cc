@@ -1,5 +1,5 @@
 // What the monitors say about a pool, as Ceph 16 writes it, and what they may not be made to say.
-#include "common/rados_usage.h"
+#include "common/store/rados/rados_usage.h"
 
 #include <gtest/gtest.h>
 

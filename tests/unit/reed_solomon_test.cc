@@ -5,8 +5,8 @@
 #include <bit>
 #include <thread>
 
-#include "common/erasure_code.h"
-#include "common/hex.h"
+#include "common/base/hex.h"
+#include "common/codes/erasure_code.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

@@ -1,6 +1,6 @@
 // Repair schedules: the published examples, every recoverable pattern, optimal by brute force, and
 // right when performed on real bytes.
-#include "common/repair_planner.h"
+#include "common/plan/repair_planner.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // The RPC against a real socket: order, resending, sessions, pushes, and peers that misbehave.
-#include "common/rpc.h"
+#include "common/rpc/rpc.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,7 +18,7 @@
 #include <set>
 #include <thread>
 
-#include "common/rpc_frame.h"
+#include "common/rpc/rpc_frame.h"
 
 namespace datacloud {
 namespace {

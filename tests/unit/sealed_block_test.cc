@@ -1,5 +1,5 @@
 // Sealed blocks: what was sealed comes back, anything else is refused, the bytes never change.
-#include "common/sealed_block.h"
+#include "common/crypto/sealed_block.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <set>
 #include <thread>
 
-#include "common/hex.h"
+#include "common/base/hex.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

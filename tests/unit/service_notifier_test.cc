@@ -1,5 +1,5 @@
 // The messages systemd gets, on a socket of ours; and silence when nobody asked.
-#include "common/service_notifier.h"
+#include "common/base/service_notifier.h"
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>

@@ -1,9 +1,9 @@
 // Sizes of shards as records say them, and that what fits into columns is laid out within them.
-#include "common/shard_size.h"
+#include "common/stripe/shard_size.h"
 
 #include <gtest/gtest.h>
 
-#include "common/sealed_block.h"
+#include "common/crypto/sealed_block.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

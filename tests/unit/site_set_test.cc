@@ -1,12 +1,12 @@
 // Site health: who is away, why, and how it comes back.
-#include "common/site_set.h"
+#include "common/site/site_set.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 
-#include "common/memory_store.h"
+#include "common/store/memory_store.h"
 #include "tests/support/store_calls.h"
 #include "tests/support/temporary_directory.h"
 

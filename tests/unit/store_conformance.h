@@ -15,8 +15,8 @@
 #include <thread>
 #include <vector>
 
-#include "common/object_compute.h"
-#include "common/object_store.h"
+#include "common/store/object_compute.h"
+#include "common/store/object_store.h"
 #include "tests/support/store_calls.h"
 
 namespace datacloud {

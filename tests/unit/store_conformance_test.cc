@@ -3,9 +3,9 @@
 
 #include <filesystem>
 
-#include "common/directory_store.h"
-#include "common/memory_store.h"
-#include "common/store_decorators.h"
+#include "common/store/directory_store.h"
+#include "common/store/memory_store.h"
+#include "common/store/store_decorators.h"
 #include "tests/support/simulated_files.h"
 #include "tests/support/temporary_directory.h"
 

@@ -1,12 +1,12 @@
 // Deadlines, faults and accounting in front of a store.
-#include "common/store_decorators.h"
+#include "common/store/store_decorators.h"
 
 #include <gtest/gtest.h>
 
 #include <thread>
 
-#include "common/directory_store.h"
-#include "common/memory_store.h"
+#include "common/store/directory_store.h"
+#include "common/store/memory_store.h"
 #include "tests/support/seeded.h"
 #include "tests/support/store_calls.h"
 #include "tests/support/temporary_directory.h"

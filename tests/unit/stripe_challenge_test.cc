@@ -1,5 +1,5 @@
 // What is said of a stripe's shards, and where tags and codeword check each other.
-#include "common/stripe_challenge.h"
+#include "common/audit/stripe_challenge.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "common/object_compute.h"
+#include "common/store/object_compute.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {

@@ -1,5 +1,5 @@
 // Slot layout: order kept, no column longer than need be, hostile slot lists refused.
-#include "common/stripe_layout.h"
+#include "common/stripe/stripe_layout.h"
 
 #include <gtest/gtest.h>
 

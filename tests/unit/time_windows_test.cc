@@ -1,5 +1,5 @@
 // Windows of the week, over midnight and over Sunday, and what is none.
-#include "common/time_windows.h"
+#include "common/base/time_windows.h"
 
 #include <gtest/gtest.h>
 

@@ -8,7 +8,7 @@
 
 #include <fstream>
 
-#include "common/hex.h"
+#include "common/base/hex.h"
 
 namespace datacloud {
 namespace {

@@ -10,8 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "common/error.h"
-#include "common/signing.h"
+#include "common/base/error.h"
+#include "common/crypto/signing.h"
 
 namespace datacloud {
 

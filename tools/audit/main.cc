@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
-#include "common/hex.h"
-#include "common/log.h"
-#include "common/site_list.h"
+#include "common/base/hex.h"
+#include "common/base/log.h"
+#include "common/config/site_list.h"
 #include "tools/audit/third_party.h"
 #include "tools/exit_codes.h"
 #include "tools/progress.h"

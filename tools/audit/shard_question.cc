@@ -1,11 +1,11 @@
-// Calls and their futures; the arithmetic is in common/object_compute.h.
+// Calls and their futures; the arithmetic is in common/store/object_compute.h.
 #include "tools/audit/shard_question.h"
 
 #include <algorithm>
 #include <future>
 #include <memory>
 
-#include "common/object_compute.h"
+#include "common/store/object_compute.h"
 
 namespace datacloud {
 namespace {

@@ -1,5 +1,5 @@
 // One shard asked for the proof that it is held and, where the codeword of its stripe is tested
-// (common/stripe_challenge.h), for a combination of its packets.
+// (common/audit/stripe_challenge.h), for a combination of its packets.
 //
 // A site that computes is asked for both. Of one that does not the shard crosses the network for
 // the proof anyway, so that it is read once and both are computed here: the combination is free.
@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 
-#include "common/object_store.h"
+#include "common/store/object_store.h"
 
 namespace datacloud {
 

@@ -1,5 +1,5 @@
 // Which stripes, in which order, and what is said of them. How answers are judged:
-// common/stripe_challenge.h.
+// common/audit/stripe_challenge.h.
 #include "tools/audit/third_party.h"
 
 #include <fmt/format.h>
@@ -9,9 +9,9 @@
 #include <random>
 #include <set>
 
-#include "common/hex.h"
-#include "common/site_set.h"
-#include "common/stripe_challenge.h"
+#include "common/audit/stripe_challenge.h"
+#include "common/base/hex.h"
+#include "common/site/site_set.h"
 #include "tools/audit/shard_question.h"
 
 namespace datacloud {

@@ -6,9 +6,9 @@
 #include <functional>
 #include <string>
 
-#include "common/audit_bundle.h"
-#include "common/config.h"
-#include "common/stripe_challenge.h"
+#include "common/audit/audit_bundle.h"
+#include "common/audit/stripe_challenge.h"
+#include "common/config/config.h"
 #include "tools/audit/audit_report.h"
 
 namespace datacloud {

@@ -1,4 +1,0 @@
-// The bodies of Boost.Asio, compiled once (see asio.h).
-#include "common/asio.h"
-//
-#include <boost/asio/impl/src.hpp>

@@ -1,0 +1,489 @@
+// Reads the configuration with toml++ (which no other file includes, it is slow to compile).
+//
+// Every value goes through a Section, which remembers the keys it knows; what is left over at the
+// end is an error, so a typing mistake never becomes a silent default.
+#include "common/config/config.h"
+
+#include <sys/un.h>
+
+#include <toml++/toml.h>
+#include <algorithm>
+#include <bit>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <set>
+
+#include "common/base/time_windows.h"
+#include "common/codes/erasure_code.h"
+#include "common/config/mount_options.h"
+#include "common/config/site_list.h"
+#include "common/crypto/sealed_block.h"
+#include "common/site/metrics.h"
+#include "common/stripe/shard_size.h"
+
+namespace datacloud {
+namespace {
+
+constexpr size_t kFileBytesMax = 1u << 20;
+constexpr size_t kSitesMax = 64;
+constexpr uint64_t kMiB = 1u << 20;
+constexpr uint64_t kHourMs = 3'600'000;
+
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t above = row[j + 1];
+      row[j + 1] = std::min({above + 1, row[j] + 1, diagonal + (a[i] != b[j])});
+      diagonal = above;
+    }
+  }
+  return row.back();
+}
+
+// "; did you mean "X"?" for the nearest known word, otherwise the list of what is known.
+std::string suggestion(std::string_view word, const std::vector<std::string>& known) {
+  word = word.substr(0, 64);
+  const std::string* nearest = nullptr;
+  size_t best = std::max<size_t>(2, word.size() / 2);
+  for (const auto& candidate : known)
+    if (const size_t distance = edit_distance(word, candidate); distance < best) {
+      best = distance;
+      nearest = &candidate;
+    }
+  if (nearest != nullptr) return "; did you mean \"" + *nearest + "\"?";
+  std::string text = "; known are";
+  for (const auto& candidate : known) text += (&candidate == &known[0] ? " " : ", ") + candidate;
+  return text;
+}
+
+std::string in_quotes(std::string_view text) {
+  std::string quoted(1, '"');
+  quoted += text.substr(0, 100);
+  quoted += text.size() > 100 ? "...\"" : "\"";
+  return quoted;
+}
+
+// One table of the file and where errors about it are reported.
+class Section {
+ public:
+  Section(const toml::table& table, std::string title, const std::string& file)
+      : table_(table), title_(std::move(title)), file_(file) {}
+
+  Error error(const toml::source_region& where, const std::string& text,
+              Errc code = Errc::invalid) const {
+    return Error(code, file_ + ":" + std::to_string(where.begin.line) + ": " + text);
+  }
+  // About the value of `key`, or the table when the key is absent.
+  Error error(std::string_view key, const std::string& text, Errc code = Errc::invalid) const {
+    const toml::node* node = table_.get(key);
+    return error(node != nullptr ? node->source() : table_.source(), text, code);
+  }
+
+  const toml::node* find(std::string_view key) {
+    known_.emplace_back(key);
+    return table_.get(key);
+  }
+  Error missing(std::string_view key, const std::string& remedy) const {
+    return error(key, title_ + " has no " + in_quotes(key) + "; " + remedy);
+  }
+
+  result<void> text(std::string_view key, std::string& value) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return success();
+    const auto* string = node->as_string();
+    if (string == nullptr) return failure(error(key, std::string(key) + " must be text in quotes"));
+    value = string->get();
+    return success();
+  }
+
+  // A whole number, or text that `parse` understands.
+  result<void> number(std::string_view key, uint64_t& value, uint64_t min, uint64_t max,
+                      result<uint64_t> (*parse)(const std::string&) = nullptr) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return success();
+    uint64_t read = 0;
+    if (const auto* integer = node->as_integer(); integer != nullptr && integer->get() >= 0) {
+      read = static_cast<uint64_t>(integer->get());
+    } else if (const auto* string = node->as_string(); string != nullptr && parse != nullptr) {
+      auto parsed = parse(string->get());
+      if (!parsed) return failure(error(key, std::string(key) + ": " + parsed.error().text()));
+      read = parsed.value();
+    } else {
+      return failure(error(key, std::string(key) + " must be a whole number" +
+                                    (parse != nullptr ? " or text with a unit" : "")));
+    }
+    if (read < min || read > max)
+      return failure(error(key, std::string(key) + " is " + std::to_string(read) +
+                                    "; it must be between " + std::to_string(min) + " and " +
+                                    std::to_string(max)));
+    value = read;
+    return success();
+  }
+  result<void> number(std::string_view key, uint32_t& value, uint64_t min, uint64_t max,
+                      result<uint64_t> (*parse)(const std::string&) = nullptr) {
+    uint64_t wide = value;
+    TRY(number(key, wide, min, std::min<uint64_t>(max, std::numeric_limits<uint32_t>::max()),
+               parse));
+    value = static_cast<uint32_t>(wide);
+    return success();
+  }
+
+  result<void> absolute_path(std::string_view key, std::filesystem::path& value) {
+    std::string path;
+    TRY(text(key, path));
+    if (path.empty()) return failure(missing(key, "set it to an absolute path"));
+    if (path[0] != '/' || path.find('\0') != std::string::npos)
+      return failure(error(key, std::string(key) + " is " + in_quotes(path) +
+                                    "; it must be an absolute path, starting with /"));
+    value = path;
+    return success();
+  }
+
+  // To be called last: every key that nobody asked for is a mistake.
+  result<void> refuse_unknown() const {
+    for (const auto& [key, node] : table_)
+      if (std::find(known_.begin(), known_.end(), key.str()) == known_.end())
+        return failure(error(key.source(), "unknown key " + in_quotes(key.str()) + " in " + title_ +
+                                               suggestion(key.str(), known_)));
+    return success();
+  }
+
+ private:
+  const toml::table& table_;
+  const std::string title_;
+  const std::string& file_;
+  std::vector<std::string> known_;
+};
+
+// Names of clouds and sites appear in logs, options and file names.
+bool valid_name(const std::string& name) {
+  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  });
+}
+
+constexpr const char* kNameRule = "a name has 1 to 64 letters, digits, '-', '_' or '.'";
+
+result<void> read_cloud(Section s, CloudConfig& cloud) {
+  TRY(s.text("name", cloud.name));
+  if (cloud.name.empty()) return failure(s.missing("name", "give the cloud a name"));
+  if (!valid_name(cloud.name))
+    return failure(s.error("name", in_quotes(cloud.name) + " cannot name a cloud; " + kNameRule));
+  TRY(s.text("code", cloud.code));
+  if (auto code = make_erasure_code(cloud.code); !code)
+    return failure(s.error("code", code.error().text()));
+  TRY(s.number("block_bytes", cloud.block_bytes, kBlockBytesMin, kBlockBytesMax, parse_bytes));
+  if (!std::has_single_bit(cloud.block_bytes))
+    return failure(s.error("block_bytes", "block_bytes is " + std::to_string(cloud.block_bytes) +
+                                              "; it must be a power of two, such as 65536"));
+  TRY(s.number("shard_bytes", cloud.shard_bytes, kShardPlainBytesMin, kShardPlainBytesMax,
+               parse_bytes));
+  if (!std::has_single_bit(cloud.shard_bytes))
+    return failure(s.error("shard_bytes", "shard_bytes is " + std::to_string(cloud.shard_bytes) +
+                                              "; it must be a power of two, such as 4194304"));
+  if (cloud.block_bytes > cloud.shard_bytes)
+    return failure(s.error("shard_bytes", "blocks of " + std::to_string(cloud.block_bytes) +
+                                              " bytes do not fit into shards of " +
+                                              std::to_string(cloud.shard_bytes)));
+  TRY(s.text("compress", cloud.compress));
+  if (cloud.compress != "zstd" && cloud.compress != "none")
+    return failure(s.error("compress", "compress is " + in_quotes(cloud.compress) +
+                                           "; it must be \"zstd\" or \"none\""));
+  TRY(s.number("write_sites_min", cloud.write_sites_min, 0, kSitesMax));
+  return s.refuse_unknown();
+}
+
+result<void> check_listen(const Section& s, const std::string& address) {
+  constexpr size_t path_bytes_max = sizeof(sockaddr_un::sun_path) - 1;
+  if (!address.starts_with("unix:/"))
+    return failure(s.error("listen", "listen address " + in_quotes(address) +
+                                         " is not understood; write \"unix:/PATH\""));
+  if (address.size() - 5 > path_bytes_max || address.find('\0') != std::string::npos)
+    return failure(s.error("listen", "the socket path in " + in_quotes(address) +
+                                         " is longer than " + std::to_string(path_bytes_max) +
+                                         " bytes; shorten it"));
+  return success();
+}
+
+result<void> read_listen(Section& s, std::vector<std::string>& listen) {
+  constexpr size_t addresses_max = 16;
+  const toml::node* node = s.find("listen");
+  if (node == nullptr) return failure(s.missing("listen", "set it to \"unix:/PATH\""));
+  if (const auto* one = node->as_string()) {
+    listen.push_back(one->get());
+  } else if (const auto* several = node->as_array()) {
+    for (const auto& item : *several)
+      if (const auto* text = item.as_string()) listen.push_back(text->get());
+    if (listen.size() != several->size()) listen.clear();
+  }
+  if (listen.empty() || listen.size() > addresses_max)
+    return failure(s.error("listen", "listen must be an address or a list of 1 to " +
+                                         std::to_string(addresses_max) + " addresses, in quotes"));
+  for (const auto& address : listen) {
+    TRY(check_listen(s, address));
+  }
+  return success();
+}
+
+result<void> read_windows(Section& s, DaemonConfig& daemon) {
+  const toml::node* node = s.find("background_windows");
+  if (node == nullptr) return success();
+  const auto* list = node->as_array();
+  if (list == nullptr)
+    return failure(s.error("background_windows",
+                           "background_windows must be a list such as [\"mon-fri 19:00-07:00\"]"));
+  for (const auto& item : *list)
+    if (const auto* text = item.as_string()) daemon.background_windows.push_back(text->get());
+  auto windows = TimeWindows::parse(daemon.background_windows);
+  if (!windows || daemon.background_windows.size() != list->size())
+    return failure(s.error("background_windows", windows ? "every window must be text in quotes"
+                                                         : windows.error().text()));
+  return success();
+}
+
+result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::string>& sites) {
+  TRY(s.absolute_path("state", daemon.state));
+  TRY(read_listen(s, daemon.listen));
+  TRY(s.text("site", daemon.site));
+  if (!daemon.site.empty() && !sites.contains(daemon.site))
+    return failure(s.error("site", "no [[site]] is named " + in_quotes(daemon.site) +
+                                       suggestion(daemon.site, {sites.begin(), sites.end()})));
+  TRY(s.number("lease_ms", daemon.lease_ms, 10, kHourMs, parse_milliseconds));
+  TRY(s.number("sessions_max", daemon.sessions_max, 1, 65536));
+  TRY(s.number("leases_max", daemon.leases_max, 1, 1'000'000'000));
+  TRY(s.number("requests_in_flight_max", daemon.requests_in_flight_max, 1, 65536));
+  TRY(s.number("leveldb_cache_bytes", daemon.leveldb_cache_bytes, kMiB, kMiB << 20, parse_bytes));
+  TRY(s.number("gc_interval_ms", daemon.gc_interval_ms, 1, 24 * kHourMs, parse_milliseconds));
+  TRY(s.text("fold", daemon.fold));
+  if (daemon.fold != "auto" && daemon.fold != "manual")
+    return failure(s.error("fold", "fold must be \"auto\" or \"manual\""));
+  TRY(s.number("fold_age_ms", daemon.fold_age_ms, 0, 8760 * kHourMs, parse_milliseconds));
+  TRY(s.number("fold_heat_ms", daemon.fold_heat_ms, 0, 8760 * kHourMs, parse_milliseconds));
+  TRY(s.number("fold_blocked_ms", daemon.fold_blocked_ms, 0, 8760 * kHourMs, parse_milliseconds));
+  TRY(s.number("fold_backlog_bytes_max", daemon.fold_backlog_bytes_max, kMiB, kMiB << 20,
+               parse_bytes));
+  TRY(s.number("audit_cycle_ms", daemon.audit_cycle_ms, 0, 3650ull * 24 * kHourMs,
+               parse_milliseconds));
+  TRY(s.number("background_threads", daemon.background_threads, 1, 64));
+  TRY(s.number("background_site_bytes_per_second_max", daemon.background_site_bytes_per_second_max,
+               0, kMiB << 20, parse_bytes));
+  TRY(s.number("background_site_operations_per_second_max",
+               daemon.background_site_operations_per_second_max, 0, 1'000'000));
+  TRY(s.number("scrub_cycle_ms", daemon.scrub_cycle_ms, 0, 3650ull * 24 * kHourMs,
+               parse_milliseconds));
+  TRY(read_windows(s, daemon));
+  TRY(s.number("background_outside_bytes_per_second_max",
+               daemon.background_outside_bytes_per_second_max, 4096, kMiB << 20, parse_bytes));
+  TRY(s.text("log_format", daemon.log_format));
+  if (daemon.log_format != "text" && daemon.log_format != "json")
+    return failure(s.error("log_format", "log_format is " + in_quotes(daemon.log_format) +
+                                             "; it must be \"text\" or \"json\""));
+  TRY(s.text("metrics", daemon.metrics));
+  if (!daemon.metrics.empty()) {
+    if (auto good = check_metrics_address(daemon.metrics); !good)
+      return failure(s.error("metrics", good.error().text()));
+  }
+  return s.refuse_unknown();
+}
+
+result<void> read_keys(Section s, KeysConfig& keys) {
+  TRY(s.absolute_path("data", keys.data));
+  TRY(s.absolute_path("service", keys.service));
+  if (keys.data.lexically_normal() == keys.service.lexically_normal())
+    return failure(s.error("service", "data and service key must be two different files"));
+  return s.refuse_unknown();
+}
+
+result<void> read_mount(Section s, const toml::table& table, MountConfig& mount) {
+  for (const auto& option : mount_options()) {
+    const toml::node* node = s.find(option.name);
+    if (node == nullptr) continue;
+    result<void> done = failure(
+        Errc::invalid, std::string(option.name) + " must be a whole number or text with a unit");
+    const bool is_flag = option.unit == MountOption::Unit::flag;
+    if (is_flag && node->is_boolean())
+      done = option.set(mount, node->as_boolean()->get() ? 1 : 0);
+    else if (is_flag)
+      done = failure(Errc::invalid, std::string(option.name) + " must be true or false");
+    else if (node->is_integer() && node->as_integer()->get() >= 0)
+      done = option.set(mount, static_cast<uint64_t>(node->as_integer()->get()));
+    else if (node->is_string())
+      done = option.set_text(mount, node->as_string()->get());
+    if (!done) return failure(s.error(table.get(option.name)->source(), done.error().text()));
+  }
+  return s.refuse_unknown();
+}
+
+result<void> read_rados_site(Section& s, SiteConfig& site) {
+  TRY(s.absolute_path("conf", site.conf));
+  TRY(s.text("user", site.user));
+  if (!site.user.starts_with("client.") || !valid_name(site.user))
+    return failure(
+        s.error("user", in_quotes(site.user) + " cannot be a Ceph user; write \"client.NAME\""));
+  if (s.find("keyring") != nullptr) {
+    TRY(s.absolute_path("keyring", site.keyring));
+  }
+  TRY(s.text("pool", site.pool));
+  if (site.pool.empty()) return failure(s.missing("pool", "name the pool of the Ceph cluster"));
+  if (!valid_name(site.pool))
+    return failure(s.error("pool", in_quotes(site.pool) + " cannot name a pool; " + kNameRule));
+  TRY(s.text("namespace", site.nspace));
+  if (!site.nspace.empty() && !valid_name(site.nspace))
+    return failure(s.error("namespace",
+                           in_quotes(site.nspace) + " cannot be a RADOS namespace; " + kNameRule));
+  return success();
+}
+
+result<void> read_site(Section s, SiteConfig& site) {
+  TRY(s.text("name", site.name));
+  if (site.name.empty()) return failure(s.missing("name", "give every site a name"));
+  if (!valid_name(site.name))
+    return failure(s.error("name", in_quotes(site.name) + " cannot name a site; " + kNameRule));
+  TRY(s.text("store", site.store));
+  if (site.store.empty())
+    return failure(s.missing("store", "set it to \"directory\" or \"rados\""));
+  if (site.store == "directory") {
+    TRY(s.absolute_path("path", site.path));
+  } else if (site.store == "rados") {
+    TRY(read_rados_site(s, site));
+  } else if (site.store != "memory") {
+    return failure(s.error("store", "unknown store " + in_quotes(site.store) +
+                                        "; it must be \"directory\" or \"rados\""));
+  }
+  return s.refuse_unknown();
+}
+
+result<void> read_sites(Section& root, const std::string& file, std::vector<SiteConfig>& sites) {
+  const toml::node* node = root.find("site");
+  const toml::array* list = node != nullptr ? node->as_array() : nullptr;
+  if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table))
+    return failure(root.error("site", "a cloud has at least one site; add a [[site]] table"));
+  if (list->size() > kSitesMax)
+    return failure(root.error("site", "a cloud has at most " + std::to_string(kSitesMax) +
+                                          " sites, not " + std::to_string(list->size())));
+  std::set<std::string> names;
+  std::set<std::filesystem::path> paths;
+  std::set<std::string> pools;
+  for (const auto& item : *list) {
+    const toml::table& table = *item.as_table();
+    SiteConfig site;
+    Section section(table, "[[site]]", file);
+    TRY(read_site(section, site));
+    if (!names.insert(site.name).second)
+      return failure(section.error("name", "two sites are named " + in_quotes(site.name) +
+                                               "; every site needs a name of its own"));
+    if (site.store == "directory" && !paths.insert(site.path.lexically_normal()).second)
+      return failure(section.error("path", "two sites have the path " +
+                                               in_quotes(site.path.string()) +
+                                               "; every site needs a place of its own"));
+    if (site.store == "rados" &&
+        !pools.insert(site.conf.lexically_normal().string() + "\n" + site.pool + "\n" + site.nspace)
+             .second)
+      return failure(section.error("pool", "two sites have the conf, pool and namespace of " +
+                                               in_quotes(site.pool) +
+                                               "; every site needs a place of its own"));
+    sites.push_back(std::move(site));
+  }
+  return success();
+}
+
+// The table [name], or an empty one when it is absent and may be.
+result<const toml::table*> find_table(Section& root, const char* name, bool required) {
+  static const toml::table nothing;
+  const toml::node* node = root.find(name);
+  if (node == nullptr && !required) return &nothing;
+  const toml::table* table = node != nullptr ? node->as_table() : nullptr;
+  if (table == nullptr)
+    return failure(root.error(name, std::string("the configuration has no table [") + name +
+                                        "]; see docs/operations.md"));
+  return table;
+}
+
+result<Config> read_all(const toml::table& document, const std::filesystem::path& path) {
+  const std::string file = path.string();
+  Config config;
+  config.file = path;
+  Section root(document, "the configuration", file);
+  TRY(auto cloud, find_table(root, "cloud", true));
+  TRY(auto daemon, find_table(root, "daemon", true));
+  TRY(auto keys, find_table(root, "keys", true));
+  TRY(auto mount, find_table(root, "mount", false));
+  TRY(read_sites(root, file, config.sites));
+  TRY(root.refuse_unknown());
+
+  std::set<std::string> names;
+  for (const auto& site : config.sites) names.insert(site.name);
+  TRY(read_cloud(Section(*cloud, "[cloud]", file), config.cloud));
+  TRY(read_daemon(Section(*daemon, "[daemon]", file), config.daemon, names));
+  TRY(read_keys(Section(*keys, "[keys]", file), config.keys));
+  TRY(read_mount(Section(*mount, "[mount]", file), *mount, config.mount));
+  if (config.cloud.write_sites_min > config.sites.size())
+    return failure(Section(*cloud, "[cloud]", file)
+                       .error("write_sites_min",
+                              "write_sites_min is " + std::to_string(config.cloud.write_sites_min) +
+                                  " but the cloud has " + std::to_string(config.sites.size()) +
+                                  " sites; no write could succeed"));
+  return config;
+}
+
+}  // namespace
+
+result<Config> parse_config(const std::string& text, const std::filesystem::path& file) {
+  try {
+    const toml::table document = toml::parse(text, file.string());
+    return read_all(document, file);
+  } catch (const toml::parse_error& e) {
+    return failure(Errc::invalid, file.string() + ":" + std::to_string(e.source().begin.line) +
+                                      ": " + std::string(e.description()));
+  }
+}
+
+namespace {
+
+result<std::string> read_file(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::string text;
+  if (in) {
+    text.resize(kFileBytesMax + 1);
+    in.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<size_t>(in.gcount()));
+  }
+  if (!in && !in.eof())
+    return failure(Errc::invalid, "cannot read the configuration " + file.string() +
+                                      "; check that the file exists and is readable");
+  if (text.size() > kFileBytesMax)
+    return failure(Errc::invalid, "the configuration " + file.string() + " is larger than 1 MiB");
+  return text;
+}
+
+}  // namespace
+
+result<Config> load_config(const std::filesystem::path& file) {
+  TRY(const auto text, read_file(file));
+  return parse_config(text, file);
+}
+
+result<std::vector<SiteConfig>> load_site_list(const std::filesystem::path& path) {
+  TRY(const auto text, read_file(path));
+  const std::string file = path.string();
+  try {
+    const toml::table document = toml::parse(text, file);
+    Section root(document, "the configuration", file);
+    for (const char* other : {"cloud", "daemon", "keys", "mount"}) (void)root.find(other);
+    std::vector<SiteConfig> sites;
+    TRY(read_sites(root, file, sites));
+    TRY(root.refuse_unknown());
+    return sites;
+  } catch (const toml::parse_error& e) {
+    return failure(Errc::invalid, file + ":" + std::to_string(e.source().begin.line) + ": " +
+                                      std::string(e.description()));
+  }
+}
+
+}  // namespace datacloud

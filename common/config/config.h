@@ -1,0 +1,105 @@
+// The configuration file: one TOML file for daemon, mount and tool (docs/operations.md).
+// Unknown keys are errors that name the key and line, so that a typing mistake never becomes a
+// silent default.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "common/base/error.h"
+
+namespace datacloud {
+
+struct SiteConfig {
+  std::string name;
+  std::string store;           // "directory" or "rados" (and, in tests, "memory")
+  std::filesystem::path path;  // directory
+
+  std::filesystem::path conf;             // rados: the cluster's ceph.conf
+  std::string user = "client.datacloud";  // rados
+  std::filesystem::path keyring;          // rados; empty: where conf says
+  std::string pool;                       // rados
+  std::string nspace;                     // rados, `namespace`; empty: the cloud's UUID
+};
+
+struct CloudConfig {
+  std::string name;
+  std::string code = "rs-3-2";
+  uint32_t block_bytes = 65536;     // default block of the root directory; power of two
+  std::string compress = "zstd";    // "zstd" or "none"
+  uint32_t write_sites_min = 0;     // 0: a majority of the sites
+  uint32_t shard_bytes = 4u << 20;  // most plain bytes of a data column
+};
+
+struct DaemonConfig {
+  std::filesystem::path state;
+  std::vector<std::string> listen;  // "unix:/path"
+  std::string site;
+  uint32_t lease_ms = 20'000;
+  uint32_t sessions_max = 1024;
+  uint32_t leases_max = 4'000'000;
+  uint32_t requests_in_flight_max = 1024;  // per connection
+  uint64_t leveldb_cache_bytes = 64u << 20;
+  uint32_t gc_interval_ms = 5'000;
+  std::string fold = "auto";        // "auto": merge half-dead and small stripes unasked; "manual"
+  uint64_t fold_age_ms = 60'000;    // younger updates and stripes are left alone
+  uint64_t fold_heat_ms = 600'000;  // a stripe whose updates keep coming waits at most this
+  uint64_t fold_blocked_ms = 1'800'000;  // after this, updates are merged without their stripe
+  uint64_t fold_backlog_bytes_max = 1u << 30;          // of updates; above, commits are delayed
+  uint64_t audit_cycle_ms = 14ull * 24 * 3600 * 1000;  // every shard proven once in it; 0: never
+  uint32_t background_threads = 4;                    // stripes repaired, audited or folded at once
+  uint64_t background_site_bytes_per_second_max = 0;  // 0: no limit
+  uint32_t background_site_operations_per_second_max = 0;  // 0: no limit
+  uint64_t scrub_cycle_ms = 7ull * 24 * 3600 * 1000;  // every site's objects listed once; 0: never
+  // When background work has its whole limit ("mon-fri 19:00-07:00", local time); none: always.
+  std::vector<std::string> background_windows;
+  uint64_t background_outside_bytes_per_second_max = 1u << 20;  // and outside of them, per site
+  std::string log_format = "text";                              // or "json"
+  std::string metrics;  // "127.0.0.1:9555": Prometheus' /metrics is served there; empty: nowhere
+};
+
+struct KeysConfig {
+  std::filesystem::path data;
+  std::filesystem::path service;
+};
+
+// Memory and time bounds of a mount; each can be overridden by -o NAME=VALUE.
+struct MountConfig {
+  uint64_t dirty_bytes_max = 192u << 20;     // plain bytes not yet committed
+  uint64_t cache_bytes_max = 192u << 20;     // plain bytes in the block cache
+  uint32_t stripes_in_flight_max = 4;        // stripes being encoded and put
+  uint32_t readahead_bytes_max = 16u << 20;  // per open file
+  uint32_t flush_after_ms = 3'000;           // age at which dirty data is written on its own
+  uint32_t close_flush_after_ms = 20;        // the same after the last close (small files batch)
+  uint32_t put_deadline_ms = 10'000;         // one shard write
+  uint32_t read_deadline_ms = 5'000;         // one shard read
+  uint32_t hedge_after_ms = 500;             // a slower shard read is raced by a decode
+  uint32_t rpc_deadline_ms = 30'000;         // a request to the daemon, reconnects included
+  uint32_t threads = 16;                     // FUSE worker threads
+  bool sync_close = false;                   // close waits for durability
+};
+
+struct Config {
+  std::filesystem::path file;
+  CloudConfig cloud;
+  DaemonConfig daemon;
+  KeysConfig keys;
+  MountConfig mount;
+  std::vector<SiteConfig> sites;
+};
+
+// Errors are `invalid` and read "FILE:LINE: what is wrong; what to do".
+result<Config> load_config(const std::filesystem::path&);
+result<Config> parse_config(const std::string& text, const std::filesystem::path& file);
+
+// Applies one mount option NAME=VALUE (the names of MountConfig) or says what is wrong with it.
+result<bool> apply_mount_option(MountConfig&, const std::string& option);
+
+// "64MiB", "16M", "4096" -> bytes; "10s", "500ms" -> milliseconds.
+result<uint64_t> parse_bytes(const std::string&);
+result<uint64_t> parse_milliseconds(const std::string&);
+
+}  // namespace datacloud

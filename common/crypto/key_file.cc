@@ -1,0 +1,195 @@
+// Key files: five lines of text, written once, read strictly. Format: docs/format.md.
+//
+// A key that is lost or mistyped loses the cloud, so a damaged file is always told from a wrong
+// one, and a file is never overwritten.
+#include <fcntl.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "common/base/hex.h"
+#include "common/crypto/keys.h"
+
+namespace datacloud {
+namespace {
+
+constexpr size_t kFileBytesMax = 4096;
+constexpr size_t kCheckBytes = 8;
+constexpr std::string_view kFirstLine = "datacloud-key 1";
+
+const char* kind_name(KeyFileKind kind) { return kind == KeyFileKind::data ? "data" : "service"; }
+
+std::string checksum(std::string_view text) {
+  uint8_t digest[EVP_MAX_MD_SIZE];
+  if (EVP_Digest(text.data(), text.size(), digest, nullptr, EVP_sha256(), nullptr) != 1)
+    std::abort();
+  return to_hex({digest, kCheckBytes});
+}
+
+// Owns a descriptor and what else has to be undone when a step fails.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+Error os_error(const std::string& what, const std::string& path) {
+  return Error::posix(errno, "cannot " + what + " key file " + path);
+}
+
+result<void> write_all(int fd, std::string_view text, const std::string& path) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return failure(os_error("write", path));
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+  if (::fsync(fd) != 0) return failure(os_error("sync", path));
+  return success();
+}
+
+result<void> sync_directory_of(const std::filesystem::path& path) {
+  const auto directory = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+  Descriptor fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() < 0 || ::fsync(fd.get()) != 0)
+    return failure(os_error("sync the directory of", path.string()));
+  return success();
+}
+
+// The rest of the next line after "WORD ", or nullopt-like failure.
+bool take_line(std::string_view& text, std::string_view word, std::string_view& value) {
+  const size_t end = text.find('\n');
+  if (end == std::string_view::npos) return false;
+  std::string_view line = text.substr(0, end);
+  if (!line.starts_with(word) || line.size() <= word.size() || line[word.size()] != ' ')
+    return false;
+  value = line.substr(word.size() + 1);
+  text.remove_prefix(end + 1);
+  return true;
+}
+
+Error damaged(const std::string& name, const std::string& what) {
+  return Error(Errc::invalid, "key file " + name + " is damaged (" + what +
+                                  "); restore it from your backup, nothing else can replace it");
+}
+
+}  // namespace
+
+std::string encode_key_file(const KeyFile& file) {
+  std::string hex = to_hex(file.key.view());
+  std::string text = std::string(kFirstLine) + "\nkind " + kind_name(file.kind) + "\ncloud " +
+                     file.cloud_uuid + "\nkey " + hex + "\n";
+  OPENSSL_cleanse(hex.data(), hex.size());
+  text += "check " + checksum(text) + "\n";
+  return text;
+}
+
+result<KeyFile> parse_key_file(std::string_view text, KeyFileKind expected,
+                               const std::string& name) {
+  std::string_view rest = text, kind, cloud, key, check;
+  if (!text.starts_with("datacloud-key "))
+    return failure(Errc::invalid, "key file " + name +
+                                      " is not a Data Cloud key file; check [keys] in the "
+                                      "configuration");
+  if (!text.starts_with(std::string(kFirstLine) + "\n"))
+    return failure(Errc::unsupported, "key file " + name +
+                                          " has a format this version does not know; use the "
+                                          "version of Data Cloud that wrote it, or a newer one");
+  rest.remove_prefix(kFirstLine.size() + 1);
+  if (!take_line(rest, "kind", kind) || !take_line(rest, "cloud", cloud) ||
+      !take_line(rest, "key", key))
+    return failure(damaged(name, "a line is missing"));
+  const size_t checked = text.size() - rest.size();
+  if (!take_line(rest, "check", check) || !rest.empty())
+    return failure(damaged(name, "it does not end with its check line"));
+  if (check != checksum(text.substr(0, checked)))
+    return failure(damaged(name, "its check sum does not match"));
+  if (kind != kind_name(expected))
+    return failure(Errc::invalid, "key file " + name + " holds a " +
+                                      std::string(kind.substr(0, 16)) + " key where the " +
+                                      kind_name(expected) +
+                                      " key belongs; check [keys] in the configuration");
+  KeyFile file;
+  uint8_t bytes[32];
+  if (cloud.empty() || !from_hex(key, bytes)) return failure(damaged(name, "a value is malformed"));
+  file.kind = expected;
+  file.cloud_uuid = std::string(cloud);
+  file.key = SecretKey(ByteView(bytes));
+  OPENSSL_cleanse(bytes, sizeof bytes);
+  return file;
+}
+
+result<void> write_key_file(const std::filesystem::path& path, const KeyFile& file) {
+  // Written whole under another name and then linked: a crash never leaves half a key, and link
+  // refuses to replace a file that exists.
+  const std::string temporary = path.string() + "." + std::to_string(::getpid()) + ".tmp";
+  ::unlink(temporary.c_str());
+  result<void> written = success();
+  {
+    Descriptor fd(
+        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (fd.get() < 0) return failure(os_error("create", path.string()));
+    std::string text = encode_key_file(file);
+    written = ::fchmod(fd.get(), 0600) == 0 ? write_all(fd.get(), text, path.string())
+                                            : failure(os_error("restrict", path.string()));
+    OPENSSL_cleanse(text.data(), text.size());
+  }
+  if (written && ::link(temporary.c_str(), path.c_str()) != 0)
+    written = errno == EEXIST
+                  ? failure(Errc::exists, "key file " + path.string() +
+                                              " exists already and is never overwritten; move it "
+                                              "away if it belongs to no cloud you still need")
+                  : failure(os_error("create", path.string()));
+  ::unlink(temporary.c_str());
+  if (!written) return written;
+  return sync_directory_of(path);
+}
+
+result<KeyFile> read_key_file(const std::filesystem::path& path, KeyFileKind expected) {
+  const std::string name = path.string();
+  Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat info {};
+  if (fd.get() < 0 || ::fstat(fd.get(), &info) != 0) {
+    const bool absent = errno == ENOENT;
+    return failure(Errc::invalid,
+                   std::string("cannot open the ") + kind_name(expected) + " key file " + name +
+                       ": " + std::strerror(errno) +
+                       (absent ? "; restore it from its backup (\"datacloud key restore\"), or "
+                                 "make a new cloud with \"datacloud create\""
+                               : "; check its owner and mode"));
+  }
+  if (!S_ISREG(info.st_mode))
+    return failure(Errc::invalid, "key file " + name + " is not a regular file");
+  if ((info.st_mode & 077) != 0)
+    return failure(
+        Errc::invalid,
+        "key file " + name + " can be read by others than its owner; run: chmod 600 " + name);
+  std::string text(kFileBytesMax, '\0');
+  size_t filled = 0;
+  while (filled < text.size()) {
+    const ssize_t n = ::read(fd.get(), text.data() + filled, text.size() - filled);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return failure(os_error("read", name));
+    if (n == 0) break;
+    filled += static_cast<size_t>(n);
+  }
+  auto file = parse_key_file(std::string_view(text.data(), filled), expected, name);
+  OPENSSL_cleanse(text.data(), text.size());
+  return file;
+}
+
+}  // namespace datacloud

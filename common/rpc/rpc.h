@@ -1,0 +1,113 @@
+// RPC between mounts, the tool and the daemon: protobuf frames over a Unix socket (TLS later).
+//
+// Frame: magic u32 LE 0x31434444 ("DDC1"), length u32 LE (at most kFrameBytesMax), then a
+// pb::Frame. A frame that does not parse closes the connection; nothing a peer sends can make the
+// receiver allocate more than kFrameBytesMax per connection before it is checked.
+//
+// Request id 0 belongs to the connection, not to a session: hello uses it, and a reply with id 0
+// that carries an error and answers nothing says why the server is about to close (EACCES).
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/error.h"
+#include "common/proto/rpc.pb.h"
+
+namespace datacloud {
+
+inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kFrameBytesMax = 16u << 20;
+inline constexpr uint32_t kFrameMagic = 0x31434444;
+
+struct PeerCredentials {
+  pid_t pid = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
+// Fills error fields of a reply; and back (error 0 gives success).
+void set_error(pb::Reply&, const Error&);
+result<void> reply_error(const pb::Reply&);
+
+// --- Server ---------------------------------------------------------------------------------
+
+// One connection, as the service sees it. Thread safety: send and push from any thread.
+class RpcConnection {
+ public:
+  virtual ~RpcConnection() = default;
+  virtual const PeerCredentials& peer() const = 0;
+  // Queues a frame; dropped when the connection is closed. A peer that does not read closes its
+  // connection once 64 MiB are queued.
+  virtual void reply(const pb::Reply&) = 0;
+  virtual void push(const pb::Push&) = 0;
+  virtual void close() = 0;
+  // For the service's use: the session bound to this connection (0: none).
+  uint64_t session = 0;
+};
+
+// What a server calls, always on its one service thread.
+class RpcService {
+ public:
+  virtual ~RpcService() = default;
+  virtual void on_request(std::shared_ptr<RpcConnection>, pb::Request) = 0;
+  virtual void on_disconnect(std::shared_ptr<RpcConnection>) = 0;
+};
+
+// Listens and runs everything on ONE thread (the caller of run()): requests, disconnects, posted
+// functions and timers never run concurrently.
+class RpcServer {
+ public:
+  virtual ~RpcServer() = default;
+  // "unix:/path": replaces a stale socket file, refuses a live one; mode 0666 with peer
+  // credentials checked against `allow` (root and the daemon's own uid may always connect).
+  virtual result<void> listen(const std::string& address) = 0;
+  virtual void run() = 0;                                   // until stop()
+  virtual void stop() = 0;                                  // from any thread
+  virtual void post(std::function<void()>) = 0;             // from any thread
+  virtual void after(Duration, std::function<void()>) = 0;  // one shot, from any thread
+};
+std::unique_ptr<RpcServer> make_rpc_server(RpcService&);
+
+// --- Client ---------------------------------------------------------------------------------
+
+// A session-aware connection to the daemon. It reconnects by itself; requests in flight when the
+// connection breaks are sent again under their ids, in order, after the session is resumed.
+class RpcClient {
+ public:
+  struct Options {
+    std::vector<std::string> addresses;  // tried in order
+    pb::ClientKind kind = pb::CLIENT_TOOL;
+    pb::Session session;              // who we are; id 0
+    Duration deadline = seconds(30);  // of each call, reconnects included
+    // On a push; runs on the client's I/O thread and must not block.
+    std::function<void(const pb::Push&)> on_push;
+    // Leases to present when resuming (called on the I/O thread, must not block or call back).
+    std::function<void(pb::HelloRequest&)> on_resume;
+    // After every hello: first connect, resume, session lost. Runs on the I/O thread before
+    // anything else is sent (and before the requests of a lost session fail); must not block.
+    std::function<void(const pb::HelloReply&)> on_session;
+  };
+
+  virtual ~RpcClient() = default;
+  // Sends `request` (id is set here). Callback on the I/O thread, must not block; unavailable when
+  // the deadline passes without an answer. Errors in the reply are returned as errors.
+  virtual void call(pb::Request request, std::function<void(result<pb::Reply>)>) = 0;
+  // The blocking form; never from the I/O thread.
+  result<pb::Reply> call(pb::Request request);
+  virtual uint64_t session() const = 0;
+  virtual bool connected() const = 0;
+  // When the current session lease ends unless renewed: counted from the sending of the last
+  // answered hello or keepalive.
+  virtual MonotonicTime lease_end() const = 0;
+};
+
+// Connects and says hello (waits at most options.deadline).
+result<std::unique_ptr<RpcClient>> connect_rpc(RpcClient::Options, pb::HelloReply* hello);
+
+}  // namespace datacloud

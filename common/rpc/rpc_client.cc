@@ -1,0 +1,231 @@
+// Requests, replies and the I/O thread of the RPC client (rpc_client.h).
+#include "common/rpc/rpc_client.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <semaphore>
+
+#include "common/base/log.h"
+
+namespace datacloud {
+namespace {
+
+// Longest sleep of the I/O thread: deadlines of calls made meanwhile are noticed this late at most.
+constexpr auto kTick = milliseconds(200);
+constexpr int kReadsPerWakeMax = 16;
+
+int milliseconds_until(MonotonicTime t) {
+  const auto left = std::chrono::ceil<milliseconds>(t - monotonic_now());
+  return static_cast<int>(std::clamp(left, milliseconds(0), milliseconds(kTick)).count());
+}
+
+}  // namespace
+
+result<pb::Reply> RpcClient::call(pb::Request request) {
+  struct Waiter {
+    std::binary_semaphore done{0};
+    std::optional<result<pb::Reply>> reply;
+  };
+  auto waiter = std::make_shared<Waiter>();
+  call(std::move(request), [waiter](result<pb::Reply> reply) {
+    waiter->reply.emplace(std::move(reply));
+    waiter->done.release();
+  });
+  waiter->done.acquire();
+  return std::move(*waiter->reply);
+}
+
+RpcSessionClient::RpcSessionClient(Options options) : options_(std::move(options)) {}
+
+RpcSessionClient::~RpcSessionClient() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake();
+  if (thread_.joinable()) thread_.join();
+  if (fd_ >= 0) ::close(fd_);
+  if (wake_fd_ >= 0) ::close(wake_fd_);
+}
+
+uint64_t RpcSessionClient::session() const {
+  std::lock_guard lock(mutex_);
+  return session_;
+}
+
+bool RpcSessionClient::connected() const {
+  std::lock_guard lock(mutex_);
+  return state_ == State::up;
+}
+
+MonotonicTime RpcSessionClient::lease_end() const {
+  std::lock_guard lock(mutex_);
+  return lease_end_;
+}
+
+void RpcSessionClient::call(pb::Request request, Callback callback) {
+  std::optional<Error> refused;
+  {
+    std::lock_guard lock(mutex_);
+    request.set_id(next_id_);
+    request.set_acknowledged((pending_.empty() ? next_id_ : pending_.begin()->first) - 1);
+    const bool keepalive = request.has_keepalive();
+    pb::Frame frame;
+    frame.mutable_request()->Swap(&request);
+    auto encoded = encode_frame(frame);
+    if (!encoded) {
+      refused = encoded.error();
+    } else if (stop_) {
+      refused = Error(Errc::unavailable, "the connection to the daemon is being closed");
+    } else if (pending_.size() >= kRequestsInFlightMax) {
+      refused = Error(Errc::unavailable, "too many unanswered requests to the daemon");
+    } else {
+      const uint64_t id = next_id_++;
+      pending_.emplace_hint(
+          pending_.end(), id,
+          Pending{encoded.value(), std::move(callback), monotonic_now(), keepalive});
+      if (state_ == State::up) transmit(std::move(encoded).value());
+    }
+  }
+  if (refused) callback(failure(*refused));
+}
+
+void RpcSessionClient::transmit(SharedFrame frame) {
+  const bool direct = out_.empty();
+  out_.push(std::move(frame));
+  // When something is queued, the I/O thread is waiting for room already. A broken socket is
+  // noticed by the I/O thread, which reads from it.
+  if (direct && out_.write_to(fd_) == FrameWriter::State::blocked) wake();
+}
+
+void RpcSessionClient::wake() const {
+  const uint64_t one = 1;
+  if (wake_fd_ >= 0) (void)!::write(wake_fd_, &one, sizeof(one));
+}
+
+void RpcSessionClient::run() {
+  for (;;) {
+    {
+      std::lock_guard lock(mutex_);
+      if (stop_) break;
+    }
+    expire_overdue();
+    if (fd_ < 0 && monotonic_now() >= retry_at_) connect_now();
+    poll_once();
+  }
+  PendingMap left;
+  {
+    std::lock_guard lock(mutex_);
+    left.swap(pending_);
+    state_ = State::down;
+  }
+  fail(std::move(left), Error(Errc::unavailable, "the connection to the daemon was closed"));
+}
+
+void RpcSessionClient::poll_once() {
+  pollfd fds[2] = {{wake_fd_, POLLIN, 0}, {fd_, POLLIN, 0}};
+  MonotonicTime until = fd_ < 0 ? retry_at_ : MonotonicTime::max();
+  {
+    std::lock_guard lock(mutex_);
+    if (!out_.empty()) fds[1].events |= POLLOUT;
+    if (!pending_.empty()) {
+      until = std::min(until, pending_.begin()->second.sent + options_.deadline);
+    }
+    if (stop_) return;
+  }
+  until = std::min(until, monotonic_now() + kTick);
+  if (::poll(fds, 2, milliseconds_until(until)) <= 0) return;
+  if (fds[0].revents != 0) {
+    uint64_t count;
+    (void)!::read(wake_fd_, &count, sizeof(count));
+  }
+  if ((fds[1].revents & POLLOUT) != 0) {
+    std::lock_guard lock(mutex_);
+    out_.write_to(fd_);
+  }
+  if ((fds[1].revents & ~POLLOUT) != 0 && !receive())
+    disconnect("the daemon closed the connection");
+}
+
+bool RpcSessionClient::receive() {
+  for (int i = 0; i < kReadsPerWakeMax; i++) {
+    const MutableByteView space = reader_.space();
+    const ssize_t got = ::recv(fd_, space.data(), space.size(), MSG_DONTWAIT);
+    if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+    if (got == 0) return false;
+    reader_.filled(static_cast<size_t>(got));
+    for (;;) {
+      pb::Frame frame;
+      auto more = reader_.next(frame);
+      if (!more) {
+        spdlog::warn("RPC: the daemon sent a {}: connecting anew", more.error().text());
+        return false;
+      }
+      if (!more.value()) break;
+      if (!handle(frame)) return true;  // closed by its handler already
+    }
+    if (static_cast<size_t>(got) < space.size()) return true;
+  }
+  return true;
+}
+
+bool RpcSessionClient::handle(pb::Frame& frame) {
+  if (frame.has_push()) {
+    if (options_.on_push) options_.on_push(frame.push());
+    return true;
+  }
+  if (!frame.has_reply()) {
+    disconnect("the daemon sent a frame that is neither reply nor push");
+    return false;
+  }
+  if (frame.reply().id() == 0) return handle_hello(frame.reply());
+  handle_reply(std::move(*frame.mutable_reply()));
+  return true;
+}
+
+void RpcSessionClient::handle_reply(pb::Reply reply) {
+  Callback callback;
+  {
+    std::lock_guard lock(mutex_);
+    auto it = pending_.find(reply.id());
+    if (it == pending_.end()) return;  // its deadline has passed
+    if (it->second.keepalive && reply.has_keepalive() && reply.error() == 0) {
+      lease_end_ =
+          std::max(lease_end_, it->second.sent + milliseconds(reply.keepalive().lease_ms()));
+    }
+    callback = std::move(it->second.callback);
+    pending_.erase(it);
+  }
+  auto status = reply_error(reply);
+  if (status) {
+    callback(std::move(reply));
+  } else {
+    callback(failure(status.error()));
+  }
+}
+
+void RpcSessionClient::expire_overdue() {
+  const auto limit = monotonic_now() - options_.deadline;
+  PendingMap overdue;
+  Error error;
+  {
+    std::lock_guard lock(mutex_);
+    while (!pending_.empty() && pending_.begin()->second.sent <= limit) {
+      overdue.insert(pending_.extract(pending_.begin()));
+    }
+    if (overdue.empty()) return;
+    error = unreachable();
+  }
+  fail(std::move(overdue), error);
+}
+
+void RpcSessionClient::fail(PendingMap requests, const Error& error) {
+  for (auto& [id, request] : requests) request.callback(failure(error));
+}
+
+}  // namespace datacloud

@@ -1,0 +1,98 @@
+// The client of the daemon's RPC, inside view (rpc.h has the outside).
+//
+// One I/O thread owns the connection: it connects, says hello, reads replies and runs every
+// callback. Callers write their request straight to the socket when nothing is queued, so that a
+// call costs no hop before the daemon sees it.
+//
+// Invariants: a request is in `pending_` from its submission until its reply, its deadline or
+// the session's loss, and is answered exactly once; after a reconnect the pending ones are sent
+// before any new one, in the order of their ids; nothing is sent before hello is answered and
+// on_session has returned.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "common/rpc/rpc.h"
+#include "common/rpc/rpc_frame.h"
+
+namespace datacloud {
+
+class RpcSessionClient final : public RpcClient {
+ public:
+  explicit RpcSessionClient(Options);
+  ~RpcSessionClient() override;
+
+  // The first hello's answer, or why there is none.
+  result<pb::HelloReply> start();
+
+  using RpcClient::call;
+  void call(pb::Request, std::function<void(result<pb::Reply>)>) override;
+  uint64_t session() const override;
+  bool connected() const override;
+  MonotonicTime lease_end() const override;
+
+ private:
+  using Callback = std::function<void(result<pb::Reply>)>;
+  enum class State { down, hello_sent, up };
+  struct Pending {
+    SharedFrame frame;
+    Callback callback;
+    MonotonicTime sent;  // before the first sending
+    bool keepalive = false;
+  };
+  using PendingMap = std::map<uint64_t, Pending>;
+
+  // The I/O thread.
+  void run();
+  void poll_once();
+  bool receive();  // false: the connection is broken
+  bool handle(pb::Frame&);
+  void handle_reply(pb::Reply);
+  bool handle_hello(const pb::Reply&);
+  void expire_overdue();
+  void disconnect(const std::string& why);
+  void fail(PendingMap, const Error&);
+
+  // Connecting (rpc_connect.cc).
+  void connect_now();
+  result<int> connect_any();
+  void adopt(int fd);
+  pb::HelloRequest make_hello();
+  bool hello_refused(const Error&);
+  Error unreachable() const;
+
+  void transmit(SharedFrame);  // with the lock held
+  void wake() const;
+
+  const Options options_;
+  int wake_fd_ = -1;
+
+  mutable std::mutex mutex_;
+  std::condition_variable first_hello_done_;
+  State state_ = State::down;
+  int fd_ = -1;  // changed by the I/O thread only
+  FrameWriter out_;
+  PendingMap pending_;
+  uint64_t next_id_ = 1;
+  uint64_t session_ = 0;
+  MonotonicTime lease_end_{};
+  std::optional<result<pb::HelloReply>> first_hello_;
+  std::string last_failure_;  // why there is no connection, for people
+  bool stop_ = false;
+
+  // I/O thread only.
+  FrameReader reader_;
+  bool session_lost_ = false;  // to be told once a new session is there
+  MonotonicTime started_{};
+  MonotonicTime hello_sent_{};
+  MonotonicTime retry_at_{};
+  Duration backoff_{};
+
+  std::thread thread_;
+};
+
+}  // namespace datacloud
