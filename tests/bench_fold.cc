@@ -7,8 +7,8 @@
 #include <cmath>
 #include <cstdio>
 
-#include "daemon/folder.h"
-#include "daemon/shard_io.h"
+#include "daemon/fold/fold_scheduler.h"
+#include "daemon/jobs/shard_io.h"
 #include "tests/support/deriving_store.h"
 
 namespace datacloud {
@@ -120,7 +120,7 @@ class BenchFold : public FoldGroupRig {
               size_t bytes, int updates, int per_pass) {
     make_cloud("rs-6-3");
     for (uint64_t at = 0; at < blocks; at += 1536) write(random_blocks(at, 1536, bytes));
-    Folder folder(*context_, *ids_, loop_, {.jobs_max = 1, .automatic = false});
+    FoldScheduler folder(*context_, *ids_, loop_, {.jobs_max = 1, .automatic = false});
     uint64_t moved = 0, folded = 0;
     for (int i = 0; i < updates; i += per_pass) {
       for (int j = 0; j < per_pass; ++j) write({{next_block(), random_bytes(bytes)}});

@@ -11,7 +11,7 @@
 
 #include "common/base/log.h"
 #include "daemon/fold_group_rig.h"
-#include "daemon/shard_io.h"
+#include "daemon/jobs/shard_io.h"
 #include "tests/support/linked_store.h"
 
 namespace datacloud {

@@ -18,8 +18,8 @@
 #include "common/store/object_store.h"
 #include "common/store/rados/rados_store.h"
 #include "common/stripe/shard_size.h"
-#include "daemon/metadata_store.h"
-#include "daemon/state_directory.h"
+#include "daemon/metadata/metadata_store.h"
+#include "daemon/metadata/state_directory.h"
 
 namespace datacloud {
 namespace {

@@ -11,8 +11,8 @@
 #include <map>
 #include <set>
 
-#include "daemon/fsck.h"
-#include "daemon/state_directory.h"
+#include "daemon/fsck/fsck.h"
+#include "daemon/metadata/state_directory.h"
 #include "tools/admin_call.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"

@@ -12,7 +12,7 @@
 #include "common/crypto/keys.h"
 #include "common/site/site_set.h"
 #include "common/store/rados/rados_store.h"
-#include "daemon/state_directory.h"
+#include "daemon/metadata/state_directory.h"
 #include "tools/cloud_creation.h"
 
 namespace datacloud {

@@ -13,7 +13,7 @@
 #include "common/base/hex.h"
 #include "common/crypto/keys.h"
 #include "common/site/site_set.h"
-#include "daemon/state_directory.h"
+#include "daemon/metadata/state_directory.h"
 #include "tools/daemon_link.h"
 #include "tools/json_text.h"
 #include "tools/key_backup.h"

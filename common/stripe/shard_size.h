@@ -1,6 +1,6 @@
 // How long the data columns of a stripe may get: a matter of policy, kept in the stripe's record,
 // so that what is merged stays as it was written. Small shards make a fold's copies at the sites
-// small (daemon/parity_fold.h); large ones need fewer objects and records. Pure arithmetic.
+// small (daemon/fold/parity_fold.h); large ones need fewer objects and records. Pure arithmetic.
 //
 // Sizes are of plain bytes, a power of two from 64 KiB to 4 MiB and not less than a block. Sealed
 // and not compressible, a full column is longer by kSealedOverheadBytes for each of its blocks.

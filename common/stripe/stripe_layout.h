@@ -5,7 +5,7 @@
 // use; bytes beyond a column's length count as zero for the code; a data column without slots is
 // "empty" and not stored. Parity columns are as long as the longest data column, rounded up to a
 // multiple of the code's packets; where that costs little, to packets of whole audit blocks, so
-// that sites can combine them and tags prove what they send (daemon/combined_reads.h).
+// that sites can combine them and tags prove what they send (daemon/repair/combined_reads.h).
 #pragma once
 
 #include <cstdint>

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "common/proto/admin.pb.h"
-#include "daemon/record_keys.h"
+#include "daemon/metadata/record_keys.h"
 #include "service_rig.h"
 #include "tests/support/prove_store.h"
 #include "tests/support/seeded.h"

@@ -1,7 +1,7 @@
 // Outside of its windows background work keeps to the smaller limit; it never stops by itself.
 #include <gtest/gtest.h>
 
-#include "daemon/background.h"
+#include "daemon/jobs/background.h"
 
 namespace datacloud {
 namespace {

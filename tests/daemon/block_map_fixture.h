@@ -3,9 +3,9 @@
 
 #include <vector>
 
-#include "daemon/block_map.h"
-#include "daemon/namespace_ops.h"
-#include "daemon/record_keys.h"
+#include "daemon/metadata/record_keys.h"
+#include "daemon/records/block_map.h"
+#include "daemon/records/namespace_ops.h"
 #include "store_fixture.h"
 
 namespace datacloud {

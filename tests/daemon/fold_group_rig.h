@@ -1,7 +1,7 @@
 // Groups for tests of folds: the XOR row of stripes that are there.
 #pragma once
 
-#include "daemon/stripe_groups.h"
+#include "daemon/records/stripe_groups.h"
 #include "fold_rig.h"
 
 namespace datacloud {

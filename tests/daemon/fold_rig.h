@@ -16,14 +16,14 @@
 
 #include "common/store/memory_store.h"
 #include "common/stripe/stripe_layout.h"
-#include "daemon/block_map.h"
-#include "daemon/garbage_collector.h"
-#include "daemon/listing_scrub.h"
-#include "daemon/namespace_ops.h"
-#include "daemon/parity_fold.h"
-#include "daemon/record_keys.h"
-#include "daemon/stripe_audit.h"
-#include "daemon/stripe_repair.h"
+#include "daemon/audit/stripe_audit.h"
+#include "daemon/fold/parity_fold.h"
+#include "daemon/metadata/record_keys.h"
+#include "daemon/records/block_map.h"
+#include "daemon/records/namespace_ops.h"
+#include "daemon/repair/stripe_repair.h"
+#include "daemon/scrub/garbage_collector.h"
+#include "daemon/scrub/garbage_scrub.h"
 #include "store_fixture.h"
 
 namespace datacloud {
@@ -142,8 +142,8 @@ class FoldRig : public testing::Test {
     };
     collector_ = std::make_unique<GarbageCollector>(*store_, *sites_, namer_, loop_,
                                                     GarbageCollector::Hooks{committing, durable});
-    scrub_ = std::make_unique<ListingScrub>(*store_, *sites_, namer_, *ranges_, loop_,
-                                            ListingScrub::Hooks{committing, durable});
+    scrub_ = std::make_unique<GarbageScrub>(*store_, *sites_, namer_, *ranges_, loop_,
+                                            GarbageScrub::Hooks{committing, durable});
     background_ = std::make_unique<Background>(loop_, Background::Limits{2, 0});
     context_ = std::make_unique<BackgroundContext>(BackgroundContext{
         .threads = *background_,
@@ -473,7 +473,7 @@ class FoldRig : public testing::Test {
   std::shared_ptr<ThreadLoop> loop_;
   std::unique_ptr<IdRanges> ranges_;
   std::unique_ptr<GarbageCollector> collector_;
-  std::unique_ptr<ListingScrub> scrub_;
+  std::unique_ptr<GarbageScrub> scrub_;
   std::unique_ptr<Background> background_;
   std::unique_ptr<BackgroundContext> context_;
   std::unique_ptr<BackgroundIds> ids_;

@@ -2,7 +2,7 @@
 // until it is written anew, everything else stays as it was, and no object at a site goes.
 #include <algorithm>
 
-#include "daemon/stripe_groups.h"
+#include "daemon/records/stripe_groups.h"
 #include "fsck_rig.h"
 
 namespace datacloud {

@@ -4,8 +4,8 @@
 #include <gmock/gmock.h>
 
 #include "block_map_fixture.h"
-#include "daemon/counters.h"
-#include "daemon/fsck.h"
+#include "daemon/fsck/fsck.h"
+#include "daemon/metadata/counters.h"
 
 namespace datacloud {
 

@@ -6,8 +6,8 @@
 #include <thread>
 
 #include "common/base/clock.h"
-#include "daemon/namespace_records.h"
-#include "daemon/totals.h"
+#include "daemon/metadata/totals.h"
+#include "daemon/records/namespace_records.h"
 #include "fsck_rig.h"
 #include "tests/support/slowdown.h"
 

@@ -5,8 +5,8 @@
 
 #include "common/plan/repair_planner.h"
 #include "common/store/store_decorators.h"
-#include "daemon/record_keys.h"
-#include "daemon/stripe_groups.h"
+#include "daemon/metadata/record_keys.h"
+#include "daemon/records/stripe_groups.h"
 #include "service_rig.h"
 
 namespace datacloud {

@@ -1,5 +1,5 @@
 // The lease table's rules, one by one and against a random crowd of mounts.
-#include "daemon/lease_table.h"
+#include "daemon/sessions/lease_table.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // The prefix of a torn LevelDB log, over logs written here by the format's document.
-#include "daemon/log_prefix.h"
+#include "daemon/metadata/log_prefix.h"
 
 #include <gtest/gtest.h>
 

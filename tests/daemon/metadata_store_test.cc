@@ -2,10 +2,10 @@
 #include <future>
 #include <map>
 
-#include "daemon/leveldb_env.h"
-#include "daemon/namespace_ops.h"
-#include "daemon/record_keys.h"
-#include "daemon/totals.h"
+#include "daemon/metadata/leveldb_env.h"
+#include "daemon/metadata/record_keys.h"
+#include "daemon/metadata/totals.h"
+#include "daemon/records/namespace_ops.h"
 #include "store_fixture.h"
 
 namespace datacloud {

@@ -2,9 +2,9 @@
 // readdir position and orphan.
 #include <set>
 
-#include "daemon/block_map.h"
-#include "daemon/namespace_ops.h"
-#include "daemon/record_keys.h"
+#include "daemon/metadata/record_keys.h"
+#include "daemon/records/block_map.h"
+#include "daemon/records/namespace_ops.h"
 #include "namespace_model.h"
 #include "store_fixture.h"
 

@@ -2,8 +2,8 @@
 // set-group-id, extended attributes.
 #include <cerrno>
 
-#include "daemon/namespace_ops.h"
-#include "daemon/record_keys.h"
+#include "daemon/metadata/record_keys.h"
+#include "daemon/records/namespace_ops.h"
 #include "store_fixture.h"
 
 namespace datacloud {

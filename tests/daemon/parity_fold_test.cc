@@ -1,7 +1,7 @@
 // Folds by parity delta: contents, bytes between sites, and everything that may happen meanwhile.
 #include "fold_rig.h"
 
-#include "daemon/folder.h"
+#include "daemon/fold/fold_scheduler.h"
 #include "tests/support/deriving_store.h"
 
 namespace datacloud {
@@ -136,7 +136,7 @@ TEST_F(LocalCopiesTest, AreCountedByTheFolder) {
   make_cloud("rs-3-2");
   write_base();
   overwrite({1, 5, 10});
-  Folder folder(*context_, *ids_, loop_, {.jobs_max = 1, .automatic = false});
+  FoldScheduler folder(*context_, *ids_, loop_, {.jobs_max = 1, .automatic = false});
   on_loop([&] { folder.sweep_now(); });
   pb::FoldReply reply;
   const auto end = monotonic_now() + seconds(20);
@@ -383,9 +383,9 @@ TEST_F(ParityFoldTest, ADamagedHintOverwritesNothing) {
   expect_audits_clean();
 }
 
-class FolderTest : public ParityFoldTest {
+class FoldSchedulerTest : public ParityFoldTest {
  protected:
-  pb::FoldReply sweep(Folder& folder) {
+  pb::FoldReply sweep(FoldScheduler& folder) {
     on_loop([&] { folder.sweep_now(); });
     pb::FoldReply reply;
     const auto end = monotonic_now() + seconds(30);
@@ -398,13 +398,13 @@ class FolderTest : public ParityFoldTest {
   }
 };
 
-TEST_F(FolderTest, APassFoldsEverythingAndSpaceComesBack) {
+TEST_F(FoldSchedulerTest, APassFoldsEverythingAndSpaceComesBack) {
   make_cloud("rs-3-2");
   for (uint64_t stripe = 0; stripe < 4; ++stripe) write(random_blocks(400 * stripe, 400, kBlock));
   uint64_t fresh = 0;
   on_loop([&] { fresh = read_totals(store_->begin()).value().stored_bytes; });
   for (int i = 0; i < 120; ++i) overwrite({random_() % 1600});
-  Folder folder(*context_, *ids_, loop_, {.automatic = false});
+  FoldScheduler folder(*context_, *ids_, loop_, {.automatic = false});
   const auto reply = sweep(folder);
   EXPECT_EQ(reply.failures(), 0u) << reply.last_failure();
   EXPECT_EQ(reply.stripes_blocked(), 0u);
@@ -419,9 +419,10 @@ TEST_F(FolderTest, APassFoldsEverythingAndSpaceComesBack) {
 
 // A file that grows block by block, each durable before the next: every block moves once, into a
 // stripe that stays.
-TEST_F(FolderTest, AppendsEndUpInLargeStripesAndMoveOnce) {
+TEST_F(FoldSchedulerTest, AppendsEndUpInLargeStripesAndMoveOnce) {
   make_cloud("rs-2-1");
-  Folder folder(*context_, *ids_, loop_, {.age = Duration::zero(), .pause = Duration::zero()});
+  FoldScheduler folder(*context_, *ids_, loop_,
+                       {.age = Duration::zero(), .pause = Duration::zero()});
   on_loop([&] { folder.start(); });
   pb::FoldReply reply;
   const auto append = [&](uint64_t first, uint64_t until) {
@@ -443,7 +444,7 @@ TEST_F(FolderTest, AppendsEndUpInLargeStripesAndMoveOnce) {
 }
 
 // Small stripes of files with three policies, written in turn.
-TEST_F(FolderTest, MergesKeepTheSizeOfShardsAndTheHome) {
+TEST_F(FoldSchedulerTest, MergesKeepTheSizeOfShardsAndTheHome) {
   make_cloud("rs-3-2");
   constexpr uint32_t kShard = 64 << 10;
   using Kind = std::pair<uint32_t, SiteId>;
@@ -453,7 +454,7 @@ TEST_F(FolderTest, MergesKeepTheSizeOfShardsAndTheHome) {
       write(random_blocks(expected_.size(), 2, kBlock));
     }
   }
-  Folder folder(*context_, *ids_, loop_, {.automatic = false});
+  FoldScheduler folder(*context_, *ids_, loop_, {.automatic = false});
   const auto reply = sweep(folder);
   EXPECT_EQ(reply.failures(), 0u) << reply.last_failure();
   EXPECT_EQ(reply.blocks_moved(), 180u);
@@ -476,7 +477,7 @@ TEST_F(FolderTest, MergesKeepTheSizeOfShardsAndTheHome) {
 
 // Three batches are ready at once, one of each policy. Gaps between operations tell jobs apart: in
 // a job they take turns, every 40 ms.
-TEST_F(FolderTest, OnItsOwnItRestsAfterEachMerge) {
+TEST_F(FoldSchedulerTest, OnItsOwnItRestsAfterEachMerge) {
   make_cloud("rs-3-2");
   shard_bytes_ = 64 << 10;
   for (const SiteId home : {1, 2, 3}) {
@@ -491,7 +492,8 @@ TEST_F(FolderTest, OnItsOwnItRestsAfterEachMerge) {
     times.push_back(monotonic_now());
     return Fault{Fault::Kind::delay, {}, milliseconds(40)};
   };
-  Folder folder(*context_, *ids_, loop_, {.age = Duration::zero(), .pause = Duration::zero()});
+  FoldScheduler folder(*context_, *ids_, loop_,
+                       {.age = Duration::zero(), .pause = Duration::zero()});
   on_loop([&] { folder.start(); });
   pb::FoldReply reply;
   const auto end = monotonic_now() + seconds(30);
@@ -509,12 +511,12 @@ TEST_F(FolderTest, OnItsOwnItRestsAfterEachMerge) {
   stop_all();
 }
 
-TEST_F(FolderTest, FullStripesOfSmallShardsAreNotMergedAgainAndAgain) {
+TEST_F(FoldSchedulerTest, FullStripesOfSmallShardsAreNotMergedAgainAndAgain) {
   make_cloud("rs-3-2");
   shard_bytes_ = 64 << 10;
   for (uint64_t i = 0; i < 4; ++i) write(random_blocks(48 * i, 48, kBlock));  // 192 KiB, full
   for (uint64_t i = 0; i < 30; ++i) write(random_blocks(200 + i, 1, kBlock));
-  Folder folder(*context_, *ids_, loop_, {.automatic = false});
+  FoldScheduler folder(*context_, *ids_, loop_, {.automatic = false});
   auto reply = sweep(folder);
   EXPECT_EQ(reply.stripes_merged(), 30u);
   EXPECT_EQ(all_stripes().size(), 5u);
@@ -524,7 +526,7 @@ TEST_F(FolderTest, FullStripesOfSmallShardsAreNotMergedAgainAndAgain) {
   stop_all();
 }
 
-TEST_F(FolderTest, ThePlannerKnowsTheSizeOfTheShards) {
+TEST_F(FoldSchedulerTest, ThePlannerKnowsTheSizeOfTheShards) {
   make_cloud("rs-3-2");
   const auto most = [&](StripeId base) {
     uint64_t bytes = 0;
@@ -540,11 +542,11 @@ TEST_F(FolderTest, ThePlannerKnowsTheSizeOfTheShards) {
   EXPECT_EQ(most(write(random_blocks(40, 48, kBlock + 44))), 16u * (kBlock + 44)) << "as sealed";
 }
 
-TEST_F(FolderTest, TooManyUpdatesDelayCommits) {
+TEST_F(FoldSchedulerTest, TooManyUpdatesDelayCommits) {
   make_cloud("rs-3-2");
   const StripeId base = write(random_blocks(0, 600, kBlock));
-  Folder folder(*context_, *ids_, loop_,
-                {.pause = Duration::zero(), .backlog_bytes_max = 3 * kBlock});
+  FoldScheduler folder(*context_, *ids_, loop_,
+                       {.pause = Duration::zero(), .backlog_bytes_max = 3 * kBlock});
   on_loop([&] {
     folder.start();
     EXPECT_EQ(folder.commit_delay(), Duration::zero());
@@ -568,7 +570,7 @@ TEST_F(FolderTest, TooManyUpdatesDelayCommits) {
   stop_all();
 }
 
-TEST_F(FolderTest, OnItsOwnItRestsAsLongAsItWorks) {
+TEST_F(FoldSchedulerTest, OnItsOwnItRestsAsLongAsItWorks) {
   make_cloud("rs-3-2");
   for (uint64_t i = 0; i < 6; ++i) {
     write(random_blocks(20 * i, 12, kBlock));
@@ -581,7 +583,8 @@ TEST_F(FolderTest, OnItsOwnItRestsAsLongAsItWorks) {
     if (op == StoreOp::derive) derived.push_back(monotonic_now());
     return Fault{Fault::Kind::delay, {}, milliseconds(50)};
   };
-  Folder folder(*context_, *ids_, loop_, {.age = Duration::zero(), .pause = Duration::zero()});
+  FoldScheduler folder(*context_, *ids_, loop_,
+                       {.age = Duration::zero(), .pause = Duration::zero()});
   on_loop([&] { folder.start(); });
   pb::FoldReply reply;
   const auto end = monotonic_now() + seconds(30);
@@ -598,11 +601,12 @@ TEST_F(FolderTest, OnItsOwnItRestsAsLongAsItWorks) {
 }
 
 // New updates of a stripe keep coming. Its fold waits for them to end, but not while commits wait.
-TEST_F(FolderTest, AStripeThatStaysHotIsFoldedOnceCommitsAreDelayed) {
+TEST_F(FoldSchedulerTest, AStripeThatStaysHotIsFoldedOnceCommitsAreDelayed) {
   make_cloud("rs-3-2");
   write(random_blocks(0, 600, kBlock));
-  Folder folder(*context_, *ids_, loop_,
-                {.age = seconds(600), .pause = Duration::zero(), .backlog_bytes_max = 40 * kBlock});
+  FoldScheduler folder(
+      *context_, *ids_, loop_,
+      {.age = seconds(600), .pause = Duration::zero(), .backlog_bytes_max = 40 * kBlock});
   on_loop([&] { folder.start(); });
   pb::FoldReply reply;
   Duration delay_max{};
@@ -624,14 +628,14 @@ TEST_F(FolderTest, AStripeThatStaysHotIsFoldedOnceCommitsAreDelayed) {
   stop_all();
 }
 
-TEST_F(FolderTest, WhatIsBlockedForLongIsMergedWithoutItsStripe) {
+TEST_F(FoldSchedulerTest, WhatIsBlockedForLongIsMergedWithoutItsStripe) {
   constexpr size_t kLarge = 64 << 10;
   make_cloud("rs-3-2");
   const StripeId base = write(random_blocks(0, 400, kLarge));  // less than 0.3 of it will be dead
   for (uint64_t i = 0; i < 9; ++i) write(random_blocks(20 * i, 12, kLarge));
   const auto before = *record(base);
   sites_->find(5)->set_away("test");
-  Folder folder(
+  FoldScheduler folder(
       *context_, *ids_, loop_,
       {.age = Duration::zero(), .blocked_max = milliseconds(2500), .pause = Duration::zero()});
   const auto began = monotonic_now();
@@ -657,7 +661,7 @@ TEST_F(FolderTest, WhatIsBlockedForLongIsMergedWithoutItsStripe) {
   stop_all();
 }
 
-TEST_F(FolderTest, RepairsWhatBlocksAFoldAndGoesOn) {
+TEST_F(FoldSchedulerTest, RepairsWhatBlocksAFoldAndGoesOn) {
   make_cloud("rs-3-2");
   const StripeId base = write(random_blocks(0, 600, kBlock));
   overwrite({5});
@@ -665,7 +669,7 @@ TEST_F(FolderTest, RepairsWhatBlocksAFoldAndGoesOn) {
   Bytes column = *object(before, 0);
   column[5 * kBlock] ^= 1;
   ASSERT_TRUE(memory_[0].overwrite(object_name(before, 0), column));
-  Folder folder(*context_, *ids_, loop_, {.automatic = false});
+  FoldScheduler folder(*context_, *ids_, loop_, {.automatic = false});
   std::thread repair([&] {
     while (records('B') == 0) std::this_thread::sleep_for(milliseconds(10));
     while (records('B') > 0) EXPECT_TRUE(StripeRepair(*context_, *ids_, base).run());

@@ -1,6 +1,6 @@
 // Quarantine: what fsck puts aside is told with when and why, keeps objects as long as it is there,
 // and once dropped leaves them to the collector, whatever happens in between.
-#include "daemon/quarantine.h"
+#include "daemon/records/quarantine.h"
 
 #include "fsck_rig.h"
 #include "service_rig.h"

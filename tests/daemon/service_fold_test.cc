@@ -5,7 +5,7 @@
 #include <random>
 
 #include "common/stripe/stripe_layout.h"
-#include "daemon/record_keys.h"
+#include "daemon/metadata/record_keys.h"
 #include "service_rig.h"
 
 namespace datacloud {

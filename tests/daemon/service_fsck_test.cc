@@ -3,10 +3,10 @@
 #include <gmock/gmock.h>
 
 #include "common/proto/admin.pb.h"
-#include "daemon/counters.h"
-#include "daemon/namespace_records.h"
-#include "daemon/record_keys.h"
-#include "daemon/totals.h"
+#include "daemon/metadata/counters.h"
+#include "daemon/metadata/record_keys.h"
+#include "daemon/metadata/totals.h"
+#include "daemon/records/namespace_records.h"
 #include "service_rig.h"
 #include "tests/support/slowdown.h"
 

@@ -3,7 +3,7 @@
 #include <google/protobuf/message.h>
 
 #include "common/proto/admin.pb.h"
-#include "daemon/record_keys.h"
+#include "daemon/metadata/record_keys.h"
 #include "tests/daemon/service_rig.h"
 #include "tests/support/seeded.h"
 

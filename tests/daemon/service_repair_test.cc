@@ -6,7 +6,7 @@
 #include <random>
 
 #include "common/proto/admin.pb.h"
-#include "daemon/record_keys.h"
+#include "daemon/metadata/record_keys.h"
 #include "service_rig.h"
 
 namespace datacloud {

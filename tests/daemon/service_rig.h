@@ -16,10 +16,10 @@
 #include <thread>
 
 #include "common/store/memory_store.h"
-#include "daemon/block_map.h"
-#include "daemon/fsck.h"
-#include "daemon/namespace_ops.h"
-#include "daemon/service.h"
+#include "daemon/fsck/fsck.h"
+#include "daemon/records/block_map.h"
+#include "daemon/records/namespace_ops.h"
+#include "daemon/service/service.h"
 
 namespace datacloud {
 

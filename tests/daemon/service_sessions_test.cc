@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "common/proto/admin.pb.h"
-#include "daemon/record_keys.h"
+#include "daemon/metadata/record_keys.h"
 #include "tests/daemon/service_rig.h"
 
 namespace datacloud {

@@ -1,6 +1,6 @@
 // The continuous scrub over real records and memory sites: what is missing is noted, what nobody
 // names goes, everything else stays, and a walk goes on where it was.
-#include "daemon/site_scrub.h"
+#include "daemon/scrub/continuous_scrub.h"
 
 #include <gmock/gmock.h>
 
@@ -9,7 +9,7 @@
 namespace datacloud {
 namespace {
 
-class SiteScrubTest : public FoldRig {
+class ContinuousScrubTest : public FoldRig {
  protected:
   void SetUp() override { make_cloud("rs-3-2"); }
   void TearDown() override {
@@ -17,7 +17,7 @@ class SiteScrubTest : public FoldRig {
     close();
   }
 
-  SiteScrub::Options quick() const {
+  ContinuousScrub::Options quick() const {
     return {.cycle = milliseconds(2),
             .directory = root_,
             .page = 4,
@@ -27,23 +27,23 @@ class SiteScrubTest : public FoldRig {
             .save = Duration::zero(),
             .looking_up = {.stripes_per_step = 3, .part_names = 8}};
   }
-  void begin_scrub(const SiteScrub::Options& options) {
-    site_scrub_ =
-        std::make_unique<SiteScrub>(*context_, *ranges_, loop_, options, [this] { ++told_; });
-    on_loop([&] { ASSERT_TRUE(site_scrub_->open(store_->begin())); });
+  void begin_scrub(const ContinuousScrub::Options& options) {
+    continuous_scrub_ =
+        std::make_unique<ContinuousScrub>(*context_, *ranges_, loop_, options, [this] { ++told_; });
+    on_loop([&] { ASSERT_TRUE(continuous_scrub_->open(store_->begin())); });
   }
   // A cycle that never rests lets walk follow walk; this one walks once.
-  SiteScrub::Options once() const {
+  ContinuousScrub::Options once() const {
     auto options = quick();
     options.cycle = std::chrono::hours(100);
     return options;
   }
   void end_scrub() {
-    if (!site_scrub_) return;
+    if (!continuous_scrub_) return;
     stop_all();
-    site_scrub_.reset();
+    continuous_scrub_.reset();
   }
-  void restart_with(const SiteScrub::Options& options) {
+  void restart_with(const ContinuousScrub::Options& options) {
     end_scrub();
     restart();
     begin_scrub(options);
@@ -51,8 +51,8 @@ class SiteScrubTest : public FoldRig {
   pb::ScrubWalk walk(SiteId site) {
     pb::ScrubWalk walk;
     on_loop([&] {
-      const auto found = site_scrub_->walks().find(site);
-      if (found != site_scrub_->walks().end()) walk = found->second;
+      const auto found = continuous_scrub_->walks().find(site);
+      if (found != continuous_scrub_->walks().end()) walk = found->second;
     });
     return walk;
   }
@@ -100,12 +100,12 @@ class SiteScrubTest : public FoldRig {
     }
   }
 
-  std::unique_ptr<SiteScrub> site_scrub_;
+  std::unique_ptr<ContinuousScrub> continuous_scrub_;
   std::atomic<int> told_{0};
   uint64_t next_block_ = 0;
 };
 
-TEST_F(SiteScrubTest, FindsWhatIsMissingAndDeletesWhatNobodyNames) {
+TEST_F(ContinuousScrubTest, FindsWhatIsMissingAndDeletesWhatNobodyNames) {
   write_stripes(20);
   const auto stripes = all_stripes();
   lose(stripes[3], 1);
@@ -139,7 +139,7 @@ TEST_F(SiteScrubTest, FindsWhatIsMissingAndDeletesWhatNobodyNames) {
   for (SiteId site = 1; site <= 5; ++site) EXPECT_EQ(walk(site).walks(), 1u) << "it rests";
 }
 
-TEST_F(SiteScrubTest, GoesOnWhereItWasAfterARestart) {
+TEST_F(ContinuousScrubTest, GoesOnWhereItWasAfterARestart) {
   write_stripes(40);
   lose(all_stripes()[11], 0);
   lose(all_stripes()[39], 0);
@@ -155,7 +155,7 @@ TEST_F(SiteScrubTest, GoesOnWhereItWasAfterARestart) {
   }
 }
 
-TEST_F(SiteScrubTest, BeginsAnewWithoutTheNamesItHadListed) {
+TEST_F(ContinuousScrubTest, BeginsAnewWithoutTheNamesItHadListed) {
   write_stripes(40);
   lose(all_stripes()[11], 0);
   begin_scrub(once());
@@ -169,7 +169,7 @@ TEST_F(SiteScrubTest, BeginsAnewWithoutTheNamesItHadListed) {
   EXPECT_GT(walk(1).objects(), 40u) << "listed again";
 }
 
-TEST_F(SiteScrubTest, ASiteThatFailsToListIsNotEmpty) {
+TEST_F(ContinuousScrubTest, ASiteThatFailsToListIsNotEmpty) {
   write_stripes(10);
   on_operation = [](SiteId site, StoreOp op, const std::string&) -> Fault {
     if (site != 2 || op != StoreOp::list) return {};
@@ -182,7 +182,7 @@ TEST_F(SiteScrubTest, ASiteThatFailsToListIsNotEmpty) {
   on_operation = nullptr;
 }
 
-TEST_F(SiteScrubTest, WritesAndDeletionsMeanwhileAreNeitherMissingNorGarbage) {
+TEST_F(ContinuousScrubTest, WritesAndDeletionsMeanwhileAreNeitherMissingNorGarbage) {
   begin_scrub(quick());  // walk after walk
   for (int i = 0; i < 150; ++i) {
     write_stripes(1);

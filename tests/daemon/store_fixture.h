@@ -10,7 +10,7 @@
 #include <random>
 #include <string>
 
-#include "daemon/metadata_store.h"
+#include "daemon/metadata/metadata_store.h"
 
 namespace datacloud {
 

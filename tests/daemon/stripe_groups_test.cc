@@ -1,8 +1,8 @@
 // XOR rows in the records: what a row may be, what keeps its dead members, and when a group goes.
-#include "daemon/stripe_groups.h"
+#include "daemon/records/stripe_groups.h"
 
 #include "block_map_fixture.h"
-#include "daemon/stripe_records.h"
+#include "daemon/records/stripe_records.h"
 
 namespace datacloud {
 namespace {

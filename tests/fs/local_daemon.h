@@ -9,9 +9,9 @@
 #include <mutex>
 
 #include "common/rpc/rpc.h"
-#include "daemon/block_map.h"
-#include "daemon/metadata_store.h"
-#include "daemon/namespace_ops.h"
+#include "daemon/metadata/metadata_store.h"
+#include "daemon/records/block_map.h"
+#include "daemon/records/namespace_ops.h"
 
 namespace datacloud {
 

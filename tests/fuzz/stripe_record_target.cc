@@ -1,7 +1,7 @@
 // Stripe records as a mount sends them: what validate_stripe accepts can be used without checks.
 #include "common/codes/erasure_code.h"
 #include "common/proto/records.pb.h"
-#include "daemon/block_map.h"
+#include "daemon/records/block_map.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {

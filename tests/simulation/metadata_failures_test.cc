@@ -5,7 +5,7 @@
 #include <atomic>
 #include <cerrno>
 
-#include "daemon/metadata_store.h"
+#include "daemon/metadata/metadata_store.h"
 #include "tests/support/simulated_files.h"
 
 namespace datacloud {

@@ -20,9 +20,9 @@
 #include <vector>
 
 #include "chosen_syncs.h"
-#include "daemon/block_map.h"
-#include "daemon/namespace_ops.h"
-#include "daemon/record_keys.h"
+#include "daemon/metadata/record_keys.h"
+#include "daemon/records/block_map.h"
+#include "daemon/records/namespace_ops.h"
 #include "tests/support/simulated_files.h"
 
 namespace datacloud {

@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <string>
 
-#include "daemon/metadata_store.h"
+#include "daemon/metadata/metadata_store.h"
 
 namespace {
 

@@ -11,8 +11,8 @@
 
 #include "common/crypto/keys.h"
 #include "common/site/site_set.h"
-#include "daemon/metadata_store.h"
-#include "daemon/state_directory.h"
+#include "daemon/metadata/metadata_store.h"
+#include "daemon/metadata/state_directory.h"
 #include "tools/cloud_creation.h"
 
 namespace datacloud {

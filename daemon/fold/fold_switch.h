@@ -1,0 +1,38 @@
+// The end of a fold, whichever way it was made: base, XOR row and block map change in one
+// transaction, or nothing does and what was made is abandoned. From jobs.
+#pragma once
+
+#include "daemon/fold/parity_fold.h"
+#include "daemon/jobs/shard_parts.h"
+
+namespace datacloud {
+
+// An object that has been, or is to be, made: a column of the base or of its XOR row.
+struct FoldedColumn {
+  const pb::Stripe* stripe = nullptr;  // of the snapshot
+  int column = 0;
+  InstanceId instance = 0;
+  BlockVersions versions;  // afterwards
+};
+
+// `folded`: indices of the snapshot's updates whose bytes the objects hold, all durable. Sets the
+// outcome to folded, or, when a record changed or a column was found bad meanwhile, to changed;
+// then everything is abandoned. Blocks whose map entry is not the one that was read stay where they
+// are.
+result<void> switch_fold(BackgroundContext&, const FoldSnapshot&, const std::vector<size_t>& folded,
+                         const std::vector<FoldedColumn>&, FoldOutcome&);
+
+// The names will never be committed.
+result<void> abandon_fold(BackgroundContext&, const FoldSnapshot&,
+                          const std::vector<FoldedColumn>&);
+
+// True when all parts were read and are what was written. Otherwise the outcome becomes blocked,
+// and damage is recorded, to be repaired before anything is folded.
+result<bool> accept_parts(BackgroundContext&, const std::vector<ShardParts>&, FoldOutcome&);
+
+// The base's touched columns and parity made anew from all data, in the places they have: where
+// many of a stripe's blocks change, fewer bytes cross than by deltas. For stripes without XOR row.
+result<void> reencode_stripe(BackgroundContext&, BackgroundIds&, const FoldSnapshot&,
+                             const std::vector<size_t>& folded, FoldOutcome&);
+
+}  // namespace datacloud

@@ -1,0 +1,328 @@
+// Gather, read, lay out, put, move.
+#include "daemon/fold/stripe_merge.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "common/crypto/sealed_block.h"
+#include "common/stripe/placement.h"
+#include "common/stripe/write_quorum.h"
+#include "daemon/jobs/shard_io.h"
+#include "daemon/metadata/record_keys.h"
+#include "daemon/records/block_map.h"
+
+namespace datacloud {
+namespace {
+
+constexpr uint32_t kSpreadBytesMin = 64u << 10;  // less stays in one column
+constexpr size_t kPiecesMax = 65536;             // of one job
+
+// A live block: where it is mapped and where its bytes are.
+struct Piece {
+  InodeId ino = 0;
+  uint64_t block = 0;
+  ContentVersion version = 0;
+  StripeId stripe = 0;
+  uint32_t slot = 0;
+  uint32_t length = 0;
+  bool operator<(const Piece& o) const { return std::tie(ino, block) < std::tie(o.ino, o.block); }
+};
+
+struct Source {
+  pb::Stripe stripe;
+  ColumnSet needed = 0;
+  std::map<int, Bytes> columns;
+};
+
+class Merge {
+ public:
+  Merge(BackgroundContext& context, BackgroundIds& ids) : context_(context), ids_(ids) {}
+
+  result<MergeOutcome> run(const std::vector<MergeCandidate>& candidates) {
+    kind_ = candidates.front().kind;
+    TRY(code_, make_erasure_code(kind_.code));
+    TRY(context_.threads.on_loop<void>([&] { return gather(candidates); }));
+    TRY(read_sources());
+    std::sort(pieces_.begin(), pieces_.end());
+    for (size_t first = 0; first < pieces_.size();) {
+      size_t count = 0;
+      ColumnFill fill(code_->k(), kind_.shard_bytes);
+      while (first + count < pieces_.size() && count < kStripeSlotsMax &&
+             fill.add(unsealed(pieces_[first + count].length))) {
+        ++count;
+      }
+      TRY(const bool made, write_stripe(first, count));
+      if (!made) break;
+      first += count;
+    }
+    outcome_.stripes_merged = sources_.size();
+    return std::move(outcome_);
+  }
+
+ private:
+  // So that what does not compress fills a stripe as it did when it was written.
+  static uint64_t unsealed(uint32_t length) {
+    return length - std::min<uint64_t>(length, kSealedOverheadBytes);
+  }
+  // On the loop: one snapshot of everything this job builds upon.
+  result<void> gather(const std::vector<MergeCandidate>& candidates) {
+    const Transaction txn = context_.store.begin();
+    const auto duties = context_.duties();
+    for (const auto& candidate : candidates) {
+      TRY(auto stripe, get_stripe(txn, candidate.stripe));
+      if (!stripe || stripe->code() != kind_.code) continue;
+      TRY(const auto needs, stripe_needs(txn, *stripe, duties));
+      if (needs.bad != 0) {
+        outcome_.obstacle = fmt::format("stripe {} is to be repaired first", stripe->id());
+        continue;
+      }
+      Source source;
+      const size_t before = pieces_.size();
+      TRY(gather_pieces(txn, *stripe, source));
+      if (pieces_.size() > kPiecesMax) {
+        pieces_.resize(before);
+        break;
+      }
+      source.stripe = std::move(*stripe);
+      sources_[candidate.stripe] = std::move(source);
+    }
+    return success();
+  }
+
+  // The reverse map says which inodes to look at, the forward map which blocks live here.
+  result<void> gather_pieces(const Transaction& txn, const pb::Stripe& stripe, Source& source) {
+    std::vector<pb::Owner> owners;
+    const std::string prefix = key::owner(stripe.id(), 0).substr(0, 9);
+    TRY(txn.scan(prefix, key::after_prefix(prefix), [&](std::string_view, std::string_view v) {
+      pb::Owner owner;
+      if (owner.ParseFromArray(v.data(), static_cast<int>(v.size()))) owners.push_back(owner);
+      return owners.size() < kStripeSlotsMax;
+    }));
+    for (const auto& owner : owners) {
+      TRY(const auto runs, runs_of(txn, owner.ino(), owner.first_block(), owner.count()));
+      for (const auto& run : runs) {
+        if (run.stripe() != stripe.id()) continue;
+        for (uint32_t i = 0; i < run.count(); ++i) {
+          const uint32_t slot = run.first_slot() + i;
+          if (slot >= static_cast<uint32_t>(stripe.slot_length_size())) break;
+          pieces_.push_back({owner.ino(), run.first_block() + i, run.version() + i, stripe.id(),
+                             slot, stripe.slot_length(static_cast<int>(slot))});
+          source.needed |= ColumnSet{1} << stripe.slot_column(static_cast<int>(slot));
+        }
+      }
+    }
+    return success();
+  }
+
+  result<void> read_sources() {
+    for (auto it = sources_.begin(); it != sources_.end();) {
+      Source& source = it->second;
+      auto read = read_shards(context_, source.stripe, source.needed, Purpose::fold);
+      for (const auto& [site, bytes] : read.bytes_by_site) outcome_.bytes_read += bytes;
+      if (read.failures.empty()) {
+        source.columns = std::move(read.columns);
+        ++it;
+        continue;
+      }
+      const auto& failed = read.failures.front();
+      outcome_.obstacle =
+          fmt::format("stripe {} column {}: {}", it->first, failed.column, failed.error.message());
+      TRY(report_damage(source.stripe, read.failures));
+      const StripeId id = it->first;
+      std::erase_if(pieces_, [&](const Piece& p) { return p.stripe == id; });
+      it = sources_.erase(it);
+    }
+    return success();
+  }
+
+  // Repaired first; this job does without.
+  result<void> report_damage(const pb::Stripe& stripe, const std::vector<ShardFailure>& failures) {
+    return context_.threads.on_loop<void>([&]() -> result<void> {
+      Transaction txn = context_.store.begin();
+      for (const auto& failed : failures) {
+        if (!failed.damaged) continue;
+        const auto& shard = stripe.shards(failed.column);
+        TRY(record_damage(
+            txn, damage_of({stripe.id(), static_cast<uint8_t>(failed.column), shard.instance()},
+                           shard.site(), failed.error.message())));
+      }
+      return txn.empty() ? success() : context_.commit(std::move(txn));
+    });
+  }
+
+  ByteView bytes_of(const Piece& piece) const {
+    const Source& source = sources_.at(piece.stripe);
+    const auto slot = static_cast<int>(piece.slot);
+    const Bytes& column = source.columns.at(static_cast<int>(source.stripe.slot_column(slot)));
+    return ByteView(column).subspan(source.stripe.slot_offset(slot), piece.length);
+  }
+
+  // False: the sites do not take it now; what is not moved stays where it is.
+  result<bool> write_stripe(size_t first, size_t count) {
+    std::vector<uint32_t> lengths;
+    for (size_t i = first; i < first + count; ++i) lengths.push_back(pieces_[i].length);
+    TRY(const auto layout, lay_out_stripe(lengths, code_->k(), code_->packets(),
+                                          std::min(kSpreadBytesMin, kind_.shard_bytes)));
+    const auto k = static_cast<size_t>(code_->k()), n = static_cast<size_t>(code_->n());
+    std::vector<Bytes> columns(n, Bytes(layout.parity_length));
+    for (size_t i = 0; i < count; ++i) {
+      const ByteView bytes = bytes_of(pieces_[first + i]);
+      std::copy(bytes.begin(), bytes.end(),
+                columns[layout.slots[i].column].begin() + layout.slots[i].offset);
+    }
+    std::vector<ByteView> data(columns.begin(), columns.begin() + static_cast<long>(k));
+    std::vector<MutableByteView> parity(columns.begin() + static_cast<long>(k), columns.end());
+    code_->encode(data, parity);
+    for (size_t c = 0; c < k; ++c) columns[c].resize(layout.data_lengths[c]);
+    pb::Stripe stripe;
+    TRY(const auto shards, place(layout, columns, stripe));
+    if (!shards) return false;
+    const ShardsPut put = put_shards(context_, stripe.id(), *shards, Purpose::fold);
+    if (!put.failed.empty()) {
+      outcome_.obstacle = put.reasons;
+      TRY(abandon_shards(context_, stripe.id(), *shards));
+      return false;
+    }
+    for (const auto& shard : *shards) outcome_.bytes_written += shard.bytes->size();
+    TRY(context_.threads.on_loop<void>([&] { return move(stripe, first, count); }));
+    ++outcome_.stripes_made;
+    return true;
+  }
+
+  // Fills in the record; nullopt when too few sites take shards.
+  result<std::optional<std::vector<NewShard>>> place(const StripeLayout& layout,
+                                                     std::vector<Bytes>& columns,
+                                                     pb::Stripe& stripe) {
+    TRY(const StripeId id, ids_.take(IdKind::stripe, 1));
+    TRY(const auto duties, context_.threads.on_loop<SiteDuties>(
+                               [&] { return result<SiteDuties>(context_.duties()); }));
+    std::vector<PlacementSite> sites;
+    for (Site* site : context_.sites.all()) {
+      sites.push_back({site->id(), site->up() && duty_of(duties, site->id()) == pb::SITE_ACTIVE});
+    }
+    ColumnSet stored = 0;
+    for (size_t c = 0; c < columns.size(); ++c) stored |= ColumnSet{!columns[c].empty()} << c;
+    TRY(const auto placement, place_columns(*code_, sites, id, stored, kind_.home_site));
+    TRY(const InstanceId instance,
+        ids_.take(IdKind::instance, static_cast<uint32_t>(columns.size())));
+    std::vector<NewShard> shards;
+    ShardsHeld held;
+    stripe.set_id(id);
+    stripe.set_code(code_->name());
+    stripe.set_parity_bytes(layout.parity_length);
+    stripe.set_shard_bytes(recorded_shard_bytes(kind_.shard_bytes));
+    stripe.set_home_site(kind_.home_site);
+    for (const Slot& slot : layout.slots) {
+      stripe.add_slot_column(slot.column);
+      stripe.add_slot_offset(slot.offset);
+      stripe.add_slot_length(slot.length);
+    }
+    for (size_t c = 0; c < columns.size(); ++c) {
+      auto& shard = *stripe.add_shards();
+      shard.set_home_site(placement.home_of_column[c]);
+      shard.set_bytes(static_cast<uint32_t>(columns[c].size()));
+      if (columns[c].empty()) {
+        shard.set_state(pb::SHARD_EMPTY);
+        shard.set_site(placement.home_of_column[c]);
+        held.site_of_column.push_back(0);
+        held.empty |= ColumnSet{1} << c;
+        continue;
+      }
+      shard.set_site(placement.site_of_column[c]);
+      shard.set_instance(instance + c);
+      held.site_of_column.push_back(shard.site());
+      shards.push_back({static_cast<int>(c), shard.site(), instance + c,
+                        std::make_shared<const Bytes>(std::move(columns[c]))});
+    }
+    const bool weak = code_->m() > 0 && !survives_any_site(*code_, held);
+    stripe.set_weak(weak);
+    if (weak && sites.size() >= static_cast<size_t>(sites_for_one_loss(*code_))) {
+      outcome_.obstacle = "too few sites take shards: " + context_.sites.describe_away();
+      return std::optional<std::vector<NewShard>>();
+    }
+    return std::optional(std::move(shards));
+  }
+
+  // On the loop: compare and move, block by block.
+  result<void> move(const pb::Stripe& stripe, size_t first, size_t count) {
+    Transaction txn = context_.store.begin();
+    TRY(add_stripe(txn, stripe));
+    for (size_t i = first; i < first + count;) {
+      const InodeId ino = pieces_[i].ino;
+      pb::InodeUpdate update;
+      update.set_ino(ino);
+      for (; i < first + count && pieces_[i].ino == ino; ++i) {
+        TRY(const bool same, still_mapped(txn, pieces_[i]));
+        if (!same) {
+          ++outcome_.blocks_changed;
+          continue;
+        }
+        add_block(update, pieces_[i], stripe.id(), static_cast<uint32_t>(i - first));
+        ++outcome_.blocks_moved;
+      }
+      if (update.runs_size() == 0) continue;
+      TRY(update_inode(txn, update, Displaced::moved));
+    }
+    TRY(drop_unmapped_stripes(txn, {stripe.id()}));
+    TRY(context_.commit(std::move(txn)));
+    context_.collect();
+    return success();
+  }
+
+  static result<bool> still_mapped(const Transaction& txn, const Piece& piece) {
+    TRY(const auto runs, runs_of(txn, piece.ino, piece.block, 1));
+    return runs.size() == 1 && runs[0].stripe() == piece.stripe &&
+           runs[0].first_slot() == piece.slot && runs[0].version() == piece.version;
+  }
+
+  static void add_block(pb::InodeUpdate& update, const Piece& piece, StripeId stripe,
+                        uint32_t slot) {
+    if (update.runs_size() > 0) {
+      auto& last = *update.mutable_runs(update.runs_size() - 1);
+      if (last.first_block() + last.count() == piece.block &&
+          last.first_slot() + last.count() == slot &&
+          last.version() + last.count() == piece.version) {
+        last.set_count(last.count() + 1);
+        return;
+      }
+    }
+    auto& run = *update.add_runs();
+    run.set_first_block(piece.block);
+    run.set_count(1);
+    run.set_stripe(stripe);
+    run.set_first_slot(slot);
+    run.set_version(piece.version);
+  }
+
+  BackgroundContext& context_;
+  BackgroundIds& ids_;
+  StripeKind kind_;
+  std::shared_ptr<const ErasureCode> code_;
+  std::map<StripeId, Source> sources_;
+  std::vector<Piece> pieces_;
+  MergeOutcome outcome_;
+};
+
+}  // namespace
+
+StripeKind kind_of(const pb::Stripe& stripe) {
+  return {stripe.code(), shard_bytes_of(stripe.shard_bytes()), stripe.home_site()};
+}
+
+result<MergeOutcome> merge_stripes(BackgroundContext& context, BackgroundIds& ids,
+                                   const std::vector<MergeCandidate>& candidates) {
+  if (candidates.empty()) return MergeOutcome();
+  std::vector<std::unique_ptr<StripeLock>> locks;
+  std::vector<MergeCandidate> held;
+  for (const auto& candidate : candidates) {
+    auto lock = std::make_unique<StripeLock>(context.threads, candidate.stripe);
+    if (!*lock) continue;
+    locks.push_back(std::move(lock));
+    held.push_back(candidate);
+  }
+  if (held.empty()) return MergeOutcome();
+  return Merge(context, ids).run(held);
+}
+
+}  // namespace datacloud

@@ -1,0 +1,46 @@
+// The live blocks of several stripes written together as new ones: space of overwritten blocks
+// comes back, and many small stripes become one. A job of the background threads; blocks.
+//
+// Sealed blocks move as they are: nobody needs a data key. Everything read is verified by tag. The
+// switch is one transaction that adds the new stripe and moves exactly the blocks whose map entry
+// is still the one that was read (compare-and-move): a block overwritten meanwhile keeps its newer
+// data. Old stripes go when their last live block has gone.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/stripe/shard_size.h"
+#include "daemon/jobs/background_context.h"
+
+namespace datacloud {
+
+// What stripes must have in common to be merged; new ones keep it.
+struct StripeKind {
+  std::string code;
+  uint32_t shard_bytes = kShardPlainBytesMax;  // most plain bytes of a data column
+  SiteId home_site = 0;                        // where data columns go first; 0: spread
+  auto operator<=>(const StripeKind&) const = default;
+};
+StripeKind kind_of(const pb::Stripe&);
+
+// A stripe as a candidate, from its records.
+struct MergeCandidate {
+  StripeId stripe = 0;
+  StripeKind kind;
+  uint64_t data_bytes = 0;  // of all slots
+  uint64_t live_bytes = 0;
+};
+
+struct MergeOutcome {
+  uint64_t stripes_merged = 0, stripes_made = 0;
+  uint64_t blocks_moved = 0, blocks_changed = 0;  // changed: overwritten meanwhile
+  uint64_t bytes_read = 0, bytes_written = 0;
+  std::string obstacle;  // why some were left alone
+};
+
+// All of one kind. Returns what was done; unavailable when the daemon is stopping.
+result<MergeOutcome> merge_stripes(BackgroundContext&, BackgroundIds&,
+                                   const std::vector<MergeCandidate>&);
+
+}  // namespace datacloud

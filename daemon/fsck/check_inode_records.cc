@@ -1,0 +1,282 @@
+// Inodes with their attributes, block runs and orphan records, side by side by inode.
+//
+// An inode without a record, or with one that does not parse, is made anew from what belongs to it:
+// a file from its runs, a directory from its entries. What it was called then still names it.
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include "daemon/fsck/lost_runs.h"
+#include "daemon/fsck/record_passes.h"
+#include "daemon/records/block_map.h"
+#include "daemon/records/namespace_records.h"
+
+namespace datacloud {
+namespace {
+
+using Cursor = RecordSnapshot::Cursor;
+
+// What belongs to one inode.
+struct Gathered {
+  InodeId ino = 0;
+  pb::Inode record;
+  std::optional<std::string> raw;  // as stored
+  bool parsed = false;
+  uint64_t attributes = 0, blocks = 0, mapped_end = 0;
+  std::optional<uint64_t> cookie_last;  // of a directory's positions
+  bool runs = false, entries = false;
+  bool last_block = false;  // the block the file ends in is mapped
+  bool broken_runs = false;
+  std::optional<StoredRun> last;
+  std::vector<RecordChange> stale;
+};
+
+class InodeRecords {
+ public:
+  explicit InodeRecords(RecordPasses& p) : p_(p) {}
+
+  result<void> run() {
+    pb::Cloud cloud;
+    TRY(p_.view.get(key::meta("cloud"), cloud));
+    policy_ = cloud.root_policy();
+    for (;;) {
+      const uint64_t next = std::min(
+          {id_at(inodes_), id_at(attributes_), id_at(runs_), id_at(orphans_), id_at(entries_)});
+      if (next == ~uint64_t{0}) break;
+      Gathered at{.ino = next};
+      TRY(gather(at));
+      if (at.parsed) {
+        check(at);
+      } else {
+        make_anew(at);
+      }
+    }
+    for (const Cursor* cursor : {&inodes_, &attributes_, &runs_, &orphans_, &entries_}) {
+      TRY(cursor->status());
+    }
+    return success();
+  }
+
+ private:
+  result<void> gather(Gathered& at) {
+    for (; id_at(inodes_) == at.ino && inodes_.valid(); inodes_.next()) {
+      TRY(p_.count());
+      at.raw = std::string(inodes_.value());
+      at.parsed = inodes_.key().size() == 9 && parses(inodes_.value(), at.record) &&
+                  names::validate_inode(at.ino, at.record);
+      if (at.parsed) check_block_size(at);
+      p_.ino_max = std::max(p_.ino_max, at.ino);
+    }
+    for (; id_at(attributes_) == at.ino && attributes_.valid(); attributes_.next()) {
+      TRY(p_.count());
+      ++at.attributes;
+      if (!at.parsed && at.stale.size() < p_.limits.findings_max) {
+        at.stale.push_back(erased(attributes_));
+      }
+    }
+    for (; id_at(orphans_) == at.ino && orphans_.valid(); orphans_.next()) {
+      TRY(p_.count());
+      if (!at.parsed) at.stale.push_back(erased(orphans_));
+    }
+    for (; id_at(runs_) == at.ino && runs_.valid(); runs_.next()) {
+      TRY(p_.count());
+      TRY(add_run(at));
+    }
+    if (id_at(entries_) == at.ino && entries_.valid()) {
+      at.entries = true;
+      entries_.seek(key::after_prefix(key::entry(at.ino, "")));
+    }
+    return success();
+  }
+
+  // New stripes would be of another size than the policy meant; nothing that is there depends on
+  // it.
+  void check_shard_size(Gathered& at) {
+    if (names::has_shard_size(at.record)) return;
+    const uint32_t was = at.record.policy().shard_bytes();
+    at.record.mutable_policy()->clear_shard_bytes();
+    p_.add({.kind = "namespace",
+            .text = fmt::format("inode {} has shards of {} bytes, which is no size of shards",
+                                at.ino, was),
+            .action = "it gets the largest size",
+            .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
+  }
+
+  // The runs are counted with the size they get.
+  void check_block_size(Gathered& at) {
+    if (names::has_block_size(at.record)) return check_shard_size(at);
+    const uint32_t was = at.record.policy().block_bytes();
+    at.record.mutable_policy()->set_block_bytes(policy_.block_bytes());
+    if (!names::has_shard_size(at.record)) at.record.mutable_policy()->clear_shard_bytes();
+    p_.add({.kind = "namespace",
+            .text = fmt::format("inode {} has blocks of {} bytes, which is no size of blocks",
+                                at.ino, was),
+            .action = fmt::format("it gets the cloud's, {} bytes", policy_.block_bytes()),
+            .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
+  }
+
+  result<void> add_run(Gathered& at) {
+    pb::Run run;
+    at.runs = true;
+    if (!parses(runs_.value(), run) || !is_run(runs_.key(), run)) {  // check_runs.cc
+      at.broken_runs = true;
+      return success();
+    }
+    if (at.parsed && S_ISDIR(at.record.mode())) {
+      p_.add({.kind = "block-map",
+              .text = fmt::format("run {} of inode {}, which is a directory", run.first_block(),
+                                  at.ino),
+              .action = "it is erased",
+              .records = {erased(runs_)}});
+      return success();
+    }
+    if (is_lost(run)) p_.report.blocks_lost += run.count();
+    if (run.first_block() < at.mapped_end && at.last) {
+      TRY(overlapped(at, run));
+    }
+    at.last = StoredRun{at.ino, run, std::string(runs_.value()), std::nullopt};
+    at.mapped_end = std::max<uint64_t>(at.mapped_end, run.first_block() + run.count());
+    at.blocks += run.count();
+    p_.version_max = std::max<uint64_t>(p_.version_max, run.version() + run.count());
+    const uint64_t block = at.record.policy().block_bytes();
+    if (block == 0) return success();  // of no inode
+    const uint64_t last = at.record.size() / block;
+    at.last_block |= last >= run.first_block() && last < run.first_block() + run.count();
+    return success();
+  }
+
+  // The run before reaches into this one. If the reverse map knows it as shorter, so it is; else
+  // this one keeps its blocks, and the one before what is on either side.
+  result<void> overlapped(Gathered& at, const pb::Run& run) {
+    using Fate = RunPart::Fate;
+    StoredRun before = *at.last;
+    const uint64_t first = before.run.first_block(), end = first + before.run.count();
+    if (end <= run.first_block()) return success();  // another one still before does
+    Finding finding{.kind = "block-map",
+                    .text = fmt::format("run {} of inode {} overlaps the run before it",
+                                        run.first_block(), at.ino)};
+    const uint64_t kept = run.first_block() - first;
+    pb::Owner owner;
+    const std::string k = key::owner(before.run.stripe(), before.run.first_slot());
+    TRY(auto raw, p_.view.get(k));
+    const bool own = !is_lost(before.run) && raw && parses(*raw, owner) && owner.ino() == at.ino &&
+                     owner.first_block() == first;
+    if (own && owner.count() > 0 && owner.count() <= kept) {
+      pb::Run shorter = before.run;
+      shorter.set_count(owner.count());
+      finding.action = "that one gets the length the reverse map tells";
+      finding.records = {
+          replaced(key::run(at.ino, first), before.raw, shorter.SerializeAsString())};
+    } else {
+      if (own) before.owner = std::move(raw);
+      const uint64_t behind = run.first_block() + run.count();
+      TRY(const uint64_t next, next_run(p_.view, at.ino, run.first_block()));
+      const uint64_t tail = std::min(end, next) > behind ? std::min(end, next) - behind : 0;
+      const auto fate = is_lost(before.run) ? Fate::lost : Fate::kept;
+      finding.action = "that one is cut where this one is";
+      std::vector<RunPart> parts{{kept, fate}};
+      if (tail > 0) {
+        parts.push_back({behind - run.first_block(), Fate::left_out});
+        parts.push_back({tail, fate});
+      }
+      finding.records = split_run(before, parts, ~uint64_t{0});
+    }
+    p_.add(std::move(finding));
+    return success();
+  }
+
+  void check(const Gathered& at) {
+    using Field = InodeChange::Field;
+    ++p_.recount.inodes;
+    const uint64_t block = at.record.policy().block_bytes();
+    p_.recount.blocks_logical_bytes += at.blocks * block;
+    if (at.last_block && at.record.size() % block != 0) {
+      p_.recount.blocks_logical_bytes -= block - at.record.size() % block;
+    }
+    if (at.runs && !S_ISREG(at.record.mode()) && !S_ISDIR(at.record.mode())) {
+      pb::Inode file = at.record;
+      file.set_mode(S_IFREG | 0600);
+      if (!names::has_block_size(file)) *file.mutable_policy() = policy_;
+      return p_.add({.kind = "namespace",
+                     .text = fmt::format("inode {} has blocks and is no file", at.ino),
+                     .action = "it becomes a file, for root alone",
+                     .records = {replaced(key::inode(at.ino), at.raw, file.SerializeAsString())}});
+    }
+    if (at.attributes != at.record.xattr_count()) {
+      p_.add({.kind = "namespace",
+              .text = fmt::format("inode {} counts {} attributes and has {}", at.ino,
+                                  at.record.xattr_count(), at.attributes),
+              .action = "the count is set",
+              .inodes = {{at.ino, Field::attributes, at.record.xattr_count(), at.attributes}}});
+    }
+    if (at.blocks != at.record.blocks_mapped() && !at.broken_runs) {
+      p_.add({.kind = "block-map",
+              .text = fmt::format("inode {}: {} blocks are mapped, {} are counted", at.ino,
+                                  at.blocks, at.record.blocks_mapped()),
+              .action = "the count is set",
+              .inodes = {{at.ino, Field::blocks, at.record.blocks_mapped(), at.blocks}}});
+    }
+  }
+
+  void make_anew(Gathered& at) {
+    const bool root = at.ino == kRootInode;
+    const bool something = at.runs || at.entries || root;
+    if (!something && !at.raw) {  // only attributes, an orphan record, or a run that is told of
+      if (at.stale.empty()) return;
+      return p_.add(
+          {.kind = "namespace",
+           .text = fmt::format("{} belongs to inode {}, which does not exist",
+                               at.attributes > 0 ? "an attribute" : "an orphan record", at.ino),
+           .action = "it is erased",
+           .records = std::move(at.stale)});
+    }
+    Finding finding{.kind = "namespace"};
+    finding.text = at.raw ? fmt::format("the record of inode {} is damaged", at.ino)
+                          : fmt::format("inode {} has {} and does not exist", at.ino,
+                                        at.entries ? "entries" : "blocks");
+    if (!something) {
+      finding.action = "it is erased: nothing belongs to it";
+      finding.records = std::move(at.stale);
+      finding.records.push_back({key::inode(at.ino), at.raw, std::nullopt});
+      return p_.add(std::move(finding));
+    }
+    finding.action = at.entries || root
+                         ? "the directory is made anew, for root alone, with its entries"
+                         : "the file is made anew, for root alone; its size is rounded up to "
+                           "whole blocks";
+    finding.records.push_back(replaced(key::inode(at.ino), at.raw, made(at).SerializeAsString()));
+    p_.add(std::move(finding));
+  }
+
+  pb::Inode made(const Gathered& at) const {
+    pb::Inode inode;
+    inode.set_ino(at.ino);
+    inode.set_generation(1);
+    inode.set_xattr_count(static_cast<uint32_t>(at.attributes));
+    *inode.mutable_policy() = policy_;
+    if (at.entries || at.ino == kRootInode) {
+      inode.set_mode(S_IFDIR | 0700);
+      inode.set_nlink(2);
+      if (at.ino == kRootInode) inode.set_parent(kRootInode);
+      inode.set_size(names::kDirectorySize);
+      inode.set_next_cookie(names::kFirstCookie);  // the directories' pass sets it behind the last
+    } else {
+      inode.set_mode(S_IFREG | 0600);
+      inode.set_nlink(1);
+      inode.set_blocks_mapped(at.blocks);
+      inode.set_size(at.mapped_end * policy_.block_bytes());
+    }
+    return inode;
+  }
+
+  RecordPasses& p_;
+  Cursor inodes_ = p_.view.scan_all('I'), attributes_ = p_.view.scan_all('X'),
+         runs_ = p_.view.scan_all('M'), orphans_ = p_.view.scan_all('O'),
+         entries_ = p_.view.scan_all('E');
+  pb::Policy policy_;
+};
+
+}  // namespace
+
+result<void> check_inode_records(RecordPasses& passes) { return InodeRecords(passes).run(); }
+
+}  // namespace datacloud

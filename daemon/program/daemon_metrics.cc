@@ -1,0 +1,191 @@
+// From status, traffic and folds to metrics (daemon_metrics.h).
+#include "daemon/program/daemon_metrics.h"
+
+#include <map>
+
+#include "common/proto/admin.pb.h"
+
+namespace datacloud {
+namespace {
+
+using Type = MetricFamily::Type;
+
+double number(uint64_t value) { return static_cast<double>(value); }
+
+MetricFamily one(std::string name, std::string help, double value, Type type = Type::gauge) {
+  return {std::move(name), std::move(help), type, {{{}, value}}};
+}
+
+double health_number(const std::string& health) {
+  return health == "ok" ? 0 : health == "degraded" ? 1 : 2;
+}
+
+std::map<uint32_t, std::string> site_names(const pb::StatusReply& status) {
+  std::map<uint32_t, std::string> names;
+  for (const auto& site : status.sites()) names[site.id()] = site.name();
+  return names;
+}
+
+void add_cloud(const pb::StatusReply& status, Metrics& out) {
+  out.push_back(
+      one("datacloud_health", "0 ok, 1 degraded, 2 failing", health_number(status.health())));
+  out.push_back(
+      one("datacloud_problems", "Problems that `datacloud status` names", status.problems_size()));
+  out.push_back(one("datacloud_inodes", "Files, directories, links and special files",
+                    number(status.inodes())));
+  out.push_back(
+      one("datacloud_logical_bytes", "Bytes of file data", number(status.logical_bytes())));
+  out.push_back(one("datacloud_live_bytes", "Bytes of file data, compressed and sealed",
+                    number(status.live_bytes())));
+  out.push_back(one("datacloud_stored_bytes", "Bytes of all shards at all sites",
+                    number(status.stored_bytes())));
+  out.push_back(one("datacloud_stripes", "Stripes", number(status.stripes())));
+  out.push_back(one("datacloud_weak_stripes",
+                    "Stripes that would not survive the loss of one more site",
+                    number(status.stripes_weak())));
+  out.push_back(one("datacloud_missing_shards", "Shards never written or lost",
+                    number(status.shards_missing())));
+  out.push_back(
+      one("datacloud_damaged_shards", "Shards found damaged", number(status.shards_damaged())));
+  out.push_back(one("datacloud_pending_deletions", "Objects still to be deleted",
+                    number(status.pending_deletions())));
+  out.push_back(one("datacloud_transactions_total",
+                    "Metadata transactions since the cloud was made", number(status.sequence()),
+                    Type::counter));
+}
+
+void add_sites(const pb::StatusReply& status, Metrics& out) {
+  using Field = double (*)(const pb::StatusReply::SiteStatus&);
+  struct Column {
+    const char* name;
+    const char* help;
+    Field value;
+  };
+  static constexpr Column kColumns[] = {
+      {"datacloud_site_up", "1 while the site answers, 0 while it is away",
+       [](const auto& s) { return s.up() ? 1.0 : 0.0; }},
+      {"datacloud_site_size_bytes", "Size of the site's store",
+       [](const auto& s) { return number(s.bytes_total()); }},
+      {"datacloud_site_free_bytes", "Free bytes of the site's store",
+       [](const auto& s) { return number(s.bytes_free()); }},
+      {"datacloud_site_shards", "Shards at the site",
+       [](const auto& s) { return number(s.shards()); }},
+      {"datacloud_site_shard_bytes", "Bytes of the shards at the site",
+       [](const auto& s) { return number(s.shard_bytes()); }},
+      {"datacloud_site_missing_shards", "Shards that belong to the site and are not there",
+       [](const auto& s) { return number(s.missing()); }},
+      {"datacloud_site_stand_ins", "Shards at the site that belong to another",
+       [](const auto& s) { return number(s.stand_ins()); }},
+  };
+  for (const auto& column : kColumns) {
+    MetricFamily family{column.name, column.help, Type::gauge, {}};
+    for (const auto& site : status.sites()) {
+      family.samples.push_back({{{"site", site.name()}}, column.value(site)});
+    }
+    out.push_back(std::move(family));
+  }
+}
+
+// What audits and the continuous scrub have found, by site.
+void add_findings(const pb::StatusReply& status, Metrics& out) {
+  pb::StatusDetails details;
+  if (!details.ParseFromString(status.details())) return;
+  const auto names = site_names(status);
+  const auto label = [&](uint32_t site) -> MetricFamily::Labels {
+    const auto name = names.find(site);
+    return {{"site", name != names.end() ? name->second : "site " + std::to_string(site)}};
+  };
+  const auto by_site = [&](const char* name, const char* help, Type type, const auto& rows,
+                           const auto& site_of, const auto& value_of) {
+    MetricFamily family{name, help, type, {}};
+    for (const auto& row : rows) {
+      family.samples.push_back({label(site_of(row)), static_cast<double>(value_of(row))});
+    }
+    out.push_back(std::move(family));
+  };
+  const auto audited = [](const auto& row) { return row.site(); };
+  by_site("datacloud_site_audited_shards_total", "Shards of the site that audits have challenged",
+          Type::counter, details.audits(), audited,
+          [](const auto& row) { return row.history().shards_checked(); });
+  by_site("datacloud_site_audit_findings_total", "Shards found missing, corrupt or stale by audits",
+          Type::counter, details.audits(), audited, [](const auto& row) {
+            return row.history().missing() + row.history().corrupt() + row.history().stale();
+          });
+  const auto walked = [](const auto& row) { return row.walk().site(); };
+  by_site("datacloud_site_scrub_walks_total", "Whole walks of the continuous scrub", Type::counter,
+          details.scrubs(), walked, [](const auto& row) { return row.walk().walks(); });
+  by_site("datacloud_site_scrub_missing_total", "Shards found missing by the continuous scrub",
+          Type::counter, details.scrubs(), walked,
+          [](const auto& row) { return row.walk().missing(); });
+  by_site("datacloud_site_scrub_orphans_total",
+          "Objects that nobody named, deleted by the continuous scrub", Type::counter,
+          details.scrubs(), walked, [](const auto& row) { return row.walk().orphans(); });
+  by_site("datacloud_site_foreign_objects", "Objects that are not ours, in the last whole walk",
+          Type::gauge, details.scrubs(), walked,
+          [](const auto& row) { return row.walk().unknown_before(); });
+}
+
+void add_traffic(const pb::StatusReply& status, const pb::TrafficReply& traffic, Metrics& out) {
+  const auto names = site_names(status);
+  TrafficFamilies families("datacloud_site");
+  for (const auto& row : traffic.rows()) {
+    const auto site = names.find(row.site());
+    if (site == names.end() || row.purpose() >= static_cast<uint32_t>(kPurposeCount)) continue;
+    families.add(site->second, static_cast<Purpose>(row.purpose()),
+                 {row.bytes_read(), row.bytes_written(), row.operations()});
+  }
+  families.move_to(out);
+}
+
+void add_folds(const pb::FoldReply& folds, Metrics& out) {
+  const auto count = [&](std::string name, std::string help, uint64_t value) {
+    out.push_back(one(std::move(name), std::move(help), number(value), Type::counter));
+  };
+  count("datacloud_fold_stripes_total", "Stripes that took updates in", folds.stripes_folded());
+  count("datacloud_fold_blocks_total", "Blocks folded into their stripes", folds.blocks_folded());
+  count("datacloud_fold_between_sites_bytes_total", "What folds moved between sites",
+        folds.bytes_between_sites());
+  count("datacloud_fold_copied_bytes_total",
+        "What sites copied by themselves to make new instances of shards for folds",
+        folds.bytes_copied_at_sites());
+}
+
+void add_mounts(const pb::StatusReply& status, Metrics& out) {
+  double connected = 0, dirty = 0;
+  for (const auto& mount : status.mounts()) {
+    connected += mount.connected() ? 1 : 0;
+    dirty += number(mount.stats().dirty_bytes());
+  }
+  out.push_back({"datacloud_mounts",
+                 "Mounts with a session",
+                 Type::gauge,
+                 {{{{"connected", "true"}}, connected},
+                  {{{"connected", "false"}}, status.mounts_size() - connected}}});
+  out.push_back(
+      one("datacloud_mounts_dirty_bytes", "Written and not yet durable, all mounts", dirty));
+}
+
+}  // namespace
+
+Metrics daemon_metrics(const pb::StatusReply& status, const pb::TrafficReply& traffic,
+                       const pb::FoldReply& folds, double now_s) {
+  Metrics out;
+  out.push_back({"datacloud_daemon_info",
+                 "Always 1; which cloud, and the daemon's version",
+                 Type::gauge,
+                 {{{{"cloud", status.cloud().name()},
+                    {"uuid", status.cloud().uuid()},
+                    {"version", DATACLOUD_VERSION}},
+                   1}}});
+  out.push_back(one("datacloud_daemon_start_time_seconds", "When the daemon was started",
+                    now_s - number(status.uptime_ms()) / 1000));
+  add_cloud(status, out);
+  add_sites(status, out);
+  add_findings(status, out);
+  add_traffic(status, traffic, out);
+  add_folds(folds, out);
+  add_mounts(status, out);
+  return out;
+}
+
+}  // namespace datacloud

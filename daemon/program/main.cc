@@ -1,0 +1,213 @@
+// datacloudd: the metadata service of a cloud as a process.
+//
+// In the background (the default) the process forks before anything else is started; the parent
+// waits until the child serves (or says why not) and exits, so that "datacloudd && mount" works.
+// systemd (Type=notify, --foreground) is told when it serves and that its one thread still turns.
+// SIGTERM and SIGINT stop it cleanly; a second one at once.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <thread>
+
+#include "common/base/log.h"
+#include "common/base/service_notifier.h"
+#include "daemon/program/startup.h"
+
+namespace datacloud {
+namespace {
+
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+constexpr const char* kUsage =
+    "The daemon of a cloud: keeps its metadata, serves its mounts, cares for its shards.\n"
+    "Usage: datacloudd --config FILE [--foreground] [--verbose]\n"
+    "\n"
+    "Options:\n"
+    "  --config FILE     The cloud's configuration\n"
+    "  -f, --foreground  Stay in front and log to standard error; under systemd, tell it the "
+    "state\n"
+    "  --verbose         Log more\n"
+    "  -h, --help        Print this help message and exit\n"
+    "  --version         Print the version and exit\n"
+    "\n"
+    "Exit status:\n"
+    "  0  Stopped by SIGTERM or SIGINT; without --foreground: it serves\n"
+    "  1  It could not start, or its metadata failed; the reason is on standard error\n"
+    "  2  The command line is wrong\n";
+
+struct Arguments {
+  std::string config;
+  bool foreground = false, verbose = false;
+};
+
+int fail(const std::string& what, int code = kExitFailed) {
+  fprintf(stderr, "datacloudd: %s\n", what.c_str());
+  return code;
+}
+
+// nullopt: say how it is used.
+std::optional<Arguments> parse_arguments(const std::vector<std::string>& words) {
+  Arguments arguments;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word == "--foreground" || word == "-f") {
+      arguments.foreground = true;
+    } else if (word == "--verbose") {
+      arguments.verbose = true;
+    } else if (word.starts_with("--config=")) {
+      arguments.config = word.substr(strlen("--config="));
+    } else if (word == "--config" && i + 1 < words.size()) {
+      arguments.config = words[++i];
+    } else {
+      return std::nullopt;
+    }
+  }
+  if (arguments.config.empty()) return std::nullopt;
+  return arguments;
+}
+
+// The process id, for people and scripts; removed at a clean end.
+class PidFile {
+ public:
+  explicit PidFile(std::filesystem::path path) : path_(std::move(path)) {
+    std::ofstream(path_) << getpid() << "\n";
+  }
+  ~PidFile() {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// Blocked in every thread, taken by this one.
+class SignalThread {
+ public:
+  static void block() {
+    const sigset_t set = signals();
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    ::signal(SIGPIPE, SIG_IGN);
+  }
+
+  SignalThread(Daemon& daemon, const ServiceNotifier& notifier)
+      : thread_([this, &daemon, &notifier] { run(daemon, notifier); }) {}
+  ~SignalThread() {
+    pthread_kill(thread_.native_handle(), SIGUSR1);
+    thread_.join();
+  }
+
+ private:
+  static sigset_t signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR1);
+    return set;
+  }
+
+  void run(Daemon& daemon, const ServiceNotifier& notifier) {
+    const sigset_t set = signals();
+    bool asked = false;
+    for (int signal = 0; sigwait(&set, &signal) == 0;) {
+      if (signal == SIGUSR1) return;
+      if (asked) _exit(kExitFailed);
+      asked = true;
+      spdlog::info("stopping (signal {})", signal);
+      notifier.stopping();
+      daemon.stop();
+    }
+  }
+
+  std::thread thread_;
+};
+
+void raise_file_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void detach_streams() {
+  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null < 0) return;
+  for (int fd = 0; fd <= 2; ++fd) ::dup2(null, fd);
+  ::close(null);
+  if (::chdir("/") != 0) return;
+}
+
+LogFormat log_format(const Config& config) {
+  return config.daemon.log_format == "json" ? LogFormat::json : LogFormat::text;
+}
+
+template <class Ready>
+int serve(const Config& config, Ready ready) {
+  const auto notifier = ServiceNotifier::from_environment();
+  SignalThread::block();
+  raise_file_limit();
+  auto daemon = Daemon::open(config);
+  if (!daemon) return fail(daemon.error().text());
+  const PidFile pid(config.daemon.state / "datacloudd.pid");
+  SignalThread signals(*daemon.value(), notifier);
+  if (notifier.watchdog_interval() > Duration{}) {
+    daemon.value()->every(notifier.watchdog_interval(), [&] { notifier.alive(); });
+  }
+  spdlog::info("serving the cloud {}: {}", config.cloud.name, daemon.value()->describe());
+  ready();
+  notifier.ready(daemon.value()->describe());
+  daemon.value()->run();
+  spdlog::info("stopped");
+  return daemon.value()->failed() ? kExitFailed : 0;
+}
+
+int serve_in_background(const Config& config, bool verbose) {
+  int ready[2];
+  if (::pipe2(ready, O_CLOEXEC) != 0) return fail("pipe: " + std::string(strerror(errno)));
+  const pid_t child = ::fork();
+  if (child < 0) return fail("fork: " + std::string(strerror(errno)));
+  if (child > 0) {
+    ::close(ready[1]);
+    char answer = 0;
+    if (::read(ready[0], &answer, 1) == 1) return 0;
+    int status = 0;
+    ::waitpid(child, &status, 0);  // it has said why
+    return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : kExitFailed;
+  }
+  ::close(ready[0]);
+  ::setsid();
+  start_logging("datacloudd", (config.daemon.state / "datacloudd.log").string(), verbose,
+                log_format(config));
+  return serve(config, [&] {
+    detach_streams();
+    if (::write(ready[1], "1", 1) != 1) spdlog::warn("nobody waits for this daemon");
+    ::close(ready[1]);
+  });
+}
+
+}  // namespace
+}  // namespace datacloud
+
+int main(int argc, char** argv) {
+  using namespace datacloud;
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  for (const auto& word : words) {
+    if (word == "--help" || word == "-h") return printf("%s", kUsage), 0;
+    if (word == "--version") return printf("datacloudd %s\n", DATACLOUD_VERSION), 0;
+  }
+  const auto arguments = parse_arguments(words);
+  if (!arguments) return fail("wrong arguments\n" + std::string(kUsage), kExitUsage);
+  auto config = load_config(std::filesystem::absolute(arguments->config));
+  if (!config) return fail(config.error().text());
+  if (!arguments->foreground) return serve_in_background(config.value(), arguments->verbose);
+  start_logging("datacloudd", "", arguments->verbose, log_format(config.value()));
+  return serve(config.value(), [] {});
+}

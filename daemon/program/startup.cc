@@ -1,0 +1,300 @@
+// Opening and closing the daemon.
+//
+// Closing: first the loop takes no more posts, then the server (and everything queued on it) goes,
+// then the service; store and sites end last and may still answer calls: into the closed loop.
+#include "daemon/program/startup.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "common/base/log.h"
+#include "common/store/rados/rados_store.h"
+#include "daemon/metadata/record_keys.h"
+#include "daemon/metadata/state_directory.h"
+#include "daemon/program/daemon_metrics.h"
+
+namespace datacloud {
+namespace {
+
+constexpr auto kSiteCheck = seconds(3);
+
+result<void> check_site_names(const Config& config, const pb::Cloud& cloud) {
+  for (const auto& site : cloud.sites()) {
+    const bool configured = std::any_of(config.sites.begin(), config.sites.end(),
+                                        [&](const auto& s) { return s.name == site.name(); });
+    if (!configured) {
+      return failure(Errc::invalid,
+                     fmt::format("{}: site {} belongs to the cloud {} but is not configured; add "
+                                 "its [[site]]",
+                                 config.file.string(), site.name(), cloud.name()));
+    }
+  }
+  for (const auto& site : config.sites) {
+    const bool known = std::any_of(cloud.sites().begin(), cloud.sites().end(),
+                                   [&](const auto& s) { return s.name() == site.name; });
+    if (known) continue;
+    spdlog::warn(
+        "{}: site {} does not belong to the cloud {}: `datacloud site add {}` makes it join",
+        config.file.string(), site.name, cloud.name(), site.name);
+  }
+  return success();
+}
+
+const SiteConfig& config_of(const Config& config, const std::string& name) {
+  return *std::find_if(config.sites.begin(), config.sites.end(),
+                       [&](const auto& s) { return s.name == name; });
+}
+
+// A site that cannot be seen is away; one that is somebody else's is a mistake to be mended first.
+// Nobody waits for a Ceph cluster here: its store looks at the marker itself and says what it
+// finds.
+result<void> check_marker(const SiteConfig& site, const SiteMarker& expected) {
+  if (site.store == "rados") return success();
+  const auto found = read_store_marker(site);
+  if (!found) {
+    spdlog::warn("site {} is away: {}", site.name, found.error().message());
+    return success();
+  }
+  if (found.value() == expected) return success();
+  return failure(
+      Errc::invalid,
+      fmt::format("site {} at {} belongs to cloud {} ({}) as site {} \"{}\", not to cloud "
+                  "{} ({}) as site {}; correct the path in the configuration",
+                  site.name, site.path.string(), found.value().cloud_name, found.value().cloud_uuid,
+                  found.value().site_id, found.value().site_name, expected.cloud_name,
+                  expected.cloud_uuid, expected.site_id));
+}
+
+// Nobody waits for what the daemon does at the sites, or hardly anybody.
+result<std::unique_ptr<ObjectStore>> open_in_background(const SiteConfig& site,
+                                                        const SiteMarker& expected) {
+  if (site.store != "rados") return open_store(site, expected);
+  RadosOptions options = rados_options(site, expected);
+  options.background = true;
+  return make_rados_store(std::move(options));
+}
+
+// A site that joins a running daemon, by the configuration as it is now.
+result<MetadataService::Dependencies::Joined> open_joining(const std::filesystem::path& file,
+                                                           const pb::Cloud& cloud,
+                                                           const SecretKey& key,
+                                                           const pb::SiteInfo& info) {
+  TRY(const auto config, load_config(file));
+  const auto site = std::find_if(config.sites.begin(), config.sites.end(),
+                                 [&](const auto& s) { return s.name == info.name(); });
+  if (site == config.sites.end()) {
+    return failure(Errc::not_found, fmt::format("{}: no [[site]] is named \"{}\": add it",
+                                                file.string(), info.name()));
+  }
+  SiteMarker expected;
+  expected.cloud_uuid = cloud.uuid();
+  expected.cloud_name = cloud.name();
+  expected.site_name = info.name();
+  expected.site_id = info.id();
+  TRY(check_marker(*site, expected));
+  MetadataService::Dependencies::Joined joined;
+  TRY(joined.store, open_in_background(*site, expected));
+  joined.audit_key = derive_audit_key(key, cloud.uuid(), info.id());
+  joined.location = site_place(*site, cloud.uuid());
+  return joined;
+}
+
+}  // namespace
+
+// The server's thread as an EventLoop that survives the server.
+class Daemon::ServerLoop final : public EventLoop {
+ public:
+  void attach(RpcServer* server) {
+    std::lock_guard lock(mutex_);
+    server_ = server;
+    for (auto& f : early_) server->post(std::move(f));
+    for (auto& [delay, f] : early_timers_) server->after(delay, std::move(f));
+    early_.clear();
+    early_timers_.clear();
+  }
+  void close() {
+    std::lock_guard lock(mutex_);
+    server_ = nullptr;
+    closed_ = true;
+  }
+  void post(std::function<void()> f) override {
+    std::lock_guard lock(mutex_);
+    if (server_ != nullptr) return server_->post(std::move(f));
+    if (!closed_) early_.push_back(std::move(f));
+  }
+  void after(Duration delay, std::function<void()> f) override {
+    std::lock_guard lock(mutex_);
+    if (server_ != nullptr) return server_->after(delay, std::move(f));
+    if (!closed_) early_timers_.emplace_back(delay, std::move(f));
+  }
+  MonotonicTime now() override { return monotonic_now(); }
+
+ private:
+  std::mutex mutex_;
+  RpcServer* server_ = nullptr;
+  bool closed_ = false;
+  std::vector<std::function<void()>> early_;
+  std::vector<std::pair<Duration, std::function<void()>>> early_timers_;
+};
+
+result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFile& key) {
+  MetadataStore::Options options;
+  options.directory = metadata_directory(config.daemon).string();
+  options.cache_bytes = config.daemon.leveldb_cache_bytes;
+  auto store = MetadataStore::open(std::move(options));
+  if (!store) {
+    if (!store.error().is(Errc::not_found)) return failure(store.error());
+    return failure(Errc::not_found,
+                   fmt::format("{}: there is no metadata of a cloud; run `datacloud --config {} "
+                               "create` first",
+                               metadata_directory(config.daemon).string(), config.file.string()));
+  }
+  store_ = std::move(store).value();
+  TRY(const bool found, store_->begin().get(key::meta("cloud"), cloud));
+  if (!found) return failure(Errc::corrupt, "the metadata store has no cloud record");
+  // Sites that have left keep only their ids.
+  auto& sites = *cloud.mutable_sites();
+  sites.erase(std::remove_if(sites.begin(), sites.end(),
+                             [](const auto& s) { return s.duty() == pb::SITE_REMOVED; }),
+              sites.end());
+  TRY(key, read_key_file(config.keys.service, KeyFileKind::service));
+  if (key.cloud_uuid == cloud.uuid()) return success();
+  return failure(
+      Errc::invalid,
+      fmt::format("{} is the service key of cloud {}, and {} holds cloud {} ({}); correct "
+                  "keys.service or daemon.state",
+                  config.keys.service.string(), key.cloud_uuid, config.daemon.state.string(),
+                  cloud.uuid(), cloud.name()));
+}
+
+result<void> Daemon::open_sites(const Config& config, const pb::Cloud& cloud) {
+  TRY(check_site_names(config, cloud));
+  std::vector<SiteSet::Member> members;
+  for (const auto& info : cloud.sites()) {
+    const SiteConfig& site = config_of(config, info.name());
+    SiteMarker expected;
+    expected.cloud_uuid = cloud.uuid();
+    expected.cloud_name = cloud.name();
+    expected.site_name = info.name();
+    expected.site_id = info.id();
+    TRY(check_marker(site, expected));
+    TRY(auto store, open_in_background(site, expected));
+    members.push_back({info.id(), info.name(), std::move(store)});
+  }
+  sites_ = std::make_unique<SiteSet>(std::move(members));
+  sites_->on_change([this, loop = loop_](Site& site) {
+    if (site.up()) {
+      spdlog::info("site {} is back", site.name());
+    } else {
+      spdlog::warn("site {} is away: {}", site.name(), site.away_reason());
+    }
+    loop->post([this] { service_->on_site_change(); });
+  });
+  sites_->check_all(kSiteCheck);
+  return success();
+}
+
+result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const KeyFile& key) {
+  TRY(auto code, make_erasure_code(cloud.root_policy().code()));
+  std::map<std::string, std::string> locations;
+  for (const auto& site : config.sites) {
+    locations[site.name] = site_place(site, cloud.uuid());
+  }
+  Bytes name_key = derive_name_key(key.key, cloud.uuid());
+  service_ = std::make_unique<MetadataService>(MetadataService::Dependencies{
+      .store = *store_,
+      .sites = *sites_,
+      .loop = loop_,
+      .processes = processes_,
+      .cloud = cloud,
+      .config = config.daemon,
+      .name_key = std::move(name_key),
+      .code = std::move(code),
+      .site_locations = std::move(locations),
+      .audit_keys = ShardTags::derive_keys(key.key, cloud),
+      .audit_signer =
+          std::make_shared<const SigningKey>(derive_audit_signer(key.key, cloud.uuid())),
+      .open_site = [file = config.file, cloud, key = key.key](
+                       const pb::SiteInfo& info) { return open_joining(file, cloud, key, info); },
+      .fatal =
+          [this](const Error& error) {
+            spdlog::critical("the metadata store has failed: {}; stopping", error.message());
+            failed_ = true;
+            stop();
+          },
+  });
+  TRY(service_->start());
+  server_ = make_rpc_server(*service_);
+  loop_->attach(server_.get());
+  if (config.daemon.listen.empty()) {
+    return failure(Errc::invalid, config.file.string() + ": daemon.listen is not set");
+  }
+  for (const auto& address : config.daemon.listen) {
+    TRY(server_->listen(address));
+  }
+  return success();
+}
+
+result<void> Daemon::open_metrics(const std::string& address) {
+  if (address.empty()) return success();
+  metrics_ = std::make_shared<MetricsSource>([this](MetricsSource::Answer answer) {
+    loop_->post([this, answer = std::move(answer)] {
+      service_->snapshot([answer](const auto& status, const auto& traffic, const auto& folds) {
+        using Seconds = std::chrono::duration<double>;
+        const Seconds now = std::chrono::system_clock::now().time_since_epoch();
+        answer(daemon_metrics(status, traffic, folds, now.count()));
+      });
+    });
+  });
+  TRY(exporter_, export_metrics(address, [source = metrics_] { return source->get(); }));
+  return success();
+}
+
+result<std::unique_ptr<Daemon>> Daemon::open(const Config& config) {
+  std::unique_ptr<Daemon> daemon(new Daemon);
+  daemon->loop_ = std::make_shared<ServerLoop>();
+  pb::Cloud cloud;
+  KeyFile key;
+  TRY(daemon->open_metadata(config, cloud, key));
+  TRY(daemon->open_sites(config, cloud));
+  TRY(daemon->open_service(config, std::move(cloud), key));
+  TRY(daemon->open_metrics(config.daemon.metrics));
+  return daemon;
+}
+
+Daemon::~Daemon() {
+  if (metrics_) metrics_->close();
+  exporter_.reset();
+  loop_->close();
+  server_.reset();
+  service_.reset();
+  store_.reset();
+  sites_.reset();
+}
+
+void Daemon::run() {
+  server_->run();
+  if (failed_) return;
+  if (auto synced = store_->wait_durable(store_->sequence()); !synced) {
+    spdlog::error("the last changes may not survive a power cut: {}", synced.error().message());
+  }
+}
+
+void Daemon::stop() {
+  if (server_) server_->stop();
+}
+
+void Daemon::every(Duration interval, std::function<void()> beat) {
+  loop_->after(interval, [this, interval, beat] {
+    beat();
+    every(interval, beat);
+  });
+}
+
+std::string Daemon::describe() const {
+  return fmt::format("{} of {} sites are up", sites_->live_count(), sites_->size());
+}
+
+}  // namespace datacloud

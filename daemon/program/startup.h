@@ -1,0 +1,51 @@
+// Brings the parts of datacloudd together, refusing to start on anything that does not fit.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "common/config/config.h"
+#include "common/crypto/keys.h"
+#include "common/rpc/rpc.h"
+#include "daemon/program/metrics_source.h"
+#include "daemon/service/service.h"
+
+namespace datacloud {
+
+// The running daemon. Destruction order matters: see the .cc.
+class Daemon {
+ public:
+  // Errors say what to do: no metadata (run `datacloud create`), a service key or a site of another
+  // cloud, sites missing from the configuration, a second daemon, an address in use.
+  static result<std::unique_ptr<Daemon>> open(const Config&);
+  ~Daemon();
+
+  void run();   // until stop()
+  void stop();  // from any thread
+  // Runs `beat` on the service's thread every `interval` while that thread lives: a sign of life.
+  void every(Duration interval, std::function<void()> beat);
+  // Set when the daemon stopped itself: its metadata store failed.
+  bool failed() const { return failed_; }
+  // "5 of 5 sites", for the log.
+  std::string describe() const;
+
+ private:
+  class ServerLoop;
+  Daemon() = default;
+  result<void> open_metadata(const Config&, pb::Cloud&, KeyFile&);
+  result<void> open_sites(const Config&, const pb::Cloud&);
+  result<void> open_service(const Config&, pb::Cloud, const KeyFile&);
+  result<void> open_metrics(const std::string& address);
+
+  std::shared_ptr<ServerLoop> loop_;
+  std::unique_ptr<SiteSet> sites_;
+  std::unique_ptr<MetadataStore> store_;
+  LocalProcessProbe processes_;
+  std::unique_ptr<MetadataService> service_;
+  std::unique_ptr<RpcServer> server_;
+  std::shared_ptr<MetricsSource> metrics_;
+  std::unique_ptr<MetricsExporter> exporter_;
+  std::atomic<bool> failed_{false};
+};
+
+}  // namespace datacloud

@@ -1,0 +1,324 @@
+// Changes of an inode's block map: map, overwrite, truncate, reclaim.
+//
+// A change first writes the new runs and counts their slots live, then uncounts what they
+// displaced: a stripe that both loses and gains slots is never dropped in between.
+#include "daemon/records/block_map.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <set>
+
+#include "common/stripe/stripe_layout.h"
+#include "daemon/metadata/record_keys.h"
+#include "daemon/records/namespace_ops.h"
+#include "daemon/records/namespace_records.h"
+#include "daemon/records/stripe_records.h"
+
+namespace datacloud {
+namespace {
+
+using stripes::owner_of;
+using stripes::SlotRange;
+
+constexpr uint64_t kFileBytesMax = INT64_MAX;
+
+Error invalid_update(InodeId ino, const std::string& what) {
+  return Error(Errc::invalid, "update of inode " + std::to_string(ino) + ": " + what);
+}
+
+uint64_t end_of(const pb::Run& run) { return run.first_block() + run.count(); }
+SlotRange slots_of(const pb::Run& run) { return {run.stripe(), run.first_slot(), run.count()}; }
+
+// The part of `run` inside [first, end), which it overlaps.
+pb::Run clip(const pb::Run& run, uint64_t first, uint64_t end) {
+  first = std::max(first, run.first_block());
+  end = std::min(end, end_of(run));
+  const uint64_t skip = first - run.first_block();
+  pb::Run part = run;
+  part.set_first_block(first);
+  part.set_count(static_cast<uint32_t>(end - first));
+  part.set_first_slot(static_cast<uint32_t>(run.first_slot() + skip));
+  part.set_version(run.version() + skip);
+  return part;
+}
+
+// Runs of the inode that overlap [first, end), at most count_max, in order.
+result<std::vector<pb::Run>> overlapping(const Transaction& txn, InodeId ino, uint64_t first,
+                                         uint64_t end, size_t count_max) {
+  std::vector<pb::Run> runs;
+  if (first >= end) return runs;
+  bool damaged = false;
+  const auto take = [&](std::string_view value) {
+    pb::Run run;
+    damaged = !run.ParseFromArray(value.data(), static_cast<int>(value.size()));
+    if (!damaged && end_of(run) > first) runs.push_back(std::move(run));
+  };
+  if (first > 0) {
+    TRY(const auto before, txn.last(key::run(ino, 0), key::run(ino, first)));
+    if (before) take(before->second);
+  }
+  TRY(txn.scan(key::run(ino, first), key::run(ino, end), [&](std::string_view, std::string_view v) {
+    if (damaged || runs.size() >= count_max) return false;
+    take(v);
+    return true;
+  }));
+  if (damaged) {
+    return failure(Errc::corrupt, "block map of inode " + std::to_string(ino) +
+                                      " does not parse; stop the daemon and restore its state");
+  }
+  return runs;
+}
+
+// One inode's map while it is changed.
+class MapChange {
+ public:
+  MapChange(Transaction& txn, pb::Inode& inode, Totals& totals)
+      : txn_(txn), inode_(inode), totals_(totals) {}
+
+  // Takes [first, end) out of the runs that overlap it, at most runs_max of them; what remains of
+  // these stays; whose the slots were is remembered for folds when asked. The slots are counted
+  // dead by finish(). Returns the end of the last run cut.
+  result<uint64_t> cut(uint64_t first, uint64_t end, size_t runs_max, bool remember = false) {
+    if (inode_.blocks_mapped() == 0) return first;
+    TRY(const auto runs, overlapping(txn_, inode_.ino(), first, end, runs_max));
+    for (const auto& run : runs) {
+      txn_.erase(key::run(inode_.ino(), run.first_block()));
+      if (!is_lost(run)) txn_.erase(key::owner(run.stripe(), run.first_slot()));
+      if (run.first_block() < first) keep(clip(run, 0, first));
+      if (end_of(run) > end) keep(clip(run, end, UINT64_MAX));
+      pb::Run part = clip(run, first, end);
+      inode_.set_blocks_mapped(inode_.blocks_mapped() - part.count());
+      if (is_lost(run)) continue;
+      if (remember) {
+        stripes::remember_former(txn_, slots_of(part), owner_of(inode_.ino(), part));
+      }
+      dead_.push_back(std::move(part));
+    }
+    return runs.empty() ? first : end_of(runs.back());
+  }
+
+  result<void> map(const pb::Run& run, Displaced displaced) {
+    TRY(cut(run.first_block(), end_of(run), SIZE_MAX, displaced == Displaced::superseded));
+    TRY(stripes::map_slots(txn_, slots_of(run), owner_of(inode_.ino(), run), totals_));
+    txn_.put(key::run(inode_.ino(), run.first_block()), run);
+    inode_.set_blocks_mapped(inode_.blocks_mapped() + run.count());
+    return success();
+  }
+
+  result<void> finish() {
+    for (const auto& run : dead_) {
+      TRY(stripes::unmap_slots(txn_, slots_of(run), totals_));
+    }
+    dead_.clear();
+    return success();
+  }
+
+ private:
+  void keep(const pb::Run& run) {
+    txn_.put(key::run(inode_.ino(), run.first_block()), run);
+    if (is_lost(run)) return;
+    txn_.put(key::owner(run.stripe(), run.first_slot()), owner_of(inode_.ino(), run));
+  }
+
+  Transaction& txn_;
+  pb::Inode& inode_;
+  Totals& totals_;
+  std::vector<pb::Run> dead_;
+};
+
+// File bytes in mapped blocks: whole blocks, less what the last one has beyond the file's end.
+result<uint64_t> logical_bytes(const Transaction& txn, const pb::Inode& inode) {
+  const uint64_t block = inode.policy().block_bytes();
+  const uint64_t whole = inode.blocks_mapped() * block;
+  if (whole == 0 || inode.size() % block == 0) return whole;
+  const uint64_t last_block = inode.size() / block;
+  TRY(const auto runs, overlapping(txn, inode.ino(), last_block, last_block + 1, 1));
+  return runs.empty() ? whole : whole - (block - inode.size() % block);
+}
+
+result<void> check_update(const pb::Inode& inode, const pb::InodeUpdate& update) {
+  const InodeId ino = update.ino();
+  if (!S_ISREG(inode.mode())) return failure(invalid_update(ino, "it is not a regular file"));
+  const uint64_t block = inode.policy().block_bytes();
+  if (block == 0) return failure(Errc::corrupt, "inode " + std::to_string(ino) + " has no policy");
+  if (update.truncate_to() > kFileBytesMax || update.grow_to() > kFileBytesMax) {
+    return failure(Error::posix(EFBIG, "inode " + std::to_string(ino)));
+  }
+  const uint64_t blocks_max = kFileBytesMax / block + 1;
+  for (const auto& run : update.runs()) {
+    if (run.count() == 0 || run.count() > kStripeSlotsMax) {
+      return failure(invalid_update(ino, "a run of " + std::to_string(run.count()) + " blocks"));
+    }
+    if (run.first_block() > blocks_max - run.count()) {
+      return failure(Error::posix(EFBIG, "inode " + std::to_string(ino)));
+    }
+    if (run.version() > UINT64_MAX - run.count()) {
+      return failure(invalid_update(ino, "content versions beyond 2^64"));
+    }
+  }
+  return success();
+}
+
+void apply_attributes(const pb::InodeUpdate& update, pb::Inode& inode) {
+  if (update.has_grow_to()) inode.set_size(std::max(inode.size(), update.grow_to()));
+  if (update.has_mtime_ns()) inode.set_mtime_ns(update.mtime_ns());
+  if (update.has_ctime_ns()) inode.set_ctime_ns(update.ctime_ns());
+  if (update.has_mode()) inode.set_mode((inode.mode() & S_IFMT) | (update.mode() & 07777));
+}
+
+// Below this block an orphan has been reclaimed already. Kept in its orphan record, because LevelDB
+// would otherwise walk over all the deleted runs again at every step.
+result<uint64_t> reclaimed_until(const Transaction& txn, InodeId ino) {
+  TRY(const auto value, txn.get(key::orphan(ino)));
+  return value && value->size() == 8 ? key::u64_at(*value, 0) : uint64_t{0};
+}
+
+result<void> erase_xattrs(Transaction& txn, InodeId ino) {
+  TRY(const auto names, list_xattrs(txn, ino));
+  for (const auto& name : names) txn.erase(key::xattr(ino, name));
+  return success();
+}
+
+}  // namespace
+
+result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update,
+                               Displaced displaced) {
+  TRY(auto inode, get_inode(txn, update.ino()));
+  TRY(check_update(inode, update));
+  TRY(auto totals, read_totals(txn));
+  TRY(const uint64_t logical_before, logical_bytes(txn, inode));
+  MapChange change(txn, inode, totals);
+  if (update.has_truncate_to()) {
+    const uint64_t block = inode.policy().block_bytes();
+    const uint64_t kept = update.truncate_to() / block + (update.truncate_to() % block != 0);
+    TRY(change.cut(kept, UINT64_MAX, SIZE_MAX));
+    inode.set_size(update.truncate_to());
+  }
+  for (const auto& run : update.runs()) {
+    TRY(change.map(run, displaced));
+  }
+  TRY(change.finish());
+  apply_attributes(update, inode);
+  TRY(const uint64_t logical_after, logical_bytes(txn, inode));
+  totals.blocks_logical_bytes += logical_after - logical_before;
+  write_totals(txn, totals);
+  txn.put(key::inode(inode.ino()), inode);
+  return inode;
+}
+
+result<bool> reclaim_inode(Transaction& txn, InodeId ino, uint32_t runs_max) {
+  pb::Inode inode;
+  TRY(const bool found, txn.get(key::inode(ino), inode));
+  if (!found) {
+    txn.erase(key::orphan(ino));
+    return true;
+  }
+  TRY(names::validate_record(ino, inode));
+  if (inode.nlink() > 0) {
+    return failure(Errc::invalid, "inode " + std::to_string(ino) + " still has names");
+  }
+  TRY(auto totals, read_totals(txn));
+  TRY(const uint64_t logical_before, logical_bytes(txn, inode));
+  inode.set_size(0);
+  MapChange change(txn, inode, totals);
+  TRY(const uint64_t from, reclaimed_until(txn, ino));
+  TRY(const uint64_t until, change.cut(from, UINT64_MAX, runs_max));
+  TRY(change.finish());
+  TRY(const uint64_t logical_after, logical_bytes(txn, inode));
+  totals.blocks_logical_bytes += logical_after - logical_before;
+  const bool done = inode.blocks_mapped() == 0;
+  if (!done && until == from) {
+    return failure(Errc::corrupt, "inode " + std::to_string(ino) + " counts " +
+                                      std::to_string(inode.blocks_mapped()) +
+                                      " mapped blocks but has no runs; stop the daemon");
+  }
+  if (done) {
+    TRY(erase_xattrs(txn, ino));
+    txn.erase(key::inode(ino));
+    txn.erase(key::orphan(ino));
+    --totals.inodes;
+  } else {
+    txn.put(key::inode(ino), inode);
+    txn.put(key::orphan(ino), key::inode(until).substr(1));
+  }
+  write_totals(txn, totals);
+  return done;
+}
+
+result<std::vector<pb::Run>> runs_of(const Transaction& txn, InodeId ino, uint64_t first,
+                                     uint64_t blocks) {
+  constexpr size_t kRunsMax = 4096;
+  const uint64_t end = first > UINT64_MAX - blocks ? UINT64_MAX : first + blocks;
+  TRY(auto runs, overlapping(txn, ino, first, end, kRunsMax));
+  for (auto& run : runs) run = clip(run, first, end);
+  return runs;
+}
+
+result<pb::MapReply> read_map(const Transaction& txn, const pb::MapRequest& request) {
+  constexpr size_t kRunsMax = 4096;
+  constexpr size_t kReplyBytesMax = 12u << 20;  // below the RPC's frame limit
+  pb::MapReply reply;
+  TRY(const auto sequence, txn.get(key::meta("sequence")));
+  if (sequence && sequence->size() == 8) reply.set_sequence(key::u64_at(*sequence, 0));
+  const uint64_t first = request.first_block();
+  const uint64_t end =
+      first > UINT64_MAX - request.blocks() ? UINT64_MAX : first + request.blocks();
+  TRY(const auto runs, overlapping(txn, request.ino(), first, end, kRunsMax));
+  std::vector<StripeId> seen;
+  for (const auto& run : runs) {
+    *reply.add_runs() = clip(run, first, end);
+    if (!is_lost(run)) seen.push_back(run.stripe());
+  }
+  std::sort(seen.begin(), seen.end());
+  seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
+  size_t bytes = 0;
+  for (const StripeId id : seen) {
+    TRY(const auto parsed, txn.stripe(key::stripe(id)));
+    const auto& stripe = parsed.record;
+    if (!stripe) {
+      return failure(Errc::corrupt, "inode " + std::to_string(request.ino()) + " names stripe " +
+                                        std::to_string(id) + ", which does not exist");
+    }
+    bytes += stripe->ByteSizeLong();
+    if (bytes > kReplyBytesMax) {
+      return failure(Errc::invalid, "the map of " + std::to_string(request.blocks()) +
+                                        " blocks of inode " + std::to_string(request.ino()) +
+                                        " is too large for one reply; ask for fewer");
+    }
+    *reply.add_stripes() = *stripe;
+  }
+  return reply;
+}
+
+result<StripesOfInode> stripes_of_inode(const Transaction& txn, InodeId ino, size_t count_max,
+                                        uint64_t first_block) {
+  StripesOfInode found;
+  std::set<StripeId> seen;
+  bool damaged = false;
+  const std::string first = key::run(ino, first_block);
+  const std::string end = key::after_prefix(first.substr(0, 9));
+  TRY(txn.scan(first, end, [&](std::string_view, std::string_view v) {
+    pb::Run run;
+    damaged = !run.ParseFromArray(v.data(), static_cast<int>(v.size()));
+    if (damaged) return false;
+    if (is_lost(run)) {
+      found.blocks_lost += run.count();
+    } else if (!seen.contains(run.stripe())) {
+      if (found.ids.size() >= count_max) {
+        found.next_block = run.first_block();
+        return false;
+      }
+      seen.insert(run.stripe());
+      found.ids.push_back(run.stripe());
+    }
+    return true;
+  }));
+  if (damaged) {
+    return failure(Errc::corrupt, "block map of inode " + std::to_string(ino) + " does not parse");
+  }
+  return found;
+}
+
+}  // namespace datacloud

@@ -1,0 +1,180 @@
+// lookup, create, link and unlink.
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "daemon/metadata/record_keys.h"
+#include "daemon/metadata/totals.h"
+#include "daemon/records/namespace_ops.h"
+#include "daemon/records/namespace_records.h"
+
+namespace datacloud {
+namespace {
+
+using namespace names;
+
+constexpr size_t kSymlinkBytesMax = 4095;
+
+result<void> check_create(const pb::CreateRequest& request) {
+  TRY(check_name(request.name()));
+  switch (request.mode() & S_IFMT) {
+    case S_IFREG:
+    case S_IFDIR:
+    case S_IFCHR:
+    case S_IFBLK:
+    case S_IFIFO:
+    case S_IFSOCK:
+      return success();
+    case S_IFLNK: {
+      const std::string& target = request.symlink_target();
+      if (target.empty()) return failure(Error::posix(ENOENT, "a symlink to the empty path"));
+      if (target.size() > kSymlinkBytesMax) {
+        return failure(Error::posix(ENAMETOOLONG, "a symlink target of more than 4095 bytes"));
+      }
+      if (target.find('\0') != std::string::npos) {
+        return failure(Error::posix(EINVAL, "a symlink target with a NUL byte"));
+      }
+      return success();
+    }
+    default:
+      return failure(Error::posix(
+          EINVAL, "mode " + std::to_string(request.mode()) + " has no known file type"));
+  }
+}
+
+// Below a set-group-id directory the group is inherited, and by directories the bit too. The bit of
+// other types is left to the caller's kernel (vfs_prepare_mode strips it where it must go; only
+// there are the caller's groups and capabilities known).
+void inherit(const pb::Inode& parent, const pb::CreateRequest& request, pb::Inode& inode) {
+  inode.set_mode(request.mode() & (S_IFMT | 07777));
+  inode.set_uid(request.uid());
+  inode.set_gid(request.gid());
+  if (parent.mode() & S_ISGID) {
+    inode.set_gid(parent.gid());
+    if (is_directory(inode)) inode.set_mode(inode.mode() | S_ISGID);
+  }
+  inode.set_realm(parent.realm());
+  *inode.mutable_policy() = parent.policy();
+}
+
+pb::Inode make_inode(const pb::Inode& parent, const pb::CreateRequest& request, InodeId ino) {
+  pb::Inode inode;
+  inode.set_ino(ino);
+  inherit(parent, request, inode);
+  inode.set_nlink(1);
+  inode.set_generation(1);
+  inode.set_atime_ns(request.now_ns());
+  inode.set_mtime_ns(request.now_ns());
+  inode.set_ctime_ns(request.now_ns());
+  switch (inode.mode() & S_IFMT) {
+    case S_IFDIR:
+      inode.set_nlink(2);
+      inode.set_size(kDirectorySize);
+      inode.set_parent(parent.ino());
+      inode.set_next_cookie(kFirstCookie);
+      break;
+    case S_IFLNK:
+      inode.set_symlink_target(request.symlink_target());
+      inode.set_size(request.symlink_target().size());
+      break;
+    case S_IFCHR:
+    case S_IFBLK:
+      inode.set_rdev(request.rdev());
+      break;
+    default:
+      break;
+  }
+  return inode;
+}
+
+result<Created> open_existing(const Transaction& txn, const pb::CreateRequest& request,
+                              const pb::Entry& entry) {
+  if (request.exclusive() || !S_ISREG(request.mode())) {
+    return failure(Error::posix(EEXIST, "'" + request.name() + "'"));
+  }
+  TRY(auto inode, get_inode(txn, entry.ino()));
+  if (is_directory(inode)) return failure(Error::posix(EISDIR, "'" + request.name() + "'"));
+  if (!S_ISREG(inode.mode())) return failure(Error::posix(EEXIST, "'" + request.name() + "'"));
+  return Created{std::move(inode), true};
+}
+
+}  // namespace
+
+result<pb::Inode> get_inode(const Transaction& txn, InodeId ino) {
+  pb::Inode inode;
+  TRY(const bool found, txn.get(key::inode(ino), inode));
+  if (!found) return failure(Error::posix(ENOENT, "no inode " + std::to_string(ino)));
+  TRY(names::validate_record(ino, inode));
+  return inode;
+}
+
+result<pb::Inode> lookup(const Transaction& txn, InodeId parent, const std::string& name) {
+  TRY(auto directory, get_directory(txn, parent));
+  if (name == ".") return directory;
+  if (name == "..") return get_inode(txn, directory.parent());
+  TRY(check_name(name));
+  TRY(const auto entry, get_entry(txn, parent, name));
+  return get_inode(txn, entry.ino());
+}
+
+result<Created> create(Transaction& txn, const pb::CreateRequest& request, InodeId new_ino) {
+  TRY(check_create(request));
+  TRY(auto parent, get_live_directory(txn, request.parent()));
+  TRY(const auto existing, find_entry(txn, parent.ino(), request.name()));
+  if (existing) return open_existing(txn, request, *existing);
+
+  auto inode = make_inode(parent, request, new_ino);
+  add_entry(txn, parent, request.name(), inode);
+  touch_directory(parent, request.now_ns());
+  if (is_directory(inode)) add_links(parent, 1);
+  put_inode(txn, parent);
+  put_inode(txn, inode);
+  TRY(auto totals, read_totals(txn));
+  ++totals.inodes;
+  write_totals(txn, totals);
+  return Created{std::move(inode), false};
+}
+
+result<pb::Inode> link(Transaction& txn, const pb::LinkRequest& request) {
+  TRY(check_name(request.name()));
+  TRY(auto inode, get_inode(txn, request.ino()));
+  TRY(auto parent, get_live_directory(txn, request.parent()));
+  TRY(const auto existing, find_entry(txn, parent.ino(), request.name()));
+  if (existing) return failure(Error::posix(EEXIST, "'" + request.name() + "'"));
+  if (is_directory(inode)) return failure(Error::posix(EPERM, "hard link to a directory"));
+  if (inode.nlink() == 0) {
+    return failure(Error::posix(ENOENT, "inode " + std::to_string(inode.ino()) + " was removed"));
+  }
+  if (inode.nlink() >= kLinksMax) {
+    return failure(Error::posix(EMLINK, "inode " + std::to_string(inode.ino())));
+  }
+  add_entry(txn, parent, request.name(), inode);
+  touch_directory(parent, request.now_ns());
+  put_inode(txn, parent);
+  add_links(inode, 1);
+  inode.set_ctime_ns(request.now_ns());
+  put_inode(txn, inode);
+  return inode;
+}
+
+result<pb::Inode> unlink(Transaction& txn, const pb::UnlinkRequest& request) {
+  TRY(check_name(request.name()));
+  TRY(auto parent, get_directory(txn, request.parent()));
+  TRY(const auto entry, get_entry(txn, parent.ino(), request.name()));
+  TRY(auto inode, get_inode(txn, entry.ino()));
+  if (request.directory()) {
+    if (!is_directory(inode)) return failure(Error::posix(ENOTDIR, "'" + request.name() + "'"));
+    TRY(const bool occupied, has_entries(txn, inode.ino()));
+    if (occupied) return failure(Error::posix(ENOTEMPTY, "'" + request.name() + "'"));
+  } else if (is_directory(inode)) {
+    return failure(Error::posix(EISDIR, "'" + request.name() + "'"));
+  }
+  remove_entry(txn, parent.ino(), request.name(), entry);
+  touch_directory(parent, request.now_ns());
+  if (is_directory(inode)) add_links(parent, -1);
+  put_inode(txn, parent);
+  drop_name(txn, inode, request.now_ns());
+  return inode;
+}
+
+}  // namespace datacloud

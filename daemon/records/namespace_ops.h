@@ -1,0 +1,47 @@
+// Namespace operations as pure changes of a transaction: POSIX semantics and errno, no sessions,
+// no leases, no I/O besides the transaction. Permission bits are checked by the mount's kernel
+// (default_permissions); what the kernel does not do for a FUSE file system is done here:
+// set-group-id inheritance, link counts, times, sticky and type rules of rename.
+//
+// Errors are POSIX (Error::posix). Names: 1 to 255 bytes, no '/' or NUL, not "." or "..".
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/proto/rpc.pb.h"
+#include "daemon/metadata/metadata_store.h"
+
+namespace datacloud {
+
+result<pb::Inode> get_inode(const Transaction&, InodeId);  // ENOENT; ESTALE is not used
+result<pb::Inode> lookup(const Transaction&, InodeId parent, const std::string& name);
+
+struct Created {
+  pb::Inode inode;
+  bool existed = false;  // a non-exclusive create met the name
+};
+// `new_ino` is used only when something is created.
+result<Created> create(Transaction&, const pb::CreateRequest&, InodeId new_ino);
+result<pb::Inode> link(Transaction&, const pb::LinkRequest&);
+// The removed inode as it is afterwards (nlink 0: an orphan record was written).
+result<pb::Inode> unlink(Transaction&, const pb::UnlinkRequest&);
+struct Renamed {
+  pb::Inode moved;
+  std::optional<pb::Inode> replaced;  // as it is afterwards; with RENAME_EXCHANGE the other one
+};
+result<Renamed> rename(Transaction&, const pb::RenameRequest&);
+result<pb::Inode> set_attributes(Transaction&, const pb::SetAttrRequest&);
+result<pb::ReadDirReply> read_directory(const Transaction&, const pb::ReadDirRequest&);
+
+result<std::string> get_xattr(const Transaction&, InodeId, const std::string& name);  // ENODATA
+result<std::vector<std::string>> list_xattrs(const Transaction&, InodeId);
+result<pb::Inode> set_xattr(Transaction&, const pb::SetXattrRequest&);  // EEXIST, ENODATA, E2BIG
+result<pb::Inode> remove_xattr(Transaction&, const pb::RemoveXattrRequest&);
+
+// Path inside the cloud ("/a/b", no symlinks followed) to its inode, and back (best effort:
+// one of the names of a hard-linked file is not searched for, files give "").
+result<pb::Inode> resolve_path(const Transaction&, const std::string& path);
+result<std::string> directory_path(const Transaction&, InodeId directory);
+
+}  // namespace datacloud

@@ -1,0 +1,162 @@
+// rename, with RENAME_NOREPLACE and RENAME_EXCHANGE, in the order of checks of Linux's VFS.
+//
+// Care is taken where several records are one inode (both parents the same directory, or a parent
+// that is itself replaced): each inode is read once, changed in one place and put once.
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "daemon/metadata/record_keys.h"
+#include "daemon/records/namespace_ops.h"
+#include "daemon/records/namespace_records.h"
+
+namespace datacloud {
+namespace {
+
+using namespace names;
+
+constexpr uint32_t kNoReplace = 1, kExchange = 2;
+
+// The records a rename reads and changes.
+struct Plan {
+  pb::Inode old_parent, new_parent;  // new_parent unused when `same_parent`
+  bool same_parent = false;
+  pb::Entry source_entry;
+  pb::Inode source;
+  std::optional<pb::Entry> target_entry;
+  std::optional<pb::Inode> target;
+
+  pb::Inode& to() { return same_parent ? old_parent : new_parent; }
+};
+
+// True when `ancestor` is `directory` or above it.
+result<bool> is_at_or_above(const Transaction& txn, InodeId ancestor, InodeId directory) {
+  for (uint32_t depth = 0; depth < kDirectoryDepthMax; ++depth) {
+    if (directory == ancestor) return true;
+    if (directory == kRootInode) return false;
+    TRY(const auto inode, get_directory(txn, directory));
+    directory = inode.parent();
+  }
+  return failure(Errc::corrupt, "directory " + std::to_string(directory) +
+                                    " does not lead to the root; stop the daemon");
+}
+
+result<Plan> read_plan(const Transaction& txn, const pb::RenameRequest& request) {
+  Plan plan;
+  TRY(plan.old_parent, get_directory(txn, request.parent()));
+  plan.same_parent = request.parent() == request.new_parent();
+  if (!plan.same_parent) {
+    TRY(plan.new_parent, get_directory(txn, request.new_parent()));
+  }
+  TRY(plan.source_entry, get_entry(txn, request.parent(), request.name()));
+  TRY(plan.source, get_inode(txn, plan.source_entry.ino()));
+  if (plan.to().nlink() == 0) {
+    return failure(Error::posix(ENOENT, "the target directory was removed"));
+  }
+  TRY(plan.target_entry, find_entry(txn, request.new_parent(), request.new_name()));
+  if (plan.target_entry) {
+    TRY(plan.target, get_inode(txn, plan.target_entry->ino()));
+  }
+  return plan;
+}
+
+result<void> check_rename(const Transaction& txn, const pb::RenameRequest& request,
+                          const Plan& plan) {
+  const bool exchange = request.flags() & kExchange;
+  if ((request.flags() & kNoReplace) && plan.target) {
+    return failure(Error::posix(EEXIST, "'" + request.new_name() + "'"));
+  }
+  if (exchange && !plan.target) {
+    return failure(Error::posix(ENOENT, "'" + request.new_name() + "'"));
+  }
+  if (!plan.same_parent && is_directory(plan.source)) {
+    TRY(const bool into_itself, is_at_or_above(txn, plan.source.ino(), request.new_parent()));
+    if (into_itself) {
+      return failure(Error::posix(EINVAL, "'" + request.name() + "' cannot move below itself"));
+    }
+  }
+  if (!plan.same_parent && plan.target && is_directory(*plan.target)) {
+    TRY(const bool holds_source, is_at_or_above(txn, plan.target->ino(), request.parent()));
+    if (holds_source) {
+      return failure(Error::posix(exchange ? EINVAL : ENOTEMPTY,
+                                  "'" + request.new_name() + "' holds what is to be moved"));
+    }
+  }
+  if (exchange || !plan.target || plan.target->ino() == plan.source.ino()) return success();
+  if (is_directory(plan.source) && !is_directory(*plan.target)) {
+    return failure(Error::posix(ENOTDIR, "'" + request.new_name() + "'"));
+  }
+  if (!is_directory(plan.source) && is_directory(*plan.target)) {
+    return failure(Error::posix(EISDIR, "'" + request.new_name() + "'"));
+  }
+  if (is_directory(*plan.target)) {
+    TRY(const bool occupied, has_entries(txn, plan.target->ino()));
+    if (occupied) return failure(Error::posix(ENOTEMPTY, "'" + request.new_name() + "'"));
+  }
+  return success();
+}
+
+// `child` has moved from one directory to another: its parent and their link counts.
+void move_directory(pb::Inode& child, pb::Inode& from, pb::Inode& to) {
+  if (!is_directory(child) || from.ino() == to.ino()) return;
+  add_links(from, -1);
+  add_links(to, 1);
+  child.set_parent(to.ino());
+}
+
+void touch_parents(Transaction& txn, Plan& plan, int64_t now_ns) {
+  touch_directory(plan.old_parent, now_ns);
+  put_inode(txn, plan.old_parent);
+  if (plan.same_parent) return;
+  touch_directory(plan.new_parent, now_ns);
+  put_inode(txn, plan.new_parent);
+}
+
+Renamed exchange_entries(Transaction& txn, const pb::RenameRequest& request, Plan& plan) {
+  replace_entry(txn, request.parent(), request.name(), plan.source_entry, *plan.target);
+  replace_entry(txn, request.new_parent(), request.new_name(), *plan.target_entry, plan.source);
+  move_directory(plan.source, plan.old_parent, plan.to());
+  move_directory(*plan.target, plan.to(), plan.old_parent);
+  touch_parents(txn, plan, request.now_ns());
+  plan.source.set_ctime_ns(request.now_ns());
+  plan.target->set_ctime_ns(request.now_ns());
+  put_inode(txn, plan.source);
+  put_inode(txn, *plan.target);
+  return {std::move(plan.source), std::move(plan.target)};
+}
+
+Renamed move_entry(Transaction& txn, const pb::RenameRequest& request, Plan& plan) {
+  remove_entry(txn, request.parent(), request.name(), plan.source_entry);
+  if (plan.target) {
+    replace_entry(txn, request.new_parent(), request.new_name(), *plan.target_entry, plan.source);
+    if (is_directory(*plan.target)) add_links(plan.to(), -1);
+    drop_name(txn, *plan.target, request.now_ns());
+  } else {
+    add_entry(txn, plan.to(), request.new_name(), plan.source);
+  }
+  move_directory(plan.source, plan.old_parent, plan.to());
+  touch_parents(txn, plan, request.now_ns());
+  plan.source.set_ctime_ns(request.now_ns());
+  put_inode(txn, plan.source);
+  return {std::move(plan.source), std::move(plan.target)};
+}
+
+}  // namespace
+
+result<Renamed> rename(Transaction& txn, const pb::RenameRequest& request) {
+  if (request.flags() & ~(kNoReplace | kExchange) || request.flags() == (kNoReplace | kExchange)) {
+    return failure(Error::posix(EINVAL, "rename flags " + std::to_string(request.flags())));
+  }
+  TRY(check_name(request.name()));
+  TRY(check_name(request.new_name()));
+  TRY(auto plan, read_plan(txn, request));
+  TRY(check_rename(txn, request, plan));
+  // Two names of one inode: POSIX lets both stand and changes nothing.
+  if (plan.target && plan.target->ino() == plan.source.ino()) {
+    return Renamed{std::move(plan.source), std::nullopt};
+  }
+  return request.flags() & kExchange ? exchange_entries(txn, request, plan)
+                                     : move_entry(txn, request, plan);
+}
+
+}  // namespace datacloud

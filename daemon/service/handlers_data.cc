@@ -1,0 +1,251 @@
+// Block maps, commits of new stripes, and what mounts report about objects.
+//
+// A commit is checked before anything of it is believed: its ids must lie in live ranges of its
+// session, its stripes must be decodable and at sites we know, and what it maps must be slots it
+// brings along itself, each once.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "common/stripe/write_quorum.h"
+#include "daemon/records/block_map.h"
+#include "daemon/records/namespace_ops.h"
+#include "daemon/records/stripe_groups.h"
+#include "daemon/repair/site_jobs.h"
+#include "daemon/service/service.h"
+
+namespace datacloud {
+namespace {
+
+constexpr uint64_t kFileBytesMax = uint64_t{1} << 60;
+constexpr int kReportsMax = 4096;  // objects abandoned or found bad, per request
+constexpr uint32_t kSpecialModeBits = 06000;
+
+bool is_gone(const Error& error) { return error.code() == std::errc::no_such_file_or_directory; }
+
+// Every run lies in the slots of a stripe of this commit, and no slot is mapped twice.
+result<void> check_runs(const pb::CommitRequest& request) {
+  std::map<StripeId, std::vector<bool>> slots;
+  for (const auto& stripe : request.stripes()) slots[stripe.id()].resize(stripe.slot_length_size());
+  for (const auto& update : request.updates()) {
+    for (const auto& run : update.runs()) {
+      const auto it = slots.find(run.stripe());
+      if (it == slots.end()) {
+        return failure(Errc::invalid, fmt::format("inode {} maps stripe {}, which this commit does "
+                                                  "not bring",
+                                                  update.ino(), run.stripe()));
+      }
+      auto& mapped = it->second;
+      if (run.count() == 0 || run.first_slot() >= mapped.size() ||
+          run.count() > mapped.size() - run.first_slot()) {
+        return failure(Errc::invalid, fmt::format("inode {} maps slots stripe {} does not have",
+                                                  update.ino(), run.stripe()));
+      }
+      for (uint32_t i = 0; i < run.count(); ++i) {
+        if (mapped[run.first_slot() + i]) {
+          return failure(Errc::invalid, fmt::format("slot {} of stripe {} is mapped twice",
+                                                    run.first_slot() + i, run.stripe()));
+        }
+        mapped[run.first_slot() + i] = true;
+      }
+    }
+  }
+  return success();
+}
+
+// As the mount sent it, but for homes at sites that have left: such a shard is at home where it is.
+pb::Stripe without_homes(pb::Stripe stripe, SiteSet& sites) {
+  for (auto& shard : *stripe.mutable_shards()) {
+    if (shard.home_site() != 0 && sites.find(SiteId{shard.home_site()}) == nullptr) {
+      shard.set_home_site(shard.site());
+    }
+  }
+  return stripe;
+}
+
+}  // namespace
+
+MetadataService::Answer MetadataService::map(const CallPtr& call) {
+  TRY(auto map, read_map(store_.begin(), call->request.map()));
+  pb::Reply reply;
+  *reply.mutable_map() = std::move(map);
+  return std::optional(std::move(reply));
+}
+
+result<void> MetadataService::check_stripe(const pb::Stripe& stripe, SessionId session) const {
+  const auto text = [&](const std::string& what) {
+    return fmt::format("stripe {}: {}", stripe.id(), what);
+  };
+  TRY(validate_stripe(stripe));
+  if (!ranges_.granted(session, IdKind::stripe, stripe.id(), 1)) {
+    return failure(Errc::revoked, text("its id is not granted to this mount any more"));
+  }
+  TRY(const auto code, make_erasure_code(stripe.code()));
+  ColumnSet usable = 0;
+  for (int c = 0; c < stripe.shards_size(); ++c) {
+    const auto& shard = stripe.shards(c);
+    if (shard.state() == pb::SHARD_MISSING) continue;
+    usable |= ColumnSet{1} << c;
+    if (shard.state() != pb::SHARD_PRESENT) continue;
+    if (!ranges_.granted(session, IdKind::instance, shard.instance(), 1)) {
+      return failure(Errc::revoked, text(fmt::format("instance {} is not granted to this mount any "
+                                                     "more",
+                                                     shard.instance())));
+    }
+    // A mount that has not heard yet puts its shards elsewhere, under new ids.
+    if (removing_.contains(shard.site())) {
+      return failure(Errc::revoked, text(fmt::format("site {} is being removed", shard.site())));
+    }
+    // So does one whose site has left meanwhile; homes that have left are dropped (without_homes).
+    if (deps_.sites.find(SiteId{shard.site()}) == nullptr) {
+      TRY(const bool left,
+          has_left(store_.begin(), [&](const auto& info) { return info.id() == shard.site(); }));
+      return failure(left ? Errc::revoked : Errc::invalid,
+                     text(fmt::format("there is no site {}", shard.site())));
+    }
+  }
+  if (!decodes(*code, usable)) {
+    return failure(Errc::invalid, text(fmt::format("{} of {} columns are stored; the others "
+                                                   "cannot be computed from them",
+                                                   __builtin_popcount(usable), code->n())));
+  }
+  return success();
+}
+
+result<void> MetadataService::check_commit(const pb::CommitRequest& request,
+                                           SessionId session) const {
+  for (const auto& stripe : request.stripes()) {
+    TRY(check_stripe(stripe, session));
+  }
+  TRY(check_runs(request));
+  for (const auto& update : request.updates()) {
+    if (update.truncate_to() > kFileBytesMax || update.grow_to() > kFileBytesMax) {
+      return failure(Error::posix(EFBIG, fmt::format("inode {}", update.ino())));
+    }
+    for (const auto& run : update.runs()) {
+      if (ranges_.granted(session, IdKind::version, run.version(), run.count())) continue;
+      return failure(Errc::revoked,
+                     fmt::format("inode {}: content versions from {} are not granted to this mount "
+                                 "any more",
+                                 update.ino(), run.version()));
+    }
+  }
+  return success();
+}
+
+// Last, when it is known which members live. A row was computed from what this mount wrote: a
+// member that background work has touched since may hold something else. Without its row it just
+// stays ungrouped.
+result<void> MetadataService::add_rows(Transaction& txn, const pb::CommitRequest& request,
+                                       SessionId session) const {
+  for (const auto& row : request.stripes()) {
+    if (!is_row(row)) continue;
+    TRY(add_row(txn, without_homes(row, deps_.sites), [&](const pb::Stripe& member) {
+      return std::all_of(member.shards().begin(), member.shards().end(),
+                         [&](const pb::Shard& shard) {
+                           return shard.state() != pb::SHARD_PRESENT ||
+                                  ranges_.granted(session, IdKind::instance, shard.instance(), 1);
+                         });
+    }));
+  }
+  return success();
+}
+
+MetadataService::Answer MetadataService::commit_data(const CallPtr& call) {
+  const auto& request = call->request.commit();
+  TRY(check_commit(request, call->session));
+  Transaction txn = store_.begin();
+  for (const auto& stripe : request.stripes()) {
+    if (is_row(stripe)) continue;
+    TRY(add_stripe(txn, without_homes(stripe, deps_.sites)));
+  }
+  pb::Reply reply;
+  auto* commit_reply = reply.mutable_commit();
+  for (const auto& sent : request.updates()) {
+    const auto inode = get_inode(txn, sent.ino());
+    if (!inode) {
+      if (!is_gone(inode.error())) return failure(inode.error());
+      commit_reply->add_dropped_inodes(sent.ino());
+      continue;
+    }
+    if (leases_.held(call->session, sent.ino()) != pb::LEASE_WRITE) {
+      return failure(Errc::stale, fmt::format("the write lease on inode {} is lost", sent.ino()));
+    }
+    pb::InodeUpdate update = sent;
+    // A write may only drop set-user-id and set-group-id; permissions change by setattr.
+    if (update.has_mode()) {
+      update.set_mode(inode.value().mode() & (update.mode() | ~kSpecialModeBits));
+    }
+    TRY(update_inode(txn, update));
+  }
+  // Slots may have stayed unmapped in any stripe whose inodes are gone.
+  std::vector<StripeId> ids;
+  for (const auto& stripe : request.stripes()) ids.push_back(stripe.id());
+  if (!ids.empty()) {
+    TRY(drop_unmapped_stripes(txn, ids));
+  }
+  TRY(add_rows(txn, request, call->session));
+  TRY(commit(std::move(txn), *call, reply));
+  collector_.kick();
+  const Duration held_back = fold_scheduler_.commit_delay();
+  if (held_back > Duration::zero()) {  // folding has to catch up
+    loop_.after(held_back, [this, call, reply, durable = request.durable()] {
+      durable ? answer_when_durable(call, reply) : answer(call, reply);
+    });
+    return later();
+  }
+  if (!request.durable()) return std::optional(std::move(reply));
+  answer_when_durable(call, std::move(reply));
+  return later();
+}
+
+// The ids are revoked one by one, so that no later commit can name what is about to be deleted.
+MetadataService::Answer MetadataService::abandon(const CallPtr& call) {
+  const auto& objects = call->request.abandon().objects();
+  if (objects.size() > kReportsMax) {
+    return failure(Errc::invalid, fmt::format("more than {} objects at once", kReportsMax));
+  }
+  Transaction txn = store_.begin();
+  for (const auto& object : objects) {
+    if (object.column() >= 32 || deps_.sites.find(object.site()) == nullptr) continue;
+    // Ids that are not this mount's (any more) are the scrub's business.
+    if (!ranges_.granted(call->session, IdKind::instance, object.instance(), 1)) continue;
+    TRY(const auto stripe, get_stripe(txn, object.stripe()));
+    if (stripe &&
+        std::any_of(stripe->shards().begin(), stripe->shards().end(), [&](const pb::Shard& shard) {
+          return shard.state() == pb::SHARD_PRESENT && shard.instance() == object.instance();
+        })) {
+      continue;
+    }
+    ranges_.revoke(txn, call->session, IdKind::instance, object.instance());
+    TRY(add_pending_deletion(txn, object));
+    session_of(*call).abandoned = true;
+  }
+  pb::Reply reply;
+  TRY(commit(std::move(txn), *call, reply));
+  collector_.kick();
+  return std::optional(std::move(reply));
+}
+
+MetadataService::Answer MetadataService::damage(const CallPtr& call) {
+  const auto& found = call->request.damage().found();
+  if (found.size() > kReportsMax) {
+    return failure(Errc::invalid, fmt::format("more than {} reports at once", kReportsMax));
+  }
+  Transaction txn = store_.begin();
+  for (const auto& damage : found) {
+    if (deps_.sites.find(damage.site()) == nullptr) continue;
+    TRY(record_damage(txn, damage));
+  }
+  pb::Reply reply;
+  TRY(commit(std::move(txn), *call, reply));
+  return std::optional(std::move(reply));
+}
+
+MetadataService::Answer MetadataService::sync(const CallPtr& call) {
+  answer_when_durable(call, pb::Reply());
+  return later();
+}
+
+}  // namespace datacloud

@@ -1,0 +1,214 @@
+// Names, attributes, extended attributes: sessions and leases around namespace_ops.
+//
+// A change of a directory's entries is made first and told to other holders after, before the
+// reply: who looks again then sees it. A change of an inode's attributes first recalls the other
+// holders (a writer among them has newer times), is made when they have answered, and is told to
+// nobody.
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "daemon/records/block_map.h"
+#include "daemon/records/namespace_ops.h"
+#include "daemon/service/service.h"
+
+namespace datacloud {
+namespace {
+
+constexpr uint32_t kDirectoryItemsMax = 4096;
+constexpr size_t kReplyBytesMax = 8u << 20;
+
+pb::Reply attr_reply(pb::Inode inode) {
+  pb::Reply reply;
+  *reply.mutable_attr()->mutable_inode() = std::move(inode);
+  return reply;
+}
+
+}  // namespace
+
+MetadataService::Answer MetadataService::lookup(const CallPtr& call) {
+  const auto& request = call->request.lookup();
+  TRY(auto inode, datacloud::lookup(store_.begin(), request.parent(), request.name()));
+  const InodeId ino = inode.ino();
+  if (!admitted(call, ino, pb::LEASE_READ)) return later();
+  pb::Reply reply = attr_reply(std::move(inode));
+  reply.mutable_attr()->set_lease(leases_.grant(call->session, ino, pb::LEASE_READ, false));
+  reply.mutable_attr()->set_parent_lease(
+      leases_.offer(call->session, request.parent(), pb::LEASE_READ));
+  return std::optional(std::move(reply));
+}
+
+MetadataService::Answer MetadataService::setattr(const CallPtr& call) {
+  const auto& request = call->request.setattr();
+  TRY(get_inode(store_.begin(), request.ino()));
+  if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
+  Transaction txn = store_.begin();
+  TRY(auto inode, set_attributes(txn, request));
+  pb::Reply reply = attr_reply(std::move(inode));
+  TRY(commit(std::move(txn), *call, reply));
+  reply.mutable_attr()->set_lease(
+      leases_.grant(call->session, request.ino(), pb::LEASE_READ, false));
+  return std::optional(std::move(reply));
+}
+
+MetadataService::Answer MetadataService::create(const CallPtr& call) {
+  const auto& request = call->request.create();
+  Transaction txn = store_.begin();
+  TRY(auto created, datacloud::create(txn, request, inode_ids_.peek(txn)));
+  const InodeId ino = created.inode.ino();
+  if (created.existed && !admitted(call, ino, pb::LEASE_READ)) return later();
+  if (request.open() && !leases_.has_room(call->session, ino)) {
+    return failure(Error::posix(ENFILE, "too many leases; raise daemon.leases_max"));
+  }
+  const bool writer = !created.existed && S_ISREG(created.inode.mode());
+  pb::Reply reply = attr_reply(std::move(created.inode));
+  if (!created.existed) {
+    TRY(commit(std::move(txn), *call, reply));
+    inode_ids_.take();
+  }
+  auto* attr = reply.mutable_attr();
+  attr->set_lease(
+      leases_.grant(call->session, ino, writer ? pb::LEASE_WRITE : pb::LEASE_READ, request.open()));
+  attr->set_parent_lease(leases_.offer(call->session, request.parent(), pb::LEASE_READ));
+  LeaseTable::NoticePtr notice;
+  if (!created.existed) {
+    leases_.notify(call->session, request.parent(), pb::LEASE_READ, {request.name()}, notice);
+  }
+  return after_notice(call, notice, std::move(reply));
+}
+
+MetadataService::Answer MetadataService::link(const CallPtr& call) {
+  const auto& request = call->request.link();
+  TRY(get_inode(store_.begin(), request.ino()));
+  if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
+  Transaction txn = store_.begin();
+  TRY(auto inode, datacloud::link(txn, request));
+  pb::Reply reply = attr_reply(std::move(inode));
+  TRY(commit(std::move(txn), *call, reply));
+  reply.mutable_attr()->set_lease(
+      leases_.grant(call->session, request.ino(), pb::LEASE_READ, false));
+  LeaseTable::NoticePtr notice;
+  leases_.notify(call->session, request.parent(), pb::LEASE_READ, {request.name()}, notice);
+  return after_notice(call, notice, std::move(reply));
+}
+
+// An inode has lost a name: others forget its attributes, an orphan is freed when nobody holds it.
+void MetadataService::notice_removed(SessionId author, const pb::Inode& inode,
+                                     LeaseTable::NoticePtr& notice) {
+  leases_.notify(author, inode.ino(), pb::LEASE_NONE, {}, notice);
+  if (inode.nlink() == 0) orphan_cleaner_.add(inode.ino());
+}
+
+MetadataService::Answer MetadataService::unlink(const CallPtr& call) {
+  const auto& request = call->request.unlink();
+  Transaction txn = store_.begin();
+  TRY(auto removed, datacloud::unlink(txn, request));
+  LeaseTable::NoticePtr notice;
+  pb::Reply reply = attr_reply(std::move(removed));
+  TRY(commit(std::move(txn), *call, reply));
+  leases_.notify(call->session, request.parent(), pb::LEASE_READ, {request.name()}, notice);
+  notice_removed(call->session, reply.attr().inode(), notice);
+  reply.mutable_attr()->set_lease(
+      leases_.offer(call->session, reply.attr().inode().ino(), pb::LEASE_NONE));
+  return after_notice(call, notice, std::move(reply));
+}
+
+MetadataService::Answer MetadataService::rename(const CallPtr& call) {
+  const auto& request = call->request.rename();
+  Transaction txn = store_.begin();
+  TRY(auto renamed, datacloud::rename(txn, request));
+  pb::Reply reply;
+  *reply.mutable_rename()->mutable_moved() = std::move(renamed.moved);
+  if (renamed.replaced) *reply.mutable_rename()->mutable_replaced() = std::move(*renamed.replaced);
+  TRY(commit(std::move(txn), *call, reply));
+  LeaseTable::NoticePtr notice;
+  std::vector<std::string> names{request.name()};
+  if (request.new_parent() == request.parent()) {
+    names.push_back(request.new_name());
+  } else {
+    leases_.notify(call->session, request.new_parent(), pb::LEASE_READ, {request.new_name()},
+                   notice);
+  }
+  leases_.notify(call->session, request.parent(), pb::LEASE_READ, std::move(names), notice);
+  leases_.notify(call->session, reply.rename().moved().ino(), pb::LEASE_NONE, {}, notice);
+  if (reply.rename().has_replaced()) {
+    notice_removed(call->session, reply.rename().replaced(), notice);
+  }
+  return after_notice(call, notice, std::move(reply));
+}
+
+// Writers are not recalled for a listing: their files come without a lease, and whoever needs
+// their true size looks them up.
+MetadataService::Answer MetadataService::readdir(const CallPtr& call) {
+  pb::ReadDirRequest request = call->request.readdir();
+  if (request.count_max() == 0 || request.count_max() > kDirectoryItemsMax) {
+    request.set_count_max(kDirectoryItemsMax);
+  }
+  pb::Reply reply;
+  for (;;) {
+    TRY(auto listing, read_directory(store_.begin(), request));
+    *reply.mutable_readdir() = std::move(listing);
+    if (reply.ByteSizeLong() <= kReplyBytesMax || request.count_max() == 1) break;
+    request.set_count_max(request.count_max() / 2);
+  }
+  for (auto& item : *reply.mutable_readdir()->mutable_items()) {
+    if (!item.has_inode()) continue;
+    const InodeId ino = item.inode().ino();
+    if (!leases_.admits(call->session, ino, pb::LEASE_READ)) continue;
+    item.set_lease(leases_.offer(call->session, ino, pb::LEASE_READ));
+  }
+  return std::optional(std::move(reply));
+}
+
+MetadataService::Answer MetadataService::getxattr(const CallPtr& call) {
+  const auto& request = call->request.getxattr();
+  TRY(auto value, get_xattr(store_.begin(), request.ino(), request.name()));
+  pb::Reply reply;
+  reply.mutable_xattr()->set_value(std::move(value));
+  return std::optional(std::move(reply));
+}
+
+MetadataService::Answer MetadataService::listxattr(const CallPtr& call) {
+  TRY(const auto names, list_xattrs(store_.begin(), call->request.listxattr().ino()));
+  pb::Reply reply;
+  for (const auto& name : names) reply.mutable_xattr()->add_names(name);
+  return std::optional(std::move(reply));
+}
+
+MetadataService::Answer MetadataService::setxattr(const CallPtr& call) {
+  const auto& request = call->request.setxattr();
+  if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
+  Transaction txn = store_.begin();
+  TRY(auto inode, set_xattr(txn, request));
+  pb::Reply reply = attr_reply(std::move(inode));
+  TRY(commit(std::move(txn), *call, reply));
+  reply.mutable_attr()->set_lease(
+      leases_.grant(call->session, request.ino(), pb::LEASE_READ, false));
+  return std::optional(std::move(reply));
+}
+
+MetadataService::Answer MetadataService::removexattr(const CallPtr& call) {
+  const auto& request = call->request.removexattr();
+  if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
+  Transaction txn = store_.begin();
+  TRY(auto inode, remove_xattr(txn, request));
+  pb::Reply reply = attr_reply(std::move(inode));
+  TRY(commit(std::move(txn), *call, reply));
+  reply.mutable_attr()->set_lease(
+      leases_.grant(call->session, request.ino(), pb::LEASE_READ, false));
+  return std::optional(std::move(reply));
+}
+
+MetadataService::Answer MetadataService::statfs(const CallPtr& call) {
+  space_.get([this, call](const SiteSpace::Report& report) {
+    pb::Reply reply;
+    auto* fs = reply.mutable_statfs();
+    fs->set_bytes_total(report.bytes_total);
+    fs->set_bytes_free(report.bytes_free);
+    if (const auto totals = read_totals(store_.begin())) fs->set_inodes(totals.value().inodes);
+    answer(call, std::move(reply));
+  });
+  return later();
+}
+
+}  // namespace datacloud

@@ -1,0 +1,39 @@
+// Quarantine: what fsck has put aside is shown, and dropped when the administrator says so. What
+// that leaves at the sites is garbage from the moment the drop is durable.
+#include "common/base/log.h"
+#include "daemon/records/quarantine.h"
+#include "daemon/service/service.h"
+
+namespace datacloud {
+
+namespace {
+
+pb::Reply wrapped(const pb::QuarantineReply& quarantine) {
+  pb::AdminReply admin;
+  *admin.mutable_quarantine() = quarantine;
+  pb::Reply reply;
+  reply.set_admin(admin.SerializeAsString());
+  return reply;
+}
+
+}  // namespace
+
+MetadataService::Answer MetadataService::quarantine(const CallPtr& call,
+                                                    const pb::QuarantineRequest& request) {
+  Transaction txn = store_.begin();
+  if (request.change() == pb::QuarantineRequest::LIST) {
+    TRY(const auto page, list_quarantine(txn, request));
+    return std::optional(wrapped(page));
+  }
+  TRY(const auto dropped, drop_from_quarantine(txn, request));
+  if (dropped.dropped() == 0) return std::optional(wrapped(dropped));
+  if (dropped.released() > 0) scrub_.make_due(txn);
+  TRY(commit(std::move(txn)));
+  spdlog::warn("{} records are dropped from quarantine, the objects of {} stripes are garbage",
+               dropped.dropped(), dropped.released());
+  if (dropped.released() > 0) scrub_.kick();
+  answer_when_durable(call, wrapped(dropped));
+  return later();
+}
+
+}  // namespace datacloud
