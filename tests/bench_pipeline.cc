@@ -14,7 +14,7 @@
 #include "common/site/site_set.h"
 #include "common/store/directory_store.h"
 #include "common/store/memory_store.h"
-#include "fs/write_pipeline.h"
+#include "fs/write/write_pipeline.h"
 #include "tests/fs/fake_daemon.h"
 
 namespace datacloud {

@@ -14,7 +14,7 @@
 #include "common/site/site_set.h"
 #include "common/store/directory_store.h"
 #include "common/stripe/stripe_layout.h"
-#include "fs/file_reader.h"
+#include "fs/read/block_reader.h"
 #include "tests/fs/fake_map_daemon.h"
 
 namespace datacloud {
@@ -141,7 +141,7 @@ struct Mount {
   MountConfig config;
   BlockCache cache;
   StripeReader stripes;
-  FileReader reader;
+  BlockReader reader;
 };
 
 void sequential(Bench& bench, const char* what, uint64_t blocks, bool cold) {

@@ -3,7 +3,7 @@
 // An Error is a std::error_code (what kind, testable) plus a text for people that names the
 // object, the site and, where there is one, the remedy. POSIX failures use
 // std::generic_category(); failures of the storage layer use Errc below. Errors become errno
-// in exactly one place, fs/reply.cc, through Error::errno_value().
+// in exactly one place, fs/fuse/reply.cc, through Error::errno_value().
 //
 // Thread safety: values, like std::string.
 #pragma once

@@ -1,13 +1,13 @@
 // The map cache against a model: whatever it claims to know is true, in any order of requests,
 // replies, commits, truncates, invalidations and evictions.
-#include "fs/block_map_cache.h"
+#include "fs/read/block_map_cache.h"
 
 #include <gtest/gtest.h>
 
 #include <cstdio>
 #include <random>
 
-#include "fs/shard_ranges.h"
+#include "fs/read/shard_ranges.h"
 
 namespace datacloud {
 namespace {

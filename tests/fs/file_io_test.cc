@@ -1,7 +1,7 @@
 // The data path of a mount without the kernel: random writes, truncates, reads and flushes of
 // several files by several threads against plain byte strings, while sites come and go and
 // commits fail. Everything below FileIo is real, the metadata code included.
-#include "fs/file_io.h"
+#include "fs/file/file_io.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -48,8 +48,8 @@ class FileIoTest : public ::testing::TestWithParam<uint64_t> {
     metadata_ = std::make_unique<MetadataClient>(*daemon_, table_);
     stripes_ = std::make_unique<StripeReader>(StripeReader::Dependencies{
         *sites_, namer_, *sealer_, *cpu_, config_, 0, [](std::vector<pb::Damage>) {}});
-    reader_ = std::make_unique<FileReader>(
-        FileReader::Dependencies{*daemon_, *cache_, *stripes_, *sites_, config_});
+    reader_ = std::make_unique<BlockReader>(
+        BlockReader::Dependencies{*daemon_, *cache_, *stripes_, *sites_, config_});
     pipeline_ = std::make_unique<WritePipeline>(
         WritePipeline::Dependencies{*daemon_, *sites_, namer_, *sealer_, *ids_, cloud_, config_});
     io_ = std::make_unique<FileIo>(
@@ -102,7 +102,7 @@ class FileIoTest : public ::testing::TestWithParam<uint64_t> {
   std::unique_ptr<IdPool> ids_;
   std::unique_ptr<MetadataClient> metadata_;
   std::unique_ptr<StripeReader> stripes_;
-  std::unique_ptr<FileReader> reader_;
+  std::unique_ptr<BlockReader> reader_;
   std::unique_ptr<FileIo> io_;
   std::unique_ptr<WritePipeline> pipeline_;
 };

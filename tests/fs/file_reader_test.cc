@@ -1,5 +1,5 @@
 // Reading files: maps fetched once, holes, shared fetches, readahead, outdated maps, races.
-#include "fs/file_reader.h"
+#include "fs/read/block_reader.h"
 
 #include "tests/fs/fake_map_daemon.h"
 #include "tests/fs/read_rig.h"
@@ -9,15 +9,15 @@ namespace {
 
 constexpr uint32_t kBlock = 4096;
 
-class FileReaderTest : public testing::Test {
+class BlockReaderTest : public testing::Test {
  protected:
-  explicit FileReaderTest(MountConfig config = {}) : rig(config) { open(64u << 20, config); }
+  explicit BlockReaderTest(MountConfig config = {}) : rig(config) { open(64u << 20, config); }
 
   void open(uint64_t cache_bytes, MountConfig config) {
     reader.reset();
     cache = std::make_unique<BlockCache>(cache_bytes);
-    reader = std::make_unique<FileReader>(
-        FileReader::Dependencies{daemon, *cache, *rig.reader, *rig.sites, config});
+    reader = std::make_unique<BlockReader>(
+        BlockReader::Dependencies{daemon, *cache, *rig.reader, *rig.sites, config});
   }
 
   // A file of `blocks` random blocks in stripes of at most `per_stripe`.
@@ -54,13 +54,13 @@ class FileReaderTest : public testing::Test {
   ReadRig rig;
   FakeMapDaemon daemon;
   std::unique_ptr<BlockCache> cache;
-  std::unique_ptr<FileReader> reader;
+  std::unique_ptr<BlockReader> reader;
   std::vector<ReadRig::Made> stripes;
   StripeId next_stripe = 10;
   ContentVersion next_version = 1000;
 };
 
-TEST_F(FileReaderTest, WholeFileWithOneMapRequestThenFromTheCache) {
+TEST_F(BlockReaderTest, WholeFileWithOneMapRequestThenFromTheCache) {
   const auto plain = make_file(5, 0, 60);
   expect_blocks(ref(5, 60), 0, plain);
   EXPECT_EQ(daemon.requests(), 1);
@@ -70,7 +70,7 @@ TEST_F(FileReaderTest, WholeFileWithOneMapRequestThenFromTheCache) {
   EXPECT_EQ(daemon.requests(), 1);
 }
 
-TEST_F(FileReaderTest, HolesAreNullAndAskNothingTwice) {
+TEST_F(BlockReaderTest, HolesAreNullAndAskNothingTwice) {
   const auto plain = make_file(5, 10, 9);
   const auto file = ref(5, 500);
   const auto got = reader->read(file, 5, 30, 0);
@@ -88,7 +88,7 @@ TEST_F(FileReaderTest, HolesAreNullAndAskNothingTwice) {
   EXPECT_EQ(daemon.requests(), 1);
 }
 
-TEST_F(FileReaderTest, ConcurrentReadersShareOneFetch) {
+TEST_F(BlockReaderTest, ConcurrentReadersShareOneFetch) {
   const auto plain = make_file(5, 0, 3, 3);
   rig.set_reading(0, {Fault::Kind::delay, {}, milliseconds(60)});
   std::vector<std::thread> threads;
@@ -98,7 +98,7 @@ TEST_F(FileReaderTest, ConcurrentReadersShareOneFetch) {
   EXPECT_EQ(all_reads(), 3u);
 }
 
-TEST_F(FileReaderTest, ReadaheadFillsTheCacheAndStopsAtTheSize) {
+TEST_F(BlockReaderTest, ReadaheadFillsTheCacheAndStopsAtTheSize) {
   const auto plain = make_file(5, 0, 90, 30);
   const auto file = ref(5, 60);
   expect_blocks(file, 0, {plain.begin(), plain.begin() + 4}, 100);
@@ -110,7 +110,7 @@ TEST_F(FileReaderTest, ReadaheadFillsTheCacheAndStopsAtTheSize) {
   EXPECT_LT(cache->bytes(), 64 * (kBlock + 512));
 }
 
-TEST_F(FileReaderTest, CacheStaysWithinItsBound) {
+TEST_F(BlockReaderTest, CacheStaysWithinItsBound) {
   open(16 * 10 * kBlock, {});
   const auto plain = make_file(5, 0, 400, 30);
   for (uint64_t i = 0; i < 400; i += 20)
@@ -120,7 +120,7 @@ TEST_F(FileReaderTest, CacheStaysWithinItsBound) {
 }
 
 // Background work moved a stripe to new instances and the old ones are gone.
-TEST_F(FileReaderTest, AnOutdatedMapIsRefetchedOnce) {
+TEST_F(BlockReaderTest, AnOutdatedMapIsRefetchedOnce) {
   const auto plain = make_file(5, 0, 9);
   const auto got = reader->read(ref(5, 9), 0, 1, 0);
   ASSERT_TRUE(got);
@@ -136,7 +136,7 @@ TEST_F(FileReaderTest, AnOutdatedMapIsRefetchedOnce) {
   EXPECT_TRUE(rig.take_damage().empty());
 }
 
-TEST_F(FileReaderTest, ALostShardIsDecodedAndReportedWithoutAskingAgain) {
+TEST_F(BlockReaderTest, ALostShardIsDecodedAndReportedWithoutAskingAgain) {
   const auto plain = make_file(5, 0, 9);
   rig.remove(*stripes[0].record, 0);
   expect_blocks(ref(5, 9), 0, {plain.begin(), plain.begin() + 1});
@@ -151,7 +151,7 @@ TEST_F(FileReaderTest, ALostShardIsDecodedAndReportedWithoutAskingAgain) {
   EXPECT_EQ(daemon.requests(), requests + 2);  // a new reader learns the same way
 }
 
-TEST_F(FileReaderTest, TooManySitesAwayFailsAtOnceAndHeals) {
+TEST_F(BlockReaderTest, TooManySitesAwayFailsAtOnceAndHeals) {
   const auto plain = make_file(5, 0, 9);
   for (const int s : {0, 1, 3}) rig.controls[s].set_away(true);
   const auto begin = monotonic_now();
@@ -166,7 +166,7 @@ TEST_F(FileReaderTest, TooManySitesAwayFailsAtOnceAndHeals) {
   expect_blocks(ref(5, 9), 0, plain);
 }
 
-TEST_F(FileReaderTest, AThirdSiteGoesAsAnotherComesBack) {
+TEST_F(BlockReaderTest, AThirdSiteGoesAsAnotherComesBack) {
   const auto plain = make_file(5, 0, 9);
   for (const int s : {0, 1}) rig.controls[s].set_away(true);
   rig.sites->check_all(seconds(1));
@@ -175,7 +175,7 @@ TEST_F(FileReaderTest, AThirdSiteGoesAsAnotherComesBack) {
   expect_blocks(ref(5, 9), 0, plain);
 }
 
-TEST_F(FileReaderTest, DaemonErrorsAreReturned) {
+TEST_F(BlockReaderTest, DaemonErrorsAreReturned) {
   make_file(5, 0, 9);
   daemon.fail_with(Error(Errc::unavailable, "no daemon"));
   const auto got = reader->read(ref(5, 9), 0, 1, 0);
@@ -185,7 +185,7 @@ TEST_F(FileReaderTest, DaemonErrorsAreReturned) {
   EXPECT_TRUE(reader->read(ref(5, 9), 0, 1, 0));
 }
 
-TEST_F(FileReaderTest, OwnCommitsAndTruncatesNeedNoDaemon) {
+TEST_F(BlockReaderTest, OwnCommitsAndTruncatesNeedNoDaemon) {
   make_file(5, 0, 9);
   const auto file = ref(5, 100);
   ASSERT_TRUE(reader->read(file, 0, 9, 0));
@@ -209,7 +209,7 @@ TEST_F(FileReaderTest, OwnCommitsAndTruncatesNeedNoDaemon) {
 }
 
 // A reply made before the mount's own commit arrives after it.
-TEST_F(FileReaderTest, AnOldReplyDoesNotUndoACommit) {
+TEST_F(BlockReaderTest, AnOldReplyDoesNotUndoACommit) {
   make_file(5, 0, 9);
   const auto fresh = rig.random_blocks(random, 2, kBlock);
   const auto made = rig.make_stripe(99, 5, 4, 7000, fresh);
@@ -231,7 +231,7 @@ TEST_F(FileReaderTest, AnOldReplyDoesNotUndoACommit) {
   EXPECT_FALSE(got.value()[7]);
 }
 
-TEST_F(FileReaderTest, AReplyOlderThanAnInvalidationIsNotKept) {
+TEST_F(BlockReaderTest, AReplyOlderThanAnInvalidationIsNotKept) {
   make_file(5, 0, 3, 3);
   std::vector<Bytes> fresh;
   std::atomic<bool> raced{false};
@@ -247,7 +247,7 @@ TEST_F(FileReaderTest, AReplyOlderThanAnInvalidationIsNotKept) {
   EXPECT_EQ(daemon.requests(), 2);
 }
 
-TEST_F(FileReaderTest, NextMapped) {
+TEST_F(BlockReaderTest, NextMapped) {
   make_file(5, 10, 9);
   make_file(5, 5'000'000, 2);
   const auto file = ref(5, 6'000'000);
@@ -267,7 +267,7 @@ TEST_F(FileReaderTest, NextMapped) {
 
 // Readers, commits, truncates and invalidations at once; every block read is one of the versions
 // it had. Data races are for the thread sanitizer to find.
-TEST_F(FileReaderTest, EverythingAtOnce) {
+TEST_F(BlockReaderTest, EverythingAtOnce) {
   const auto old_plain = make_file(5, 0, 30);
   const auto new_plain = rig.random_blocks(random, 30, kBlock);
   const auto made = rig.make_stripe(99, 5, 0, 7000, new_plain);
@@ -303,7 +303,7 @@ TEST_F(FileReaderTest, EverythingAtOnce) {
   expect_blocks(ref(5, 30), 0, new_plain);
 }
 
-TEST_F(FileReaderTest, RandomHarmToWholeFiles) {
+TEST_F(BlockReaderTest, RandomHarmToWholeFiles) {
   for (int round = 0; round < 8; ++round) {
     const InodeId ino = 100 + round;
     const size_t from = stripes.size();

@@ -12,7 +12,7 @@
 #include "common/site/site_set.h"
 #include "common/store/memory_store.h"
 #include "common/stripe/stripe_layout.h"
-#include "fs/stripe_reader.h"
+#include "fs/read/stripe_reader.h"
 
 namespace datacloud {
 

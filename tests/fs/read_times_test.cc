@@ -1,5 +1,5 @@
 // When a read counts as late: percentiles of the other sites, sizes apart, bounded both ways.
-#include "fs/read_times.h"
+#include "fs/read/read_times.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // Stripe reads with every allowed set of shards missing, slow or lying: exact bytes, and only the
 // guilty reported.
-#include "fs/read_times.h"
+#include "fs/read/read_times.h"
 #include "tests/fs/read_rig.h"
 
 namespace datacloud {

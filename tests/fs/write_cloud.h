@@ -12,7 +12,7 @@
 #include "common/store/memory_store.h"
 #include "common/store/object_compute.h"
 #include "common/store/store_decorators.h"
-#include "fs/write_pipeline.h"
+#include "fs/write/write_pipeline.h"
 #include "tests/fs/fake_daemon.h"
 #include "tests/support/audit_ledger.h"
 

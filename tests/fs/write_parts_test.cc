@@ -7,10 +7,10 @@
 
 #include "common/stripe/placement.h"
 #include "common/stripe/write_quorum.h"
-#include "fs/commit_request.h"
-#include "fs/id_pool.h"
-#include "fs/stripe_budget.h"
-#include "fs/stripe_builder.h"
+#include "fs/write/commit_request.h"
+#include "fs/write/id_pool.h"
+#include "fs/write/stripe_budget.h"
+#include "fs/write/stripe_builder.h"
 #include "tests/fs/fake_daemon.h"
 
 namespace datacloud {

@@ -1,5 +1,5 @@
 // What the write pipeline commits can be read back, in order, whatever two shards are lost.
-#include "fs/write_pipeline.h"
+#include "fs/write/write_pipeline.h"
 
 #include <gtest/gtest.h>
 

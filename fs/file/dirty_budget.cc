@@ -1,0 +1,46 @@
+// Waiting for room among dirty data.
+#include "fs/file/dirty_budget.h"
+
+#include <algorithm>
+
+namespace datacloud {
+
+result<void> DirtyBudget::wait_for_room(uint64_t bytes, Duration patience,
+                                        const std::function<result<void>()>& stuck) {
+  const auto start = monotonic_now();
+  std::unique_lock lock(mutex_);
+  while (used_ > 0 && used_ + bytes > bytes_max_) {
+    room_.wait_for(lock, milliseconds(100));
+    if (used_ == 0 || used_ + bytes <= bytes_max_) break;
+    if (monotonic_now() - start < patience) continue;
+    lock.unlock();
+    TRY(stuck());
+    lock.lock();
+  }
+  return success();
+}
+
+void DirtyBudget::add(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  used_ += bytes;
+}
+
+void DirtyBudget::remove(uint64_t bytes) {
+  {
+    std::lock_guard lock(mutex_);
+    used_ -= std::min(used_, bytes);
+  }
+  room_.notify_all();
+}
+
+uint64_t DirtyBudget::used() const {
+  std::lock_guard lock(mutex_);
+  return used_;
+}
+
+bool DirtyBudget::under_pressure() const {
+  std::lock_guard lock(mutex_);
+  return used_ > bytes_max_ / 2;
+}
+
+}  // namespace datacloud

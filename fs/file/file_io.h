@@ -1,0 +1,106 @@
+// Data of files: reads over dirty, flushing, cached and stored blocks; writes into dirty blocks;
+// truncation; handing dirty blocks to the pipeline and taking its answers back.
+//
+// Invariants: a block is looked for in dirty, then flushing, then (below a truncate that is not
+// committed yet) the reader's map; answers of the pipeline are processed in unit order, so that
+// the reader's map and the daemon's always agree on the newest content. Nothing dirty is dropped
+// before its commit is answered; a failed unit becomes dirty again.
+//
+// Thread safety: all methods from any thread that may block.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "fs/file/dirty_budget.h"
+#include "fs/file/inode.h"
+#include "fs/file/metadata_client.h"
+
+namespace datacloud {
+
+class FileIo {
+ public:
+  struct Dependencies {
+    MetadataClient& metadata;
+    BlockReader& reader;
+    WritePipeline& pipeline;
+    SiteSet& sites;
+    MountConfig config;
+    uint32_t write_sites_min = 1;
+    std::function<void()> nudge_flusher;  // must not block
+  };
+  explicit FileIo(Dependencies);
+
+  // What a read returns: views into shared buffers, zeros included, in file order. `use` is held
+  // until the kernel has the reply, so that a recall never overtakes it.
+  struct Pieces {
+    std::vector<ByteView> views;
+    std::vector<SharedBytes> owners;
+    size_t size = 0;
+    std::optional<UseGuard> use;
+  };
+  result<Pieces> read(FileHandle&, uint64_t offset, size_t size);
+  // `append`: at the end of the file, wherever that is now.
+  struct Written {
+    uint64_t offset = 0;
+    UseGuard use;  // as for Pieces
+  };
+  result<Written> write(const InodePtr&, uint64_t offset, ByteView data, bool append);
+  result<void> truncate(const InodePtr&, uint64_t size);
+  // Takes an explicit mtime into changes that are not committed yet; false when there are none.
+  bool set_mtime_if_changed(const InodePtr&, int64_t mtime_ns);
+  // Next offset at or after `offset` with (or without) data, for SEEK_DATA and SEEK_HOLE.
+  result<uint64_t> seek(const InodePtr&, uint64_t offset, bool data);
+
+  // Everything changed before the call is committed (and survives a power cut, if `durable`).
+  result<void> flush(const InodePtr&, bool durable);
+  // The same for every file with changes; the Sync request is the caller's.
+  result<void> flush_all();
+  // What close(2) does: nothing, a nudge to the flusher, or a flush when errors must be told.
+  result<void> close(const InodePtr&);
+  // The error of earlier background flushes this handle has not been told, if data is lost.
+  result<void> check_lost(FileHandle&);
+
+  // Hands dirty blocks to the pipeline. `everything`: all of them and pending attributes; else
+  // one stripe's worth of complete leading blocks. Returns the number of the newest unit in flight.
+  enum class Take { stripe, everything };
+  uint64_t start_flush(const InodePtr&, Take, Urgency, bool durable);
+  // Drops dirty data that can never be committed (unlinked and closed, or lost with a session).
+  void discard(const InodePtr&, bool lost);
+
+  std::vector<InodePtr> dirty_inodes() const;
+  DirtyBudget& budget() { return budget_; }
+  uint64_t failures() const { return failures_; }
+  std::string last_failure() const;
+
+ private:
+  bool quorum_in_doubt();
+  result<SharedBytes> fetch_block(const InodePtr&, uint64_t block);
+  result<void> load_partial(const InodePtr&, uint64_t block, uint64_t begin, uint64_t end);
+  bool needs_old_contents(const Inode&, uint64_t block, uint64_t begin, uint64_t end) const;
+  DirtyBuffer& dirty_buffer(Inode&, uint64_t block);
+  void remember(const InodePtr&);
+  void touch(const InodePtr&);
+  void note_size(Inode&, uint64_t before, uint64_t after);
+  FlushUnit take_unit(Inode&, Take, uint64_t* number);
+  void answered(const InodePtr&, uint64_t number, result<FlushResult>);
+  void accept(Inode&, UnitInFlight&, uint64_t number);
+  void restore(const InodePtr&, UnitInFlight&, uint64_t number);
+  void note_failure(Inode&, const Error&);
+  uint64_t stripe_bytes(Inode&) const;
+
+  Dependencies d_;
+  DirtyBudget budget_;
+  const SharedBytes zeros_;
+  mutable std::mutex mutex_;
+  std::unordered_map<InodeId, InodePtr> dirty_;
+  std::string last_failure_;
+  std::atomic<uint64_t> failures_{0};
+  MonotonicTime checked_at_{};
+};
+
+}  // namespace datacloud

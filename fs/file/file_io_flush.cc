@@ -1,0 +1,307 @@
+// Handing changes to the pipeline, taking its answers back in order, and waiting for them.
+#include <algorithm>
+
+#include "common/base/log.h"
+#include "fs/file/file_io.h"
+
+namespace datacloud {
+namespace {
+
+constexpr auto kRetryFirst = milliseconds(500);
+constexpr auto kRetryMax = seconds(10);
+constexpr auto kHealthAge = milliseconds(500);
+// Small writes are often followed by others into the same blocks, which then need no read; what
+// streams through would only push out better things.
+constexpr uint64_t kKeptBytesMax = 1u << 20;
+
+}  // namespace
+
+// Moves changes of the inode into a new unit. The caller holds flush_mutex and mutex.
+FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
+  const uint64_t bs = inode.block_bytes();
+  FlushUnit unit;
+  unit.ino = inode.ino;
+  unit.realm = inode.attr.realm();
+  unit.generation = inode.attr.generation();
+  unit.code = inode.attr.policy().code();
+  unit.block_bytes = inode.block_bytes();
+  unit.compression = static_cast<Compression>(inode.attr.policy().compression());
+  unit.group = inode.attr.policy().group();
+  unit.home_site = inode.attr.policy().home_site();
+  unit.shard_bytes = shard_bytes_of(inode.attr.policy().shard_bytes());
+
+  *number = inode.next_unit++;
+  UnitInFlight flight;
+  flight.carries = inode.pending;
+  uint64_t limit = UINT64_MAX, tail = UINT64_MAX;
+  if (take == Take::stripe) {
+    // Of small stripes as many as are full, up to one of the largest: a write may fill several.
+    const uint64_t stripe = stripe_bytes(inode);
+    const uint64_t most = kShardPlainBytesMax / shard_bytes_of(inode.attr.policy().shard_bytes());
+    limit = stripe * std::clamp<uint64_t>(inode.dirty_bytes / stripe, 1, most);
+    tail = inode.attr.size() / bs;  // still growing: left for later
+  }
+  uint64_t covered = 0;
+  for (auto it = inode.dirty.begin(); it != inode.dirty.end();) {
+    if (it->first >= tail || flight.bytes + it->second->size() > limit) break;
+    const uint64_t block = it->first;
+    SharedBytes plain = std::move(it->second);
+    it = inode.dirty.erase(it);
+    inode.dirty_bytes -= std::min<uint64_t>(inode.dirty_bytes, plain->size());
+    if (plain->empty()) continue;  // part of a hole after all
+    flight.bytes += plain->size();
+    flight.blocks.push_back(block);
+    inode.flushing[block] = FlushingBuffer{plain, *number};
+    unit.blocks.push_back({block, std::move(plain)});
+    covered = (block + 1) * bs;
+  }
+  const bool complete = inode.dirty.empty();
+  unit.size = complete ? inode.attr.size() : std::min<uint64_t>(inode.attr.size(), covered);
+  unit.truncate_to = inode.pending.truncate_to;
+  if (inode.pending.times) {
+    unit.mtime_ns = inode.attr.mtime_ns();
+    unit.ctime_ns = inode.attr.ctime_ns();
+  }
+  inode.pending = {};
+  if (!complete) {
+    flight.carries.size = false;
+    inode.pending.size = inode.attr.size() > unit.size;
+    inode.pending.times = flight.carries.times;
+  }
+  inode.units.emplace(*number, std::move(flight));
+  return unit;
+}
+
+uint64_t FileIo::start_flush(const InodePtr& inode, Take take, Urgency urgency, bool durable) {
+  std::lock_guard flush_lock(inode->flush_mutex);
+  FlushUnit unit;
+  uint64_t number = 0;
+  {
+    std::unique_lock lock(inode->mutex);
+    const uint64_t newest = inode->units.empty() ? 0 : inode->units.rbegin()->first;
+    if (!inode->has_changes()) return newest;
+    if (!d_.metadata.holds(*inode, pb::LEASE_WRITE)) {
+      lock.unlock();
+      // Lost with a session, or not asked for since: the commit would be refused without it.
+      if (auto held = d_.metadata.ensure_lease(inode, pb::LEASE_WRITE, false); !held) {
+        lock.lock();
+        note_failure(*inode, held.error());
+        return newest;
+      }
+      lock.lock();
+    }
+    if (take == Take::stripe && inode->dirty_bytes < stripe_bytes(*inode)) return newest;
+    unit = take_unit(*inode, take, &number);
+  }
+  d_.pipeline.submit(std::move(unit), urgency, durable,
+                     [this, inode, number](result<FlushResult> answer) {
+                       answered(inode, number, std::move(answer));
+                     });
+  return number;
+}
+
+// Answers may come out of order; they take effect in unit order.
+void FileIo::answered(const InodePtr& inode, uint64_t number, result<FlushResult> answer) {
+  bool clean = false, gone = false;
+  {
+    std::lock_guard lock(inode->mutex);
+    const auto mine = inode->units.find(number);
+    if (mine == inode->units.end()) return;
+    mine->second.answer.emplace(std::move(answer));
+    while (!inode->units.empty() && inode->units.begin()->second.answer) {
+      UnitInFlight unit = std::move(inode->units.begin()->second);
+      const uint64_t first = inode->units.begin()->first;
+      if (unit.answer->has_value()) {
+        accept(*inode, unit, first);
+        gone = gone || unit.answer->value().inode_gone;
+      } else {
+        note_failure(*inode, unit.answer->error());
+        restore(inode, unit, first);
+      }
+      inode->units.erase(first);
+    }
+    clean = inode->clean();
+    if (clean) {
+      inode->failures_in_a_row = 0;
+      std::lock_guard own_lock(mutex_);
+      dirty_.erase(inode->ino);
+    }
+    inode->changed.notify_all();
+  }
+  if (gone) discard(inode, false);
+  if (clean) d_.metadata.table().release_if_unused(inode);
+}
+
+// A committed unit: the reader's map learns it before its buffers go.
+void FileIo::accept(Inode& inode, UnitInFlight& unit, uint64_t number) {
+  const FlushResult& done = unit.answer->value();
+  const uint64_t bs = inode.block_bytes();
+  if (unit.carries.truncate_to)
+    d_.reader.truncated(inode.ino, (*unit.carries.truncate_to + bs - 1) / bs);
+  BlockReader::PlainBlocks kept;
+  for (const uint64_t block : unit.blocks) {
+    const auto it = inode.flushing.find(block);
+    if (it == inode.flushing.end() || it->second.unit != number) continue;
+    if (unit.bytes <= kKeptBytesMax) kept.emplace(block, it->second.plain);
+  }
+  if (!done.runs.empty()) d_.reader.committed(inode.ino, done.runs, done.stripes, kept);
+  for (const uint64_t block : unit.blocks) {
+    const auto it = inode.flushing.find(block);
+    if (it != inode.flushing.end() && it->second.unit == number) inode.flushing.erase(it);
+  }
+  budget_.remove(unit.bytes);
+}
+
+// A failed unit: what nothing newer replaces is dirty again, attribute changes are pending again.
+void FileIo::restore(const InodePtr& inode, UnitInFlight& unit, uint64_t number) {
+  uint64_t kept = 0;
+  remember(inode);
+  for (const uint64_t block : unit.blocks) {
+    const auto it = inode->flushing.find(block);
+    if (it == inode->flushing.end() || it->second.unit != number) continue;
+    SharedBytes plain = std::move(it->second.plain);
+    inode->flushing.erase(it);
+    if (inode->dirty.count(block)) continue;
+    kept += plain->size();
+    inode->dirty_bytes += plain->size();
+    inode->dirty.emplace(block, std::make_shared<Bytes>(*plain));
+  }
+  budget_.remove(unit.bytes - std::min(kept, unit.bytes));
+  PendingChange& pending = inode->pending;
+  if (unit.carries.truncate_to)
+    pending.truncate_to =
+        std::min(*unit.carries.truncate_to, pending.truncate_to.value_or(UINT64_MAX));
+  pending.times = pending.times || unit.carries.times;
+  pending.size = true;
+}
+
+void FileIo::note_failure(Inode& inode, const Error& error) {
+  const auto delay =
+      std::min<Duration>(kRetryMax, kRetryFirst * (1u << std::min(inode.failures_in_a_row, 6u)));
+  ++inode.failures_in_a_row;
+  inode.retry_at = monotonic_now() + delay;
+  ++inode.error_number;
+  inode.error_errno = error.errno_value();
+  ++failures_;
+  if (inode.failures_in_a_row <= 3)
+    spdlog::error("inode {} could not be written and is kept in memory to be tried again: {}",
+                  inode.ino, error.message());
+  std::lock_guard lock(mutex_);
+  last_failure_ = error.message();
+}
+
+result<void> FileIo::flush(const InodePtr& inode, bool durable) {
+  uint64_t errors = 0;
+  {
+    std::lock_guard lock(inode->mutex);
+    errors = inode->error_number;
+  }
+  const uint64_t before = [&] {
+    std::lock_guard lock(inode->mutex);
+    return inode->next_unit;
+  }();
+  const uint64_t last = start_flush(inode, Take::everything, Urgency::now, durable);
+  if (last < before) d_.pipeline.flush();  // older units only: close the stripe they wait in
+  {
+    std::unique_lock lock(inode->mutex);
+    inode->changed.wait(lock, [&] {
+      return inode->error_number != errors || inode->units.empty() ||
+             inode->units.begin()->first > last;
+    });
+    if (inode->error_number != errors) {
+      std::lock_guard own_lock(mutex_);
+      return failure(Error::posix(inode->error_errno, last_failure_));
+    }
+  }
+  if (!durable || last >= before) return success();
+  pb::Request request;
+  request.mutable_sync();
+  return d_.metadata.run(std::move(request));
+}
+
+result<void> FileIo::flush_all() {
+  const auto inodes = dirty_inodes();
+  // All are handed over first, so that they share stripes; then each is waited for.
+  for (const auto& inode : inodes) start_flush(inode, Take::everything, Urgency::batch, false);
+  d_.pipeline.flush();
+  std::optional<Error> failed;
+  for (const auto& inode : inodes) {
+    {
+      std::lock_guard lock(inode->mutex);
+      if (inode->attr_known && inode->attr.nlink() == 0) continue;
+    }
+    if (auto done = flush(inode, false); !done) failed = done.error();
+  }
+  if (failed) return failure(*failed);
+  return success();
+}
+
+// Fewer sites than a write needs, by a check not older than kHealthAge.
+bool FileIo::quorum_in_doubt() {
+  {
+    std::lock_guard lock(mutex_);
+    if (monotonic_now() - checked_at_ < kHealthAge) {
+      return d_.sites.live_count() < d_.write_sites_min;
+    }
+    checked_at_ = monotonic_now();
+  }
+  d_.sites.check_all(kHealthAge);
+  return d_.sites.live_count() < d_.write_sites_min;
+}
+
+result<void> FileIo::close(const InodePtr& inode) {
+  bool failing = false;
+  {
+    std::lock_guard lock(inode->mutex);
+    if (inode->clean()) return success();
+    inode->closed_at = monotonic_now();
+    failing = inode->failures_in_a_row > 0;
+  }
+  if (d_.config.sync_close || failing || quorum_in_doubt()) return flush(inode, false);
+  return success();
+}
+
+result<void> FileIo::check_lost(FileHandle& handle) {
+  std::scoped_lock lock(handle.mutex, handle.inode->mutex);
+  if (!handle.inode->data_lost || handle.error_seen == handle.inode->error_number) return success();
+  handle.error_seen = handle.inode->error_number;
+  return failure(Errc::io, "unwritten data of inode " + std::to_string(handle.inode->ino) +
+                               " was lost with the session to the daemon");
+}
+
+void FileIo::discard(const InodePtr& inode, bool lost) {
+  {
+    std::lock_guard lock(inode->mutex);
+    for (auto& [block, buffer] : inode->dirty) budget_.remove(buffer->size());
+    const bool had = inode->has_changes();
+    inode->dirty.clear();
+    inode->dirty_bytes = 0;
+    inode->pending = {};
+    if (lost && had) {
+      inode->data_lost = true;
+      ++inode->error_number;
+      inode->error_errno = EIO;
+    }
+    if (inode->clean()) {
+      std::lock_guard own_lock(mutex_);
+      dirty_.erase(inode->ino);
+    }
+    inode->changed.notify_all();
+  }
+  d_.metadata.table().release_if_unused(inode);
+}
+
+std::vector<InodePtr> FileIo::dirty_inodes() const {
+  std::lock_guard lock(mutex_);
+  std::vector<InodePtr> out;
+  out.reserve(dirty_.size());
+  for (const auto& [ino, inode] : dirty_) out.push_back(inode);
+  return out;
+}
+
+std::string FileIo::last_failure() const {
+  std::lock_guard lock(mutex_);
+  return last_failure_;
+}
+
+}  // namespace datacloud

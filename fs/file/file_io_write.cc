@@ -1,0 +1,211 @@
+// Writing and truncating: changes go into dirty blocks of the inode, under its WRITE lease.
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/base/log.h"
+#include "common/codes/erasure_code.h"
+#include "common/stripe/shard_size.h"
+#include "fs/file/file_io.h"
+
+namespace datacloud {
+namespace {
+
+constexpr uint64_t kFileBytesMax = uint64_t{1} << 44;  // 16 TiB, as ext4
+
+int64_t wall_time_ns() {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
+}
+
+}  // namespace
+
+FileIo::FileIo(Dependencies d)
+    : d_(std::move(d)),
+      budget_(d_.config.dirty_bytes_max),
+      zeros_(std::make_shared<const Bytes>(kBlockBytesMax)) {}
+
+// Whether changing [begin, end) of a block that is neither dirty nor flushing needs what is stored.
+bool FileIo::needs_old_contents(const Inode& inode, uint64_t block, uint64_t begin,
+                                uint64_t end) const {
+  const uint64_t start = block * inode.block_bytes();
+  if (start >= inode.attr.size()) return false;
+  const auto limit = inode.mapped_limit();
+  if (limit && block >= *limit) return false;
+  const uint64_t valid = std::min<uint64_t>(inode.block_bytes(), inode.attr.size() - start);
+  return begin > 0 || end < valid;
+}
+
+// Makes a block dirty with its stored contents, unless it became dirty meanwhile.
+result<void> FileIo::load_partial(const InodePtr& inode, uint64_t block, uint64_t begin,
+                                  uint64_t end) {
+  {
+    std::lock_guard lock(inode->mutex);
+    if (inode->dirty.count(block) || inode->flushing.count(block) ||
+        !needs_old_contents(*inode, block, begin, end))
+      return success();
+  }
+  TRY(auto stored, fetch_block(inode, block));
+  std::lock_guard lock(inode->mutex);
+  if (inode->dirty.count(block) || inode->flushing.count(block)) return success();
+  const auto limit = inode->mapped_limit();
+  if (limit && block >= *limit) return success();  // truncated meanwhile
+  auto buffer = std::make_shared<Bytes>(stored ? *stored : Bytes{});
+  budget_.add(buffer->size());
+  inode->dirty_bytes += buffer->size();
+  remember(inode);
+  inode->dirty.emplace(block, std::move(buffer));
+  return success();
+}
+
+DirtyBuffer& FileIo::dirty_buffer(Inode& inode, uint64_t block) {
+  const auto found = inode.dirty.find(block);
+  if (found != inode.dirty.end()) return found->second;
+  const auto flushing = inode.flushing.find(block);
+  auto buffer = flushing == inode.flushing.end() ? std::make_shared<Bytes>()
+                                                 : std::make_shared<Bytes>(*flushing->second.plain);
+  note_size(inode, 0, buffer->size());
+  return inode.dirty.emplace(block, std::move(buffer)).first->second;
+}
+
+void FileIo::note_size(Inode& inode, uint64_t before, uint64_t after) {
+  if (after >= before) {
+    budget_.add(after - before);
+    inode.dirty_bytes += after - before;
+  } else {
+    budget_.remove(before - after);
+    inode.dirty_bytes -= std::min(inode.dirty_bytes, before - after);
+  }
+}
+
+// The inode is about to have changes: the flusher must know. The caller holds the inode's mutex.
+void FileIo::remember(const InodePtr& inode) {
+  if (!inode->has_changes()) inode->dirty_since = monotonic_now();
+  std::lock_guard lock(mutex_);
+  dirty_.emplace(inode->ino, inode);
+}
+
+void FileIo::touch(const InodePtr& inode) {
+  remember(inode);
+  const int64_t now = wall_time_ns();
+  inode->attr.set_mtime_ns(now);
+  inode->attr.set_ctime_ns(now);
+  inode->pending.times = true;
+}
+
+uint64_t FileIo::stripe_bytes(Inode& inode) const {
+  if (!inode.data_columns) {
+    const auto code = make_erasure_code(inode.attr.policy().code());
+    inode.data_columns = code ? static_cast<uint32_t>(code.value()->k()) : 1;
+  }
+  return inode.data_columns * uint64_t{shard_bytes_of(inode.attr.policy().shard_bytes())};
+}
+
+result<FileIo::Written> FileIo::write(const InodePtr& inode, uint64_t offset, ByteView data,
+                                      bool append) {
+  TRY(budget_.wait_for_room(
+      data.size(), milliseconds(d_.config.put_deadline_ms), [this]() -> result<void> {
+        std::lock_guard lock(mutex_);
+        if (last_failure_.empty()) return success();
+        return failure(Errc::unavailable, "memory for unwritten data is full: " + last_failure_);
+      }));
+  TRY(auto use, UseGuard::acquire(d_.metadata, inode, pb::LEASE_WRITE));
+  std::unique_lock lock(inode->mutex);
+  const uint64_t bs = inode->block_bytes();
+  if (bs < kBlockBytesMin) return failure(Errc::corrupt, "the file's block size is invalid");
+  for (;;) {
+    if (append) offset = inode->attr.size();
+    if (offset + data.size() > kFileBytesMax || offset > kFileBytesMax)
+      return failure(Error::posix(EFBIG, "files end at 16 TiB"));
+    const uint64_t first = offset / bs, last = (offset + data.size() - 1) / bs;
+    // Only the first and the last block can be partial.
+    std::optional<uint64_t> load;
+    for (const uint64_t block : {first, last}) {
+      const uint64_t begin = std::max(offset, block * bs) - block * bs;
+      const uint64_t end = std::min(offset + data.size(), (block + 1) * bs) - block * bs;
+      if (!inode->dirty.count(block) && !inode->flushing.count(block) &&
+          needs_old_contents(*inode, block, begin, end))
+        load = block;
+    }
+    if (!load) break;
+    const uint64_t begin = std::max(offset, *load * bs) - *load * bs;
+    const uint64_t end = std::min(offset + data.size(), (*load + 1) * bs) - *load * bs;
+    lock.unlock();
+    TRY(load_partial(inode, *load, begin, end));
+    lock.lock();
+  }
+  touch(inode);
+  for (uint64_t at = 0; at < data.size();) {
+    const uint64_t block = (offset + at) / bs, begin = (offset + at) % bs;
+    const uint64_t length = std::min<uint64_t>(bs - begin, data.size() - at);
+    Bytes& plain = *dirty_buffer(*inode, block);
+    const uint64_t before = plain.size();
+    const auto source = data.subspan(at, length);
+    if (begin + length > before) {
+      if (plain.capacity() < begin + length) plain.reserve(length == bs - begin ? bs : 2 * length);
+      if (begin > before) plain.resize(begin);
+      const uint64_t kept = plain.size() - begin;  // overwritten part of what is there
+      std::copy_n(source.begin(), kept, plain.begin() + begin);
+      plain.insert(plain.end(), source.begin() + kept, source.end());
+    } else {
+      std::copy(source.begin(), source.end(), plain.begin() + begin);
+    }
+    note_size(*inode, before, plain.size());
+    at += length;
+  }
+  if (offset + data.size() > inode->attr.size()) inode->attr.set_size(offset + data.size());
+  const bool full_stripe = inode->dirty_bytes >= stripe_bytes(*inode) + bs;
+  const bool may_flush = monotonic_now() >= inode->retry_at;
+  lock.unlock();
+  if (full_stripe && may_flush) start_flush(inode, Take::stripe, Urgency::batch, false);
+  if (budget_.under_pressure()) d_.nudge_flusher();
+  return Written{offset, std::move(use)};
+}
+
+bool FileIo::set_mtime_if_changed(const InodePtr& inode, int64_t mtime_ns) {
+  std::lock_guard lock(inode->mutex);
+  if (inode->clean() || !d_.metadata.holds(*inode, pb::LEASE_WRITE)) return false;
+  touch(inode);
+  inode->attr.set_mtime_ns(mtime_ns);
+  return true;
+}
+
+result<void> FileIo::truncate(const InodePtr& inode, uint64_t size) {
+  if (size > kFileBytesMax) return failure(Error::posix(EFBIG, "files end at 16 TiB"));
+  TRY(auto use, UseGuard::acquire(d_.metadata, inode, pb::LEASE_WRITE));
+  std::unique_lock lock(inode->mutex);
+  const uint64_t bs = inode->block_bytes();
+  if (bs < kBlockBytesMin) return failure(Errc::corrupt, "the file's block size is invalid");
+  const uint64_t tail = size / bs, tail_bytes = size % bs;
+  // The block that contains the new end keeps no bytes beyond it.
+  if (size < inode->attr.size() && tail_bytes) {
+    while (!inode->dirty.count(tail) && !inode->flushing.count(tail) && size < inode->attr.size() &&
+           needs_old_contents(*inode, tail, tail_bytes, bs)) {
+      lock.unlock();
+      TRY(load_partial(inode, tail, tail_bytes, bs));
+      lock.lock();
+    }
+  }
+  touch(inode);
+  if (size < inode->attr.size()) {
+    const uint64_t end = tail + (tail_bytes ? 1 : 0);
+    for (auto it = inode->dirty.lower_bound(end); it != inode->dirty.end();
+         it = inode->dirty.erase(it))
+      note_size(*inode, it->second->size(), 0);
+    inode->flushing.erase(inode->flushing.lower_bound(end), inode->flushing.end());
+    if (tail_bytes && (inode->dirty.count(tail) || inode->flushing.count(tail))) {
+      Bytes& plain = *dirty_buffer(*inode, tail);
+      const uint64_t before = plain.size();
+      if (before > tail_bytes) plain.resize(tail_bytes);
+      note_size(*inode, before, plain.size());
+    }
+    inode->pending.truncate_to = std::min(size, inode->pending.truncate_to.value_or(size));
+  }
+  inode->pending.size = true;
+  inode->attr.set_size(size);
+  return success();
+}
+
+}  // namespace datacloud

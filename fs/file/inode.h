@@ -1,0 +1,118 @@
+// One inode as this mount knows it: attributes, lease, and data not yet committed.
+//
+// Truth: under a WRITE lease size, times and dirty blocks here are the truth; under READ the
+// attributes are a valid copy; under NONE nothing may be used without asking the daemon.
+//
+// Locks, in this order: flush_mutex (held from taking a snapshot of dirty blocks to handing it to
+// the pipeline, so that units of one inode are submitted in order), then mutex (every field).
+// Neither is held during a call to the daemon, a site or the kernel, except flush_mutex during
+// WritePipeline::submit.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/bytes.h"
+#include "common/base/clock.h"
+#include "common/proto/rpc.pb.h"
+#include "fs/read/block_reader.h"
+#include "fs/write/write_pipeline.h"
+
+namespace datacloud {
+
+// A block being changed; bytes beyond its end are zero.
+using DirtyBuffer = std::shared_ptr<Bytes>;
+
+// A block handed to the pipeline: immutable until its unit is answered.
+struct FlushingBuffer {
+  SharedBytes plain;
+  uint64_t unit = 0;
+};
+
+// Attribute changes that a commit still has to carry.
+struct PendingChange {
+  std::optional<uint64_t> truncate_to;
+  bool size = false;   // size differs from the committed one without any block saying so
+  bool times = false;  // mtime and ctime set by writes here
+  bool any() const { return truncate_to || size || times; }
+};
+
+// A unit handed to the pipeline, until it and every earlier unit of the inode are answered.
+struct UnitInFlight {
+  PendingChange carries;
+  std::vector<uint64_t> blocks;
+  uint64_t bytes = 0;
+  std::optional<result<FlushResult>> answer;
+};
+
+struct Inode {
+  explicit Inode(InodeId id) : ino(id) {}
+
+  const InodeId ino;
+  std::mutex flush_mutex;
+  std::mutex mutex;
+  std::condition_variable changed;  // units answered, lease or readers changed
+
+  pb::Inode attr;              // merged: what stat shows
+  uint64_t attr_sequence = 0;  // daemon's sequence of the newest reply merged
+  bool attr_known = false;     // attr has been filled once
+  uint64_t entry_changes = 0;  // of a directory: counts changes of its entries seen here
+  bool attr_stale = false;     // changed elsewhere: ask again before showing it
+  pb::LeaseMode lease = pb::LEASE_NONE;
+  uint64_t lease_session = 0;    // the session that holds `lease`
+  bool open_registered = false;  // the daemon knows that we have it open
+
+  uint64_t lookups = 0;  // the kernel's references
+  uint32_t opens = 0;    // open handles
+  uint32_t users = 0;    // data operations in progress that rely on the lease
+  uint64_t served_while_recalled = 0;
+  bool recalling = false;
+
+  std::map<uint64_t, DirtyBuffer> dirty;
+  std::map<uint64_t, FlushingBuffer> flushing;
+  PendingChange pending;
+  std::map<uint64_t, UnitInFlight> units;  // in flight, by number
+  uint64_t next_unit = 1;
+  uint64_t dirty_bytes = 0;
+  uint32_t data_columns = 0;  // k of its code, once looked up
+  MonotonicTime dirty_since{};
+  MonotonicTime closed_at{};  // last close with dirty data
+  MonotonicTime retry_at{};   // not before: the last flush failed
+  uint32_t failures_in_a_row = 0;
+  uint64_t error_number = 0;  // counts flush failures; handles remember what they have seen
+  int error_errno = 0;
+  bool data_lost = false;  // the session ended with dirty data that could not be kept
+
+  uint32_t block_bytes() const { return attr.policy().block_bytes(); }
+  bool has_changes() const { return !dirty.empty() || pending.any(); }
+  bool clean() const { return !has_changes() && units.empty(); }
+  // Blocks at and above this are not to be looked up: a truncate is not committed yet.
+  std::optional<uint64_t> mapped_limit() const {
+    std::optional<uint64_t> bytes = pending.truncate_to;
+    for (const auto& [number, unit] : units)
+      if (unit.carries.truncate_to && (!bytes || *unit.carries.truncate_to < *bytes))
+        bytes = unit.carries.truncate_to;
+    if (!bytes) return std::nullopt;
+    return (*bytes + block_bytes() - 1) / block_bytes();
+  }
+  FileRef file_ref() const { return {ino, attr.realm(), block_bytes(), attr.size()}; }
+};
+
+using InodePtr = std::shared_ptr<Inode>;
+
+// An open file, kept by the kernel as its handle.
+struct FileHandle {
+  InodePtr inode;
+  std::mutex mutex;
+  uint64_t next_offset = 0;    // where a sequential read would go on
+  uint32_t window_blocks = 0;  // readahead
+  uint64_t error_seen = 0;
+};
+
+}  // namespace datacloud

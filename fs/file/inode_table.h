@@ -1,0 +1,77 @@
+// Inodes the kernel or an unfinished flush refers to, and the leases that go with them.
+//
+// Grants are applied by apply() on the RPC's I/O thread, in the order of the daemon's messages, so
+// that a recall is never overtaken by the grant it follows. Leases of inodes the kernel has
+// forgotten are given back in batches, unless they are wanted again before; a grant whose request
+// was sent before the release was answered is not taken (the release may have cancelled it).
+//
+// Thread safety: all methods from any thread.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "common/rpc/rpc.h"
+#include "fs/file/inode.h"
+
+namespace datacloud {
+
+class InodeTable {
+ public:
+  // A ticket orders a request against releases; taken before it is sent, given back after.
+  uint64_t begin_request();
+  void end_request(uint64_t ticket);
+
+  InodePtr find(InodeId) const;  // null when unknown
+  // Merges what the daemon says. `session` is the session the grant belongs to.
+  InodePtr apply(const pb::Inode&, pb::LeaseMode lease, bool open, uint64_t sequence,
+                 uint64_t session, uint64_t ticket);
+  void apply_parent_lease(InodeId, pb::LeaseMode, uint64_t session, uint64_t ticket);
+
+  // A change up to `sequence` altered attributes that no reply carried: older replies do not count.
+  void mark_stale(InodeId, uint64_t sequence);
+
+  // The kernel got a reference; an inode dropped meanwhile comes back.
+  void add_lookup(const InodePtr&);
+  void forget(InodeId, uint64_t count);
+  // The inode may have become unused (after a close or a flush): the next sweep sees.
+  void release_if_unused(const InodePtr&);
+
+  // The inode has no lease and is not open here any more: the daemon is told (it may be unlinked).
+  void release_open_mark(const InodePtr&);
+
+  // Drops the inodes nothing refers to; called now and then. What else is cached of those returned
+  // must go before their leases are given back.
+  [[nodiscard]] std::vector<InodeId> sweep();
+
+  // Leases to give back now; the caller sends them and then calls released().
+  std::vector<pb::HeldLease> take_releases(size_t count_max);
+  void released(const std::vector<pb::HeldLease>&);
+
+  std::vector<InodePtr> all() const;
+  size_t size() const;
+
+ private:
+  struct Release {
+    bool sent = false;
+    uint64_t end_ticket = UINT64_MAX;  // requests begun before this do not get the lease
+  };
+  bool grant_allowed(InodeId, uint64_t ticket);
+  InodePtr find_or_create(InodeId);
+  static bool unused(const Inode&);
+  void queue_release(InodeId);
+
+  mutable std::mutex mutex_;
+  std::unordered_map<InodeId, InodePtr> inodes_;
+  std::unordered_set<InodeId> candidates_;         // perhaps unused
+  std::unordered_map<InodeId, Release> releases_;  // queued, sent or recently answered
+  std::deque<InodeId> queue_;                      // to be sent
+  std::map<uint64_t, int> requests_;               // tickets in flight
+  uint64_t next_ticket_ = 1;
+};
+
+}  // namespace datacloud

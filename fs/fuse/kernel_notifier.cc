@@ -1,0 +1,40 @@
+// FUSE notifications, the epoch one included, which libfuse 3.14 does not know.
+#include "fs/fuse/kernel_notifier.h"
+
+#include <linux/fuse.h>
+#include <unistd.h>
+
+namespace datacloud {
+namespace {
+
+constexpr int kNotifyIncEpoch = 8;  // FUSE_NOTIFY_INC_EPOCH, protocol 7.44
+
+}  // namespace
+
+void KernelNotifier::attach(fuse_session* session) {
+  session_ = session;
+  epochs_ = increment_epoch();
+}
+
+bool KernelNotifier::increment_epoch() {
+  fuse_session* session = session_;
+  if (!session) return false;
+  fuse_out_header header{};
+  header.len = sizeof header;
+  header.error = kNotifyIncEpoch;
+  return ::write(fuse_session_fd(session), &header, sizeof header) == sizeof header;
+}
+
+void KernelNotifier::forget_pages_and_attributes(InodeId ino) {
+  if (fuse_session* session = session_) (void)fuse_lowlevel_notify_inval_inode(session, ino, 0, 0);
+}
+
+void KernelNotifier::forget_attributes(InodeId ino) {
+  if (fuse_session* session = session_) (void)fuse_lowlevel_notify_inval_inode(session, ino, -1, 0);
+}
+
+void KernelNotifier::forget_entries() {
+  if (epochs_) (void)increment_epoch();
+}
+
+}  // namespace datacloud

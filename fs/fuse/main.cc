@@ -1,0 +1,213 @@
+// mount.datacloud: mounts a cloud.
+//
+// The process forks before anything else is started; the parent waits until the child has mounted
+// (or says why not) and exits, so that "mount.datacloud F M && use M" works.
+#include <fcntl.h>
+#include <fuse3/fuse_lowlevel.h>
+#include <malloc.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "common/base/log.h"
+#include "common/base/service_notifier.h"
+#include "common/rpc/rpc.h"
+#include "fs/fuse/arguments.h"
+#include "fs/fuse/mount.h"
+#include "fs/fuse/ops.h"
+
+namespace datacloud {
+namespace {
+
+constexpr int kExitUsage = 1;
+constexpr int kExitFailed = 32;  // mount(8)
+constexpr unsigned kReadaheadKib = 1024;
+constexpr int kSilence = 2000;  // ms; after that a mount that is not there yet says why
+
+int fail(const std::string& what, int code = kExitFailed) {
+  fprintf(stderr, "mount.datacloud: %s\n", what.c_str());
+  return code;
+}
+
+// The kernel's own default (128 KiB) keeps large reads from streaming.
+void raise_readahead(const std::string& mountpoint) {
+  struct stat st {};
+  if (::stat(mountpoint.c_str(), &st) != 0) return;
+  std::ofstream file("/sys/class/bdi/" + std::to_string(major(st.st_dev)) + ":" +
+                     std::to_string(minor(st.st_dev)) + "/read_ahead_kb");
+  file << kReadaheadKib;
+}
+
+// What /proc/mounts shows as the source: the same as in fstab, or `mount -a` would mount once more.
+std::string source_name(const std::filesystem::path& file) {
+  std::error_code ignored;
+  const auto canonical = std::filesystem::canonical(file, ignored);
+  return canonical.empty() ? file.string() : canonical.string();
+}
+
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == ',' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+std::vector<std::string> fuse_arguments(const MountArguments& arguments, const Config& config) {
+  std::string options = "fsname=" + escaped(source_name(config.file)) +
+                        ",subtype=datacloud,default_permissions,max_read=1048576";
+  if (arguments.allow_other) options += ",allow_other";
+  bool device = false, suid = false;
+  for (const auto& option : arguments.kernel) {
+    options += "," + option;
+    device = device || option.ends_with("dev");
+    suid = suid || option.ends_with("suid");
+  }
+  if (!device) options += ",dev";
+  if (!suid) options += ",suid";
+  return {"mount.datacloud", "-o", options};
+}
+
+// Detaches from the caller: its terminal, its pipes, its directory.
+void detach_streams() {
+  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null < 0) return;
+  for (int fd = 0; fd <= 2; ++fd) ::dup2(null, fd);
+  ::close(null);
+  if (::chdir("/") != 0) return;
+}
+
+result<Config> load(const MountArguments& arguments) {
+  TRY(auto config, load_config(std::filesystem::absolute(arguments.config_file)));
+  for (const auto& option : arguments.limits) {
+    TRY(auto known, apply_mount_option(config.mount, option));
+    (void)known;
+  }
+  return config;
+}
+
+LogFormat log_format(const MountArguments& arguments) {
+  return arguments.log_json ? LogFormat::json : LogFormat::text;
+}
+
+// Runs the mount; `mounted` is called once the kernel has it.
+template <class Mounted>
+int serve(const MountArguments& arguments, const Config& config, Mounted mounted) {
+  const auto notifier = ServiceNotifier::from_environment();
+  auto mount = Mount::open(config, arguments.site, arguments.mountpoint);
+  if (!mount) return fail(mount.error().message());
+
+  if (!arguments.metrics.empty()) {
+    if (auto served = mount.value()->serve_metrics(arguments.metrics); !served)
+      return fail(served.error().text());
+  }
+  const auto words = fuse_arguments(arguments, config);
+  std::vector<char*> argv;
+  for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
+  fuse_args args = FUSE_ARGS_INIT(static_cast<int>(argv.size()), argv.data());
+  const fuse_lowlevel_ops ops = fuse_operations();
+  fuse_session* session = fuse_session_new(&args, &ops, sizeof ops, mount.value().get());
+  fuse_opt_free_args(&args);
+  if (!session) return fail("libfuse refuses the mount options");
+  if (fuse_set_signal_handlers(session) != 0 ||
+      fuse_session_mount(session, arguments.mountpoint.c_str()) != 0) {
+    fuse_session_destroy(session);
+    return fail("cannot mount on " + arguments.mountpoint +
+                "; is it a directory, and is /dev/fuse there?");
+  }
+  mount.value()->start(session);
+  std::thread readahead([&] { raise_readahead(arguments.mountpoint); });
+  mounted();
+  notifier.ready("mounted on " + arguments.mountpoint);
+
+  fuse_loop_config* loop = fuse_loop_cfg_create();
+  fuse_loop_cfg_set_max_threads(loop, config.mount.threads);
+  fuse_loop_cfg_set_idle_threads(loop, config.mount.threads);
+  const int error = fuse_session_loop_mt(session, loop);
+  fuse_loop_cfg_destroy(loop);
+  readahead.join();
+  notifier.stopping();
+  // Above zero: the signal that asked to end, as good as umount.
+  if (error < 0) spdlog::error("the FUSE session ended with error {}", -error);
+  fuse_session_unmount(session);
+  const bool clean = mount.value()->stop();
+  fuse_remove_signal_handlers(session);
+  mount.value().reset();
+  fuse_session_destroy(session);
+  return clean && error >= 0 ? 0 : kExitFailed;
+}
+
+// A daemon that is not there yet is waited for, as at boot; whoever sits at a terminal is told.
+void tell_what_takes_long(int ready, const Config& config) {
+  pollfd waiting{.fd = ready, .events = POLLIN};
+  if (::poll(&waiting, 1, kSilence) != 0) return;
+  RpcClient::Options options;
+  options.addresses = config.daemon.listen;
+  options.kind = pb::CLIENT_TOOL;
+  options.deadline = seconds(1);
+  const auto daemon = connect_rpc(std::move(options), nullptr);
+  const std::string what = daemon ? "waiting for the sites" : daemon.error().message();
+  fprintf(stderr, "mount.datacloud: %s; going on trying for %u s\n", what.c_str(),
+          (config.mount.rpc_deadline_ms + 999) / 1000);
+}
+
+int run_in_background(const MountArguments& arguments, const Config& config) {
+  int ready[2];
+  if (::pipe2(ready, O_CLOEXEC) != 0) return fail("pipe: " + std::string(strerror(errno)));
+  const pid_t child = ::fork();
+  if (child < 0) return fail("fork: " + std::string(strerror(errno)));
+  if (child > 0) {
+    ::close(ready[1]);
+    tell_what_takes_long(ready[0], config);
+    char answer = 0;
+    if (::read(ready[0], &answer, 1) == 1) return 0;
+    int status = 0;
+    ::waitpid(child, &status, 0);  // it has said why
+    return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : kExitFailed;
+  }
+  ::close(ready[0]);
+  ::setsid();
+  std::string log_file = arguments.log_file;
+  if (log_file.empty()) {
+    std::error_code ignored;
+    std::filesystem::create_directories("/var/log/datacloud", ignored);
+    log_file = "/var/log/datacloud/mount.log";
+  }
+  start_logging("mount.datacloud", log_file, arguments.verbose, log_format(arguments));
+  return serve(arguments, config, [&] {
+    detach_streams();
+    if (::write(ready[1], "1", 1) != 1) spdlog::warn("nobody waits for this mount");
+    ::close(ready[1]);
+  });
+}
+
+}  // namespace
+}  // namespace datacloud
+
+int main(int argc, char** argv) {
+  using namespace datacloud;
+  // Buffers are large and short-lived: few arenas, so that freed memory is used again.
+  mallopt(M_ARENA_MAX, 4);
+  mallopt(M_TRIM_THRESHOLD, 64 << 20);
+  auto arguments = parse_mount_arguments({argv + 1, argv + argc});
+  if (!arguments) return fail(arguments.error().text() + "\n" + mount_usage(), kExitUsage);
+  if (arguments.value().help) return printf("%s", mount_usage().c_str()), 0;
+  if (arguments.value().version) return printf("mount.datacloud %s\n", DATACLOUD_VERSION), 0;
+  auto config = load(arguments.value());
+  if (!config) return fail(config.error().text());
+  std::error_code error;
+  arguments.value().mountpoint =
+      std::filesystem::canonical(arguments.value().mountpoint, error).string();
+  if (error) return fail("mount point: " + error.message() + "; create the directory first");
+  if (!arguments.value().foreground) return run_in_background(arguments.value(), config.value());
+  start_logging("mount.datacloud", arguments.value().log_file, arguments.value().verbose,
+                log_format(arguments.value()));
+  return serve(arguments.value(), config.value(), [] {});
+}

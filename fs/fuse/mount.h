@@ -1,0 +1,108 @@
+// One mount: everything a FUSE operation needs, wired together, and the background threads:
+// flusher (dirty data by age, closing and memory pressure; lease releases), keepalive (session
+// lease, traffic and health reports), recall workers.
+//
+// Life: open() connects, start() runs the threads once the kernel is attached, stop() writes
+// back everything and says goodbye.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "common/base/executor.h"
+#include "common/config/config.h"
+#include "common/crypto/keys.h"
+#include "common/site/metrics.h"
+#include "common/site/site_set.h"
+#include "fs/file/file_io.h"
+#include "fs/fuse/kernel_notifier.h"
+
+namespace datacloud {
+
+class Mount {
+ public:
+  // Connects to the daemon, checks key and sites. Errors name the thing and the remedy.
+  static result<std::unique_ptr<Mount>> open(const Config&, const std::string& site_name,
+                                             const std::string& mountpoint);
+  ~Mount();
+
+  void start(fuse_session* session);
+  // Serves the mount's metrics there until stop().
+  result<void> serve_metrics(const std::string& address);
+  // Writes back what is dirty (bounded by time); false when something could not be written.
+  bool stop();
+
+  InodeTable& table() { return table_; }
+  MetadataClient& metadata() { return *metadata_; }
+  FileIo& io() { return *io_; }
+  KernelNotifier& kernel() { return kernel_; }
+  const MountConfig& config() const { return config_.mount; }
+
+  // How long the kernel may use attributes (or entries) it gets now, in seconds.
+  double cache_seconds(const Inode&) const;  // the caller holds the inode's mutex
+  double entry_cache_seconds(const InodePtr& parent) const;
+  void count_operation() { ++operations_; }
+  // Runs something that talks to the kernel, off the calling thread.
+  void later(std::function<void()> work) { recalls_->post(std::move(work)); }
+
+ private:
+  Mount(const Config& config, SecretKey data_key);
+  result<void> connect(const std::string& mountpoint);
+  result<void> build(const std::string& site_name);
+
+  void on_push(const pb::Push& push);
+  void on_session(const pb::HelloReply& hello);
+  void present_leases(pb::HelloRequest& hello);
+  void handle_recall(const pb::Recall& recall);
+  bool drop_kernel_pages(InodeId ino);
+  void reduce_lease(const InodePtr& inode, pb::LeaseMode mode);
+  void session_lost();
+  void flusher_loop();
+  void flush_due(bool pressure);
+  void keepalive_loop();
+  void send_keepalive();
+
+  // mount_sites.cc
+  void apply_duties(const google::protobuf::RepeatedPtrField<pb::SiteInfo>&);
+  void follow_sites(const google::protobuf::RepeatedPtrField<pb::SiteInfo>&);
+  result<SiteSet::Member> open_site(const Config&, const pb::SiteInfo&) const;
+  result<void> join_site(const pb::SiteInfo&);
+
+  const Config config_;
+  SecretKey data_key_;
+  InodeTable table_;
+  KernelNotifier kernel_;
+  std::unique_ptr<Executor> recalls_;
+  std::unique_ptr<RpcClient> client_;
+  std::unique_ptr<MetadataClient> metadata_;
+  pb::Cloud cloud_;
+  std::unique_ptr<ShardNamer> namer_;
+  std::shared_ptr<ShardTags> tags_;
+  std::unique_ptr<BlockSealer> sealer_;
+  std::unique_ptr<SiteSet> sites_;
+  std::unique_ptr<Executor> cpu_;
+  std::unique_ptr<BlockCache> cache_;
+  std::unique_ptr<IdPool> ids_;
+  std::unique_ptr<StripeReader> stripe_reader_;
+  std::unique_ptr<BlockReader> reader_;
+  std::unique_ptr<FileIo> io_;
+  std::unique_ptr<WritePipeline> pipeline_;
+
+  std::atomic<uint64_t> operations_{0};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool nudged_ = false, stop_ = false;
+  std::vector<std::future<void>> kernel_calls_;  // still waiting in the kernel
+  std::map<std::pair<uint32_t, int>, TrafficCounters::Row> reported_;
+  std::map<SiteId, MonotonicTime> ask_again_;  // the keepalive thread's: sites not usable here
+  std::thread flusher_, keepalive_;
+  std::string mountpoint_;
+  std::unique_ptr<MetricsExporter> exporter_;  // before all it shows goes
+};
+
+}  // namespace datacloud

@@ -1,0 +1,165 @@
+// Recalls, resumption and loss of the session.
+//
+// A recall of file data: flush what is dirty, make the kernel forget pages and attributes, and
+// give the lease up only when no read or write relied on it since the kernel was told. Reads and
+// writes go on meanwhile under the old lease: making them wait would stop the very requests for
+// which the kernel holds pages that it must drop. See docs/design.md, "Coherence between mounts".
+#include <future>
+#include <thread>
+
+#include "common/base/log.h"
+#include "fs/fuse/mount.h"
+
+namespace datacloud {
+namespace {
+
+constexpr int kRecallRoundsMax = 20;  // then readers and writers are made to wait
+constexpr auto kKernelPatience = milliseconds(100);
+constexpr auto kUsersPatience = seconds(5);
+
+pb::Request recall_done(uint64_t id) {
+  pb::Request request;
+  request.mutable_recall_done()->set_id(id);
+  return request;
+}
+
+}  // namespace
+
+void Mount::on_push(const pb::Push& push) {
+  if (!push.has_recall()) return;
+  recalls_->post([this, recall = push.recall()] { handle_recall(recall); });
+}
+
+void Mount::handle_recall(const pb::Recall& recall) {
+  const InodePtr inode = table_.find(recall.ino());
+  if (!inode) {
+    client_->call(recall_done(recall.id()), [](result<pb::Reply>) {});
+    return;
+  }
+  if (recall.names_size()) {
+    {
+      std::lock_guard lock(inode->mutex);
+      ++inode->entry_changes;
+      inode->attr_stale = true;  // its times and link count changed with the entries
+    }
+    kernel_.forget_entries();
+    kernel_.forget_attributes(recall.ino());
+  } else {
+    reduce_lease(inode, recall.mode());
+  }
+  client_->call(recall_done(recall.id()), [](result<pb::Reply>) {});
+  if (recall.names_size() || recall.mode() != pb::LEASE_NONE) return;
+  table_.release_open_mark(inode);
+}
+
+// Asks the kernel to drop its pages and waits a little. It may be stuck behind a page that one of
+// our own writers holds locked while it waits for the lease that is being recalled: the pages are
+// then dropped as soon as that writer is done. False when that is still to come.
+bool Mount::drop_kernel_pages(InodeId ino) {
+  auto dropped =
+      std::async(std::launch::async, [this, ino] { kernel_.forget_pages_and_attributes(ino); });
+  if (dropped.wait_for(kKernelPatience) == std::future_status::ready) return true;
+  std::lock_guard lock(mutex_);
+  std::erase_if(kernel_calls_, [](const auto& call) {
+    return call.wait_for(seconds(0)) == std::future_status::ready;
+  });
+  kernel_calls_.push_back(std::move(dropped));
+  return false;
+}
+
+void Mount::reduce_lease(const InodePtr& inode, pb::LeaseMode mode) {
+  {
+    std::lock_guard lock(inode->mutex);
+    if (inode->lease <= mode) return;
+    inode->recalling = true;
+  }
+  for (int round = 0;; ++round) {
+    if (auto flushed = io_->flush(inode, false); !flushed) {
+      spdlog::warn("recalled inode {} cannot be written back: {}", inode->ino,
+                   flushed.error().message());
+      // The other mount waits for data that cannot be stored now; the lease's end bounds it.
+      std::this_thread::sleep_for(seconds(1));
+      if (round < kRecallRoundsMax && client_->connected()) continue;
+    }
+    {
+      std::lock_guard lock(inode->mutex);
+      inode->served_while_recalled = 0;
+    }
+    const bool dropped = mode != pb::LEASE_NONE || drop_kernel_pages(inode->ino);
+    std::unique_lock lock(inode->mutex);
+    inode->changed.wait_for(lock, kUsersPatience, [&] { return inode->users == 0; });
+    const bool idle = inode->clean() && inode->users == 0;
+    const bool quiet = mode != pb::LEASE_NONE || inode->served_while_recalled == 0;
+    // With readers that never pause, or a kernel that waits for us, the lease goes first and the
+    // pages right after.
+    const bool forced = !dropped || round >= kRecallRoundsMax;
+    if (idle && (quiet || forced)) {
+      inode->lease = std::min(inode->lease, mode);
+      inode->recalling = false;
+      if (mode != pb::LEASE_NONE) return;
+      inode->attr_stale = true;
+      reader_->invalidate(inode->ino);
+      lock.unlock();
+      if (!quiet && dropped) (void)drop_kernel_pages(inode->ino);
+      return;
+    }
+    lock.unlock();
+    if (round > kRecallRoundsMax) std::this_thread::sleep_for(milliseconds(10));
+  }
+}
+
+// On the RPC's I/O thread: must not block.
+void Mount::present_leases(pb::HelloRequest& hello) {
+  for (const auto& inode : table_.all()) {
+    std::lock_guard lock(inode->mutex);
+    if (inode->lease == pb::LEASE_NONE && !inode->open_registered) continue;
+    auto* held = hello.add_leases();
+    held->set_ino(inode->ino);
+    held->set_mode(inode->lease);
+    held->set_open(inode->open_registered);
+  }
+}
+
+void Mount::on_session(const pb::HelloReply& hello) {
+  if (!ids_) return;  // the first hello
+  apply_duties(hello.cloud().sites());
+  if (hello.ids_revoked() || !hello.resumed()) ids_->revoked();
+  if (!hello.resumed()) recalls_->post([this] { session_lost(); });
+}
+
+// Leases of the old session are void already (they carry its id). Dirty data is kept where nobody
+// else has changed the file meanwhile.
+void Mount::session_lost() {
+  spdlog::error("the daemon has ended this mount's session; leases are taken anew");
+  kernel_.forget_entries();
+  for (const auto& inode : table_.all()) {
+    uint64_t size = 0;
+    int64_t ctime = 0;
+    bool dirty = false, was_open = false;
+    {
+      std::lock_guard lock(inode->mutex);
+      dirty = inode->has_changes();
+      was_open = inode->opens > 0;
+      size = inode->attr.blocks_mapped();
+      ctime = inode->attr.ctime_ns();
+      if (dirty && inode->pending.times) ctime = 0;  // ours; compare the map's size instead
+    }
+    reader_->invalidate(inode->ino);
+    kernel_.forget_pages_and_attributes(inode->ino);
+    if (was_open) (void)metadata_->ensure_lease(inode, pb::LEASE_READ, true);
+    if (!dirty) continue;
+    pb::Request request;
+    request.mutable_lease()->set_ino(inode->ino);
+    request.mutable_lease()->set_mode(pb::LEASE_WRITE);
+    const auto answer = metadata_->call(std::move(request));
+    const bool unchanged = answer && answer.value().reply.attr().inode().blocks_mapped() == size &&
+                           (ctime == 0 || answer.value().reply.attr().inode().ctime_ns() == ctime);
+    if (!unchanged) {
+      spdlog::critical("unwritten data of inode {} is lost: the file changed or is gone",
+                       inode->ino);
+      io_->discard(inode, true);
+    }
+  }
+}
+
+}  // namespace datacloud

@@ -1,0 +1,226 @@
+// Reading directories. Offsets given to the kernel are the daemon's cookies (1 and 2 are "." and
+// ".."), stable while an entry lives; a page of entries is kept per open directory so that one
+// request to the daemon serves many of the kernel's.
+#include <sys/stat.h>
+
+#include <memory>
+#include <vector>
+
+#include "fs/fuse/ops.h"
+#include "fs/fuse/reply.h"
+
+namespace datacloud {
+namespace {
+
+constexpr uint32_t kPageEntries = 512;
+
+struct DirectoryHandle {
+  InodePtr inode;
+  std::mutex mutex;
+  MetadataClient::Answer page;
+  uint64_t page_from = 0;  // the cookie the page was asked for
+  bool page_valid = false;
+  bool page_plus = false;
+  uint64_t page_changes = 0;  // the directory's entry_changes before the page was asked for
+};
+
+// Shared, because the kernel may close a directory as soon as it has a reply, while the thread that
+// sent it still unlocks.
+using HandlePointer = std::shared_ptr<DirectoryHandle>;
+
+const HandlePointer& directory_of(const fuse_file_info* fi) {
+  return *reinterpret_cast<HandlePointer*>(fi->fh);
+}
+
+void drop_page(Mount& mount, DirectoryHandle& handle) {
+  for (const auto& inode : handle.page.entries)
+    if (inode) mount.table().release_if_unused(inode);
+  handle.page = {};
+  handle.page_valid = false;
+}
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  Mount& mount = mount_of(req);
+  auto inode = known_inode(mount, ino);
+  if (!inode) return reply_error(req, inode.error());
+  auto handle = std::make_unique<HandlePointer>(std::make_shared<DirectoryHandle>());
+  (*handle)->inode = inode.value();
+  fi->fh = reinterpret_cast<uint64_t>(handle.get());
+  if (fuse_reply_open(req, fi) == 0) (void)handle.release();
+}
+
+void op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+  const std::unique_ptr<HandlePointer> handle(reinterpret_cast<HandlePointer*>(fi->fh));
+  {
+    std::lock_guard lock((*handle)->mutex);
+    drop_page(mount_of(req), **handle);
+  }
+  fuse_reply_err(req, 0);
+}
+
+uint64_t entry_changes(Inode& directory) {
+  std::lock_guard lock(directory.mutex);
+  return directory.entry_changes;
+}
+
+// The index in the handle's page of the first entry above `cookie`, fetching a page if needed.
+result<int> find_entries(Mount& mount, DirectoryHandle& handle, uint64_t cookie, bool plus) {
+  const auto& items = handle.page.reply.readdir();
+  if (handle.page_valid && handle.page_plus == plus && cookie >= handle.page_from) {
+    for (int i = 0; i < items.items_size(); ++i)
+      if (items.items(i).entry().cookie() > cookie) return i;
+    if (items.end()) return items.items_size();
+  }
+  drop_page(mount, handle);
+  handle.page_changes = entry_changes(*handle.inode);
+  pb::Request request;
+  auto* readdir = request.mutable_readdir();
+  readdir->set_ino(handle.inode->ino);
+  readdir->set_cookie(cookie);
+  readdir->set_count_max(kPageEntries);
+  readdir->set_plus(plus);
+  TRY(handle.page, mount.metadata().call(std::move(request)));
+  handle.page_from = cookie;
+  handle.page_valid = true;
+  handle.page_plus = plus;
+  return 0;
+}
+
+// Fills the kernel's buffer; every entry added with attributes counts a lookup.
+class DirectoryReply {
+ public:
+  DirectoryReply(fuse_req_t req, size_t size) : req_(req), buffer_(size) {}
+
+  bool add(const char* name, uint64_t ino, mode_t type, uint64_t next) {
+    struct stat st {};
+    st.st_ino = ino;
+    st.st_mode = type;
+    return took(fuse_add_direntry(req_, at(), left(), name, &st, static_cast<off_t>(next)));
+  }
+  // An entry without a node id, so that the kernel counts no lookup.
+  bool add_plain_plus(const char* name, uint64_t ino, mode_t type, uint64_t next) {
+    fuse_entry_param entry{};
+    entry.attr.st_ino = ino;
+    entry.attr.st_mode = type;
+    return took(fuse_add_direntry_plus(req_, at(), left(), name, &entry, static_cast<off_t>(next)));
+  }
+  bool add_plus(const char* name, const fuse_entry_param& entry, uint64_t next) {
+    return took(fuse_add_direntry_plus(req_, at(), left(), name, &entry, static_cast<off_t>(next)));
+  }
+  void send() { fuse_reply_buf(req_, buffer_.data(), used_); }
+  void clear() { used_ = 0; }
+
+ private:
+  char* at() { return buffer_.data() + used_; }
+  size_t left() const { return buffer_.size() - used_; }
+  bool took(size_t needed) {
+    if (needed > left()) return false;
+    used_ += needed;
+    return true;
+  }
+  fuse_req_t req_;
+  std::vector<char> buffer_;
+  size_t used_ = 0;
+};
+
+// Adds an entry; with a node id (and a counted lookup, remembered in `counted`) when asked for and
+// its attributes may be cached.
+bool add_item(Mount& mount, DirectoryReply& reply, DirectoryHandle& handle, int i, bool with_node,
+              std::vector<InodeId>& counted) {
+  const auto& item = handle.page.reply.readdir().items(i);
+  const char* name = item.name().c_str();
+  const uint64_t ino = item.entry().ino(), cookie = item.entry().cookie();
+  if (!handle.page_plus) return reply.add(name, ino, item.entry().type(), cookie);
+  const bool has_inode = i < static_cast<int>(handle.page.entries.size());
+  const InodePtr inode = with_node && has_inode ? handle.page.entries[i] : nullptr;
+  bool usable = false;
+  if (inode) {
+    std::lock_guard lock(inode->mutex);
+    usable =
+        inode->attr_known && !inode->attr_stale && mount.metadata().holds(*inode, pb::LEASE_READ);
+  }
+  if (!usable) return reply.add_plain_plus(name, ino, item.entry().type(), cookie);
+  mount.table().add_lookup(inode);
+  if (reply.add_plus(name, to_entry(mount, handle.inode, inode), cookie)) {
+    counted.push_back(inode->ino);
+    return true;
+  }
+  mount.table().forget(inode->ino, 1);
+  return false;
+}
+
+bool add_dots(DirectoryReply& reply, DirectoryHandle& handle, uint64_t& cookie, bool plus) {
+  uint64_t parent = handle.inode->ino;
+  {
+    std::lock_guard lock(handle.inode->mutex);
+    if (handle.inode->attr_known && handle.inode->attr.parent())
+      parent = handle.inode->attr.parent();
+  }
+  for (; cookie < 2; ++cookie) {
+    const char* name = cookie == 0 ? "." : "..";
+    const uint64_t ino = cookie == 0 ? handle.inode->ino : parent;
+    if (!(plus ? reply.add_plain_plus(name, ino, S_IFDIR, cookie + 1)
+               : reply.add(name, ino, S_IFDIR, cookie + 1)))
+      return false;
+  }
+  return true;
+}
+
+// The kernel believes node ids of a listing as of the reply. A page fetched before the directory
+// changed therefore gives names only; the check and the reply are one step for a recall.
+void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* fi, bool plus) {
+  Mount& mount = mount_of(req);
+  mount.count_operation();
+  const HandlePointer kept = directory_of(fi);
+  DirectoryHandle& handle = *kept;
+  std::lock_guard lock(handle.mutex);
+  const auto from = static_cast<uint64_t>(offset);
+  if (from == 0) drop_page(mount, handle);  // opened or rewound: see what is there now
+  DirectoryReply reply(req, size);
+  for (const bool with_nodes : {true, false}) {
+    reply.clear();
+    uint64_t cookie = from;
+    std::vector<InodeId> counted;
+    if (!add_dots(reply, handle, cookie, plus)) return reply.send();
+    auto first = find_entries(mount, handle, cookie, plus);
+    if (!first) return reply_error(req, first.error());
+    const int count = handle.page.reply.readdir().items_size();
+    const bool nodes = with_nodes && entry_changes(*handle.inode) == handle.page_changes;
+    for (int i = first.value(); i < count; ++i)
+      if (!add_item(mount, reply, handle, i, nodes, counted)) break;
+    std::unique_lock inode_lock(handle.inode->mutex);
+    if (counted.empty() || handle.inode->entry_changes == handle.page_changes) return reply.send();
+    inode_lock.unlock();
+    for (const InodeId ino : counted) mount.table().forget(ino, 1);
+  }
+}
+
+void op_readdir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* fi) {
+  read_directory(req, size, offset, fi, false);
+}
+
+void op_readdirplus(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* fi) {
+  read_directory(req, size, offset, fi, true);
+}
+
+// On the root directory everything written through this mount is made durable ("sync MOUNTPOINT"):
+// the kernel does not pass sync(2) on to FUSE file systems.
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
+  if (ino == kRootInode)
+    if (auto done = mount_of(req).io().flush_all(); !done) return reply_error(req, done.error());
+  pb::Request request;
+  request.mutable_sync();
+  reply_result(req, mount_of(req).metadata().run(std::move(request)));
+}
+
+}  // namespace
+
+void add_directory_operations(fuse_lowlevel_ops& ops) {
+  ops.opendir = op_opendir;
+  ops.releasedir = op_releasedir;
+  ops.readdir = op_readdir;
+  ops.readdirplus = op_readdirplus;
+  ops.fsyncdir = op_fsyncdir;
+}
+
+}  // namespace datacloud

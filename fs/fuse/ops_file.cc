@@ -1,0 +1,125 @@
+// Open files.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <memory>
+
+#include "fs/fuse/ops.h"
+#include "fs/fuse/reply.h"
+
+namespace datacloud {
+namespace {
+
+void op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  Mount& mount = mount_of(req);
+  auto inode = known_inode(mount, ino);
+  if (!inode) return reply_error(req, inode.error());
+  auto handle = std::make_unique<FileHandle>();
+  handle->inode = inode.value();
+  {
+    std::lock_guard lock(inode.value()->mutex);
+    ++inode.value()->opens;  // before the lease: a recall then leaves the registration alone
+    handle->error_seen = inode.value()->error_number;
+  }
+  auto opened = mount.metadata().ensure_lease(inode.value(), pb::LEASE_READ, true);
+  if (opened && (fi->flags & O_TRUNC)) opened = mount.io().truncate(inode.value(), 0);
+  if (opened) {
+    fi->fh = reinterpret_cast<uint64_t>(handle.get());
+    fi->keep_cache = 1;  // the kernel is told when its pages are no longer true
+    if (fuse_reply_open(req, fi) == 0) {
+      (void)handle.release();
+      return;
+    }
+  } else {
+    reply_error(req, opened.error());
+  }
+  {
+    std::lock_guard lock(inode.value()->mutex);
+    --inode.value()->opens;
+  }
+  mount.table().release_if_unused(inode.value());
+}
+
+void op_release(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+  Mount& mount = mount_of(req);
+  std::unique_ptr<FileHandle> handle(&handle_of(fi));
+  const InodePtr inode = handle->inode;
+  {
+    std::lock_guard lock(inode->mutex);
+    --inode->opens;
+    if (!inode->clean()) inode->closed_at = monotonic_now();
+  }
+  // Recalled while it was open, perhaps because another mount unlinked it: the daemon waits for
+  // the last close.
+  mount.table().release_open_mark(inode);
+  mount.table().release_if_unused(inode);
+  fuse_reply_err(req, 0);
+}
+
+void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* fi) {
+  Mount& mount = mount_of(req);
+  mount.count_operation();
+  FileHandle& handle = handle_of(fi);
+  auto pieces = mount.io().read(handle, static_cast<uint64_t>(offset), size);
+  if (!pieces) return reply_error(req, pieces.error());
+  std::vector<iovec> parts;
+  parts.reserve(pieces.value().views.size());
+  for (const auto& view : pieces.value().views)
+    parts.push_back({const_cast<uint8_t*>(view.data()), view.size()});
+  fuse_reply_iov(req, parts.data(), static_cast<int>(parts.size()));
+}
+
+void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t offset,
+              fuse_file_info* fi) {
+  Mount& mount = mount_of(req);
+  mount.count_operation();
+  if (size == 0) return (void)fuse_reply_write(req, 0);
+  const InodePtr inode = handle_of(fi).inode;
+  const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
+  if (auto done = drop_set_group_id(req, inode); !done) return reply_error(req, done.error());
+  auto at = mount.io().write(inode, static_cast<uint64_t>(offset), bytes, fi->flags & O_APPEND);
+  if (!at) return reply_error(req, at.error());
+  fuse_reply_write(req, size);
+  // The kernel put the bytes where it believed the end of the file to be.
+  if (at.value().offset != static_cast<uint64_t>(offset))
+    mount.later([&mount, inode] { mount.kernel().forget_pages_and_attributes(inode->ino); });
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+  Mount& mount = mount_of(req);
+  mount.count_operation();
+  FileHandle& handle = handle_of(fi);
+  if (auto lost = mount.io().check_lost(handle); !lost) return reply_error(req, lost.error());
+  reply_result(req, mount.io().close(handle.inode));
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info* fi) {
+  Mount& mount = mount_of(req);
+  mount.count_operation();
+  FileHandle& handle = handle_of(fi);
+  if (auto lost = mount.io().check_lost(handle); !lost) return reply_error(req, lost.error());
+  reply_result(req, mount.io().flush(handle.inode, true));
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, fuse_file_info* fi) {
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) return (void)fuse_reply_err(req, EINVAL);
+  if (offset < 0) return (void)fuse_reply_err(req, ENXIO);
+  auto found = mount_of(req).io().seek(handle_of(fi).inode, static_cast<uint64_t>(offset),
+                                       whence == SEEK_DATA);
+  if (!found) return reply_error(req, found.error());
+  fuse_reply_lseek(req, static_cast<off_t>(found.value()));
+}
+
+}  // namespace
+
+void add_file_operations(fuse_lowlevel_ops& ops) {
+  ops.open = op_open;
+  ops.release = op_release;
+  ops.read = op_read;
+  ops.write = op_write;
+  ops.flush = op_flush;
+  ops.fsync = op_fsync;
+  ops.lseek = op_lseek;
+}
+
+}  // namespace datacloud

@@ -1,0 +1,151 @@
+// Looking things up and changing attributes.
+#include <sys/stat.h>
+
+#include "fs/fuse/ops.h"
+#include "fs/fuse/reply.h"
+
+namespace datacloud {
+namespace {
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char* name) {
+  Mount& mount = mount_of(req);
+  auto parent = known_inode(mount, parent_ino);
+  if (!parent) return reply_error(req, parent.error());
+  pb::Request request;
+  request.mutable_lookup()->set_parent(parent_ino);
+  request.mutable_lookup()->set_name(name);
+  auto answer = mount.metadata().call(std::move(request));
+  if (!answer && answer.error().errno_value() == ENOENT) {
+    // "Not there" is kept by the kernel as long as the directory's lease holds.
+    fuse_entry_param none{};
+    none.entry_timeout = mount.entry_cache_seconds(parent.value());
+    if (none.entry_timeout > 0)
+      fuse_reply_entry(req, &none);
+    else
+      fuse_reply_err(req, ENOENT);
+    return;
+  }
+  if (!answer) return reply_error(req, answer.error());
+  if (!answer.value().inode) return (void)fuse_reply_err(req, EIO);
+  reply_entry(req, parent.value(), answer.value().inode);
+}
+
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count) {
+  mount_of(req).table().forget(ino, count);
+  fuse_reply_none(req);
+}
+
+void op_forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgets) {
+  for (size_t i = 0; i < count; ++i)
+    mount_of(req).table().forget(forgets[i].ino, forgets[i].nlookup);
+  fuse_reply_none(req);
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
+  Mount& mount = mount_of(req);
+  auto inode = known_inode(mount, ino);
+  if (!inode) return reply_error(req, inode.error());
+  if (auto held = mount.metadata().ensure_lease(inode.value(), pb::LEASE_READ, false); !held)
+    return reply_error(req, held.error());
+  reply_attr(req, inode.value());
+}
+
+int64_t time_of(const timespec& t) { return t.tv_sec * 1'000'000'000LL + t.tv_nsec; }
+
+// Everything but the size: a change at the daemon.
+pb::Request setattr_request(fuse_ino_t ino, const struct stat& attr, int to_set) {
+  pb::Request request;
+  auto* set = request.mutable_setattr();
+  const int64_t now = wall_now_ns();
+  set->set_ino(ino);
+  set->set_ctime_ns(now);
+  if (to_set & FUSE_SET_ATTR_MODE) set->set_mode(attr.st_mode & 07777);
+  if (to_set & FUSE_SET_ATTR_UID) set->set_uid(attr.st_uid);
+  if (to_set & FUSE_SET_ATTR_GID) set->set_gid(attr.st_gid);
+  if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+    set->set_atime_ns(now);
+  else if (to_set & FUSE_SET_ATTR_ATIME)
+    set->set_atime_ns(time_of(attr.st_atim));
+  if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+    set->set_mtime_ns(now);
+  else if (to_set & FUSE_SET_ATTR_MTIME)
+    set->set_mtime_ns(time_of(attr.st_mtim));
+  return request;
+}
+
+constexpr int kDaemonAttributes = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID |
+                                  FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME |
+                                  FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
+
+result<void> set_daemon_attributes(Mount& mount, const InodePtr& inode, const struct stat& attr,
+                                   int to_set) {
+  constexpr int kMtime = FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
+  if (to_set & kMtime) {
+    // With writes not committed yet the time goes with them: theirs must not come back later.
+    const int64_t mtime = to_set & FUSE_SET_ATTR_MTIME_NOW ? wall_now_ns() : time_of(attr.st_mtim);
+    if (mount.io().set_mtime_if_changed(inode, mtime)) to_set &= ~kMtime;
+    if (!(to_set & kDaemonAttributes)) return success();
+  }
+  const bool sets_mtime = to_set & kMtime;
+  TRY(auto answer, mount.metadata().call(setattr_request(inode->ino, attr, to_set)));
+  if (sets_mtime && answer.inode) {
+    std::lock_guard lock(inode->mutex);
+    inode->attr.set_mtime_ns(answer.reply.attr().inode().mtime_ns());
+  }
+  return success();
+}
+
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse_file_info*) {
+  Mount& mount = mount_of(req);
+  auto inode = known_inode(mount, ino);
+  if (!inode) return reply_error(req, inode.error());
+  if (to_set & FUSE_SET_ATTR_SIZE) {
+    auto dropped = drop_set_group_id(req, inode.value());
+    if (!dropped) return reply_error(req, dropped.error());
+    // The mode that comes along when set-user-id goes was made before.
+    if (dropped.value()) attr->st_mode &= ~static_cast<mode_t>(S_ISGID);
+    auto done = mount.io().truncate(inode.value(), static_cast<uint64_t>(attr->st_size));
+    if (!done) return reply_error(req, done.error());
+    // ftruncate(2) asks for the time as well: truncating has set it.
+    if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+      to_set &= ~(FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW);
+  }
+  // A chown that changes nothing still changes ctime.
+  const bool only_ctime = !(to_set & (kDaemonAttributes | FUSE_SET_ATTR_SIZE));
+  if (only_ctime || (to_set & kDaemonAttributes)) {
+    auto done = set_daemon_attributes(mount, inode.value(), *attr, to_set);
+    if (!done) return reply_error(req, done.error());
+  }
+  if (auto held = mount.metadata().ensure_lease(inode.value(), pb::LEASE_READ, false); !held)
+    return reply_error(req, held.error());
+  reply_attr(req, inode.value());
+}
+
+void op_statfs(fuse_req_t req, fuse_ino_t) {
+  pb::Request request;
+  request.mutable_statfs();
+  auto answer = mount_of(req).metadata().call(std::move(request));
+  if (!answer) return reply_error(req, answer.error());
+  const auto& fs = answer.value().reply.statfs();
+  struct statvfs st {};
+  st.f_bsize = st.f_frsize = 4096;
+  st.f_blocks = fs.bytes_total() / 4096;
+  st.f_bfree = st.f_bavail = fs.bytes_free() / 4096;
+  st.f_files = fs.inodes() + (uint64_t{1} << 32);  // inodes are limited by space only
+  st.f_ffree = st.f_favail = uint64_t{1} << 32;
+  st.f_namemax = 255;
+  fuse_reply_statfs(req, &st);
+}
+
+}  // namespace
+
+void add_lookup_operations(fuse_lowlevel_ops& ops) {
+  ops.lookup = op_lookup;
+  ops.forget = op_forget;
+  ops.forget_multi = op_forget_multi;
+  ops.getattr = op_getattr;
+  ops.setattr = op_setattr;
+  ops.statfs = op_statfs;
+}
+
+}  // namespace datacloud

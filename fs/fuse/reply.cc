@@ -1,0 +1,139 @@
+// Replies to the kernel.
+#include "fs/fuse/reply.h"
+
+#include <sys/stat.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "common/base/log.h"
+
+namespace datacloud {
+
+void reply_error(fuse_req_t req, const Error& error) {
+  const int value = error.errno_value();
+  if (value == EIO || value == ENOSPC || value == ESTALE) {
+    // Rate limited: a reader in a loop must not fill the disk with one message.
+    static std::atomic<int64_t> second{0};
+    static std::atomic<int> lines{0};
+    const int64_t now = wall_now_ns() / 1'000'000'000;
+    if (second.exchange(now) != now) lines = 0;
+    if (++lines <= 20) spdlog::error("{}", error.message());
+  }
+  fuse_reply_err(req, value);
+}
+
+void reply_result(fuse_req_t req, const result<void>& outcome) {
+  if (outcome)
+    fuse_reply_err(req, 0);
+  else
+    reply_error(req, outcome.error());
+}
+
+static timespec to_timespec(int64_t ns) {
+  int64_t s = ns / 1'000'000'000, rest = ns % 1'000'000'000;
+  if (rest < 0) {
+    rest += 1'000'000'000;
+    --s;
+  }
+  timespec t{};
+  t.tv_sec = s;
+  t.tv_nsec = rest;
+  return t;
+}
+
+struct stat to_stat(const pb::Inode& inode) {
+  struct stat st {};
+  st.st_ino = inode.ino();
+  st.st_mode = inode.mode();
+  st.st_nlink = inode.nlink();
+  st.st_uid = inode.uid();
+  st.st_gid = inode.gid();
+  st.st_rdev = inode.rdev();
+  st.st_size = static_cast<off_t>(inode.size());
+  st.st_blksize = inode.policy().block_bytes();
+  if (S_ISREG(inode.mode())) {
+    // Committed blocks, and what is still dirty is at most the file's size.
+    const uint64_t mapped = inode.blocks_mapped() * inode.policy().block_bytes();
+    st.st_blocks = static_cast<blkcnt_t>((std::min<uint64_t>(mapped, inode.size()) + 511) / 512);
+  }
+  if (S_ISDIR(inode.mode())) st.st_size = 4096;
+  if (S_ISLNK(inode.mode())) st.st_size = static_cast<off_t>(inode.symlink_target().size());
+  st.st_atim = to_timespec(inode.atime_ns());
+  st.st_mtim = to_timespec(inode.mtime_ns());
+  st.st_ctim = to_timespec(inode.ctime_ns());
+  return st;
+}
+
+// Uncommitted blocks count too, so that a file just written does not look like a hole. The
+// caller holds the inode's mutex.
+static struct stat stat_of(const Inode& inode) {
+  struct stat st = to_stat(inode.attr);
+  if (S_ISREG(st.st_mode) && !inode.clean()) st.st_blocks = (st.st_size + 511) / 512;
+  return st;
+}
+
+void reply_attr(fuse_req_t req, const InodePtr& inode) {
+  Mount& mount = mount_of(req);
+  std::lock_guard lock(inode->mutex);
+  const struct stat st = stat_of(*inode);
+  fuse_reply_attr(req, &st, mount.cache_seconds(*inode));
+}
+
+fuse_entry_param to_entry(Mount& mount, const InodePtr& parent, const InodePtr& inode) {
+  fuse_entry_param entry{};
+  entry.entry_timeout = mount.entry_cache_seconds(parent);
+  std::lock_guard lock(inode->mutex);
+  entry.ino = inode->ino;
+  entry.generation = 1;
+  entry.attr = stat_of(*inode);
+  entry.attr_timeout = mount.cache_seconds(*inode);
+  return entry;
+}
+
+void reply_entry(fuse_req_t req, const InodePtr& parent, const InodePtr& inode) {
+  Mount& mount = mount_of(req);
+  mount.table().add_lookup(inode);
+  const fuse_entry_param entry = to_entry(mount, parent, inode);
+  if (fuse_reply_entry(req, &entry) != 0) mount.table().forget(inode->ino, 1);
+}
+
+result<InodePtr> known_inode(Mount& mount, fuse_ino_t ino) {
+  mount.count_operation();
+  InodePtr inode = mount.table().find(ino);
+  if (inode) return inode;
+  if (ino != kRootInode)
+    return failure(Error::posix(ESTALE, "inode " + std::to_string(ino) + " is not known here"));
+  pb::Request request;
+  request.mutable_lease()->set_ino(ino);
+  request.mutable_lease()->set_mode(pb::LEASE_READ);
+  TRY(auto answer, mount.metadata().call(std::move(request)));
+  if (!answer.inode) return failure(Errc::corrupt, "the daemon sent no root inode");
+  return answer.inode;
+}
+
+static bool caller_is_in_group(fuse_req_t req, uint32_t group) {
+  if (fuse_req_ctx(req)->gid == group) return true;
+  gid_t groups[64];
+  const int count = std::min(fuse_req_getgroups(req, 64, groups), 64);
+  return std::find(groups, groups + std::max(count, 0), group) != groups + std::max(count, 0);
+}
+
+// A write or truncation by a stranger to the group takes set-group-id away, also from a file its
+// group may not execute: that case the kernel leaves to the file system.
+result<bool> drop_set_group_id(fuse_req_t req, const InodePtr& inode) {
+  pb::Request request;
+  {
+    std::lock_guard lock(inode->mutex);
+    const uint32_t mode = inode->attr.mode();
+    if (!(mode & S_ISGID) || (mode & S_IXGRP) || fuse_req_ctx(req)->uid == 0) return false;
+    request.mutable_setattr()->set_mode(mode & 07777 & ~static_cast<uint32_t>(S_ISGID));
+    request.mutable_setattr()->set_ino(inode->ino);
+    request.mutable_setattr()->set_ctime_ns(wall_now_ns());
+    if (caller_is_in_group(req, inode->attr.gid())) return false;
+  }
+  TRY(mount_of(req).metadata().run(std::move(request)));
+  return true;
+}
+
+}  // namespace datacloud

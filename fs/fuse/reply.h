@@ -1,0 +1,33 @@
+// The one place where errors become errno, and where attributes become what the kernel wants.
+#pragma once
+
+#include <fuse3/fuse_lowlevel.h>
+
+#include "fs/fuse/mount.h"
+
+namespace datacloud {
+
+inline Mount& mount_of(fuse_req_t req) { return *static_cast<Mount*>(fuse_req_userdata(req)); }
+inline FileHandle& handle_of(const fuse_file_info* fi) {
+  return *reinterpret_cast<FileHandle*>(fi->fh);
+}
+
+// Logs what is not an ordinary POSIX answer, then replies its errno.
+void reply_error(fuse_req_t req, const Error& error);
+void reply_result(fuse_req_t req, const result<void>& outcome);
+
+struct stat to_stat(const pb::Inode& inode);
+// Attributes of the inode with the time the kernel may keep them, told in one step with respect
+// to recalls.
+void reply_attr(fuse_req_t req, const InodePtr& inode);
+// A new reference for the kernel: counts a lookup, undone when the kernel does not take it.
+void reply_entry(fuse_req_t req, const InodePtr& parent, const InodePtr& inode);
+fuse_entry_param to_entry(Mount& mount, const InodePtr& parent, const InodePtr& inode);
+
+// The inode of a node id the kernel knows; one that is not in the table was lost: ESTALE.
+result<InodePtr> known_inode(Mount& mount, fuse_ino_t ino);
+// Before a change of contents: set-group-id goes, where the kernel leaves that to the file system.
+// Says whether it did.
+result<bool> drop_set_group_id(fuse_req_t req, const InodePtr& inode);
+
+}  // namespace datacloud

@@ -1,0 +1,103 @@
+// The table of fetches under way, and their start by stripe.
+#include "fs/read/block_fetcher.h"
+
+namespace datacloud {
+
+BlockFetcher::BlockFetcher(BlockCache& cache, StripeReader& stripes, uint64_t readahead_bytes_max)
+    : cache_(cache), stripes_(stripes), readahead_bytes_max_(readahead_bytes_max) {}
+
+BlockFetcher::~BlockFetcher() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [this] { return under_way_.empty(); });
+}
+
+bool BlockFetcher::present(InodeId ino, const Place& p) {
+  {
+    std::lock_guard lock(mutex_);
+    if (under_way_.count({ino, p.block, p.at.version})) return true;
+  }
+  return cache_.get(ino, p.block, p.at.version) != nullptr;
+}
+
+BlockFetcher::Got BlockFetcher::find_or_start(InodeId ino, const Place& p, uint64_t ahead_bytes,
+                                              std::vector<Started>& started) {
+  if (auto plain = cache_.get(ino, p.block, p.at.version)) return {std::move(plain), nullptr};
+  std::lock_guard lock(mutex_);
+  const Key key{ino, p.block, p.at.version};
+  if (const auto it = under_way_.find(key); it != under_way_.end()) return {nullptr, it->second};
+  // A fetch may have ended between the two looks; it fills the cache before it leaves the table.
+  if (auto plain = cache_.get(ino, p.block, p.at.version)) return {std::move(plain), nullptr};
+  auto fetch = std::make_shared<Fetch>();
+  fetch->ahead_bytes_ = ahead_bytes;
+  ahead_bytes_ += ahead_bytes;
+  under_way_.emplace(key, fetch);
+  started.push_back({p, fetch});
+  return {nullptr, fetch};
+}
+
+std::vector<BlockFetcher::Got> BlockFetcher::get(InodeId ino, uint32_t realm,
+                                                 const std::vector<Place>& places) {
+  std::vector<Got> out;
+  std::vector<Started> started;
+  out.reserve(places.size());
+  for (const Place& p : places) out.push_back(find_or_start(ino, p, 0, started));
+  launch(ino, realm, std::move(started));
+  return out;
+}
+
+void BlockFetcher::read_ahead(InodeId ino, uint32_t realm, const std::vector<Place>& places,
+                              uint32_t block_bytes, bool in_lumps) {
+  size_t first = 0;
+  while (first < places.size() && present(ino, places[first])) ++first;
+  if (first == places.size() || (in_lumps && first > places.size() / 2)) return;
+  std::vector<Started> started;
+  for (; first < places.size(); ++first) {
+    if (ahead_bytes_ + block_bytes > readahead_bytes_max_) break;
+    find_or_start(ino, places[first], block_bytes, started);
+  }
+  launch(ino, realm, std::move(started));
+}
+
+void BlockFetcher::launch(InodeId ino, uint32_t realm, std::vector<Started> started) {
+  for (size_t from = 0; from < started.size();) {
+    const auto stripe = started[from].place.at.stripe;
+    std::vector<StripeReader::Want> wants;
+    auto group = std::make_shared<std::vector<Started>>();
+    for (; from < started.size() && started[from].place.at.stripe == stripe; ++from) {
+      const Place& p = started[from].place;
+      StripeReader::Want want;
+      want.address = {realm, ino, p.block, p.at.version, 0};
+      want.slot = p.at.slot;
+      wants.push_back(want);
+      group->push_back(std::move(started[from]));
+    }
+    const auto not_found = stripe->missing_confirmed ? StripeReader::NotFound::erasure
+                                                     : StripeReader::NotFound::refetch;
+    stripes_.read_each(stripe->record, std::move(wants), not_found,
+                       [this, ino, group](size_t i, result<Bytes> r) {
+                         const Started& s = (*group)[i];
+                         finish({ino, s.place.block, s.place.at.version}, s.fetch, std::move(r));
+                       });
+  }
+}
+
+void BlockFetcher::finish(const Key& key, const FetchPtr& fetch, result<Bytes> r) {
+  if (r) {
+    auto plain = std::make_shared<const Bytes>(std::move(r).value());
+    cache_.put(key.ino, key.block, key.version, plain);
+    fetch->value_ = std::move(plain);
+  } else {
+    fetch->value_ = result<SharedBytes>(failure(r.error()));
+  }
+  ahead_bytes_ -= fetch->ahead_bytes_;
+  {
+    // Leaves the table before anybody learns of a failure, so that a retry is a new fetch.
+    std::lock_guard lock(mutex_);
+    under_way_.erase(key);
+    if (under_way_.empty()) idle_.notify_all();
+  }
+  fetch->done_ = true;
+  fetch->done_.notify_all();
+}
+
+}  // namespace datacloud

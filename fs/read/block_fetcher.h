@@ -1,0 +1,91 @@
+// Plain blocks by content version: from the cache, from a fetch already under way, or from the
+// stripes. Readers of one block share one fetch, readahead included.
+//
+// Keyed by (inode, block, content version), so an answer is right whatever happened to the map
+// meanwhile. Readahead is bounded by `readahead_bytes_max` in all.
+// Thread safety: all methods from any thread; only Fetch::wait() blocks.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "fs/read/block_cache.h"
+#include "fs/read/block_map_cache.h"
+#include "fs/read/stripe_reader.h"
+
+namespace datacloud {
+
+class BlockFetcher {
+ public:
+  struct Place {
+    uint64_t block = 0;
+    MappedBlock at;  // not a hole
+  };
+
+  // One block on its way.
+  class Fetch {
+   public:
+    const result<SharedBytes>& wait() const {
+      done_.wait(false);
+      return value_;
+    }
+
+   private:
+    friend class BlockFetcher;
+    std::atomic<bool> done_{false};
+    result<SharedBytes> value_{SharedBytes()};
+    uint64_t ahead_bytes_ = 0;  // counted as readahead
+  };
+  using FetchPtr = std::shared_ptr<Fetch>;
+
+  // Exactly one of both is set.
+  struct Got {
+    SharedBytes plain;
+    FetchPtr fetch;
+  };
+
+  BlockFetcher(BlockCache&, StripeReader&, uint64_t readahead_bytes_max);
+  ~BlockFetcher();  // waits for the fetches under way
+
+  std::vector<Got> get(InodeId, uint32_t realm, const std::vector<Place>&);
+  // Starts what is neither cached nor on its way, as far as the bound allows. `in_lumps`: not while
+  // the first half of the places is there, so that a stream makes few large reads, not many small.
+  void read_ahead(InodeId, uint32_t realm, const std::vector<Place>&, uint32_t block_bytes,
+                  bool in_lumps);
+
+ private:
+  struct Key {
+    InodeId ino;
+    uint64_t block;
+    ContentVersion version;
+    bool operator==(const Key&) const = default;
+  };
+  struct KeyHash {
+    size_t operator()(const Key& k) const {
+      return (k.ino * 0x9e3779b97f4a7c15u) ^ (k.block * 0xbf58476d1ce4e5b9u) ^ k.version;
+    }
+  };
+  struct Started {
+    Place place;
+    FetchPtr fetch;
+  };
+  // Cached, shared or new; new ones are added to `started`.
+  Got find_or_start(InodeId, const Place&, uint64_t ahead_bytes, std::vector<Started>& started);
+  bool present(InodeId, const Place&);
+  void launch(InodeId, uint32_t realm, std::vector<Started>);
+  void finish(const Key&, const FetchPtr&, result<Bytes>);
+
+  BlockCache& cache_;
+  StripeReader& stripes_;
+  const uint64_t readahead_bytes_max_;
+  std::atomic<uint64_t> ahead_bytes_{0};
+  std::mutex mutex_;
+  std::condition_variable idle_;
+  std::unordered_map<Key, FetchPtr, KeyHash> under_way_;
+};
+
+}  // namespace datacloud

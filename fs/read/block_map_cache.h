@@ -1,0 +1,113 @@
+// What this mount knows of the block maps of files: which blocks are mapped where, and which are
+// known to be holes. Pure bookkeeping, no I/O.
+//
+// Invariants: runs of an inode do not overlap and lie inside what is covered; a block covered
+// without a run is a hole. A reply of the daemon only fills what is not covered, so that the
+// mount's own newer commits and truncates win; a reply to a request made before an invalidation is
+// dropped. Each stripe record is held once, however many runs name it.
+//
+// Bounded: before more is kept, the least recently used inodes leave until at most `bytes_max` (an
+// estimate) is held. What a truncate
+// of this mount made a hole is remembered until invalidate(), because the daemon may not know yet.
+// Thread safety: all methods from any thread.
+#pragma once
+
+#include <atomic>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "common/base/error.h"
+#include "common/base/ids.h"
+#include "common/proto/rpc.pb.h"
+#include "fs/base/interval_set.h"
+
+namespace datacloud {
+
+struct MappedStripe {
+  std::shared_ptr<const pb::Stripe> record;
+  // The daemon has confirmed the record after a shard was not found: the shard is lost, there is
+  // no need to ask again.
+  std::atomic<bool> missing_confirmed{false};
+};
+
+struct MappedBlock {
+  std::shared_ptr<MappedStripe> stripe;  // null: a hole
+  uint32_t slot = 0;
+  ContentVersion version = 0;
+
+  bool lost() const { return stripe && stripe->record->id() == 0; }  // mapped, its data lost
+};
+
+class BlockMapCache {
+ public:
+  explicit BlockMapCache(uint64_t bytes_max) : bytes_max_(bytes_max) {}
+
+  // What is known of blocks first.. up to the first unknown one, at most `count`.
+  std::vector<MappedBlock> lookup(InodeId, uint64_t first, uint64_t count);
+  // End of the known stretch starting at `first` (`first` when it is unknown).
+  uint64_t known_end(InodeId, uint64_t first);
+  // The first block of the known stretch [first, known_end) that is mapped (or is not), below
+  // `end`; `found` equals known_end when there is none.
+  struct Found {
+    uint64_t found, known_end;
+  };
+  Found find(InodeId, uint64_t first, uint64_t end, bool mapped);
+
+  // Around a MapRequest: begin() before it is sent, end() with its answer (null: none came). end()
+  // gives false when the reply was dropped because the map was invalidated meanwhile; corrupt
+  // when the reply contradicts itself.
+  using Ticket = uint64_t;
+  Ticket begin(InodeId);
+  result<bool> end(InodeId, Ticket, const pb::MapRequest&, pb::MapReply*);
+
+  void committed(InodeId, const std::vector<pb::Run>&,
+                 const std::vector<std::shared_ptr<const pb::Stripe>>&);
+  void truncated(InodeId, uint64_t first_block);
+  void invalidate(InodeId);
+  // Forgets blocks first..end-1; requests under way are dropped.
+  void forget(InodeId, uint64_t first, uint64_t end);
+
+  uint64_t bytes() const;
+
+ private:
+  struct Piece {
+    uint64_t count;
+    uint32_t slot;
+    ContentVersion version;
+    std::shared_ptr<MappedStripe> stripe;
+  };
+  struct File {
+    std::map<uint64_t, Piece> pieces;  // by first block
+    IntervalSet covered;
+    uint64_t hole_from = UINT64_MAX;  // covered from here on by a truncate of this mount
+    Ticket epoch = 0;
+    int requests = 0;
+    std::list<InodeId>::iterator age;
+  };
+  using Stripes = std::unordered_map<StripeId, std::shared_ptr<MappedStripe>>;
+
+  File& file(InodeId);
+  File* known(InodeId);
+  void clear_range(File&, uint64_t first, uint64_t end);
+  void place(File&, uint64_t first, const Piece&);
+  void fill(File&, const pb::Run&, const std::shared_ptr<MappedStripe>&, uint64_t first,
+            uint64_t end);
+  void make_room(InodeId);
+  bool evict(InodeId);
+  std::shared_ptr<MappedStripe> intern(std::shared_ptr<const pb::Stripe>);
+
+  const uint64_t bytes_max_;
+  mutable std::mutex mutex_;
+  std::unordered_map<InodeId, File> files_;
+  std::list<InodeId> ages_;  // most recently used first
+  std::unordered_map<StripeId, std::weak_ptr<MappedStripe>> stripes_;
+  size_t stripes_purge_at_ = 1024;
+  Ticket epochs_ = 0;
+  uint64_t bytes_ = 0;
+};
+
+}  // namespace datacloud

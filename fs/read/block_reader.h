@@ -1,0 +1,67 @@
+// Blocks of a file: block map (fetched from the daemon, cached while the lease holds), block
+// cache, stripe reader, readahead.
+//
+// The caller holds at least a READ lease on the inode during every call and has looked at its own
+// dirty blocks first. Threads: all methods from any thread; read() blocks.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "common/base/executor.h"
+#include "common/config/config.h"
+#include "common/rpc/rpc.h"
+#include "common/site/site_set.h"
+#include "fs/read/block_cache.h"
+#include "fs/read/stripe_reader.h"
+
+namespace datacloud {
+
+struct FileRef {
+  InodeId ino = 0;
+  uint32_t realm = 0;
+  uint32_t block_bytes = 0;
+  uint64_t size = 0;  // as the mount sees it: readahead stops there
+};
+
+class BlockReader {
+ public:
+  struct Dependencies {
+    RpcClient& client;
+    BlockCache& cache;
+    StripeReader& stripes;
+    SiteSet& sites;
+    MountConfig config;
+  };
+  explicit BlockReader(Dependencies);
+  ~BlockReader();
+
+  // Blocks first..first+count-1; null for a block without contents (a hole). A block may be
+  // shorter than block_bytes: the rest reads as zeros. `readahead_blocks` further blocks are
+  // fetched into the cache in the background (bounded). Errors: the first failing block's.
+  result<std::vector<SharedBytes>> read(const FileRef&, uint64_t first, uint32_t count,
+                                        uint32_t readahead_blocks);
+
+  using PlainBlocks = std::map<uint64_t, SharedBytes>;  // by block number
+
+  // The mount's own commit changed the map: replaces what was mapped there. Call before the
+  // dirty blocks are dropped. Those of them that may be used again soon go into the cache.
+  void committed(InodeId, const std::vector<pb::Run>&,
+                 const std::vector<std::shared_ptr<const pb::Stripe>>&, const PlainBlocks& = {});
+  // Blocks at and after `first_block` are unmapped by a truncate of this mount.
+  void truncated(InodeId, uint64_t first_block);
+  // The READ lease is gone (or the inode is forgotten): drop its map. Replies of map requests
+  // made before are not kept.
+  void invalidate(InodeId);
+
+  // Ranges with contents, for SEEK_HOLE and SEEK_DATA: the first mapped (or unmapped) block at or
+  // after `from` and below `end`; `end` when there is none.
+  result<uint64_t> next_mapped(const FileRef&, uint64_t from, uint64_t end, bool mapped);
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace datacloud

@@ -1,0 +1,236 @@
+// Ordering, batching and failure of commits. What a commit says is in commit_request.cc.
+#include "fs/write/commit_queue.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "fs/write/commit_request.h"
+
+namespace datacloud {
+namespace {
+
+constexpr int kCommitsInFlightMax = 2;
+constexpr size_t kCommitJobsMax = 256;
+constexpr size_t kCommitStripesMax = 16;
+constexpr int kRedoMax = 8;
+
+// The daemon refused the transaction. After any other error it may have been executed (the reply
+// was lost, or the session ended before it was sent again).
+bool certainly_refused(const Error& e) {
+  return e.is(Errc::stale) || e.is(Errc::invalid) || e.is(Errc::unsupported);
+}
+
+}  // namespace
+
+bool CommitQueue::admit(const std::shared_ptr<WriteUnit>& unit) {
+  std::lock_guard lock(mutex_);
+  ++units_;
+  const auto failing = failing_.find(unit->flush.ino);
+  if (failing != failing_.end()) {
+    answer(unit, failing->second.error);
+    return false;
+  }
+  pending_[unit->flush.ino].push_back(unit);
+  return true;
+}
+
+void CommitQueue::fail_unit(const std::shared_ptr<WriteUnit>& unit, const Error& error) {
+  std::unique_lock lock(mutex_);
+  fail_from(unit, error);
+  pump(lock);
+}
+
+bool CommitQueue::answered(const WriteUnit& unit) const {
+  std::lock_guard lock(mutex_);
+  return unit.answered;
+}
+
+void CommitQueue::enqueue(std::shared_ptr<WriteJob> job) {
+  std::lock_guard lock(mutex_);
+  jobs_.push_back(std::move(job));
+}
+
+void CommitQueue::ready(const std::shared_ptr<WriteJob>& job,
+                        std::shared_ptr<const pb::Stripe> stripe) {
+  std::unique_lock lock(mutex_);
+  job->stripe = std::move(stripe);
+  job->state = WriteJob::State::ready;
+  pump(lock);
+}
+
+void CommitQueue::failed(const std::shared_ptr<WriteJob>& job, const Error& error) {
+  std::unique_lock lock(mutex_);
+  drop(job, error);
+  pump(lock);
+}
+
+size_t CommitQueue::units() const {
+  std::lock_guard lock(mutex_);
+  return units_;
+}
+
+void CommitQueue::wait_units_below(size_t limit) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return units_ < limit; });
+}
+
+void CommitQueue::wait_idle() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return units_ == 0 && jobs_.empty() && commits_ == 0; });
+}
+
+// Sends what can be committed now, as few requests as possible.
+void CommitQueue::pump(std::unique_lock<std::mutex>& lock) {
+  while (commits_ < kCommitsInFlightMax) {
+    Batch batch = collect();
+    if (batch.empty()) return;
+    for (const auto& job : batch) job->state = WriteJob::State::committing;
+    ++commits_;
+    pb::Request request = commit_request(batch);
+    lock.unlock();
+    d_.client.call(std::move(request), [this, batch = std::move(batch)](result<pb::Reply> r) {
+      d_.work.post([this, batch, r = std::move(r)] { replied(batch, r); });
+    });
+    lock.lock();
+  }
+}
+
+// Ready jobs none of whose inodes has earlier unfinished work outside the batch. Ready jobs whose
+// units have all failed are dropped on the way.
+CommitQueue::Batch CommitQueue::collect() {
+  Batch batch;
+  size_t stripes = 0;
+  std::set<InodeId> blocked;
+  for (auto it = jobs_.begin(); it != jobs_.end();) {
+    const auto job = *it++;  // drop() below erases it
+    if (batch.size() >= kCommitJobsMax || stripes >= kCommitStripesMax) break;
+    bool live = false, waits = job->state != WriteJob::State::ready;
+    for (const Piece& piece : job->pieces) {
+      if (piece.unit->answered) continue;
+      live = true;
+      waits = waits || blocked.contains(piece.unit->flush.ino);
+    }
+    if (!live && job->state == WriteJob::State::ready) {
+      drop(job, Error(Errc::unavailable, "all units of the stripe have failed"));
+    } else if (waits) {
+      for (const Piece& piece : job->pieces) blocked.insert(piece.unit->flush.ino);
+    } else {
+      batch.push_back(job);
+      stripes += job->stripe ? 1 : 0;
+    }
+  }
+  return batch;
+}
+
+void CommitQueue::replied(const Batch& batch, const result<pb::Reply>& reply) {
+  std::unique_lock lock(mutex_);
+  --commits_;
+  if (reply) {
+    const auto& inodes = reply.value().commit().dropped_inodes();
+    const std::set<InodeId> dropped(inodes.begin(), inodes.end());
+    for (const auto& job : batch) committed(job, dropped);
+  } else if (reply.error().is(Errc::revoked)) {
+    d_.ids.revoked();
+    for (const auto& job : batch) redo(job, reply.error());
+  } else {
+    const Error error = reply.error().in("committing");
+    for (const auto& job : batch) {
+      if (!certainly_refused(error)) job->stripe = nullptr;
+      drop(job, error);
+    }
+  }
+  pump(lock);
+  changed_.notify_all();
+}
+
+void CommitQueue::committed(const std::shared_ptr<WriteJob>& job,
+                            const std::set<InodeId>& dropped) {
+  for (const Piece& piece : job->pieces) {
+    WriteUnit& unit = *piece.unit;
+    if (unit.answered) continue;
+    if (piece.count > 0) {
+      for (auto& run : runs_of(piece, job->stripe->id())) {
+        unit.result.runs.push_back(std::move(run));
+      }
+      unit.result.stripes.push_back(job->stripe);
+      d_.counters.blocks += piece.count;
+      for (size_t i = 0; i < piece.count; ++i) {
+        d_.counters.plain_bytes += unit.flush.blocks[piece.first + i].plain->size();
+      }
+    }
+    if (dropped.contains(unit.flush.ino)) unit.result.inode_gone = true;
+    if (!piece.ends()) continue;
+    auto list = pending_.find(unit.flush.ino);
+    list->second.erase(std::find(list->second.begin(), list->second.end(), piece.unit));
+    if (list->second.empty()) pending_.erase(list);
+    answer(piece.unit, std::move(unit.result));
+  }
+  if (job->stripe) d_.groups.committed(job->group, job->stripe->id());
+  remove(job);
+}
+
+void CommitQueue::redo(const std::shared_ptr<WriteJob>& job, const Error& error) {
+  if (++job->redone > kRedoMax) {
+    drop(job, error.in("redone " + std::to_string(kRedoMax) + " times"));
+    return;
+  }
+  if (!job->stripe) {
+    job->state = WriteJob::State::ready;
+    return;
+  }
+  d_.abandoned.add(*job->stripe);
+  d_.groups.give_up(std::exchange(job->group, {}));  // its columns come out different
+  job->stripe = nullptr;
+  job->state = WriteJob::State::working;
+  d_.redo(job);
+}
+
+// The job is over without a commit: its inodes fail from its units on.
+void CommitQueue::drop(const std::shared_ptr<WriteJob>& job, const Error& error) {
+  for (const Piece& piece : job->pieces) fail_from(piece.unit, error);
+  d_.groups.give_up(job->group);
+  if (job->stripe) d_.abandoned.add(*job->stripe);
+  remove(job);
+}
+
+void CommitQueue::remove(const std::shared_ptr<WriteJob>& job) {
+  if (job->code) d_.stripe_done(*job);
+  jobs_.erase(std::find(jobs_.begin(), jobs_.end(), job));
+  changed_.notify_all();
+}
+
+void CommitQueue::fail_from(const std::shared_ptr<WriteUnit>& unit, const Error& error) {
+  if (unit->answered) return;
+  const auto list = pending_.find(unit->flush.ino);
+  if (list == pending_.end()) return;
+  auto& units = list->second;
+  for (auto it = std::find(units.begin(), units.end(), unit); it != units.end();) {
+    ++d_.counters.failures;
+    answer(*it, *it == unit ? error : error.in("an earlier write of the same file failed"));
+    it = units.erase(it);
+  }
+  if (units.empty()) pending_.erase(list);
+}
+
+void CommitQueue::answer(const std::shared_ptr<WriteUnit>& unit, result<FlushResult> outcome) {
+  unit->answered = true;
+  const InodeId ino = unit->flush.ino;
+  const bool failed = !outcome;
+  if (failed) {
+    auto& failing = failing_[ino];
+    ++failing.callbacks;
+    failing.error = outcome.error();
+  }
+  d_.callbacks.post([this, unit, ino, failed, outcome = std::move(outcome)]() mutable {
+    if (failed) {
+      std::lock_guard lock(mutex_);
+      if (--failing_[ino].callbacks == 0) failing_.erase(ino);
+    }
+    std::exchange(unit->done, nullptr)(std::move(outcome));
+    std::lock_guard lock(mutex_);
+    --units_;
+    changed_.notify_all();
+  });
+}
+
+}  // namespace datacloud

@@ -1,0 +1,63 @@
+// Runs, updates and the request of a commit.
+#include "fs/write/commit_request.h"
+
+#include <algorithm>
+
+namespace datacloud {
+
+std::vector<pb::Run> runs_of(const Piece& piece, StripeId stripe) {
+  std::vector<pb::Run> runs;
+  const auto& blocks = piece.unit->flush.blocks;
+  for (size_t i = 0; i < piece.count; ++i) {
+    const uint64_t block = blocks[piece.first + i].block;
+    if (!runs.empty() && runs.back().first_block() + runs.back().count() == block) {
+      runs.back().set_count(runs.back().count() + 1);
+      continue;
+    }
+    auto& run = runs.emplace_back();
+    run.set_first_block(block);
+    run.set_count(1);
+    run.set_stripe(stripe);
+    run.set_first_slot(piece.first_slot + static_cast<uint32_t>(i));
+    run.set_version(piece.version + i);
+  }
+  return runs;
+}
+
+pb::InodeUpdate update_of(const Piece& piece, StripeId stripe) {
+  const FlushUnit& unit = piece.unit->flush;
+  pb::InodeUpdate update;
+  update.set_ino(unit.ino);
+  if (piece.leads()) {
+    if (unit.truncate_to) update.set_truncate_to(*unit.truncate_to);
+    if (unit.mtime_ns) update.set_mtime_ns(*unit.mtime_ns);
+    if (unit.ctime_ns) update.set_ctime_ns(*unit.ctime_ns);
+    if (unit.mode) update.set_mode(*unit.mode);
+  }
+  for (auto& run : runs_of(piece, stripe)) *update.add_runs() = std::move(run);
+  if (piece.ends()) {
+    update.set_grow_to(unit.size);
+  } else {
+    const uint64_t last = unit.blocks[piece.first + piece.count - 1].block;
+    update.set_grow_to(std::min(unit.size, (last + 1) * unit.block_bytes));
+  }
+  return update;
+}
+
+pb::Request commit_request(const std::vector<std::shared_ptr<WriteJob>>& jobs) {
+  pb::Request request;
+  pb::CommitRequest& commit = *request.mutable_commit();
+  bool durable = false;
+  for (const auto& job : jobs) {
+    if (job->stripe) *commit.add_stripes() = *job->stripe;
+    for (const Piece& piece : job->pieces) {
+      if (piece.unit->answered) continue;
+      durable = durable || piece.unit->durable;
+      *commit.add_updates() = update_of(piece, job->stripe ? job->stripe->id() : 0);
+    }
+  }
+  commit.set_durable(durable);
+  return request;
+}
+
+}  // namespace datacloud

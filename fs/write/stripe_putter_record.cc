@@ -1,0 +1,111 @@
+// The end of a stripe's puts: the record of a stripe that has its quorum, or the failure.
+//
+// Invariant (the one rule): the record calls a shard present only when its put has succeeded; an
+// unfinished or failed shard is missing and has no instance, so no name. See stripe_putter.cc.
+#include <utility>
+
+#include "fs/write/stripe_putter.h"
+
+namespace datacloud {
+
+ShardsHeld StripePutter::held() const {
+  ShardsHeld held{.empty = empty_};
+  for (const Column& column : columns_) {
+    held.site_of_column.push_back(column.durable ? column.site : 0);
+  }
+  return held;
+}
+
+bool StripePutter::quorum() const {
+  return has_write_quorum(*code_, held(),
+                          {.sites_min = context_->sites_min, .sites_live = usable_sites()});
+}
+
+void StripePutter::succeed(Actions& actions) {
+  actions.outcome = record();
+  close(actions);
+}
+
+void StripePutter::fail(Actions& actions) {
+  actions.outcome = Error(Errc::unavailable, failure_text());
+  for (int c = 0; c < code_->n(); ++c) {
+    const Column& column = columns_[static_cast<size_t>(c)];
+    if (column.durable) abandon(c, column.site, column.instance, actions);
+  }
+  close(actions);
+}
+
+void StripePutter::close(Actions& actions) {
+  closed_ = true;
+  actions.freed = std::exchange(built_, {});
+  for (const Column& column : columns_) {
+    for (const SiteId site : column.pending) context_->budget.late_begins(site, column.bytes);
+  }
+}
+
+pb::Stripe StripePutter::record() {
+  pb::Stripe stripe;
+  stripe.set_id(stripe_);
+  stripe.set_code(code_->name());
+  uint64_t stand_ins = 0, missing = 0, bytes = 0;
+  for (int c = 0; c < code_->n(); ++c) {
+    const Column& column = columns_[static_cast<size_t>(c)];
+    auto& shard = *stripe.add_shards();
+    shard.set_home_site(column.home);
+    shard.set_bytes(column.bytes);
+    if (column.durable) {
+      shard.set_state(pb::SHARD_PRESENT);
+      shard.set_site(column.site);
+      shard.set_instance(column.instance);
+      stand_ins += column.site != column.home;
+      bytes += column.bytes;
+    } else {
+      const bool empty = contains(empty_, c);
+      shard.set_state(empty ? pb::SHARD_EMPTY : pb::SHARD_MISSING);
+      shard.set_site(column.home);
+      missing += empty ? 0 : 1;
+    }
+  }
+  uint64_t sealed = 0;
+  for (const Slot& slot : built_.layout.slots) {
+    stripe.add_slot_column(slot.column);
+    stripe.add_slot_offset(slot.offset);
+    stripe.add_slot_length(slot.length);
+    sealed += slot.length;
+  }
+  stripe.set_parity_bytes(built_.layout.parity_length);
+  stripe.set_shard_bytes(recorded_shard_bytes(place_.shard_bytes));
+  stripe.set_home_site(place_.home_site);
+  stripe.set_weak(code_->m() > 0 && !survives_any_site(*code_, held()));
+  auto& counters = context_->counters;
+  ++counters.stripes;
+  counters.stand_ins += stand_ins;
+  counters.shards_missing += missing;
+  counters.shard_bytes += bytes;
+  counters.sealed_bytes += sealed;
+  return stripe;
+}
+
+std::string StripePutter::site_name(SiteId id) const {
+  Site* site = context_->sites.find(id);
+  return site != nullptr ? site->name() : "site " + std::to_string(id);
+}
+
+std::string StripePutter::failure_text() const {
+  const ShardsHeld now = held();
+  const int stored = code_->n() - __builtin_popcount(empty_);
+  std::string text = "stripe " + std::to_string(stripe_) + ": " +
+                     std::to_string(columns_durable(now) - __builtin_popcount(empty_)) + " of " +
+                     std::to_string(stored) + " shards could be written, on " +
+                     std::to_string(sites_holding(now)) +
+                     " sites (needed: " + std::to_string(context_->sites_min) + ")";
+  for (const auto& reason : reasons_) text += "; " + reason;
+  for (const Column& column : columns_) {
+    for (const SiteId site : column.pending) text += "; " + site_name(site) + ": no answer yet";
+  }
+  const std::string away = context_->sites.describe_away();
+  if (!away.empty()) text += "; away: " + away;
+  return text + "; bring sites back or free space, then write again";
+}
+
+}  // namespace datacloud
