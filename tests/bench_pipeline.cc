@@ -15,7 +15,7 @@
 #include "common/store/directory_store.h"
 #include "common/store/memory_store.h"
 #include "fs/write/write_pipeline.h"
-#include "tests/fs/fake_daemon.h"
+#include "tests/fs/write/fake_daemon.h"
 
 namespace datacloud {
 namespace {

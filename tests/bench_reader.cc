@@ -15,7 +15,7 @@
 #include "common/store/directory_store.h"
 #include "common/stripe/stripe_layout.h"
 #include "fs/read/block_reader.h"
-#include "tests/fs/fake_map_daemon.h"
+#include "tests/fs/read/fake_map_daemon.h"
 
 namespace datacloud {
 namespace {

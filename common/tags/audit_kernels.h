@@ -1,7 +1,7 @@
 // The inner loops of the audit arithmetic, one set per kind of processor, chosen at run time.
 //
-// All sets compute the same values (tests/unit/audit_tag_test.cc runs every usable one). Why there
-// is none for PCLMULQDQ: docs/design.md, "Kernels of the audit tags".
+// All sets compute the same values (tests/common/tags/audit_tag_test.cc runs every usable one). Why
+// there is none for PCLMULQDQ: docs/design.md, "Kernels of the audit tags".
 #pragma once
 
 #include <array>

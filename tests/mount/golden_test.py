@@ -139,7 +139,7 @@ def changed(path):
 
 
 def refuses_other_formats(cloud):
-    """(Other formats of the metadata: tests/daemon/metadata_store_test.cc.)"""
+    """(Other formats of the metadata: tests/daemon/metadata/metadata_store_test.cc.)"""
     key = cloud.root / "service.key"
     before = changed(key)
     log = cloud.root / "daemon.log"

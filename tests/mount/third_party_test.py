@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common" / "tags"))
 import audit_golden  # noqa: E402
 import cloud as cloud_module  # noqa: E402
 import harness  # noqa: E402

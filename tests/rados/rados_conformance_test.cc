@@ -2,8 +2,8 @@
 // call it, and an erasure-coded one without overwrites, where classes cannot read. Each test has a
 // namespace of its own.
 #include "common/store/object_compute.h"
+#include "tests/common/store/store_conformance.h"
 #include "tests/rados/ceph_site.h"
-#include "tests/unit/store_conformance.h"
 
 namespace datacloud {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstdlib>
 
 #include "common/base/log.h"
-#include "tests/daemon/service_rig.h"
+#include "tests/daemon/service/service_rig.h"
 #include "tests/support/audit_ledger.h"
 #include "tests/support/seeded.h"
 #include "tests/support/slowdown.h"

@@ -1,0 +1,257 @@
+// The rules of single namespace operations, one by one: rename's table, names, links, types,
+// set-group-id, extended attributes.
+#include <cerrno>
+
+#include "daemon/metadata/record_keys.h"
+#include "daemon/records/namespace_ops.h"
+#include "tests/daemon/metadata/store_fixture.h"
+
+namespace datacloud {
+namespace {
+
+class NamespaceRulesTest : public StoreTest {
+ protected:
+  result<Created> try_create(InodeId parent, const std::string& name, uint32_t mode,
+                             bool exclusive = true) {
+    pb::CreateRequest request;
+    request.set_parent(parent);
+    request.set_name(name);
+    request.set_mode(mode);
+    request.set_uid(7);
+    request.set_gid(8);
+    request.set_exclusive(exclusive);
+    request.set_now_ns(++now_);
+    if (S_ISLNK(mode)) request.set_symlink_target("target");
+    return apply([&](Transaction& txn) { return create(txn, request, next_ino_++); });
+  }
+  InodeId make(InodeId parent, const std::string& name, uint32_t mode) {
+    const auto made = try_create(parent, name, mode);
+    EXPECT_TRUE(made) << made.error().message();
+    return made ? made.value().inode.ino() : 0;
+  }
+  InodeId file(InodeId parent, const std::string& name) {
+    return make(parent, name, S_IFREG | 0644);
+  }
+  InodeId directory(InodeId parent, const std::string& name) {
+    return make(parent, name, S_IFDIR | 0755);
+  }
+
+  int move(InodeId from, const std::string& name, InodeId to, const std::string& new_name,
+           uint32_t flags = 0) {
+    pb::RenameRequest request;
+    request.set_parent(from);
+    request.set_name(name);
+    request.set_new_parent(to);
+    request.set_new_name(new_name);
+    request.set_flags(flags);
+    request.set_now_ns(++now_);
+    const auto done = apply([&](Transaction& txn) { return rename(txn, request); });
+    return done ? 0 : done.error().errno_value();
+  }
+  int add_link(InodeId ino, InodeId parent, const std::string& name) {
+    pb::LinkRequest request;
+    request.set_ino(ino);
+    request.set_parent(parent);
+    request.set_name(name);
+    request.set_now_ns(++now_);
+    const auto done = apply([&](Transaction& txn) { return link(txn, request); });
+    return done ? 0 : done.error().errno_value();
+  }
+  int set(InodeId ino, const std::string& name, const std::string& value, uint32_t flags = 0) {
+    pb::SetXattrRequest request;
+    request.set_ino(ino);
+    request.set_name(name);
+    request.set_value(value);
+    request.set_flags(flags);
+    request.set_now_ns(++now_);
+    const auto done = apply([&](Transaction& txn) { return set_xattr(txn, request); });
+    return done ? 0 : done.error().errno_value();
+  }
+
+  pb::Inode inode(InodeId ino) { return get_inode(store_->begin(), ino).value(); }
+  InodeId at(InodeId parent, const std::string& name) {
+    const auto found = lookup(store_->begin(), parent, name);
+    return found ? found.value().ino() : 0;
+  }
+
+  InodeId next_ino_ = 100;
+  int64_t now_ = 1000;
+};
+
+TEST_F(NamespaceRulesTest, RenameTypeTable) {
+  directory(1, "empty");
+  file(directory(1, "full"), "x");
+  directory(1, "d");
+  file(1, "f");
+  EXPECT_EQ(move(1, "f", 1, "d"), EISDIR);
+  EXPECT_EQ(move(1, "d", 1, "f"), ENOTDIR);
+  EXPECT_EQ(move(1, "d", 1, "full"), ENOTEMPTY);
+  EXPECT_EQ(move(1, "d", 1, "empty"), 0);
+  EXPECT_EQ(move(1, "nothing", 1, "f"), ENOENT);
+  EXPECT_EQ(move(1, "f", at(1, "f"), "g"), ENOTDIR);
+  EXPECT_EQ(move(1, "f", 1, "f", 1), EEXIST);
+  EXPECT_EQ(move(1, "f", 1, "g", 3), EINVAL);
+  EXPECT_EQ(move(1, "f", 1, "g", 4), EINVAL);
+  EXPECT_EQ(move(1, "f", 1, "g", 2), ENOENT);
+  EXPECT_EQ(move(1, "f", 1, "g", 1), 0);
+}
+
+TEST_F(NamespaceRulesTest, RenameIntoOwnSubtree) {
+  const InodeId a = directory(1, "a"), b = directory(a, "b"), c = directory(b, "c");
+  EXPECT_EQ(move(1, "a", a, "x"), EINVAL);
+  EXPECT_EQ(move(1, "a", c, "x"), EINVAL);
+  EXPECT_EQ(move(1, "a", c, "x", 2), ENOENT);
+  file(c, "f");
+  EXPECT_EQ(move(1, "a", c, "f", 2), EINVAL);
+  EXPECT_EQ(move(b, "c", 1, "a"), ENOTEMPTY);
+  EXPECT_EQ(move(c, "f", 1, "a"), ENOTEMPTY);
+  EXPECT_EQ(move(c, "f", 1, "a", 2), EINVAL);
+  EXPECT_EQ(move(b, "c", 1, "c"), 0);
+  EXPECT_EQ(inode(c).parent(), 1u);
+  EXPECT_EQ(inode(b).nlink(), 2u);
+  EXPECT_EQ(inode(1).nlink(), 4u);
+}
+
+TEST_F(NamespaceRulesTest, RenameOfTwoNamesOfOneFileChangesNothing) {
+  const InodeId f = file(1, "f"), d = directory(1, "d");
+  ASSERT_EQ(add_link(f, d, "g"), 0);
+  const auto before = inode(f), parent = inode(1);
+  EXPECT_EQ(move(1, "f", d, "g"), 0);
+  EXPECT_EQ(at(1, "f"), f);
+  EXPECT_EQ(at(d, "g"), f);
+  EXPECT_EQ(inode(f).SerializeAsString(), before.SerializeAsString());
+  EXPECT_EQ(inode(1).SerializeAsString(), parent.SerializeAsString());
+}
+
+TEST_F(NamespaceRulesTest, RenameReplacesAndOrphans) {
+  const InodeId f = file(1, "f"), g = file(1, "g");
+  EXPECT_EQ(move(1, "f", 1, "g"), 0);
+  EXPECT_EQ(at(1, "f"), 0u);
+  EXPECT_EQ(at(1, "g"), f);
+  EXPECT_EQ(inode(g).nlink(), 0u);
+  EXPECT_EQ(inode(g).ctime_ns(), now_);
+  EXPECT_EQ(inode(f).ctime_ns(), now_);
+  EXPECT_EQ(inode(1).mtime_ns(), now_);
+  EXPECT_TRUE(store_->begin().get(key::orphan(g)).value());
+}
+
+TEST_F(NamespaceRulesTest, ExchangeAcrossDirectories) {
+  const InodeId a = directory(1, "a"), b = directory(1, "b");
+  const InodeId sub = directory(a, "x"), f = file(b, "y");
+  EXPECT_EQ(inode(a).nlink(), 3u);
+  EXPECT_EQ(move(a, "x", b, "y", 2), 0);
+  EXPECT_EQ(at(a, "x"), f);
+  EXPECT_EQ(at(b, "y"), sub);
+  EXPECT_EQ(inode(a).nlink(), 2u);
+  EXPECT_EQ(inode(b).nlink(), 3u);
+  EXPECT_EQ(inode(sub).parent(), b);
+  EXPECT_EQ(at(sub, ".."), b);
+  const InodeId other = directory(a, "z");
+  EXPECT_EQ(move(a, "z", b, "y", 2), 0);
+  EXPECT_EQ(inode(other).parent(), b);
+  EXPECT_EQ(inode(sub).parent(), a);
+  EXPECT_EQ(inode(a).nlink(), 3u);
+  EXPECT_EQ(inode(b).nlink(), 3u);
+}
+
+TEST_F(NamespaceRulesTest, NamesAndTypes) {
+  const auto error = [](const auto& r) { return r ? 0 : r.error().errno_value(); };
+  EXPECT_EQ(error(try_create(1, std::string(255, 'n'), S_IFREG)), 0);
+  EXPECT_EQ(error(try_create(1, std::string(256, 'n'), S_IFREG)), ENAMETOOLONG);
+  EXPECT_EQ(error(try_create(1, "", S_IFREG)), ENOENT);
+  EXPECT_EQ(error(try_create(1, "a/b", S_IFREG)), EINVAL);
+  EXPECT_EQ(error(try_create(1, std::string("a\0b", 3), S_IFREG)), EINVAL);
+  EXPECT_EQ(error(try_create(1, "..", S_IFREG)), EINVAL);
+  EXPECT_EQ(error(try_create(1, "x", 0644)), EINVAL);
+  EXPECT_EQ(error(try_create(999, "x", S_IFREG)), ENOENT);
+  EXPECT_EQ(error(lookup(store_->begin(), 1, std::string(256, 'n'))), ENAMETOOLONG);
+  EXPECT_EQ(at(1, "\xff\xfe"), 0u);
+  const InodeId odd = file(1, "\xff\xfe");
+  EXPECT_EQ(at(1, "\xff\xfe"), odd);
+  EXPECT_EQ(error(try_create(odd, "x", S_IFREG)), ENOTDIR);
+}
+
+TEST_F(NamespaceRulesTest, NonExclusiveCreateOpensFilesOnly) {
+  const InodeId f = file(1, "f");
+  directory(1, "d");
+  make(1, "l", S_IFLNK | 0777);
+  const auto opened = try_create(1, "f", S_IFREG | 0600, false);
+  ASSERT_TRUE(opened);
+  EXPECT_TRUE(opened.value().existed);
+  EXPECT_EQ(opened.value().inode.ino(), f);
+  EXPECT_EQ(opened.value().inode.mode(), S_IFREG | 0644u);
+  EXPECT_EQ(try_create(1, "d", S_IFREG, false).error().errno_value(), EISDIR);
+  EXPECT_EQ(try_create(1, "l", S_IFREG, false).error().errno_value(), EEXIST);
+  EXPECT_EQ(try_create(1, "f", S_IFDIR, false).error().errno_value(), EEXIST);
+}
+
+TEST_F(NamespaceRulesTest, SetGroupIdIsInherited) {
+  const InodeId d = make(1, "d", S_IFDIR | S_ISGID | 0775);
+  pb::SetAttrRequest chown;
+  chown.set_ino(d);
+  chown.set_gid(42);
+  ASSERT_TRUE(apply([&](Transaction& txn) { return set_attributes(txn, chown); }));
+  EXPECT_EQ(inode(file(d, "f")).gid(), 42u);
+  EXPECT_EQ(inode(at(d, "f")).mode(), S_IFREG | 0644u);
+  const auto sub = inode(directory(d, "s"));
+  EXPECT_EQ(sub.gid(), 42u);
+  EXPECT_EQ(sub.mode(), S_IFDIR | S_ISGID | 0755u);
+  EXPECT_EQ(inode(file(1, "g")).gid(), 8u);
+}
+
+TEST_F(NamespaceRulesTest, LinksAreLimited) {
+  const InodeId f = file(1, "f"), d = directory(1, "d");
+  EXPECT_EQ(add_link(d, 1, "e"), EPERM);
+  auto txn = store_->begin();
+  pb::Inode many = inode(f);
+  many.set_nlink(64999);
+  txn.put(key::inode(f), many);
+  ASSERT_TRUE(store_->commit(std::move(txn)));
+  EXPECT_EQ(add_link(f, 1, "g"), 0);
+  EXPECT_EQ(add_link(f, 1, "h"), EMLINK);
+}
+
+TEST_F(NamespaceRulesTest, RemovedDirectoriesTakeNothing) {
+  const InodeId d = directory(1, "d");
+  pb::UnlinkRequest request;
+  request.set_parent(1);
+  request.set_name("d");
+  request.set_directory(true);
+  ASSERT_TRUE(apply([&](Transaction& txn) { return unlink(txn, request); }));
+  EXPECT_EQ(inode(d).nlink(), 0u);
+  EXPECT_EQ(try_create(d, "f", S_IFREG).error().errno_value(), ENOENT);
+  file(1, "f");
+  EXPECT_EQ(move(1, "f", d, "f"), ENOENT);
+  EXPECT_EQ(add_link(at(1, "f"), d, "f"), ENOENT);
+  pb::ReadDirRequest list;
+  list.set_ino(d);
+  const auto listed = read_directory(store_->begin(), list);
+  ASSERT_TRUE(listed);
+  EXPECT_EQ(listed.value().items_size(), 0);
+  EXPECT_TRUE(listed.value().end());
+}
+
+TEST_F(NamespaceRulesTest, ExtendedAttributes) {
+  const InodeId f = file(1, "f");
+  EXPECT_EQ(set(f, "user.a", ""), 0);
+  EXPECT_EQ(get_xattr(store_->begin(), f, "user.a").value(), "");
+  EXPECT_EQ(set(f, "user.a", "1", 1), EEXIST);
+  EXPECT_EQ(set(f, "user.b", "1", 2), ENODATA);
+  EXPECT_EQ(set(f, "user.b", "1", 4), EINVAL);
+  EXPECT_EQ(set(f, "user.", "1"), EINVAL);
+  EXPECT_EQ(set(f, "user." + std::string(251, 'x'), "1"), ERANGE);
+  EXPECT_EQ(set(f, "user." + std::string(250, 'x'), "1"), 0);
+  EXPECT_EQ(set(f, "security.selinux", std::string(65536, 'v')), 0);
+  EXPECT_EQ(set(f, "trusted.t", std::string(65537, 'v')), E2BIG);
+  EXPECT_EQ(set(f, "system.posix_acl_access", "1"), EOPNOTSUPP);
+  EXPECT_EQ(set(f, "other.x", "1"), EOPNOTSUPP);
+  EXPECT_EQ(list_xattrs(store_->begin(), f).value().size(), 3u);
+  EXPECT_EQ(inode(f).xattr_count(), 3u);
+  EXPECT_EQ(get_xattr(store_->begin(), f, "user.none").error().errno_value(), ENODATA);
+  for (int i = 3; i < 256; ++i) ASSERT_EQ(set(f, "user.n" + std::to_string(i), "1"), 0);
+  EXPECT_EQ(set(f, "user.more", "1"), ENOSPC);
+  EXPECT_EQ(set(f, "user.a", "2"), 0);
+}
+
+}  // namespace
+}  // namespace datacloud

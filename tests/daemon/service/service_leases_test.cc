@@ -1,0 +1,283 @@
+// Two mounts: recalls, waiting, what a change tells others, and the life of orphans.
+#include "tests/daemon/service/service_rig.h"
+
+namespace datacloud {
+namespace {
+
+class LeasesTest : public ServiceTest {
+ protected:
+  void SetUp() override {
+    ServiceTest::SetUp();
+    a = mount(11);
+    b = mount(12);
+    t = tool();
+  }
+  static pb::Request chmod_request(InodeId ino) {
+    pb::Request request;
+    request.mutable_setattr()->set_ino(ino);
+    request.mutable_setattr()->set_mode(0600);
+    return request;
+  }
+  bool inode_exists(InodeId ino) const { return get_inode(store_->begin(), ino).has_value(); }
+
+  Client a, b, t;
+};
+
+TEST_F(LeasesTest, ALonelyMountNeverWaits) {
+  EXPECT_EQ(call(a, lookup_request("f")).error(), ENOENT);
+  const uint64_t id = send(a, create_request("f"));
+  ASSERT_TRUE(answered(a, id)) << "answered in the same turn";
+  const auto reply = await(a, id);
+  EXPECT_EQ(reply.attr().lease(), pb::LEASE_WRITE);
+  EXPECT_EQ(reply.attr().parent_lease(), pb::LEASE_READ);
+  EXPECT_TRUE(answered(a, send(a, lookup_request("f"))));
+  EXPECT_TRUE(answered(a, send(a, chmod_request(reply.attr().inode().ino()))));
+  EXPECT_TRUE(a.connection->recalls.empty());
+}
+
+TEST_F(LeasesTest, NewDirectoriesAreLeasedForReading) {
+  const auto reply = call(a, create_request("d", kRootInode, S_IFDIR | 0755));
+  EXPECT_EQ(reply.attr().lease(), pb::LEASE_READ);
+  const auto more = call(a, lease_request(reply.attr().inode().ino(), pb::LEASE_WRITE));
+  EXPECT_EQ(more.attr().lease(), pb::LEASE_READ);
+}
+
+TEST_F(LeasesTest, LookingAtAFileBeingWrittenWaitsForItsWriter) {
+  const InodeId ino = create(a, "f");
+  const uint64_t id = send(b, lookup_request("f"));
+  const auto asked = recall(a, false);
+  EXPECT_EQ(asked.ino(), ino);
+  EXPECT_EQ(asked.mode(), pb::LEASE_READ);
+  EXPECT_FALSE(answered_now(b, id));
+  write_block(a, ino);  // the writer flushes: its lease is still good
+  finish(a, asked);
+  const auto reply = await(b, id);
+  EXPECT_EQ(reply.attr().inode().size(), 4096u) << "the size its writer has just committed";
+  EXPECT_EQ(reply.attr().lease(), pb::LEASE_READ);
+  const auto late =
+      call(a, commit_request(put_stripe(grant(a, IdKind::stripe), grant(a, IdKind::instance)), ino,
+                             grant(a, IdKind::version), 1));
+  EXPECT_EQ(late.error(), -static_cast<int>(Errc::stale));
+}
+
+TEST_F(LeasesTest, ListingsDoNotDisturbWriters) {
+  create(a, "written");
+  const InodeId read = create(a, "read");
+  call(a, release_request(read));
+  pb::Request request;
+  request.mutable_readdir()->set_ino(kRootInode);
+  request.mutable_readdir()->set_plus(true);
+  const auto reply = call(b, request);
+  ASSERT_EQ(reply.readdir().items_size(), 2);
+  EXPECT_EQ(reply.readdir().items(0).lease(), pb::LEASE_NONE);
+  EXPECT_EQ(reply.readdir().items(1).lease(), pb::LEASE_READ);
+  EXPECT_TRUE(a.connection->recalls.empty());
+}
+
+TEST_F(LeasesTest, NewNamesAreToldBeforeTheReply) {
+  EXPECT_EQ(call(b, lease_request(kRootInode, pb::LEASE_READ)).attr().lease(), pb::LEASE_READ);
+  const uint64_t id = send(a, create_request("f"));
+  EXPECT_FALSE(answered_now(a, id));
+  const auto asked = recall(b, false);
+  EXPECT_EQ(asked.ino(), kRootInode);
+  EXPECT_EQ(asked.mode(), pb::LEASE_READ);
+  EXPECT_THAT(asked.names(), testing::ElementsAre("f"));
+  finish(b, asked);
+  EXPECT_EQ(await(a, id).error(), 0);
+  // The lease stays: the next change is told again.
+  const uint64_t gone = send(a, unlink_request("f"));
+  EXPECT_THAT(recall(b).names(), testing::ElementsAre("f"));
+  EXPECT_EQ(await(a, gone).error(), 0);
+}
+
+TEST_F(LeasesTest, RenamesTellBothNamesAndTheFile) {
+  const InodeId ino = create(a, "f");
+  call(a, release_request(ino));
+  call(b, lease_request(kRootInode, pb::LEASE_READ));
+  call(b, lookup_request("f"));
+  pb::Request request;
+  auto* rename = request.mutable_rename();
+  rename->set_parent(kRootInode);
+  rename->set_name("f");
+  rename->set_new_parent(kRootInode);
+  rename->set_new_name("g");
+  const uint64_t id = send(a, request);
+  std::map<InodeId, pb::Recall> asked;
+  for (int i = 0; i < 2; ++i) {
+    const auto one = recall(b);
+    asked[one.ino()] = one;
+  }
+  EXPECT_THAT(asked[kRootInode].names(), testing::ElementsAre("f", "g"));
+  EXPECT_EQ(asked[ino].mode(), pb::LEASE_NONE);
+  EXPECT_EQ(await(a, id).error(), 0);
+}
+
+TEST_F(LeasesTest, AttributesChangeOnlyWhenReadersHaveLetGo) {
+  const InodeId ino = create(a, "f");
+  call(a, release_request(ino));
+  EXPECT_EQ(call(b, lookup_request("f")).attr().lease(), pb::LEASE_READ);
+  const uint64_t id = send(a, chmod_request(ino));
+  const auto asked = recall(b, false);
+  EXPECT_EQ(asked.mode(), pb::LEASE_NONE);
+  // Asking again meanwhile queues behind the change.
+  const uint64_t again = send(b, lookup_request("f"));
+  EXPECT_FALSE(answered_now(b, again));
+  finish(b, asked);
+  EXPECT_EQ(await(a, id).attr().inode().mode() & 0777, 0600u);
+  EXPECT_EQ(await(b, again).attr().inode().mode() & 0777, 0600u);
+}
+
+TEST_F(LeasesTest, WhatARecallNeedsIsNeverQueued) {
+  const InodeId ino = create(a, "f");
+  const uint64_t blocked = send(b, lease_request(ino, pb::LEASE_WRITE));
+  const auto asked = recall(a, false);
+  write_block(a, ino);
+  pb::Request map, keepalive, sync;
+  map.mutable_map()->set_ino(ino);
+  map.mutable_map()->set_blocks(1);
+  keepalive.mutable_keepalive();
+  sync.mutable_sync();
+  EXPECT_EQ(call(a, map).map().runs_size(), 1);
+  EXPECT_EQ(call(a, keepalive).error(), 0);
+  EXPECT_EQ(call(a, sync).error(), 0);
+  EXPECT_FALSE(answered(b, blocked));
+  finish(a, asked);
+  EXPECT_EQ(await(b, blocked).attr().lease(), pb::LEASE_WRITE);
+}
+
+TEST_F(LeasesTest, TheEndOfAHolderReleasesWaiters) {
+  const InodeId ino = create(a, "f");
+  const uint64_t blocked = send(b, lease_request(ino, pb::LEASE_WRITE));
+  recall(a, false);
+  processes_.dead.insert(11);
+  disconnect(a);
+  EXPECT_EQ(await(b, blocked).attr().lease(), pb::LEASE_WRITE);
+}
+
+TEST_F(LeasesTest, RecallsAreSentAgainAfterAReconnect) {
+  const InodeId ino = create(a, "f");
+  disconnect(a);
+  const uint64_t blocked = send(b, lookup_request("f"));
+  EXPECT_FALSE(answered_now(b, blocked));
+  connect(a, pb::CLIENT_MOUNT, {held(ino, pb::LEASE_WRITE)});
+  EXPECT_TRUE(a.hello.resumed());
+  recall(a);
+  EXPECT_EQ(await(b, blocked).error(), 0);
+  EXPECT_TRUE(a.connection->recalls.empty());
+}
+
+TEST_F(LeasesTest, ACallSurvivesTheReconnectOfItsMount) {
+  create(a, "f");
+  auto request = lookup_request("f");
+  request.set_id(++b.last_id);
+  service_->on_request(b.connection, request);
+  disconnect(b);
+  connect(b);
+  service_->on_request(b.connection, request);
+  recall(a);
+  EXPECT_EQ(await(b, request.id()).error(), 0);
+  EXPECT_EQ(b.connection->replies.size(), 1u) << "the two copies have one answer";
+}
+
+TEST_F(LeasesTest, AFullTableStillServes) {
+  config_.leases_max = 2;
+  restart();
+  for (Client* c : {&a, &b}) connect(*c);
+  const InodeId one = create(a, "one");  // takes the file and the directory
+  const auto two = call(a, create_request("two"));
+  EXPECT_EQ(two.error(), 0);
+  EXPECT_EQ(two.attr().lease(), pb::LEASE_NONE);
+  auto open = create_request("three");
+  open.mutable_create()->set_open(true);
+  EXPECT_EQ(call(a, open).error(), ENFILE);
+  EXPECT_EQ(call(a, lookup_request("three")).error(), ENOENT);
+  call(a, release_request(one));
+  EXPECT_EQ(call(a, open).error(), 0);
+}
+
+TEST_F(LeasesTest, AnOpenFileOutlivesItsName) {
+  const InodeId ino = create(a, "f", true);
+  const auto stripe = write_block(a, ino);
+  call(b, lease_request(kRootInode, pb::LEASE_READ));
+  const uint64_t id = send(b, unlink_request("f"));
+  EXPECT_THAT(recall(a).names(), testing::ElementsAre("f"));
+  const auto asked = recall(a, false);
+  EXPECT_EQ(asked.ino(), ino);
+  EXPECT_EQ(asked.mode(), pb::LEASE_NONE);
+  EXPECT_FALSE(answered_now(b, id));
+  finish(a, asked);
+  EXPECT_EQ(await(b, id).attr().inode().nlink(), 0u);
+  call(t, gc_request());
+  EXPECT_TRUE(inode_exists(ino));
+  EXPECT_EQ(objects(), 3u);
+  EXPECT_EQ(call(a, lease_request(ino, pb::LEASE_WRITE)).attr().lease(), pb::LEASE_WRITE);
+  write_block(a, ino, 1);
+
+  call(a, release_request(ino, pb::LEASE_NONE, false));
+  const auto reply = call(t, gc_request());
+  EXPECT_FALSE(inode_exists(ino));
+  EXPECT_EQ(objects(), 0u);
+  EXPECT_EQ(reply.gc().objects_deleted(), 6u);
+  EXPECT_EQ(reply.gc().bytes_deleted(), 600u);
+}
+
+TEST_F(LeasesTest, OrphansWaitForTheirMountAfterARestart) {
+  const InodeId ino = create(a, "f", true);
+  write_block(a, ino);
+  EXPECT_EQ(call(a, unlink_request("f")).error(), 0);
+  restart();
+  connect(b);
+  t = tool();
+  call(t, gc_request());
+  EXPECT_TRUE(inode_exists(ino)) << "a may still resume";
+  connect(a, pb::CLIENT_MOUNT, {held(ino, pb::LEASE_WRITE, true)});
+  call(t, gc_request());
+  EXPECT_TRUE(inode_exists(ino));
+  processes_.dead.insert(11);
+  disconnect(a);
+  call(t, gc_request());
+  EXPECT_FALSE(inode_exists(ino));
+  EXPECT_EQ(objects(), 0u);
+}
+
+TEST_F(LeasesTest, LargeOrphansAreFreedInSteps) {
+  const InodeId ino = create(a, "f");
+  for (uint64_t block = 0; block < 300; ++block) write_block(a, ino, block * 2);
+  EXPECT_EQ(objects(), 900u);
+  EXPECT_EQ(call(a, unlink_request("f")).error(), 0);
+  call(a, release_request(ino));
+  EXPECT_EQ(call(t, gc_request()).gc().objects_deleted(), 900u);
+  EXPECT_EQ(objects(), 0u);
+  EXPECT_FALSE(inode_exists(ino));
+}
+
+TEST_F(LeasesTest, OverwrittenDataIsDeletedOnlyWhereSitesAnswer) {
+  const InodeId ino = create(a, "f");
+  write_block(a, ino);
+  memory_[3].set_away(true);
+  sites_->check_all(seconds(5));
+  // A second stripe without column 3.
+  const auto ids = grant(a, IdKind::instance);
+  pb::Stripe stripe;
+  {
+    memory_[3].set_away(false);
+    stripe = put_stripe(grant(a, IdKind::stripe), ids);
+    memory_[3].set_away(true);
+    sites_->check_all(seconds(5));
+  }
+  ASSERT_EQ(call(a, commit_request(stripe, ino, grant(a, IdKind::version))).error(), 0);
+  call(t, gc_request());
+  EXPECT_EQ(objects(), 4u);
+  pb::Request status;
+  status.mutable_status();
+  EXPECT_EQ(call(t, status).status().pending_deletions(), 1u);
+  memory_[3].set_away(false);
+  EXPECT_TRUE(until([&] { return sites_->find(4)->up(); }));
+  service_->on_site_change();
+  call(t, gc_request());
+  EXPECT_EQ(objects(), 3u);
+  EXPECT_EQ(call(t, status).status().pending_deletions(), 0u);
+}
+
+}  // namespace
+}  // namespace datacloud
