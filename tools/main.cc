@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <functional>
-#include <iostream>
 #include <string>
 
 #include "common/base/log.h"
@@ -300,14 +299,14 @@ int run(int argc, char** argv) {
   std::string key_backup;
   add_key_commands(app, context, key_backup, add);
 
+  app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
+    const auto rest = failed->remaining(true);
+    const bool no_command = error.get_name() == "RequiredError" && !rest.empty();
+    return "datacloud: " + (no_command ? "unknown command: " + rest.front() : error.what()) +
+           "; see datacloud(1) or --help\n";
+  });
   try {
     app.parse(argc, argv);
-  } catch (const CLI::RequiredError& error) {
-    if (app.get_subcommands().empty() && !app.remaining().empty()) {
-      std::cerr << "unknown command: " << app.remaining().front() << "\n";
-    }
-    app.exit(error);
-    return kExitUsage;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }

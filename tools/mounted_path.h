@@ -6,14 +6,15 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <string_view>
+#include <vector>
 
 #include "common/base/error.h"
+#include "common/base/mount_table.h"
 
 namespace datacloud {
 
-// "MAJOR:MINOR" of the mounts of type fuse.datacloud in the text of /proc/self/mountinfo.
-std::set<std::string> datacloud_devices(std::string_view mountinfo);
+// "MAJOR:MINOR" of the Data Cloud mounts in the table.
+std::set<std::string> datacloud_devices(const std::vector<MountTableEntry>& table);
 
 // The inode when `path` is on a mounted cloud; nullopt when it is not. A path that lies below a
 // mount and cannot be looked at is a failure.

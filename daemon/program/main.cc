@@ -13,9 +13,9 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <optional>
 #include <thread>
 
+#include "common/base/error.h"
 #include "common/base/log.h"
 #include "common/base/service_notifier.h"
 #include "daemon/program/startup.h"
@@ -52,8 +52,8 @@ int fail(const std::string& what, int code = kExitFailed) {
   return code;
 }
 
-// nullopt: say how it is used.
-std::optional<Arguments> parse_arguments(const std::vector<std::string>& words) {
+// The failure names the wrong word.
+result<Arguments> parse_arguments(const std::vector<std::string>& words) {
   Arguments arguments;
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
@@ -63,13 +63,14 @@ std::optional<Arguments> parse_arguments(const std::vector<std::string>& words) 
       arguments.verbose = true;
     } else if (word.starts_with("--config=")) {
       arguments.config = word.substr(strlen("--config="));
-    } else if (word == "--config" && i + 1 < words.size()) {
-      arguments.config = words[++i];
+    } else if (word == "--config") {
+      if (++i == words.size()) return failure(Errc::invalid, "--config needs a file after it");
+      arguments.config = words[i];
     } else {
-      return std::nullopt;
+      return failure(Errc::invalid, "\"" + word + "\": unknown argument");
     }
   }
-  if (arguments.config.empty()) return std::nullopt;
+  if (arguments.config.empty()) return failure(Errc::invalid, "--config FILE is missing");
   return arguments;
 }
 
@@ -203,11 +204,12 @@ int main(int argc, char** argv) {
     if (word == "--help" || word == "-h") return printf("%s", kUsage), 0;
     if (word == "--version") return printf("datacloudd %s\n", DATACLOUD_VERSION), 0;
   }
-  const auto arguments = parse_arguments(words);
-  if (!arguments) return fail("wrong arguments\n" + std::string(kUsage), kExitUsage);
-  auto config = load_config(std::filesystem::absolute(arguments->config));
+  const auto parsed = parse_arguments(words);
+  if (!parsed) return fail(parsed.error().text() + "; see datacloudd(8) or --help", kExitUsage);
+  const Arguments& arguments = parsed.value();
+  auto config = load_config(std::filesystem::absolute(arguments.config));
   if (!config) return fail(config.error().text());
-  if (!arguments->foreground) return serve_in_background(config.value(), arguments->verbose);
-  start_logging("datacloudd", "", arguments->verbose, log_format(config.value()));
+  if (!arguments.foreground) return serve_in_background(config.value(), arguments.verbose);
+  start_logging("datacloudd", "", arguments.verbose, log_format(config.value()));
   return serve(config.value(), [] {});
 }

@@ -17,10 +17,27 @@ struct RequestFacts {
   bool open = false;
   pb::LeaseMode pin = pb::LEASE_NONE;
   std::vector<InodeId> changed;  // directories whose own attributes a success changes
+  bool changes = false;          // names, attributes or extended attributes
 };
+
+bool changes_metadata(const pb::Request& request) {
+  switch (request.op_case()) {
+    case pb::Request::kCreate:
+    case pb::Request::kLink:
+    case pb::Request::kUnlink:
+    case pb::Request::kRename:
+    case pb::Request::kSetattr:
+    case pb::Request::kSetxattr:
+    case pb::Request::kRemovexattr:
+      return true;
+    default:
+      return false;
+  }
+}
 
 RequestFacts facts_of(const pb::Request& request) {
   RequestFacts facts;
+  facts.changes = changes_metadata(request);
   switch (request.op_case()) {
     case pb::Request::kLookup:
       facts.parent = request.lookup().parent();
@@ -118,6 +135,11 @@ result<MetadataClient::Answer> MetadataClient::call(pb::Request request, pb::Lea
   });
   auto answer = future.get();
   table_.end_request(facts.ticket);
+  if (answer && facts.changes && synchronous_) {
+    pb::Request sync;
+    sync.mutable_sync();
+    TRY(run(std::move(sync)));
+  }
   return answer;
 }
 

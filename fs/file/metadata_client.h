@@ -6,6 +6,7 @@
 // Thread safety: all methods from any thread but the I/O thread; they block.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "common/rpc/rpc.h"
@@ -30,6 +31,10 @@ class MetadataClient {
   // The same, when only success matters.
   result<void> run(pb::Request request);
 
+  // From now on a change of names, attributes or extended attributes is durable when call() returns
+  // (-o sync and -o dirsync).
+  void set_synchronous(bool on) { synchronous_ = on; }
+
   // Makes sure this mount holds at least `mode` (and is registered as having it open, if asked).
   // Attributes are then true as of this call; the lease itself may already be recalled again,
   // unless the caller counts as a user (UseGuard).
@@ -46,6 +51,7 @@ class MetadataClient {
  private:
   RpcClient& client_;
   InodeTable& table_;
+  std::atomic<bool> synchronous_{false};
 };
 
 // Marks a data operation that relies on `mode`: a recall waits for it. Acquired with the lease

@@ -10,24 +10,17 @@
 namespace datacloud {
 namespace {
 
-// Options the kernel understands (through libfuse).
-constexpr std::array kKernelOptions = {"ro",   "rw",     "nosuid", "suid",    "nodev",
-                                       "dev",  "noexec", "exec",   "noatime", "nodiratime",
-                                       "sync", "async",  "dirsync"};
-// Options of mount(8) that are for others.
-constexpr std::array kIgnoredOptions = {
-    "_netdev",  "nofail",   "noauto",     "auto",     "defaults",   "user",    "nouser",
-    "users",    "nousers",  "owner",      "noowner",  "group",      "nogroup", "atime",
-    "diratime", "relatime", "norelatime", "lazytime", "nolazytime", "silent",  "loud"};
+// What the kernel's table shows of every mount, and mount(8) hands back with `remount`.
+constexpr std::array kTableOptions = {"user_id=", "group_id=", "max_read=", "blksize="};
 
-template <class List>
-bool is_one_of(const List& list, const std::string& option) {
-  return std::find(list.begin(), list.end(), option) != list.end();
+bool is_table_option(const std::string& option) {
+  return std::any_of(kTableOptions.begin(), kTableOptions.end(),
+                     [&](const char* name) { return option.starts_with(name); });
 }
 
-result<void> parse_option(const std::string& option, MountArguments& out) {
+// Options of ours; false for others.
+result<bool> parse_own_option(const std::string& option, MountArguments& out) {
   MountConfig scratch;
-  if (option.empty()) return success();
   if (option.starts_with("site=")) {
     out.site = option.substr(5);
   } else if (option.starts_with("log=")) {
@@ -44,39 +37,69 @@ result<void> parse_option(const std::string& option, MountArguments& out) {
     out.allow_other = true;
   } else if (option == "noallow_other") {
     out.allow_other = false;
-  } else if (is_one_of(kKernelOptions, option)) {
-    out.kernel.push_back(option);
-  } else if (is_one_of(kIgnoredOptions, option) || option.starts_with("x-") ||
-             option.starts_with("X-") || option.starts_with("comment=") ||
-             option.starts_with("user=")) {
-    return success();
-  } else if (option == "remount") {
-    return failure(Errc::invalid,
-                   "-o remount: a mount cannot change its options; umount it and mount it again");
   } else {
     TRY(auto known, apply_mount_option(scratch, option));
-    if (!known)
-      return failure(Errc::invalid,
-                     "-o " + option + ": unknown option; see mount.datacloud --help");
+    if (!known) return false;
     out.limits.push_back(option);
   }
-  return success();
+  out.own.push_back(option);
+  return true;
 }
 
-result<void> parse_options(const std::string& list, MountArguments& out) {
-  size_t at = 0;
-  while (at <= list.size()) {
-    const size_t comma = std::min(list.find(',', at), list.size());
-    TRY(parse_option(list.substr(at, comma - at), out));
-    at = comma + 1;
+class OptionParser {
+ public:
+  OptionParser(MountArguments& out, bool sloppy) : out_(out), sloppy_(sloppy) {}
+
+  result<void> parse(const std::string& list) {
+    size_t at = 0;
+    while (at <= list.size()) {
+      const size_t comma = std::min(list.find(',', at), list.size());
+      TRY(parse_one(list.substr(at, comma - at)));
+      at = comma + 1;
+    }
+    return success();
   }
-  return success();
-}
+
+  // Options that depend on others, once all are known.
+  result<void> finish() {
+    if (!out_.remount && !table_option_.empty()) return unknown(table_option_);
+    return success();
+  }
+
+ private:
+  result<void> parse_one(const std::string& option) {
+    if (option.empty() || option == "default_permissions") return success();  // always so
+    if (option == "remount") {
+      out_.remount = true;
+      return success();
+    }
+    if (out_.flags.apply(option)) return success();
+    if (is_table_option(option)) {
+      table_option_ = option;
+      return success();
+    }
+    if (const auto why = MountFlags::refusal(option); !why.empty())
+      return failure(Errc::invalid, "-o " + option + ": " + std::string(why));
+    TRY(auto known, parse_own_option(option, out_));
+    return known ? success() : unknown(option);
+  }
+
+  result<void> unknown(const std::string& option) const {
+    if (sloppy_) return success();
+    return failure(Errc::invalid, "-o " + option + ": unknown option");
+  }
+
+  MountArguments& out_;
+  const bool sloppy_;
+  std::string table_option_;
+};
 
 }  // namespace
 
 result<MountArguments> parse_mount_arguments(const std::vector<std::string>& arguments) {
   MountArguments out;
+  const bool sloppy = std::find(arguments.begin(), arguments.end(), "-s") != arguments.end();
+  OptionParser options(out, sloppy);
   std::vector<std::string> names;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& a = arguments[i];
@@ -95,18 +118,22 @@ result<MountArguments> parse_mount_arguments(const std::vector<std::string>& arg
       if (a == "-N") return failure(Errc::unsupported, "-N: mount from within the name space");
     } else if (a == "-o") {
       if (++i == arguments.size()) return failure(Errc::invalid, "-o needs options after it");
-      TRY(parse_options(arguments[i], out));
+      TRY(options.parse(arguments[i]));
     } else if (a.starts_with("-o")) {
-      TRY(parse_options(a.substr(2), out));
+      TRY(options.parse(a.substr(2)));
     } else if (a.starts_with("-") && a != "-") {
-      return failure(Errc::invalid, a + ": unknown option; see mount.datacloud --help");
+      return failure(Errc::invalid, a + ": unknown option");
     } else {
       names.push_back(a);
     }
   }
   if (out.help || out.version) return out;
+  TRY(options.finish());
   if (names.size() != 2)
-    return failure(Errc::invalid, "needs a configuration file and a mount point");
+    return failure(Errc::invalid, names.size() < 2 ? "needs a configuration file and a mount point"
+                                                   : "\"" + names[2] +
+                                                         "\": one word too many; needs a "
+                                                         "configuration file and a mount point");
   out.config_file = names[0];
   out.mountpoint = names[1];
   return out;
@@ -131,10 +158,16 @@ std::string mount_usage() {
          "  metrics=ADDR   Serve Prometheus' /metrics there, such as 127.0.0.1:9556\n"
          "  verbose        Log more\n"
          "  noallow_other  Only the user who mounts may see the files\n"
-         "  ro, rw, nosuid, nodev, noexec, noatime, nodiratime, sync, dirsync\n"
+         "  remount        New flags for a mount that exists: mount -o remount,ro MOUNTPOINT\n"
+         "  ro, nosuid, nodev, noexec, nosymfollow, and their opposites\n"
          "                 As for other file systems\n"
-         "  _netdev, nofail, noauto, user, x-...\n"
-         "                 Options of mount(8) and fstab(5), ignored here\n"
+         "  sync, dirsync  Writes, or changes of names and attributes, are durable when they "
+         "return\n"
+         "  noatime, relatime, strictatime, nodiratime, lazytime, and their opposites\n"
+         "                 Accepted and shown; reading never changes access times\n"
+         "  defaults, auto, noauto, user, users, owner, group, _netdev, nofail, comment=..., "
+         "x-...\n"
+         "                 As mount(8) and fstab(5) say\n"
          "\n"
          "Limits, after -o or in the [mount] table of the configuration:\n" +
          describe_mount_options() +

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/config/config.h"
+#include "fs/fuse/mount_flags.h"
 
 namespace datacloud {
 
@@ -15,17 +16,18 @@ struct MountArguments {
   bool verbose = false;
   bool help = false;
   bool version = false;
+  bool remount = false;             // -o remount: new flags for a mount that exists
+  MountFlags flags;                 // ro, nosuid, ...: the kernel's
   std::string site;                 // -o site=NAME
   std::string log_file;             // -o log=FILE
   bool log_json = false;            // -o log_format=json
   std::string metrics;              // -o metrics=ADDRESS
   bool allow_other = true;          // -o noallow_other
-  std::vector<std::string> kernel;  // ro, nosuid, ...: passed to the kernel
   std::vector<std::string> limits;  // NAME=VALUE of MountConfig, applied after the file
+  std::vector<std::string> own;  // the options of ours, word by word; they last as the mount does
 };
 
-// Errors are `invalid` and name the option. mount(8)'s own options (_netdev, nofail, x-...) are
-// accepted and ignored.
+// Errors are `invalid` and name the option. With -s unknown options are left out, as mount(8) says.
 result<MountArguments> parse_mount_arguments(const std::vector<std::string>& arguments);
 std::string mount_usage();
 

@@ -6,6 +6,8 @@
 #include <fuse3/fuse_lowlevel.h>
 #include <malloc.h>
 #include <poll.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -20,13 +22,16 @@
 #include "common/rpc/rpc.h"
 #include "fs/fuse/arguments.h"
 #include "fs/fuse/mount.h"
+#include "fs/fuse/mount_point.h"
 #include "fs/fuse/ops.h"
+#include "fs/fuse/remount.h"
 
 namespace datacloud {
 namespace {
 
 constexpr int kExitUsage = 1;
 constexpr int kExitFailed = 32;  // mount(8)
+constexpr const char* kSeeManual = "; see mount.datacloud(8) or --help";
 constexpr unsigned kReadaheadKib = 1024;
 constexpr int kSilence = 2000;  // ms; after that a mount that is not there yet says why
 
@@ -64,14 +69,8 @@ std::vector<std::string> fuse_arguments(const MountArguments& arguments, const C
   std::string options = "fsname=" + escaped(source_name(config.file)) +
                         ",subtype=datacloud,default_permissions,max_read=1048576";
   if (arguments.allow_other) options += ",allow_other";
-  bool device = false, suid = false;
-  for (const auto& option : arguments.kernel) {
+  for (const auto& option : arguments.flags.libfuse_options(::geteuid() == 0))
     options += "," + option;
-    device = device || option.ends_with("dev");
-    suid = suid || option.ends_with("suid");
-  }
-  if (!device) options += ",dev";
-  if (!suid) options += ",suid";
   return {"mount.datacloud", "-o", options};
 }
 
@@ -97,6 +96,24 @@ LogFormat log_format(const MountArguments& arguments) {
   return arguments.log_json ? LogFormat::json : LogFormat::text;
 }
 
+result<void> mount_session(fuse_session* session, const MountArguments& arguments) {
+  const std::string& point = arguments.mountpoint;
+  const MountPointLock lock(point);
+  if (const auto other = data_cloud_at(point)) return failure(already_mounted(*other));
+  if (fuse_session_mount(session, point.c_str()) != 0)
+    return failure(Errc::invalid,
+                   "cannot mount on " + point + "; is it a directory, and is /dev/fuse there?");
+  const MountFlags& flags = arguments.flags;
+  if (!flags.beyond_libfuse() ||
+      ::mount("none", point.c_str(), nullptr, MS_REMOUNT | flags.value(), nullptr) == 0)
+    return success();
+  const int error = errno;
+  fuse_session_unmount(session);
+  return failure(Error::posix(
+      error, point + ": cannot set the mount options: " + std::generic_category().message(error) +
+                 (error == EPERM ? "; only root can" : "")));
+}
+
 // Runs the mount; `mounted` is called once the kernel has it.
 template <class Mounted>
 int serve(const MountArguments& arguments, const Config& config, Mounted mounted) {
@@ -116,12 +133,16 @@ int serve(const MountArguments& arguments, const Config& config, Mounted mounted
   fuse_session* session = fuse_session_new(&args, &ops, sizeof ops, mount.value().get());
   fuse_opt_free_args(&args);
   if (!session) return fail("libfuse refuses the mount options");
-  if (fuse_set_signal_handlers(session) != 0 ||
-      fuse_session_mount(session, arguments.mountpoint.c_str()) != 0) {
+  if (fuse_set_signal_handlers(session) != 0) {
     fuse_session_destroy(session);
-    return fail("cannot mount on " + arguments.mountpoint +
-                "; is it a directory, and is /dev/fuse there?");
+    return fail("cannot handle signals: " + std::string(strerror(errno)));
   }
+  if (auto done = mount_session(session, arguments); !done) {
+    fuse_session_destroy(session);
+    return fail(done.error().text());
+  }
+  mount.value()->set_synchronous_names(arguments.flags.synchronous_directories());
+  mount.value()->read_flags();
   mount.value()->start(session);
   std::thread readahead([&] { raise_readahead(arguments.mountpoint); });
   mounted();
@@ -196,16 +217,24 @@ int main(int argc, char** argv) {
   // Buffers are large and short-lived: few arenas, so that freed memory is used again.
   mallopt(M_ARENA_MAX, 4);
   mallopt(M_TRIM_THRESHOLD, 64 << 20);
+  // Also as mount.fuse.datacloud: the name by which umount.fuse.datacloud finds the process.
+  (void)prctl(PR_SET_NAME, "mount.datacloud");
   auto arguments = parse_mount_arguments({argv + 1, argv + argc});
-  if (!arguments) return fail(arguments.error().text() + "\n" + mount_usage(), kExitUsage);
+  if (!arguments) return fail(arguments.error().text() + kSeeManual, kExitUsage);
   if (arguments.value().help) return printf("%s", mount_usage().c_str()), 0;
   if (arguments.value().version) return printf("mount.datacloud %s\n", DATACLOUD_VERSION), 0;
+  if (arguments.value().remount) {
+    const auto done = remount(arguments.value());
+    if (done) return 0;
+    return done.error().is(Errc::invalid) ? fail(done.error().text() + kSeeManual, kExitUsage)
+                                          : fail(done.error().text());
+  }
   auto config = load(arguments.value());
   if (!config) return fail(config.error().text());
-  std::error_code error;
-  arguments.value().mountpoint =
-      std::filesystem::canonical(arguments.value().mountpoint, error).string();
-  if (error) return fail("mount point: " + error.message() + "; create the directory first");
+  auto point = resolve_mount_point(arguments.value().mountpoint);
+  if (!point) return fail(point.error().text());
+  arguments.value().mountpoint = point.value();
+  if (auto clear = clear_mount_point(point.value()); !clear) return fail(clear.error().text());
   if (!arguments.value().foreground) return run_in_background(arguments.value(), config.value());
   start_logging("mount.datacloud", arguments.value().log_file, arguments.value().verbose,
                 log_format(arguments.value()));

@@ -7,6 +7,7 @@
 
 #include "common/base/log.h"
 #include "fs/fuse/mount_metrics.h"
+#include "fs/fuse/mount_point.h"
 
 namespace datacloud {
 namespace {
@@ -145,6 +146,11 @@ result<void> Mount::serve_metrics(const std::string& address) {
         return mount_metrics(numbers, *sites_);
       }));
   return success();
+}
+
+void Mount::read_flags() {
+  const auto entry = data_cloud_at(mountpoint_);
+  if (entry) metadata_->set_synchronous(dirsync_ || entry->has_option("sync"));
 }
 
 bool Mount::stop() {

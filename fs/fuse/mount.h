@@ -34,6 +34,12 @@ class Mount {
   void start(fuse_session* session);
   // Serves the mount's metrics there until stop().
   result<void> serve_metrics(const std::string& address);
+  // -o dirsync: changes of names and attributes are durable when they return.
+  void set_synchronous_names(bool always) { dirsync_ = always; }
+  // -o sync is the kernel's flag, which mount -o remount changes without telling: it is read from
+  // the kernel's table once mounted and at each fsync of the root directory, which a remount ends
+  // with.
+  void read_flags();
   // Writes back what is dirty (bounded by time); false when something could not be written.
   bool stop();
 
@@ -102,6 +108,7 @@ class Mount {
   std::map<SiteId, MonotonicTime> ask_again_;  // the keepalive thread's: sites not usable here
   std::thread flusher_, keepalive_;
   std::string mountpoint_;
+  bool dirsync_ = false;
   std::unique_ptr<MetricsExporter> exporter_;  // before all it shows goes
 };
 

@@ -206,8 +206,10 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_
 // On the root directory everything written through this mount is made durable ("sync MOUNTPOINT"):
 // the kernel does not pass sync(2) on to FUSE file systems.
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
-  if (ino == kRootInode)
+  if (ino == kRootInode) {
+    mount_of(req).read_flags();
     if (auto done = mount_of(req).io().flush_all(); !done) return reply_error(req, done.error());
+  }
   pb::Request request;
   request.mutable_sync();
   reply_result(req, mount_of(req).metadata().run(std::move(request)));

@@ -51,8 +51,8 @@ def mounts_in_the_background(cloud):
     check("copy" in os.listdir(point), "and shows the cloud's files")
     twice = subprocess.run([BUILD / "bin" / "mount.datacloud", cloud.config, point],
                            capture_output=True, text=True, timeout=60)
-    if twice.returncode == 0:  # stacking is what mount(8) allows
-        subprocess.run(["umount", point], check=True, timeout=60)
+    check(twice.returncode == 32 and "mounted there already" in twice.stderr,
+          "a second mount over it is refused", twice.stderr)
     subprocess.run(["umount", point], check=True, timeout=60)
     wait_for(lambda: not is_mounted(point), 20, "umount")
     wait_for(lambda: not any(m.get("connected") for m in cloud.status()["mounts"]), 30,

@@ -302,8 +302,8 @@ TEST(MountedPath, FindsOurMountsOnly) {
       "41 36 0:62 / /with\\040space rw - fuse.sshfs host rw\n"
       "garbage\n"
       "42 36 0:63 / /other rw - fuse.datacloud demo2 rw\n";
-  EXPECT_THAT(datacloud_devices(text), UnorderedElementsAre("0:61", "0:63"));
-  EXPECT_THAT(datacloud_devices(""), IsEmpty());
+  EXPECT_THAT(datacloud_devices(parse_mount_table(text)), UnorderedElementsAre("0:61", "0:63"));
+  EXPECT_THAT(datacloud_devices({}), IsEmpty());
   auto here = mounted_inode("/proc/self/status");
   ASSERT_TRUE(here);
   EXPECT_FALSE(here.value().has_value());

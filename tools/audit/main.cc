@@ -116,6 +116,9 @@ int run(int argc, char** argv) {
                "datacloud-audit"};
   Arguments arguments;
   add_options(app, arguments);
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return std::string("datacloud-audit: ") + error.what() + "; see datacloud-audit(1) or --help\n";
+  });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
