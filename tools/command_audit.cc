@@ -99,9 +99,9 @@ std::string audit_text(const pb::AuditReply& audit) {
   }
   for (const auto& text : audit.doubts()) out += printable(text) + "\n";
   if (audit.bad_total() > 0)
-    out += "what is bad is being repaired: see `datacloud repair --wait`\n";
+    out += "the findings are being repaired: see `datacloud repair --wait`\n";
   if (audit.failures() > 0) {
-    out += fmt::format("{} stripes could not be looked at: {}\n", audit.failures(),
+    out += fmt::format("{} stripes could not be checked: {}\n", audit.failures(),
                        printable(audit.last_failure()));
   }
   return out;

@@ -33,7 +33,7 @@ class Known {
     known.file_->seekg(0);
     TRY(auto reader, AuditBundleReader::open(*known.file_));
     if (!reader.header().base().empty()) {
-      return failure(Errc::invalid, path + " is itself a refresh: give the whole bundle");
+      return failure(Errc::invalid, path + " is itself a refresh; name the whole bundle");
     }
     known.reader_ = std::move(reader);
     return known;
@@ -234,7 +234,7 @@ int run_auditor_verify(const CommandContext& context, const std::string& path) {
     return ours ? kExitOk : kExitFailed;
   } catch (const ReportJson::exception& e) {
     return report_failure(
-        Error(Errc::corrupt, fmt::format("{} lacks what a report has: {}", path, e.what())));
+        Error(Errc::corrupt, fmt::format("{} is not a complete report: {}", path, e.what())));
   }
 }
 

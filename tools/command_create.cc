@@ -52,7 +52,7 @@ std::string created_text(const Config& config, const CreatedCloud& created, bool
       "needs it)\n",
       config.keys.data.string(), config.keys.service.string());
   out += coloured(
-      "          WHOEVER LOSES THESE TWO FILES LOSES ALL DATA: no site and nobody can restore "
+      "          WHOEVER LOSES THESE TWO FILES LOSES ALL DATA: nobody can restore "
       "them.\n"
       "          Copy them to a safe place now, and print them: datacloud key backup.",
       Colour::bad, colours);

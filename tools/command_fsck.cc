@@ -155,7 +155,7 @@ struct Outcome {
     for (auto& finding : findings) {
       if (finding.mended() || of_site(finding) || still.count(finding.text()) > 0) continue;
       finding.set_mended(true);
-      finding.set_action("it went with what else was mended");
+      finding.set_action("it was mended together with another finding");
       finding.clear_obstacle();
     }
   }
@@ -178,7 +178,7 @@ struct Outcome {
 
 std::string line_of(const pb::FsckReply::Finding& finding) {
   std::string out = fmt::format("{}: {}", finding.kind(), printable(finding.text()));
-  if (finding.action().empty()) return out + ": nothing mends this by itself";
+  if (finding.action().empty()) return out + ": fsck cannot mend this";
   if (finding.mended()) return out + ": mended: " + printable(finding.action());
   if (!finding.obstacle().empty()) return out + ": not mended: " + printable(finding.obstacle());
   return out + ": would be mended: " + printable(finding.action());
@@ -303,21 +303,22 @@ void tell(const CommandContext& context, const Outcome& outcome, int code) {
   for (const auto& finding : outcome.findings) fmt::print("{}\n", line_of(finding));
   if (outcome.untold > 0) fmt::print("and {} more\n", outcome.untold);
   if (outcome.shards_bad > 0) {
-    fmt::print("{} shards are not what was written\n", outcome.shards_bad);
+    fmt::print("{} shards differ from what was written\n", outcome.shards_bad);
   }
   if (!outcome.failure.empty()) fmt::print("{}\n", printable(outcome.failure));
   if (outcome.blocks_lost > 0) {
-    fmt::print("the data of {} blocks are lost; `datacloud locate FILE` tells of which files\n",
-               outcome.blocks_lost);
+    fmt::print(
+        "the data of {} blocks are lost; `datacloud locate FILE` shows which files have such "
+        "blocks\n",
+        outcome.blocks_lost);
   }
-  fmt::print(
-      "{} records and {} objects read {}: {} findings, {} mended{}\n", outcome.records,
-      outcome.objects,
-      outcome.online ? "while the daemon serves" : "without a daemon (no site was looked at)",
-      outcome.found() + outcome.shards_bad, outcome.mended(),
-      outcome.stripes_left > 0
-          ? fmt::format(", {} stripes wait for their sites", outcome.stripes_left)
-          : std::string());
+  fmt::print("{} records and {} objects read {}: {} findings, {} mended{}\n", outcome.records,
+             outcome.objects,
+             outcome.online ? "while the daemon serves" : "without a daemon (no site was checked)",
+             outcome.found() + outcome.shards_bad, outcome.mended(),
+             outcome.stripes_left > 0
+                 ? fmt::format(", {} stripes wait for their sites", outcome.stripes_left)
+                 : std::string());
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ int run_gc(const CommandContext& context, bool wait) {
                human_bytes(gc.bytes_deleted()), gc.unknown_objects());
   }
   if (gc.failed() == 0) return kExitOk;
-  fmt::print(stderr, "datacloud: {} objects are not deleted yet ({}); the daemon goes on trying\n",
+  fmt::print(stderr, "datacloud: {} objects are not deleted yet ({}); the daemon retries\n",
              gc.failed(), gc.problem());
   return kExitFailed;
 }

@@ -85,8 +85,8 @@ result<std::string> backup_text(const Config& config) {
       "Data Cloud key backup\n"
       "=====================\n"
       "WHOEVER LOSES THESE KEYS LOSES ALL DATA of the cloud: no site and nobody else can restore\n"
-      "them. Whoever has them, and a copy of the sites, can read everything. Keep this page where\n"
-      "fire and thieves do not come, and not beside the machines. Back into key files:\n"
+      "them. Whoever has them, and a copy of the sites, can read everything. Keep this page safe\n"
+      "from fire and theft, and away from the machines. To make key files of it:\n"
       "  datacloud --config FILE key restore -      and type the numbered lines\n"
       "I and L are read as 1, O as 0; capitals do not matter.\n";
   for (const auto& place : places(config)) {
@@ -138,11 +138,11 @@ Verdict verify_key(const Config& config, const KeyPlace& place,
   verdict.problems = sites.problems;
   if (sites.ours > 0)
     verdict.notes.push_back(
-        fmt::format("is of the cloud of {} of {} sites", sites.ours, config.sites.size()));
+        fmt::format("belongs to the cloud of {} of {} sites", sites.ours, config.sites.size()));
   if (sites.silent == config.sites.size())
-    verdict.problems.push_back("no site can be seen: whether the key fits them is not known");
+    verdict.problems.push_back("no site is reachable: whether the key belongs to them is unknown");
   else if (sites.silent > 0)
-    verdict.notes.push_back(fmt::format("{} sites cannot be seen now", sites.silent));
+    verdict.notes.push_back(fmt::format("{} sites are not reachable now", sites.silent));
   if (!backup) return verdict;
   const KeyFile* saved = find_kind(*backup, place.kind);
   if (saved == nullptr)
@@ -172,7 +172,7 @@ result<void> restore(const Config& config, const std::vector<KeyFile>& keys) {
     if (const auto there = read_key_file(place.path, place.kind);
         there && there.value().cloud_uuid == key->cloud_uuid &&
         CRYPTO_memcmp(there.value().key.view().data(), key->key.view().data(), 32) == 0) {
-      fmt::print("{:<8}  {} is there already, and is this key\n", place.name, place.path.string());
+      fmt::print("{:<8}  {} exists already and holds this key\n", place.name, place.path.string());
       continue;
     }
     TRY(write_key_file(place.path, *key));

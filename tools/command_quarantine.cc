@@ -47,7 +47,7 @@ result<std::string> key_of(const std::string& id) {
   Bytes key(id.size() / 2);
   if (!id.empty() && from_hex(id, key)) return std::string(as_text(key));
   return failure(Errc::invalid,
-                 fmt::format("\"{}\" is no id; `datacloud quarantine list` shows them", id));
+                 fmt::format("\"{}\" is not an id; `datacloud quarantine list` shows the ids", id));
 }
 
 result<std::vector<Record>> named(DaemonLink& link, const std::vector<std::string>& ids) {
@@ -153,7 +153,7 @@ void tell(const std::vector<Record>& records) {
   }
   fmt::print("{}", table.text(colour_wanted()));
   const Sum sum(records);
-  fmt::print("{} records; the objects of {} stripes stay for them, {}\n", records.size(),
+  fmt::print("{} records; the objects of {} stripes are kept for them, {}\n", records.size(),
              sum.stripes, sum.text());
 }
 
@@ -161,7 +161,7 @@ bool agreed(const std::vector<Record>& records) {
   const Sum sum(records);
   fmt::print("{} records are dropped for good", records.size());
   if (sum.stripes > 0) {
-    fmt::print(", the objects of {} stripes deleted ({}): what they hold cannot be had back",
+    fmt::print(", the objects of {} stripes deleted ({}): what they hold is lost for good",
                sum.stripes, sum.text());
   }
   fmt::print(". Do it? [y/N] ");
@@ -226,7 +226,7 @@ int run_quarantine_show(const CommandContext& context, const QuarantineOptions& 
                when(record.since_ns()));
     if (!record.why().empty()) fmt::print("why: {}\n", printable(record.why()));
     if (record.protects() != 0) {
-      fmt::print("the objects of stripe {} stay at the sites for it\n", record.protects());
+      fmt::print("the objects of stripe {} are kept at the sites for it\n", record.protects());
     }
     const std::string text = meaning(record);
     if (record.value().empty()) {

@@ -199,7 +199,7 @@ int tell_change(const CommandContext& context, const std::string& name,
   } else {
     fmt::print("site {} {}{}\n", printable(name), text,
                reply.value().restart_needed()
-                   ? "; restart the daemon, then the mounts (they go on as before until then)"
+                   ? "; restart the daemon, then the mounts (until then they work as before)"
                    : "");
     if (!reply.value().obstacle().empty()) {
       fmt::print("it cannot be used now: {}\n", printable(reply.value().obstacle()));
@@ -222,7 +222,7 @@ int run_site_remove(const CommandContext& context, const std::string& name) {
   auto link = connect_to_daemon(context, seconds(600));
   if (!link) return report_failure(link.error());
   return tell_change(context, name, ask_change(link.value(), pb::SiteChangeRequest::REMOVE, name),
-                     "holds nothing and is no part of the cloud any more; its [[site]] can go");
+                     "is no longer part of the cloud; remove its [[site]] from the configuration");
 }
 
 // Every step may have been done by an earlier call.
@@ -266,8 +266,7 @@ int run_site_rebalance(const CommandContext& context) {
   if (context.json) {
     fmt::print("{}", json_text({{"shards", moves}, {"left", repairs.last.queued()}}));
   } else {
-    fmt::print("{} shards have new homes, {} stripes are left to move\n", moves,
-               repairs.last.queued());
+    fmt::print("{} shards were moved, {} stripes are left to move\n", moves, repairs.last.queued());
   }
   return repairs.last.queued() > 0 ? kExitFailed : kExitOk;
 }

@@ -48,8 +48,8 @@ int run_support_bundle(const CommandContext& context, const std::string& output)
   if (auto done = write_new(path, std::move(archive).finish()); !done)
     return report_failure(done.error());
   fmt::print(
-      "{}: {} texts. No keys are in it; paths, host names, site names and names of files in\n"
-      "logs are. Look before you send it: tar -tf {}\n",
+      "{}: {} files. It holds no keys, but paths, host names, site names and, in logs,\n"
+      "names of files. Check it before you send it: tar -tf {}\n",
       path, texts.size(), path);
   return kExitOk;
 }

@@ -55,7 +55,7 @@ std::string directory_problem(const SiteConfig& site, Places& seen) {
   const std::string where = fmt::format("site {} ({})", site.name, site.path.string());
   struct stat st {};
   if (::stat(site.path.c_str(), &st) != 0) {
-    if (errno == ENOENT) return where + " does not exist; create it, or mount what belongs there";
+    if (errno == ENOENT) return where + " does not exist; create it, or mount its file system";
     return fmt::format("{}: {}", where, std::strerror(errno));
   }
   if (!S_ISDIR(st.st_mode)) return where + " is not a directory";
@@ -99,7 +99,7 @@ void find_key_files(const Config& config, std::vector<std::string>& problems) {
 result<void> check_creation(const Config& config) {
   std::vector<std::string> problems;
   Places seen;
-  if (config.sites.empty()) problems.push_back("the configuration names no [[site]]");
+  if (config.sites.empty()) problems.push_back("the configuration has no [[site]]");
   for (const auto& site : config.sites) {
     if (auto problem = site_problem(site, seen); !problem.empty()) problems.push_back(problem);
   }

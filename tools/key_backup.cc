@@ -121,7 +121,7 @@ std::string read_line(size_t number, std::string_view rest, MutableByteView out)
   }
   std::string problem;
   if (letters.size() != kLineLetters + kCheckLetters) {
-    problem = fmt::format("it has {} characters, and {} belong there, \"check\" not counted",
+    problem = fmt::format("it has {} characters, instead of {}, \"check\" not counted",
                           letters.size(), kLineLetters + kCheckLetters);
   } else {
     from_letters(letters, out);

@@ -24,12 +24,12 @@ void add_key_commands(CLI::App& app, const CommandContext& context, std::string&
   add(*key, "backup", "Print both keys as text with checks, for paper", [&] {
     return run_key_backup(context, file);
   })->add_option("--output", file, "Write to this new file (mode 0600) instead of the terminal");
-  add(*key, "verify", "Are the key files sound, and of the cloud of the sites?", [&] {
-    return run_key_verify(context, file);
-  })->add_option("--backup", file, "Compare with this backup, - for standard input");
+  add(*key, "verify", "Check that the key files are intact and belong to the cloud of the sites",
+      [&] { return run_key_verify(context, file); })
+      ->add_option("--backup", file, "Compare with this backup, - for standard input");
   add(*key, "info", "Where the key files are and of which cloud, without secrets",
       [&] { return run_key_info(context); });
-  add(*key, "restore", "Make the key files anew from a backup; never overwrites one",
+  add(*key, "restore", "Make the key files again from a backup; never overwrites one",
       [&] { return run_key_restore(context, file); })
       ->add_option("BACKUP", file, "The backup's text, - for standard input: type it in")
       ->required();
@@ -46,10 +46,11 @@ void add_background_commands(CLI::App& app, const CommandContext& context,
       return run_background(context, options);
     });
   };
-  action("show", "Is it paused, which limit and which windows hold");
-  action("pause", "Until resumed, or the daemon's next start");
-  action("resume", "Go on");
-  auto* limit = action("limit", "Bytes and operations per second and site, until the next start");
+  action("show", "Show whether it is paused, and the limits and windows in force");
+  action("pause", "Pause background work until it is resumed or the daemon restarts");
+  action("resume", "Continue background work");
+  auto* limit =
+      action("limit", "Limit bytes and operations per second and site, until the daemon restarts");
   limit->add_option("RATE", options.limit, "Bytes per second, such as 20MiB; 0: no limit");
   limit->add_option("--operations", options.operations,
                     "Requests to a site per second, such as 200; 0: no limit");
@@ -63,7 +64,7 @@ void add_policy_commands(CLI::App& app, const CommandContext& context, std::stri
   group->require_subcommand(1);
   auto* show = add(*group, "show", "What new files of a directory look like",
                    [&] { return run_policy_show(context, path); });
-  auto* set = add(*group, "set", "Change it for what is made in the directory from now on",
+  auto* set = add(*group, "set", "Change it for files and directories made there from now on",
                   [&] { return run_policy_set(context, path, policy); });
   for (auto* command : {show, set}) {
     command->add_option("DIR", path, "Below a mount, or a path inside the cloud")->required();
@@ -87,7 +88,7 @@ void add_audit_command(CLI::App& app, const CommandContext& context, AuditOption
                        const AddCommand& add) {
   auto* audit = add(app, "audit", "Have every site prove that it holds every byte",
                     [&] { return run_audit(context, options); });
-  audit->add_option("PATH", options.paths, "Only these files and directories");
+  audit->add_option("PATH", options.paths, "Only the stripes of these files and directories");
   auto* full = audit->add_flag("--full", options.full, "Every byte of every shard (the default)");
   auto* sample = audit->add_option("--sample", options.samples, "Only this many shards, at random");
   auto* confidence = audit->add_option(
@@ -124,7 +125,8 @@ void add_auditor_commands(CLI::App& app, const CommandContext& context, std::str
 
 void add_site_commands(CLI::App& app, const CommandContext& context, std::string& name,
                        std::string& new_name, const AddCommand& add) {
-  auto* site = app.add_subcommand("site", "Sites join, are drained, rebuilt, reused and leave");
+  auto* site =
+      app.add_subcommand("site", "Add, drain, rebuild, replace, activate and remove sites");
   site->require_subcommand(1);
   add(*site, "list", "The sites, their duties and whether they answer",
       [&] { return run_site_list(context); });
@@ -138,7 +140,7 @@ void add_site_commands(CLI::App& app, const CommandContext& context, std::string
                 [&] { return run_site_drain(context, name); }));
   with_name(add(*site, "add", "Make a new [[site]] part of the cloud; used from the next start on",
                 [&] { return run_site_add(context, name); }));
-  with_name(add(*site, "remove", "Take a site that holds nothing any more out of the cloud",
+  with_name(add(*site, "remove", "Take a site that is empty out of the cloud",
                 [&] { return run_site_remove(context, name); }));
   auto* replace = add(*site, "replace", "Add NEW, move everything of NAME away, remove NAME",
                       [&] { return run_site_replace(context, name, new_name); });
@@ -157,9 +159,10 @@ void add_quarantine_commands(CLI::App& app, const CommandContext& context,
                                    "that stay at the sites for them");
   group->require_subcommand(1);
   group->fallthrough();
-  add(*group, "list", "What is in quarantine, since when, why, and what it keeps at the sites",
+  add(*group, "list",
+      "List the records in quarantine: since when, why, and what is kept at the sites for them",
       [&] { return run_quarantine_list(context); });
-  add(*group, "show", "What these records say",
+  add(*group, "show", "Show the contents of these records",
       [&] { return run_quarantine_show(context, options); })
       ->add_option("ID", options.ids, "As `list` shows them")
       ->required();
@@ -225,14 +228,14 @@ int run(int argc, char** argv) {
   })->footer(kRadosHelp);
   WatchOptions watch;
   const auto add_watch = [&](CLI::App* sub) {
-    sub->add_option("--interval", watch.interval_s, "Seconds between two looks")
+    sub->add_option("--interval", watch.interval_s, "Seconds between two reports")
         ->check(CLI::Range(0.1, 3600.0))
         ->capture_default_str();
     sub->add_option("--rounds", watch.rounds, "End after this many; 0: when interrupted");
   };
   auto* status = command("status", "Health, sites, capacity and mounts",
                          [&] { return run_status(context, watch); });
-  status->add_flag("--watch", watch.watch, "Again and again");
+  status->add_flag("--watch", watch.watch, "Show it repeatedly until interrupted");
   add_watch(status);
   add_watch(command("top", "What mounts and background work are doing now",
                     [&] { return run_top(context, watch); }));
@@ -245,7 +248,7 @@ int run(int argc, char** argv) {
   bool reset = false;
   command("traffic", "Bytes moved per site and purpose since the daemon started", [&] {
     return run_traffic(context, reset);
-  })->add_flag("--reset", reset, "Start counting anew");
+  })->add_flag("--reset", reset, "Start counting from zero");
   bool wait = false;
   command("gc", "Collect objects that nothing names any more", [&] {
     return run_gc(context, wait);
@@ -255,7 +258,7 @@ int run(int argc, char** argv) {
   auto* repair = command("repair", "Look for missing shards and repair everything bad",
                          [&] { return run_repair(context, wait, !no_scrub, plan); });
   repair->add_flag("--wait", wait, "Return when nothing is left that can be repaired now");
-  repair->add_flag("--no-scrub", no_scrub, "Only what is known already: list no site");
+  repair->add_flag("--no-scrub", no_scrub, "Repair only what is known already; list no site");
   repair
       ->add_option("--plan", plan,
                    "How groups are repaired until the daemon's next start: exact (the fewest bytes "
@@ -293,7 +296,7 @@ int run(int argc, char** argv) {
   std::string site_name, new_site_name;
   add_site_commands(app, context, site_name, new_site_name, add);
   std::string bundle;
-  command("support-bundle", "Collect what somebody who helps needs to see, without secrets", [&] {
+  command("support-bundle", "Collect what support needs to see, without secrets", [&] {
     return run_support_bundle(context, bundle);
   })->add_option("--output", bundle, "The tar file to make");
   std::string key_backup;

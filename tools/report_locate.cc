@@ -194,8 +194,8 @@ std::string locate_text(const pb::Cloud& cloud, const pb::LocateReply& reply,
                   reply.inode().size(), reply.stripes_size() - rows);
   if (const uint64_t lost = blocks_lost(reply)) {
     out += fmt::format(
-        "the data of {} of its blocks are lost, as fsck has found: reading them is "
-        "an error until they are written anew\n",
+        "fsck found that the data of {} of its blocks are lost: reading them is "
+        "an error until they are written again\n",
         lost);
   }
   out += risk_text(cloud, reply);

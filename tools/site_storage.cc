@@ -41,7 +41,7 @@ result<void> prepare_storage(const SiteConfig& site, const SiteMarker& wanted,
   }
   if (auto taken = take_marker_away(site, found.value()); !taken) {
     return failure(taken.error().in(
-        fmt::format("site {}: {} was prepared as number {}, and cannot be prepared anew as {}",
+        fmt::format("site {}: {} was prepared as number {}, and cannot be prepared again as {}",
                     site.name, place, found.value().site_id, wanted.site_id)));
   }
   return format_store(site, wanted);

@@ -249,7 +249,7 @@ result<Sequence> MetadataStore::commit(Transaction&& txn) {
   if (!s.ok()) {
     if (!self.failed) {
       self.failed = self.storage_error(
-          s, "a write failed, nothing is changed any more; mend the disk, restart the daemon");
+          s, "a write failed; no more changes are made. Repair the disk, then restart the daemon");
     }
     return failure(*self.failed);
   }
@@ -312,8 +312,8 @@ void MetadataStore::sync_loop() {
         self.unsynced_since = monotonic_now();
       } else if (!self.failed) {
         self.failed = Error(Errc::io, "metadata store " + self.options.directory +
-                                          ": a sync failed, nothing is changed any more; mend the "
-                                          "disk, restart the daemon: " +
+                                          ": a sync failed; no more changes are made. Repair the "
+                                          "disk, then restart the daemon: " +
                                           outcome.error().message());
       }
       if (!outcome) outcome = failure(*self.failed);

@@ -194,7 +194,7 @@ result<void> ContinuousScrub::list_page(Site& site, Job& job) {
                       std::move(done));
   });
   if (!page) {
-    // A cursor the store does not know any more: of another store, or of before its upgrade.
+    // A cursor the store does not know any more: of another store, or from before its upgrade.
     if (page.error().is(Errc::invalid)) {
       TRY(begin_walk(site, job));
     }
@@ -232,7 +232,7 @@ result<ContinuousScrub::PageJudged> ContinuousScrub::judge(const std::vector<std
 // Answers how many were removed.
 result<uint64_t> ContinuousScrub::remove(Site& site, const std::vector<std::string>& garbage) {
   if (garbage.empty()) return uint64_t{0};
-  // What nobody names now may still be named by the records of before a power cut.
+  // What nobody names now may still be named by the records from before a power cut.
   TRY(context_.threads.await<void>([this](std::function<void(result<void>)> done) {
     context_.when_durable([done = std::move(done)] { done(success()); });
   }));

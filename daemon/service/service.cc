@@ -11,7 +11,7 @@ namespace datacloud {
 namespace {
 
 // Requests that look at or change what leases protect. They may wait: for recalls, and after a
-// start for the sessions of before. Everything else is served at once, always: mounts need it to
+// start for the previous sessions. Everything else is served at once, always: mounts need it to
 // answer recalls.
 bool may_wait(const pb::Request& request) {
   switch (request.op_case()) {

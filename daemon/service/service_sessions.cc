@@ -3,7 +3,7 @@
 // A session ends by goodbye, when its local process is gone, or when its lease has run out. Its end
 // drops its leases and revokes its ids in one durable transaction; what it left at the sites is
 // then found by the listing scrub. After a daemon start, requests that leases protect wait until
-// every session of before has resumed or ended.
+// every previous session has resumed or ended.
 #include <fmt/format.h>
 
 #include "common/base/log.h"
@@ -62,7 +62,7 @@ result<void> MetadataService::start() {
   if (awaited_.empty()) {
     orphan_cleaner_.pause(false);
   } else {
-    spdlog::info("waiting for {} mounts of before to resume", awaited_.size());
+    spdlog::info("waiting for {} mounts that were connected before the restart", awaited_.size());
   }
   collector_.kick();
   scrub_.kick();

@@ -184,7 +184,7 @@ void FileIo::note_failure(Inode& inode, const Error& error) {
   inode.error_errno = error.errno_value();
   ++failures_;
   if (inode.failures_in_a_row <= 3)
-    spdlog::error("inode {} could not be written and is kept in memory to be tried again: {}",
+    spdlog::error("data of inode {} could not be written; it stays in memory and is retried: {}",
                   inode.ino, error.message());
   std::lock_guard lock(mutex_);
   last_failure_ = error.message();

@@ -175,7 +175,7 @@ void tell_what_takes_long(int ready, const Config& config) {
   options.deadline = seconds(1);
   const auto daemon = connect_rpc(std::move(options), nullptr);
   const std::string what = daemon ? "waiting for the sites" : daemon.error().message();
-  fprintf(stderr, "mount.datacloud: %s; going on trying for %u s\n", what.c_str(),
+  fprintf(stderr, "mount.datacloud: %s; retrying for %u s\n", what.c_str(),
           (config.mount.rpc_deadline_ms + 999) / 1000);
 }
 
@@ -204,7 +204,8 @@ int run_in_background(const MountArguments& arguments, const Config& config) {
   start_logging("mount.datacloud", log_file, arguments.verbose, log_format(arguments));
   return serve(arguments, config, [&] {
     detach_streams();
-    if (::write(ready[1], "1", 1) != 1) spdlog::warn("nobody waits for this mount");
+    if (::write(ready[1], "1", 1) != 1)
+      spdlog::warn("the process that started this mount has gone");
     ::close(ready[1]);
   });
 }

@@ -130,7 +130,7 @@ void Mount::on_session(const pb::HelloReply& hello) {
 // Leases of the old session are void already (they carry its id). Dirty data is kept where nobody
 // else has changed the file meanwhile.
 void Mount::session_lost() {
-  spdlog::error("the daemon has ended this mount's session; leases are taken anew");
+  spdlog::error("the daemon has ended this mount's session; the mount requests its leases again");
   kernel_.forget_entries();
   for (const auto& inode : table_.all()) {
     uint64_t size = 0;

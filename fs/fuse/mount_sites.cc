@@ -39,7 +39,7 @@ void Mount::follow_sites(const google::protobuf::RepeatedPtrField<pb::SiteInfo>&
     if (now < ask) continue;
     ask = now + kAskAgain;
     if (auto joined = join_site(info); !joined) {
-      spdlog::warn("site {} has joined the cloud and cannot be used here: {}", info.name(),
+      spdlog::warn("site {} has joined the cloud, but this mount cannot use it: {}", info.name(),
                    joined.error().message());
     }
   }
@@ -80,7 +80,8 @@ result<void> Mount::join_site(const pb::SiteInfo& info) {
   TRY(const auto reply, client_->call(std::move(request)));
   pb::AdminReply answer;
   if (!answer.ParseFromString(reply.admin()) || answer.site_key().key().size() != 32) {
-    return failure(Errc::corrupt, "the daemon's answer has no audit key");
+    return failure(Errc::corrupt,
+                   "the daemon sent no audit key; install the same version on both sides");
   }
   tags_->add(info.id(), SecretKey(as_bytes(answer.site_key().key())));
   if (!sites_->add(std::move(member))) {

@@ -20,11 +20,10 @@ constexpr uint64_t kSparseWindowMax = 1ull << 31;  // blocks one MapRequest look
 constexpr seconds kLookAtSites{1};                 // longest look, and shortest time between two
 
 Error lost_block(InodeId ino, uint64_t block) {
-  return Error(
-      Errc::corrupt,
-      fmt::format("inode {} block {}: its data are lost, as fsck has found; write it anew, "
-                  "or restore the file from a copy",
-                  ino, block));
+  return Error(Errc::corrupt,
+               fmt::format("inode {} block {}: fsck found that its data are lost; write it again, "
+                           "or restore the file from a copy",
+                           ino, block));
 }
 
 }  // namespace

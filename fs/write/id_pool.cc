@@ -86,7 +86,7 @@ result<uint64_t> IdPool::take(IdKind kind, uint64_t count) {
       ++crossed;
     }
   }
-  return failure(Errc::revoked, "ids are revoked faster than they are granted");
+  return failure(Errc::revoked, "the daemon revokes ids faster than it grants them; check its log");
 }
 
 void IdPool::revoked() {

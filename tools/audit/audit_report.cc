@@ -114,12 +114,12 @@ result<SignedReport> verify_report(const std::string& text) {
     return whole.contains(name) && whole[name].is_string() ? whole[name].get<std::string>() : "";
   };
   if (!whole.is_object() || !whole.contains("report") || !whole["report"].is_object()) {
-    return failure(Errc::corrupt, "this is no audit report (`datacloud-audit` makes one)");
+    return failure(Errc::corrupt, "this is not an audit report (`datacloud-audit` makes one)");
   }
   Bytes auditor(kPublicKeyBytes), signature(kSignatureBytes);
   if (!from_hex(text_of("auditor"), auditor) || !from_hex(text_of("signature"), signature) ||
       !signature_valid(auditor, as_bytes(signed_text(whole["report"])), signature)) {
-    return failure(Errc::corrupt, "the report is not what its auditor has signed");
+    return failure(Errc::corrupt, "the signature of the report does not match its contents");
   }
   return SignedReport{whole["report"], text_of("auditor")};
 }

@@ -40,7 +40,7 @@ result<AuditProof> prove(const ShardQuestion& question, const ReadReply& shard) 
 
 ShardAnswer answer_from_shard(const ShardQuestion& question, result<ReadReply> reply) {
   if (reply && reply.value().ranges.size() != 1) {
-    reply = failure(Errc::corrupt, "the site sent something else than the shard");
+    reply = failure(Errc::corrupt, "the site sent other bytes than the shard");
   }
   if (!reply) return {failure(reply.error()), std::nullopt};
   ShardAnswer answer{prove(question, reply.value()), std::nullopt};

@@ -133,7 +133,7 @@ class ThirdParty {
             finding.at("instance").get<InstanceId>()};
       }
     } catch (const ReportJson::exception& e) {
-      return failure(Errc::corrupt, fmt::format("the report lacks what is needed: {}", e.what()));
+      return failure(Errc::corrupt, fmt::format("the report is not complete: {}", e.what()));
     }
     return success();
   }
