@@ -61,8 +61,8 @@ result<void> remount(const MountArguments& wanted) {
   TRY(const auto point, resolve_mount_point(wanted.mountpoint));
   const auto entry = data_cloud_at(point);
   if (!entry)
-    return failure(Errc::invalid, "-o remount: no Data Cloud mount at " + point +
-                                      "; findmnt -t fuse.datacloud lists them");
+    return failure(Errc::not_found, "-o remount: no Data Cloud mount at " + point +
+                                        "; findmnt -t fuse.datacloud lists them");
   TRY(check_own_options(wanted, *entry));
   const bool to_read_only = wanted.flags.read_only() && !entry->has_option("ro");
   if (to_read_only) {

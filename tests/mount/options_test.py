@@ -170,6 +170,7 @@ def own_options_stay(cloud):
                 ["cache_bytes_max=64MiB,ro 0", "cache_bytes_max=1GiB,rw 1", "site=site2 1",
                  "noallow_other 1", "dirsync 1"], "options of the mount itself cannot change")
     check(" ro" in lines_of(done)[5], "a refused remount changes nothing", done.stdout)
+    check_equal(lines_of(done)[6], "none 32", "a remount of what is not mounted")
     errors = done.stderr.strip().splitlines()
     check(len(errors) == 5 and "-o cache_bytes_max=1GiB: cannot change" in errors[0]
           and "no Data Cloud mount" in errors[4], "and each is told in a line", done.stderr)
