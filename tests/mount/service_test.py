@@ -136,14 +136,19 @@ def mount8(cloud):
       mount -t datacloud $conf $m -o ro,nodev,site=site1
       mounted; cat $m/file; ! touch $m/x 2>/dev/null
       umount $m; gone
-      mount -t fuse.datacloud $conf $m
-      mounted; echo again > $m/file; umount $m; gone
+      # umount(8) calls its helper only because of _netdev; much is to be written at the end.
+      mount -t fuse.datacloud -o _netdev,flush_after_ms=3600000,close_flush_after_ms=3600000 $conf $m
+      mounted; echo again > $m/file; head -c 30000000 /dev/urandom >$m/unwritten; umount $m
+      for p in $(pgrep -x 'mount[.]datacloud|mount[.]fuse[.]data'); do
+        ! tr '\\0' '\\n' </proc/$p/cmdline | grep -qxF $m || echo "process $p is left"
+      done
     """)
     check(done.returncode == 0, "mount -t datacloud and mount -t fuse.datacloud", done.stderr)
     lines = done.stdout.splitlines()
     check(lines[0].startswith(f"fuse.datacloud {cloud.config} ro,nodev"),
           "/proc/mounts tells type, source and options", lines[0])
     check_equal(lines[1], "content", "contents")
+    check_equal(lines[3:], [], "umount returns when the process has ended")
 
 
 def fstab(cloud):
