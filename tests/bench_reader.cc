@@ -137,7 +137,7 @@ struct Mount {
   explicit Mount(Bench& b)
       : cache(config.cache_bytes_max),
         stripes({*b.sites, b.namer, b.sealer, b.executor, config, 0, nullptr}),
-        reader({b.daemon, cache, stripes, config}) {}
+        reader({b.daemon, cache, stripes, *b.sites, config}) {}
   MountConfig config;
   BlockCache cache;
   StripeReader stripes;
@@ -148,19 +148,21 @@ void sequential(Bench& bench, const char* what, uint64_t blocks, bool cold) {
   if (cold) bench.drop_page_cache();
   Mount mount(bench);
   const FileRef file{1, 0, kBlock, blocks * kBlock};
-  uint32_t window = 16;
+  ReadAhead rule;
   const auto begin = monotonic_now();
   const double cpu = cpu_seconds();
   std::vector<uint8_t> to(1u << 20);
   for (uint64_t b = 0; b < blocks; b += 16) {
-    const auto got = mount.reader.read(file, b, 16, window);
+    auto ahead = rule.on_read(
+        {b * kBlock, 16 * kBlock, file.size, kBlock, mount.config.readahead_bytes_max});
+    const auto got = mount.reader.read(file, b, 16, ahead);
     if (!got) {
       std::printf("%s: %s\n", what, got.error().message().c_str());
       return;
     }
     for (size_t i = 0; i < 16; ++i)
       std::copy(got.value()[i]->begin(), got.value()[i]->end(), to.begin() + i * kBlock);
-    window = std::min(window * 2, mount.config.readahead_bytes_max / kBlock);
+    for (const BlockRange& range : ahead) rule.not_brought(range);
   }
   const double s = std::chrono::duration<double>(monotonic_now() - begin).count();
   const double gb = static_cast<double>(blocks * kBlock) / 1e9;
@@ -183,7 +185,7 @@ void small_files(Bench& bench, const char* what, std::vector<std::pair<InodeId, 
         const auto [ino, size] = files[i];
         const FileRef file{ino, 0, kBlock, size};
         const auto got =
-            mount.reader.read(file, 0, static_cast<uint32_t>((size + kBlock - 1) / kBlock), 0);
+            mount.reader.read(file, 0, static_cast<uint32_t>((size + kBlock - 1) / kBlock));
         if (!got) std::printf("%s\n", got.error().message().c_str());
         bytes += size;
       }

@@ -23,11 +23,13 @@ test=(
   python3 fio sqlite3 git rsync attr acl e2fsprogs imagemagick psmisc
   groff-base systemd procps
   ceph-mon ceph-osd ceph-mgr ceph-common iproute2 podman
+  # Public data formats: 70 packages with what they need, 50 MB to download.
+  gdal-bin python3-gdal python3-netcdf4 python3-h5py python3-zarr libeccodes-tools
 )
 # promtool alone is taken out of its package, which would start a server: into /usr/local/bin.
 promtool_package=prometheus
 bench=(gocryptfs imagemagick python3 ceph-fuse ceph-mds
-  glusterfs-server glusterfs-client)
+  glusterfs-server glusterfs-client ffmpeg strace)
 # Photographs, and maps made from satellite images (NASA Blue Marble, MODIS, Natural Earth): 240 MB.
 demo=(
   plasma-workspace-wallpapers mate-backgrounds gnome-backgrounds

@@ -96,6 +96,7 @@ class FileIo {
   Dependencies d_;
   DirtyBudget budget_;
   const SharedBytes zeros_;
+  const std::shared_ptr<ReadAheadCredit> read_ahead_credit_ = std::make_shared<ReadAheadCredit>();
   mutable std::mutex mutex_;
   std::unordered_map<InodeId, InodePtr> dirty_;
   std::string last_failure_;

@@ -5,32 +5,6 @@
 #include "fs/file/file_io.h"
 
 namespace datacloud {
-namespace {
-
-constexpr uint64_t kFirstWindowBytes = 1u << 20;  // readahead of a read at the start of a file
-
-}  // namespace
-
-// Grows with sequential reads, up to the configured bound; gone after a seek.
-static uint32_t readahead_blocks(FileHandle& handle, uint64_t offset, size_t size,
-                                 uint32_t block_bytes, uint64_t bytes_max) {
-  std::lock_guard lock(handle.mutex);
-  const auto max_blocks = static_cast<uint32_t>(bytes_max / block_bytes);
-  const auto first = static_cast<uint32_t>(std::max<uint64_t>(1, kFirstWindowBytes / block_bytes));
-  // Concurrent readahead of the kernel arrives slightly out of order: near is sequential.
-  const uint64_t slack = 4u << 20;
-  const bool near = offset + slack >= handle.next_offset && offset <= handle.next_offset + slack;
-  if (offset == 0 && handle.next_offset == 0) {
-    handle.window_blocks = first;
-  } else if (near) {
-    handle.window_blocks = std::min(max_blocks, std::max(first, handle.window_blocks * 2));
-  } else {
-    handle.window_blocks = 0;
-  }
-  handle.next_offset = offset + size;
-  return std::min(max_blocks, handle.window_blocks);
-}
-
 result<FileIo::Pieces> FileIo::read(FileHandle& handle, uint64_t offset, size_t size) {
   const InodePtr& inode = handle.inode;
   TRY(auto use, UseGuard::acquire(d_.metadata, inode, pb::LEASE_READ));
@@ -65,7 +39,12 @@ result<FileIo::Pieces> FileIo::read(FileHandle& handle, uint64_t offset, size_t 
     }
     if (limit) ref.size = std::min(ref.size, *limit * bs);  // no readahead beyond
   }
-  const uint32_t ahead = readahead_blocks(handle, offset, size, bs, d_.config.readahead_bytes_max);
+  std::vector<BlockRange> ahead;
+  {
+    std::lock_guard lock(handle.mutex);
+    if (!handle.ahead) handle.ahead = std::make_unique<ReadAhead>(read_ahead_credit_);
+    ahead = handle.ahead->on_read({offset, size, ref.size, bs, d_.config.readahead_bytes_max});
+  }
   for (size_t i = 0; i < blocks.size();) {
     if (!wanted[i]) {
       ++i;
@@ -73,10 +52,17 @@ result<FileIo::Pieces> FileIo::read(FileHandle& handle, uint64_t offset, size_t 
     }
     size_t end = i;
     while (end < blocks.size() && wanted[end]) ++end;
-    TRY(auto fetched, d_.reader.read(ref, first + i, static_cast<uint32_t>(end - i),
-                                     end == blocks.size() ? ahead : 0));
+    const bool last =
+        std::find(wanted.begin() + static_cast<ptrdiff_t>(end), wanted.end(), true) == wanted.end();
+    const auto count = static_cast<uint32_t>(end - i);
+    TRY(auto fetched, last ? d_.reader.read(ref, first + i, count, ahead)
+                           : d_.reader.read(ref, first + i, count));
     for (size_t j = i; j < end && j - i < fetched.size(); ++j) blocks[j] = fetched[j - i];
     i = end;
+  }
+  if (!ahead.empty()) {
+    std::lock_guard lock(handle.mutex);
+    for (const BlockRange& range : ahead) handle.ahead->not_brought(range);
   }
 
   Pieces out;
@@ -106,7 +92,7 @@ result<SharedBytes> FileIo::fetch_block(const InodePtr& inode, uint64_t block) {
     std::lock_guard lock(inode->mutex);
     ref = inode->file_ref();
   }
-  TRY(auto blocks, d_.reader.read(ref, block, 1, 0));
+  TRY(auto blocks, d_.reader.read(ref, block, 1));
   return blocks.empty() ? nullptr : blocks.front();
 }
 

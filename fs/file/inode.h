@@ -110,8 +110,7 @@ using InodePtr = std::shared_ptr<Inode>;
 struct FileHandle {
   InodePtr inode;
   std::mutex mutex;
-  uint64_t next_offset = 0;    // where a sequential read would go on
-  uint32_t window_blocks = 0;  // readahead
+  std::unique_ptr<ReadAhead> ahead;  // since the first read
   uint64_t error_seen = 0;
 };
 

@@ -32,7 +32,6 @@ namespace {
 constexpr int kExitUsage = 1;
 constexpr int kExitFailed = 32;  // mount(8)
 constexpr const char* kSeeManual = "; see mount.datacloud(8) or --help";
-constexpr unsigned kReadaheadKib = 1024;
 constexpr int kSilence = 2000;  // ms; after that a mount that is not there yet says why
 
 int fail(const std::string& what, int code = kExitFailed) {
@@ -40,13 +39,13 @@ int fail(const std::string& what, int code = kExitFailed) {
   return code;
 }
 
-// The kernel's own default (128 KiB) keeps large reads from streaming.
-void raise_readahead(const std::string& mountpoint) {
+// The kernel's own window, below ours (fs/read/read_ahead.h).
+void set_kernel_readahead(const std::string& mountpoint) {
   struct stat st {};
   if (::stat(mountpoint.c_str(), &st) != 0) return;
   std::ofstream file("/sys/class/bdi/" + std::to_string(major(st.st_dev)) + ":" +
                      std::to_string(minor(st.st_dev)) + "/read_ahead_kb");
-  file << kReadaheadKib;
+  file << kKernelReadAheadBytes / 1024;
 }
 
 // What /proc/mounts shows as the source: the same as in fstab, or `mount -a` would mount once more.
@@ -144,7 +143,7 @@ int serve(const MountArguments& arguments, const Config& config, Mounted mounted
   mount.value()->set_synchronous_names(arguments.flags.synchronous_directories());
   mount.value()->read_flags();
   mount.value()->start(session);
-  std::thread readahead([&] { raise_readahead(arguments.mountpoint); });
+  std::thread readahead([&] { set_kernel_readahead(arguments.mountpoint); });
   mounted();
   notifier.ready("mounted on " + arguments.mountpoint);
 

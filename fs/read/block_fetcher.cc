@@ -45,17 +45,17 @@ std::vector<BlockFetcher::Got> BlockFetcher::get(InodeId ino, uint32_t realm,
   return out;
 }
 
-void BlockFetcher::read_ahead(InodeId ino, uint32_t realm, const std::vector<Place>& places,
-                              uint32_t block_bytes, bool in_lumps) {
-  size_t first = 0;
-  while (first < places.size() && present(ino, places[first])) ++first;
-  if (first == places.size() || (in_lumps && first > places.size() / 2)) return;
+size_t BlockFetcher::read_ahead(InodeId ino, uint32_t realm, const std::vector<Place>& places,
+                                uint32_t block_bytes) {
   std::vector<Started> started;
-  for (; first < places.size(); ++first) {
+  size_t next = 0;
+  for (; next < places.size(); ++next) {
+    if (present(ino, places[next])) continue;
     if (ahead_bytes_ + block_bytes > readahead_bytes_max_) break;
-    find_or_start(ino, places[first], block_bytes, started);
+    find_or_start(ino, places[next], block_bytes, started);
   }
   launch(ino, realm, std::move(started));
+  return next;
 }
 
 void BlockFetcher::launch(InodeId ino, uint32_t realm, std::vector<Started> started) {

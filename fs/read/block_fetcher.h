@@ -52,10 +52,9 @@ class BlockFetcher {
   ~BlockFetcher();  // waits for the fetches under way
 
   std::vector<Got> get(InodeId, uint32_t realm, const std::vector<Place>&);
-  // Starts what is neither cached nor on its way, as far as the bound allows. `in_lumps`: not while
-  // the first half of the places is there, so that a stream makes few large reads, not many small.
-  void read_ahead(InodeId, uint32_t realm, const std::vector<Place>&, uint32_t block_bytes,
-                  bool in_lumps);
+  // Starts what is neither cached nor on its way, in order, as far as the bound allows; how many of
+  // the places are there or on their way then.
+  size_t read_ahead(InodeId, uint32_t realm, const std::vector<Place>&, uint32_t block_bytes);
 
  private:
   struct Key {

@@ -49,7 +49,7 @@ struct BlockReader::Impl {
                      std::vector<Site*>& away);
   std::vector<Site*> sites_away();
   bool any_came_back(const std::vector<Site*>& away);
-  void read_ahead(const FileRef&, uint64_t from, uint32_t blocks);
+  uint64_t read_ahead(const FileRef&, const BlockRange&);
 
   BlockCache& cache;
   MapFetcher maps;
@@ -64,8 +64,14 @@ BlockReader::BlockReader(Dependencies deps) : impl_(std::make_unique<Impl>(deps)
 BlockReader::~BlockReader() = default;
 
 result<std::vector<SharedBytes>> BlockReader::read(const FileRef& file, uint64_t first,
-                                                   uint32_t count, uint32_t readahead_blocks) {
-  TRY(const auto map, impl_->maps.blocks(file.ino, first, count, readahead_blocks));
+                                                   uint32_t count) {
+  std::vector<BlockRange> nothing;
+  return read(file, first, count, nothing);
+}
+
+result<std::vector<SharedBytes>> BlockReader::read(const FileRef& file, uint64_t first,
+                                                   uint32_t count, std::vector<BlockRange>& ahead) {
+  TRY(const auto map, impl_->maps.blocks(file.ino, first, count, 0));
   std::vector<Site*> away = impl_->sites_away();
   std::vector<SharedBytes> out(count);
   std::vector<BlockFetcher::Place> places;
@@ -77,7 +83,13 @@ result<std::vector<SharedBytes>> BlockReader::read(const FileRef& file, uint64_t
     index.push_back(i);
   }
   const auto got = impl_->fetcher.get(file.ino, file.realm, places);
-  impl_->read_ahead(file, first + count, readahead_blocks);
+  // After the blocks that are waited for, so that these are asked for first.
+  for (BlockRange& range : ahead) {
+    const uint64_t started = impl_->read_ahead(file, range);
+    range.first += started;
+    range.count -= started;
+  }
+  std::erase_if(ahead, [](const BlockRange& range) { return range.count == 0; });
   std::vector<Impl::Failed> failed;
   impl_->collect(places, got, index, out, failed);
   for (int round = 1; !failed.empty() && round < kRoundsMax; ++round) {
@@ -165,18 +177,25 @@ bool BlockReader::Impl::any_came_back(const std::vector<Site*>& away) {
   return std::any_of(away.begin(), away.end(), up);
 }
 
-void BlockReader::Impl::read_ahead(const FileRef& file, uint64_t from, uint32_t blocks) {
-  if (blocks == 0 || file.block_bytes == 0) return;
+// How many of the blocks, from the first, are there or on their way then; holes and what lies
+// beyond the end need no fetch.
+uint64_t BlockReader::Impl::read_ahead(const FileRef& file, const BlockRange& range) {
   const uint64_t file_blocks = (file.size + file.block_bytes - 1) / file.block_bytes;
-  const uint64_t window = std::min<uint64_t>(blocks, config.readahead_bytes_max / file.block_bytes);
-  const uint64_t end = std::min(from + window, file_blocks);
-  if (from >= end) return;
-  const auto map = maps.cache().lookup(file.ino, from, end - from);
-  if (from + map.size() < end) maps.prefetch(file.ino, from + map.size());
+  const uint64_t end = std::min(range.end(), file_blocks);
+  if (range.first >= end) return range.count;
+  const auto map = maps.cache().lookup(file.ino, range.first, end - range.first);
+  const uint64_t known_end = range.first + map.size();
+  if (known_end < end) {
+    // Read backward, what follows is known: the window that ends there is of more use.
+    const bool backward = map.empty() && maps.cache().known_end(file.ino, end) > end;
+    maps.prefetch(file.ino, backward ? end - std::min(end, kMapWindowBlocks) : known_end);
+  }
   std::vector<BlockFetcher::Place> places;
   for (size_t i = 0; i < map.size(); ++i)
-    if (map[i].stripe && !map[i].lost()) places.push_back({from + i, map[i]});
-  fetcher.read_ahead(file.ino, file.realm, places, file.block_bytes, end < file_blocks);
+    if (map[i].stripe && !map[i].lost()) places.push_back({range.first + i, map[i]});
+  const size_t started = fetcher.read_ahead(file.ino, file.realm, places, file.block_bytes);
+  if (started < places.size()) return places[started].block - range.first;
+  return known_end < end ? known_end - range.first : range.count;
 }
 
 void BlockReader::committed(InodeId ino, const std::vector<pb::Run>& runs,

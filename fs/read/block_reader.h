@@ -14,6 +14,7 @@
 #include "common/rpc/rpc.h"
 #include "common/site/site_set.h"
 #include "fs/read/block_cache.h"
+#include "fs/read/read_ahead.h"
 #include "fs/read/stripe_reader.h"
 
 namespace datacloud {
@@ -38,10 +39,12 @@ class BlockReader {
   ~BlockReader();
 
   // Blocks first..first+count-1; null for a block without contents (a hole). A block may be
-  // shorter than block_bytes: the rest reads as zeros. `readahead_blocks` further blocks are
-  // fetched into the cache in the background (bounded). Errors: the first failing block's.
+  // shorter than block_bytes: the rest reads as zeros. Errors: the first failing block's.
+  result<std::vector<SharedBytes>> read(const FileRef&, uint64_t first, uint32_t count);
+  // The same; the blocks of `ahead` are fetched into the cache in the background. What is not
+  // started stays in `ahead`: its map is not known yet, or enough is under way (bounded).
   result<std::vector<SharedBytes>> read(const FileRef&, uint64_t first, uint32_t count,
-                                        uint32_t readahead_blocks);
+                                        std::vector<BlockRange>& ahead);
 
   using PlainBlocks = std::map<uint64_t, SharedBytes>;  // by block number
 
