@@ -385,7 +385,7 @@ void Auditor::save(bool cycle_over) {
     put_counter(txn, kCursor, run.in_flight.empty() ? run.cursor : *run.in_flight.begin());
   }
   txn.put(key::meta(kLog), log_);
-  (void)context_.commit(std::move(txn));
+  (void)context_.committer.apply(std::move(txn));
 }
 
 }  // namespace datacloud

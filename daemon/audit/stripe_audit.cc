@@ -174,7 +174,7 @@ class StripesAudit {
         TRY(record_damage(txn, damage_of(name, finding.site, reason)));
       }
       if (!txn.empty()) {
-        TRY(context_.commit(std::move(txn)));
+        TRY(context_.committer.apply(std::move(txn)));
       }
       return real;
     }));

@@ -30,7 +30,7 @@ class Switch {
     }
     TRY(shorten_slots(txn));
     TRY(move_blocks(txn));
-    TRY(context_.commit(std::move(txn)));
+    TRY(context_.committer.apply(std::move(txn)));
     context_.collect();
     return true;
   }
@@ -107,7 +107,7 @@ result<void> report_damage(BackgroundContext& context,
                                        error.is(Errc::not_found) ? "missing" : error.message())));
     }
     if (txn.empty()) return success();
-    return context.commit(std::move(txn));
+    return context.committer.apply(std::move(txn));
   });
 }
 

@@ -121,7 +121,7 @@ class Forming {
       TRY(record_damage(
           txn, damage_of({member.id(), static_cast<uint8_t>(failed.column), shard.instance()},
                          shard.site(), failed.error.message())));
-      return txn.empty() ? success() : context_.commit(std::move(txn));
+      return txn.empty() ? success() : context_.committer.apply(std::move(txn));
     });
   }
 
@@ -138,7 +138,7 @@ class Forming {
           return std::any_of(members_.begin(), members_.end(),
                              [&](const pb::Stripe& read) { return same(read, now); });
         }));
-    TRY(context_.commit(std::move(txn)));
+    TRY(context_.committer.apply(std::move(txn)));
     if (!outcome_.formed) context_.collect();
     return success();
   }

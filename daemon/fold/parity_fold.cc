@@ -196,7 +196,7 @@ class ParityFold {
         for (const auto& damage : missing) {
           TRY(record_damage(txn, damage));
         }
-        return context_.commit(std::move(txn));
+        return context_.committer.apply(std::move(txn));
       }));
     }
     return good;

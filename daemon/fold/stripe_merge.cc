@@ -147,7 +147,7 @@ class Merge {
             txn, damage_of({stripe.id(), static_cast<uint8_t>(failed.column), shard.instance()},
                            shard.site(), failed.error.message())));
       }
-      return txn.empty() ? success() : context_.commit(std::move(txn));
+      return txn.empty() ? success() : context_.committer.apply(std::move(txn));
     });
   }
 
@@ -265,7 +265,7 @@ class Merge {
       TRY(update_inode(txn, update, Displaced::moved));
     }
     TRY(drop_unmapped_stripes(txn, {stripe.id()}));
-    TRY(context_.commit(std::move(txn)));
+    TRY(context_.committer.apply(std::move(txn)));
     context_.collect();
     return success();
   }

@@ -9,6 +9,7 @@
 #include "common/plan/repair_planner.h"
 #include "common/site/site_set.h"
 #include "daemon/jobs/background.h"
+#include "daemon/metadata/committer.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/records/repair_queue.h"
 
@@ -20,19 +21,17 @@ inline constexpr SessionId kDaemonSession = ~SessionId{0};
 struct BackgroundContext {
   Background& threads;
   MetadataStore& store;
+  Committer& committer;  // on the loop
   SiteSet& sites;
   const ShardNamer& namer;
   const ShardTags& tags;
   SiteId local_site = 0;  // where this daemon stands; 0: every site is remote
 
   // On the loop only:
-  std::function<result<void>(Transaction&&)> commit;
   std::function<SiteDuties()> duties;
   // Takes ids for the daemon in the given transaction; they are used after it is durable.
   std::function<result<IdRange>(Transaction&, IdKind, uint32_t count)> grant;
   std::function<void(Transaction&, IdKind, uint64_t id)> revoke;
-  // Runs the function on the loop when everything committed so far survives a power cut.
-  std::function<void(std::function<void()>)> when_durable;
   std::function<void()> collect;  // there are new pending deletions
   // Sites that compute combinations next to the data, as far as is known.
   std::function<std::set<SiteId>()> combining;

@@ -19,10 +19,10 @@ result<uint64_t> BackgroundIds::take(IdKind kind, uint32_t count) {
       Transaction txn = context_.store.begin();
       auto range = context_.grant(txn, kind, wanted);
       if (!range) return done(failure(range.error()));
-      if (auto committed = context_.commit(std::move(txn)); !committed) {
+      if (auto committed = context_.committer.apply(std::move(txn)); !committed) {
         return done(failure(committed.error()));
       }
-      context_.when_durable([done, range = range.value()] { done(range); });
+      context_.committer.when_durable([done, range = range.value()] { done(range); });
     }));
   }
   const uint64_t first = left.first;

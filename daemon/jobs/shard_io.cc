@@ -147,7 +147,7 @@ result<void> abandon_shards(BackgroundContext& context, StripeId stripe,
       deletion.set_bytes(shard.bytes ? shard.bytes->size() : 0);
       TRY(add_pending_deletion(txn, deletion));
     }
-    TRY(context.commit(std::move(txn)));
+    TRY(context.committer.apply(std::move(txn)));
     context.collect();
     return success();
   });

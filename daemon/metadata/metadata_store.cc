@@ -8,6 +8,7 @@
 #include <leveldb/cache.h>
 #include <leveldb/db.h>
 #include <leveldb/filter_policy.h>
+#include <leveldb/iterator.h>
 #include <leveldb/write_batch.h>
 #include <sys/stat.h>
 
@@ -67,6 +68,50 @@ pb::Inode make_root(const pb::Cloud& cloud, uint32_t uid, uint32_t gid) {
   root.set_next_cookie(3);
   return root;
 }
+
+class StoredCursor final : public RecordCursor {
+ public:
+  explicit StoredCursor(std::unique_ptr<leveldb::Iterator> iterator)
+      : iterator_(std::move(iterator)) {}
+  void first(const std::string& begin, const std::string& end) override {
+    bound_ = end;
+    up_ = true;
+    iterator_->Seek(slice(begin));
+    look();
+  }
+  void last(const std::string& begin, const std::string& end) override {
+    bound_ = begin;
+    up_ = false;
+    iterator_->Seek(slice(end));
+    if (iterator_->Valid()) {
+      iterator_->Prev();
+    } else if (iterator_->status().ok()) {
+      iterator_->SeekToLast();
+    }
+    look();
+  }
+  bool valid() const override { return valid_; }
+  void next() override {
+    up_ ? iterator_->Next() : iterator_->Prev();
+    look();
+  }
+  std::string_view key() const override { return text(iterator_->key()); }
+  std::string_view value() const override { return text(iterator_->value()); }
+  result<void> status() const override {
+    const leveldb::Status s = iterator_->status();
+    if (s.ok()) return success();
+    return failure(s.IsCorruption() ? Errc::corrupt : Errc::io,
+                   "metadata store: " + s.ToString() + "; stop the daemon and check its disk");
+  }
+
+ private:
+  static std::string_view text(const leveldb::Slice& s) { return {s.data(), s.size()}; }
+  void look() { valid_ = iterator_->Valid() && (up_ ? key() < bound_ : key() >= bound_); }
+
+  const std::unique_ptr<leveldb::Iterator> iterator_;
+  std::string bound_;  // going up: the range's end; down: its begin
+  bool up_ = true, valid_ = false;
+};
 
 }  // namespace
 
@@ -220,8 +265,9 @@ std::unique_ptr<RecordSnapshot> MetadataStore::snapshot() const {
   return std::make_unique<RecordSnapshot>(*impl_->db);
 }
 
-std::shared_ptr<leveldb::Iterator> MetadataStore::iterate() const {
-  return std::shared_ptr<leveldb::Iterator>(impl_->db->NewIterator(checked_read()));
+std::shared_ptr<RecordCursor> MetadataStore::cursor() const {
+  return std::make_shared<StoredCursor>(
+      std::unique_ptr<leveldb::Iterator>(impl_->db->NewIterator(checked_read())));
 }
 
 result<Sequence> MetadataStore::commit(Transaction&& txn) {

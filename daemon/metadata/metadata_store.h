@@ -15,7 +15,6 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,14 +23,10 @@
 #include "common/base/file_layer.h"
 #include "common/base/ids.h"
 #include "common/proto/records.pb.h"
-
-namespace leveldb {
-class Iterator;
-}
+#include "daemon/metadata/record_view.h"
 
 namespace datacloud {
 
-class MetadataStore;
 class RecordSnapshot;
 
 inline constexpr uint32_t kMetadataFormatVersion = 1;  // Cloud.format_version
@@ -81,19 +76,19 @@ class Transaction {
 
  private:
   friend class MetadataStore;
-  explicit Transaction(const MetadataStore& store) : store_(&store) {}
+  explicit Transaction(const RecordView& base) : base_(&base) {}
   static Error corrupt_record(const std::string& key);
-  std::shared_ptr<leveldb::Iterator> take_iterator() const;
+  std::shared_ptr<RecordCursor> take_cursor() const;
 
-  const MetadataStore* store_;
-  std::map<std::string, std::optional<std::string>> changes_;
-  // An iterator over the committed state of `iterator_sequence_`, kept between scans.
-  mutable std::shared_ptr<leveldb::Iterator> iterator_;
-  mutable Sequence iterator_sequence_ = 0;
+  const RecordView* base_;  // what has been applied
+  RecordChanges changes_;
+  // Over the state of `cursor_sequence_`, kept between scans.
+  mutable std::shared_ptr<RecordCursor> cursor_;
+  mutable Sequence cursor_sequence_ = 0;
   mutable std::map<std::string, ParsedStripe> stripes_;
 };
 
-class MetadataStore {
+class MetadataStore final : private RecordView {
  public:
   struct Options {
     std::string directory;             // absolute
@@ -106,23 +101,22 @@ class MetadataStore {
   // Makes a new store holding the cloud record and the root directory, durable on success.
   // exists when there is one.
   static result<void> create(Options, const pb::Cloud&, uint32_t root_uid, uint32_t root_gid);
-  ~MetadataStore();
+  ~MetadataStore() override;
 
   Transaction begin() const { return Transaction(*this); }
   // What is committed now, to be read on any thread. See record_snapshot.h.
   std::unique_ptr<RecordSnapshot> snapshot() const;
   result<Sequence> commit(Transaction&&);
-  Sequence sequence() const;
+  Sequence sequence() const override;
   void when_durable(Sequence, std::function<void(result<void>)>);
   result<void> wait_durable(Sequence);  // blocking form
   // Rough number of records whose keys start with `prefix`, and bytes used on disk.
   uint64_t approximate_bytes(const std::string& prefix) const;
 
  private:
-  friend class Transaction;
   struct Impl;
-  result<std::optional<std::string>> read(const std::string& key) const;
-  std::shared_ptr<leveldb::Iterator> iterate() const;
+  result<std::optional<std::string>> read(const std::string& key) const override;
+  std::shared_ptr<RecordCursor> cursor() const override;
   void sync_loop();
   explicit MetadataStore(std::unique_ptr<Impl>);
   std::unique_ptr<Impl> impl_;

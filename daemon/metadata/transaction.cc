@@ -1,7 +1,4 @@
-// Reads of a transaction: the committed state with the transaction's own changes laid over it.
-#include <leveldb/iterator.h>
-
-#include <iterator>
+// Reads of a transaction: what has been applied with the transaction's own changes laid over it.
 #include <utility>
 
 #include "daemon/metadata/metadata_store.h"
@@ -10,9 +7,6 @@ namespace datacloud {
 namespace {
 
 constexpr size_t kStripesKept = 32;
-
-std::string_view text(const leveldb::Slice& s) { return {s.data(), s.size()}; }
-leveldb::Slice slice(const std::string& s) { return {s.data(), s.size()}; }
 
 std::string printable(const std::string& key) {
   static constexpr char kHex[] = "0123456789abcdef";
@@ -28,13 +22,6 @@ std::string printable(const std::string& key) {
   return out;
 }
 
-result<void> status_of(const leveldb::Iterator& it) {
-  const leveldb::Status s = it.status();
-  if (s.ok()) return success();
-  return failure(s.IsCorruption() ? Errc::corrupt : Errc::io,
-                 "metadata store: " + s.ToString() + "; stop the daemon and check its disk");
-}
-
 }  // namespace
 
 Error Transaction::corrupt_record(const std::string& key) {
@@ -44,7 +31,7 @@ Error Transaction::corrupt_record(const std::string& key) {
 
 result<std::optional<std::string>> Transaction::get(const std::string& key) const {
   if (const auto it = changes_.find(key); it != changes_.end()) return it->second;
-  return store_->read(key);
+  return base_->read(key);
 }
 
 void Transaction::put(const std::string& key, std::string value) {
@@ -64,7 +51,7 @@ result<Transaction::ParsedStripe> Transaction::stripe(const std::string& key) co
   if (!found) return ParsedStripe();
   ParsedStripe parsed{std::move(record), false};
   if (changes_.contains(key)) {
-    TRY(const auto before, store_->read(key));
+    TRY(const auto before, base_->read(key));
     parsed.added_here = !before;
   }
   if (stripes_.size() >= kStripesKept) stripes_.clear();
@@ -81,73 +68,41 @@ std::optional<std::pair<std::string, std::string>> Transaction::last_change(
   return std::nullopt;
 }
 
-// Hands out the kept iterator, or a new one when there is none, it is in use by an outer scan, or
-// another transaction was committed since it was made. The caller puts it back after use.
-std::shared_ptr<leveldb::Iterator> Transaction::take_iterator() const {
-  const Sequence now = store_->sequence();
-  auto it = std::move(iterator_);
-  iterator_.reset();
-  if (!it || iterator_sequence_ != now) it = store_->iterate();
-  iterator_sequence_ = now;
-  return it;
+// Hands out the kept cursor, or a new one when there is none, it is in use by an outer scan, or
+// another transaction was applied since it was made. The caller puts it back after use.
+std::shared_ptr<RecordCursor> Transaction::take_cursor() const {
+  const Sequence now = base_->sequence();
+  auto cursor = std::move(cursor_);
+  cursor_.reset();
+  if (!cursor || cursor_sequence_ != now) cursor = base_->cursor();
+  cursor_sequence_ = now;
+  return cursor;
 }
 
 result<void> Transaction::scan(
     const std::string& first, const std::string& end,
     const std::function<bool(std::string_view, std::string_view)>& visit) const {
-  const auto stored = take_iterator();
-  stored->Seek(slice(first));
-  auto changed = changes_.lower_bound(first);
-  for (;;) {
-    const bool has_stored = stored->Valid() && text(stored->key()) < end;
-    const bool has_changed = changed != changes_.end() && changed->first < end;
-    if (!has_stored && !has_changed) break;
-    const int order = !has_changed  ? -1
-                      : !has_stored ? 1
-                                    : text(stored->key()).compare(changed->first);
-    bool more = true;
-    if (order < 0) {
-      more = visit(text(stored->key()), text(stored->value()));
-    } else if (changed->second) {
-      more = visit(changed->first, *changed->second);
-    }
-    if (order <= 0) stored->Next();
-    if (order >= 0) ++changed;
-    if (!more) break;
+  const auto applied = take_cursor();
+  ChangesCursor own(changes_);
+  LayeredCursor records(own, *applied);
+  for (records.first(first, end); records.valid(); records.next()) {
+    if (!visit(records.key(), records.value())) break;
   }
-  TRY(status_of(*stored));
-  iterator_ = stored;
+  TRY(records.status());
+  cursor_ = applied;
   return success();
 }
 
 result<std::optional<std::pair<std::string, std::string>>> Transaction::last(
     const std::string& first, const std::string& end) const {
+  const auto applied = take_cursor();
+  ChangesCursor own(changes_);
+  LayeredCursor records(own, *applied);
+  records.last(first, end);
   std::optional<std::pair<std::string, std::string>> found;
-  const auto stored = take_iterator();
-  stored->Seek(slice(end));
-  if (stored->Valid()) {
-    stored->Prev();
-  } else if (stored->status().ok()) {
-    stored->SeekToLast();
-  }
-  auto changed = changes_.lower_bound(end);
-  while (!found) {
-    const bool has_stored = stored->Valid() && text(stored->key()) >= first;
-    const bool has_changed = changed != changes_.begin() && std::prev(changed)->first >= first;
-    if (!has_stored && !has_changed) break;
-    const int order = !has_changed  ? 1
-                      : !has_stored ? -1
-                                    : text(stored->key()).compare(std::prev(changed)->first);
-    if (order > 0) {
-      found.emplace(stored->key().ToString(), stored->value().ToString());
-    } else if (const auto& change = *std::prev(changed); change.second) {
-      found.emplace(change.first, *change.second);
-    }
-    if (order >= 0) stored->Prev();
-    if (order <= 0) --changed;
-  }
-  TRY(status_of(*stored));
-  iterator_ = stored;
+  if (records.valid()) found.emplace(records.key(), records.value());
+  TRY(records.status());
+  cursor_ = applied;
   return found;
 }
 

@@ -167,7 +167,7 @@ result<void> StripeRepair::record_failures(const pb::Stripe& stripe,
     for (const auto& damage : found) {
       TRY(record_damage(txn, damage));
     }
-    return context_.commit(std::move(txn));
+    return context_.committer.apply(std::move(txn));
   });
 }
 

@@ -54,7 +54,7 @@ result<bool> StripeRepair::put_and_switch(const Snapshot& now, size_t row, const
       Transaction txn = context_.store.begin();
       TRY(const bool done, switch_shards(txn, stripe, switches, context_.duties()));
       if (!done) return false;
-      TRY(context_.commit(std::move(txn)));
+      TRY(context_.committer.apply(std::move(txn)));
       context_.collect();
       return true;
     }));

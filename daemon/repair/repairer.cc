@@ -136,7 +136,7 @@ bool Repairer::dequeue(const QueuedRepair& entry) {
     if (needs && needs.value().any()) return true;
   }
   txn.erase(entry.key);
-  return context_.commit(std::move(txn)).has_value();
+  return context_.committer.apply(std::move(txn)).has_value();
 }
 
 void Repairer::put_off(const QueuedRepair& entry, const std::string& reason) {
@@ -247,7 +247,7 @@ void Repairer::sweep_step() {
   } else {
     put_counter(txn, kSweepCounter, sweep_from_);
   }
-  if (!context_.commit(std::move(txn))) return;
+  if (!context_.committer.apply(std::move(txn))) return;
   kick();
   if (!over) loop_->after(milliseconds(1), [this] { sweep_step(); });
 }

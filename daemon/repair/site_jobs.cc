@@ -43,7 +43,7 @@ result<void> each_stripe(BackgroundContext& context,
       }
       if (!found.empty()) from = found.back().id() + 1;
       if (!txn.empty()) {
-        TRY(context.commit(std::move(txn)));
+        TRY(context.committer.apply(std::move(txn)));
       }
       return found.size() == kStep;
     }));

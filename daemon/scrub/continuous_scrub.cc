@@ -134,7 +134,7 @@ void ContinuousScrub::finished(Site& site, Job& job, const result<void>& done) {
 void ContinuousScrub::save(const pb::ScrubWalk& walk) {
   Transaction txn = context_.store.begin();
   txn.put(walk_key(walk.site()), walk);
-  if (auto saved = context_.commit(std::move(txn)); !saved) {
+  if (auto saved = context_.committer.apply(std::move(txn)); !saved) {
     spdlog::warn("saving how far the scrub is: {}", saved.error().message());
   }
 }
@@ -234,7 +234,7 @@ result<uint64_t> ContinuousScrub::remove(Site& site, const std::vector<std::stri
   if (garbage.empty()) return uint64_t{0};
   // What nobody names now may still be named by the records from before a power cut.
   TRY(context_.threads.await<void>([this](std::function<void(result<void>)> done) {
-    context_.when_durable([done = std::move(done)] { done(success()); });
+    context_.committer.when_durable([done = std::move(done)] { done(success()); });
   }));
   uint64_t removed = 0;
   for (size_t first = 0; first < garbage.size(); first += kRemovedAtOnce) {

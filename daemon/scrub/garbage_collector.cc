@@ -35,13 +35,9 @@ struct GarbageCollector::Batch {
   bool more = false;
 };
 
-GarbageCollector::GarbageCollector(MetadataStore& store, SiteSet& sites, const ShardNamer& namer,
-                                   std::shared_ptr<EventLoop> loop, Hooks hooks)
-    : store_(store),
-      sites_(sites),
-      namer_(namer),
-      loop_(std::move(loop)),
-      hooks_(std::move(hooks)) {}
+GarbageCollector::GarbageCollector(MetadataStore& store, Committer& committer, SiteSet& sites,
+                                   const ShardNamer& namer, std::shared_ptr<EventLoop> loop)
+    : store_(store), committer_(committer), sites_(sites), namer_(namer), loop_(std::move(loop)) {}
 
 void GarbageCollector::kick() {
   if (running_) {
@@ -78,7 +74,7 @@ void GarbageCollector::step() {
     loop_->post([this] { step(); });
     return;
   }
-  hooks_.when_durable([this, b = batch.value()] { remove_all(b); });
+  committer_.when_durable([this, b = batch.value()] { remove_all(b); });
 }
 
 // The next records whose sites live or have left the cloud, with all that is there; the cursor
@@ -174,7 +170,7 @@ void GarbageCollector::finish(const std::shared_ptr<Batch>& batch) {
     ++counts_.objects;
     counts_.bytes += item.record.bytes();
   }
-  if (!txn.empty() && !hooks_.commit(std::move(txn))) {
+  if (!txn.empty() && !committer_.apply(std::move(txn))) {
     running_ = false;
     return;
   }

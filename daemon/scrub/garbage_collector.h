@@ -12,17 +12,13 @@
 
 #include "common/site/site_set.h"
 #include "daemon/loop/event_loop.h"
+#include "daemon/metadata/committer.h"
 #include "daemon/metadata/metadata_store.h"
 
 namespace datacloud {
 
 class GarbageCollector {
  public:
-  struct Hooks {
-    std::function<result<void>(Transaction&&)> commit;
-    // Runs the function on the loop when everything committed so far is durable.
-    std::function<void(std::function<void()>)> when_durable;
-  };
   struct Counts {
     uint64_t objects = 0;
     uint64_t bytes = 0;
@@ -32,7 +28,8 @@ class GarbageCollector {
     std::string problem;  // of one of them
   };
 
-  GarbageCollector(MetadataStore&, SiteSet&, const ShardNamer&, std::shared_ptr<EventLoop>, Hooks);
+  GarbageCollector(MetadataStore&, Committer&, SiteSet&, const ShardNamer&,
+                   std::shared_ptr<EventLoop>);
 
   // Records may have been added.
   void kick();
@@ -56,10 +53,10 @@ class GarbageCollector {
   void finish(const std::shared_ptr<Batch>&);
 
   MetadataStore& store_;
+  Committer& committer_;
   SiteSet& sites_;
   const ShardNamer& namer_;
   std::shared_ptr<EventLoop> loop_;
-  Hooks hooks_;
   Counts counts_;
   uint64_t cursor_ = 0;  // records below were skipped in this pass
   Failures failures_;

@@ -60,14 +60,15 @@ struct GarbageScrub::Page {
   std::atomic<uint64_t> removed{0}, bytes{0};
 };
 
-GarbageScrub::GarbageScrub(MetadataStore& store, SiteSet& sites, const ShardNamer& namer,
-                           const IdRanges& ranges, std::shared_ptr<EventLoop> loop, Hooks hooks)
+GarbageScrub::GarbageScrub(MetadataStore& store, Committer& committer, SiteSet& sites,
+                           const ShardNamer& namer, const IdRanges& ranges,
+                           std::shared_ptr<EventLoop> loop)
     : store_(store),
+      committer_(committer),
       sites_(sites),
       namer_(namer),
       ranges_(ranges),
-      loop_(std::move(loop)),
-      hooks_(std::move(hooks)) {}
+      loop_(std::move(loop)) {}
 
 result<void> GarbageScrub::open(const Transaction& txn) {
   for (Site* site : sites_.all()) {
@@ -99,7 +100,7 @@ void GarbageScrub::next_site() {
     running_ = true;
     unknown_here_ = 0;
     wanted_here_ = due.wanted;
-    hooks_.when_durable([this, site] { list_page(site, ""); });
+    committer_.when_durable([this, site] { list_page(site, ""); });
     return;
   }
 }
@@ -164,7 +165,7 @@ void GarbageScrub::site_done(Site* site, const Error* failure) {
     if (due.wanted == wanted_here_) {
       Transaction txn = store_.begin();
       txn.erase(key::meta(due_key(site->id())));
-      if (hooks_.commit(std::move(txn))) due.wanted = 0;
+      if (committer_.apply(std::move(txn))) due.wanted = 0;
     }
   }
   next_site();

@@ -14,6 +14,7 @@
 
 #include "common/site/site_set.h"
 #include "daemon/loop/event_loop.h"
+#include "daemon/metadata/committer.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/sessions/id_ranges.h"
 
@@ -29,18 +30,13 @@ void remove_listed(Site&, const std::string& object, std::function<void(result<u
 
 class GarbageScrub {
  public:
-  struct Hooks {
-    std::function<result<void>(Transaction&&)> commit;
-    // Runs the function on the loop when everything committed so far is durable.
-    std::function<void(std::function<void()>)> when_durable;
-  };
   struct Counts {
     uint64_t objects = 0;
     uint64_t bytes = 0;
   };
 
-  GarbageScrub(MetadataStore&, SiteSet&, const ShardNamer&, const IdRanges&,
-               std::shared_ptr<EventLoop>, Hooks);
+  GarbageScrub(MetadataStore&, Committer&, SiteSet&, const ShardNamer&, const IdRanges&,
+               std::shared_ptr<EventLoop>);
 
   result<void> open(const Transaction&);
   // Makes every site due, within the transaction that revokes the ids.
@@ -67,11 +63,11 @@ class GarbageScrub {
   void site_done(Site*, const Error* failure);
 
   MetadataStore& store_;
+  Committer& committer_;
   SiteSet& sites_;
   const ShardNamer& namer_;
   const IdRanges& ranges_;
   std::shared_ptr<EventLoop> loop_;
-  Hooks hooks_;
   Counts counts_;
   std::map<SiteId, Due> due_;
   std::map<SiteId, uint64_t> unknown_;  // of the last complete listing

@@ -87,7 +87,7 @@ result<void> record_missing(BackgroundContext& context, const std::vector<pb::Da
   for (const auto& damage : found) {
     TRY(record_damage(txn, damage));
   }
-  return context.commit(std::move(txn));
+  return context.committer.apply(std::move(txn));
 }
 
 }  // namespace datacloud

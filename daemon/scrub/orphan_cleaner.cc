@@ -83,7 +83,7 @@ result<bool> OrphanCleaner::free_some() {
     freed.push_back(ino);
   }
   if (txn.empty()) return false;
-  TRY(hooks_.commit(std::move(txn)));
+  TRY(committer_.apply(std::move(txn)));
   for (const InodeId ino : freed) orphans_.erase(ino);
   return true;
 }

@@ -10,6 +10,7 @@
 #include <unordered_set>
 
 #include "daemon/loop/event_loop.h"
+#include "daemon/metadata/committer.h"
 #include "daemon/metadata/metadata_store.h"
 
 namespace datacloud {
@@ -18,11 +19,11 @@ class OrphanCleaner {
  public:
   struct Hooks {
     std::function<bool(InodeId)> is_held;
-    std::function<result<void>(Transaction&&)> commit;
     std::function<void()> freed;  // pending deletions may have been added
   };
-  OrphanCleaner(MetadataStore& store, std::shared_ptr<EventLoop> loop, Hooks hooks)
-      : store_(store), loop_(std::move(loop)), hooks_(std::move(hooks)) {}
+  OrphanCleaner(MetadataStore& store, Committer& committer, std::shared_ptr<EventLoop> loop,
+                Hooks hooks)
+      : store_(store), committer_(committer), loop_(std::move(loop)), hooks_(std::move(hooks)) {}
 
   result<void> open(const Transaction&);  // orphans of earlier runs
   void add(InodeId);                      // has lost its last name
@@ -39,6 +40,7 @@ class OrphanCleaner {
   result<bool> free_some();
 
   MetadataStore& store_;
+  Committer& committer_;
   std::shared_ptr<EventLoop> loop_;
   Hooks hooks_;
   std::unordered_set<InodeId> orphans_;

@@ -184,7 +184,7 @@ MetadataService::Answer MetadataService::mend_findings(FsckRun& run,
   }
   if (orphans) scrub_.make_due(txn);
   if (!txn.empty()) {
-    TRY(commit(std::move(txn)));
+    TRY(committer_.apply(std::move(txn)));
   }
   if (shards) repairer_.kick();
   if (orphans) scrub_.kick();
@@ -218,7 +218,7 @@ result<void> MetadataService::mend_records(FsckRun& run, const std::vector<uint6
     return inode_ids_.peek(txn);
   };
   hooks.commit = [&](Transaction&& txn) -> result<void> {
-    TRY(commit(std::move(txn)));
+    TRY(committer_.apply(std::move(txn)));
     if (std::exchange(new_ino, false)) inode_ids_.take();
     return success();
   };

@@ -138,7 +138,7 @@ MetadataService::Answer MetadataService::policy(const CallPtr& call,
     }
     TRY(change_policy(request, deps_.sites, *inode.mutable_policy()));
     txn.put(key::inode(inode.ino()), inode);
-    TRY(commit(std::move(txn)));
+    TRY(committer_.apply(std::move(txn)));
   }
   TRY(const auto code, make_erasure_code(inode.policy().code()));
   *out.mutable_policy() = inode.policy();
@@ -155,7 +155,7 @@ MetadataService::Answer MetadataService::policy(const CallPtr& call,
     out.set_home_columns(home_columns(*code));
   }
   if (!request.change()) return wrapped(admin);
-  when_durable([this, call, reply = *wrapped(admin)] { answer(call, reply); });
+  committer_.when_durable([this, call, reply = *wrapped(admin)] { answer(call, reply); });
   return later();
 }
 

@@ -28,7 +28,7 @@ MetadataService::Answer MetadataService::quarantine(const CallPtr& call,
   TRY(const auto dropped, drop_from_quarantine(txn, request));
   if (dropped.dropped() == 0) return std::optional(wrapped(dropped));
   if (dropped.released() > 0) scrub_.make_due(txn);
-  TRY(commit(std::move(txn)));
+  TRY(committer_.apply(std::move(txn)));
   spdlog::warn("{} records are dropped from quarantine, the objects of {} stripes are garbage",
                dropped.dropped(), dropped.released());
   if (dropped.released() > 0) scrub_.kick();

@@ -49,17 +49,16 @@ BackgroundContext MetadataService::background_context() {
   return {
       .threads = background_,
       .store = store_,
+      .committer = committer_,
       .sites = deps_.sites,
       .namer = namer_,
       .tags = tags_,
       .local_site = local != nullptr ? local->id() : 0,
-      .commit = [this](Transaction&& txn) { return commit(std::move(txn)); },
       .duties = [this] { return duties(); },
       .grant = [this](Transaction& txn, IdKind kind,
                       uint32_t count) { return ranges_.grant(txn, kDaemonSession, kind, count); },
       .revoke = [this](Transaction& txn, IdKind kind,
                        uint64_t id) { ranges_.revoke(txn, kDaemonSession, kind, id); },
-      .when_durable = [this](std::function<void()> f) { when_durable(std::move(f)); },
       .collect = [this] { collector_.kick(); },
       .combining = [this] { return space_.combining(); },
       .repair_strategy = [this] { return repair_strategy_.load(); },
@@ -137,7 +136,7 @@ MetadataService::Answer MetadataService::site(const CallPtr& call) {
     txn.put(key::meta("cloud"), record);
     info->set_duty(duty_after);
     repairer_.make_sweep_due(txn);
-    TRY(commit(std::move(txn)));
+    TRY(committer_.apply(std::move(txn)));
   }
   if (request.scrub()) missing_shard_scrub_.start(site->id(), [this] { repairer_.kick(); });
   if (request.action() != pb::SITE_SHOW) repairer_.restart();

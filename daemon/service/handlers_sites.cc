@@ -109,9 +109,9 @@ MetadataService::Answer MetadataService::add_site(const CallPtr& call,
   }
   *record.add_sites() = info;
   txn.put(key::meta("cloud"), record);
-  TRY(commit(std::move(txn)));
+  TRY(committer_.apply(std::move(txn)));
   spdlog::warn("site {} has joined the cloud", info.name());
-  when_durable([this, call, info, reply = wrapped(admin)] {
+  committer_.when_durable([this, call, info, reply = wrapped(admin)] {
     deps_.open_site ? use_site(call, info) : answer(call, reply);
   });
   return later();
@@ -175,7 +175,7 @@ result<void> MetadataService::set_duty(const std::string& name, pb::SiteDuty dut
   if (pb::SiteInfo* stored = info_of(record, name)) stored->set_duty(duty);
   if (pb::SiteInfo* known = info_of(deps_.cloud, name)) known->set_duty(duty);
   txn.put(key::meta("cloud"), record);
-  return commit(std::move(txn));
+  return committer_.apply(std::move(txn));
 }
 
 MetadataService::Answer MetadataService::remove_site(const CallPtr& call, const std::string& name) {

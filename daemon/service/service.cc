@@ -3,33 +3,13 @@
 
 #include <sys/stat.h>
 
+#include "common/base/check.h"
 #include "common/base/log.h"
 #include "daemon/metadata/state_directory.h"
 #include "daemon/records/namespace_ops.h"
 
 namespace datacloud {
 namespace {
-
-// Requests that look at or change what leases protect. They may wait: for recalls, and after a
-// start for the previous sessions. Everything else is served at once, always: mounts need it to
-// answer recalls.
-bool may_wait(const pb::Request& request) {
-  switch (request.op_case()) {
-    case pb::Request::kLookup:
-    case pb::Request::kLease:
-    case pb::Request::kSetattr:
-    case pb::Request::kCreate:
-    case pb::Request::kLink:
-    case pb::Request::kUnlink:
-    case pb::Request::kRename:
-    case pb::Request::kReaddir:
-    case pb::Request::kSetxattr:
-    case pb::Request::kRemovexattr:
-      return true;
-    default:
-      return false;
-  }
-}
 
 Background::Limits background_limits(const DaemonConfig& config) {
   Background::Limits limits;
@@ -44,51 +24,22 @@ Background::Limits background_limits(const DaemonConfig& config) {
   return limits;
 }
 
-// What the tool may ask for: it holds no leases and changes nothing.
-bool allowed_to_tool(const pb::Request& request) {
-  switch (request.op_case()) {
-    case pb::Request::kKeepalive:
-    case pb::Request::kGoodbye:
-    case pb::Request::kStatfs:
-    case pb::Request::kMap:
-    case pb::Request::kGetxattr:
-    case pb::Request::kListxattr:
-    case pb::Request::kSync:
-    case pb::Request::kStatus:
-    case pb::Request::kLocate:
-    case pb::Request::kTraffic:
-    case pb::Request::kGc:
-    case pb::Request::kRepair:
-    case pb::Request::kSite:
-    case pb::Request::kAudit:
-    case pb::Request::kFold:
-    case pb::Request::kAdmin:
-      return true;
-    default:
-      return false;
-  }
-}
-
 }  // namespace
 
 MetadataService::MetadataService(Dependencies deps)
     : deps_(std::move(deps)),
       store_(deps_.store),
       loop_(*deps_.loop),
+      committer_(store_, deps_.loop, deps_.fatal),
       namer_(deps_.name_key),
       tags_(deps_.audit_keys),
       started_(loop_.now()),
       leases_(deps_.config.leases_max),
-      orphan_cleaner_(store_, deps_.loop,
-                      {[this](InodeId ino) { return leases_.is_held(ino); },
-                       [this](Transaction&& txn) { return commit(std::move(txn)); },
-                       [this] { collector_.kick(); }}),
-      collector_(store_, deps_.sites, namer_, deps_.loop,
-                 {[this](Transaction&& txn) { return commit(std::move(txn)); },
-                  [this](std::function<void()> f) { when_durable(std::move(f)); }}),
-      scrub_(store_, deps_.sites, namer_, ranges_, deps_.loop,
-             {[this](Transaction&& txn) { return commit(std::move(txn)); },
-              [this](std::function<void()> f) { when_durable(std::move(f)); }}),
+      orphan_cleaner_(
+          store_, committer_, deps_.loop,
+          {[this](InodeId ino) { return leases_.is_held(ino); }, [this] { collector_.kick(); }}),
+      collector_(store_, committer_, deps_.sites, namer_, deps_.loop),
+      scrub_(store_, committer_, deps_.sites, namer_, ranges_, deps_.loop),
       stripe_statistics_(store_, deps_.loop, [this] { return away_sites(); }),
       space_(deps_.sites, deps_.loop, deps_.code),
       traffic_since_(started_),
@@ -142,10 +93,14 @@ void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::
       std::max(session->acknowledged, std::min(call->request.acknowledged(), id - 1));
   // Sent again over a new connection while the first copy is at work: that one answers.
   if (!session->in_flight.insert(id).second) return;
-  if (session->tool() && !allowed_to_tool(call->request)) {
+  call->operation = find_operation(call->request.op_case());
+  if (call->operation == nullptr) {
+    return refuse(call, Error(Errc::unsupported, "the daemon does not know this request"));
+  }
+  if (session->tool() && !call->operation->for_tools) {
     return refuse(call, Error(Errc::invalid, "this request is for mounts only"));
   }
-  if (may_wait(call->request)) {
+  if (call->operation->may_wait) {
     if (session->in_flight.size() > 2 * deps_.config.requests_in_flight_max) {
       return refuse(call, Error(Errc::unavailable, "too many unanswered requests of one mount"));
     }
@@ -163,87 +118,11 @@ void MetadataService::dispatch(const CallPtr& call) {
   SessionState* session = sessions_.find(call->session);
   if (session == nullptr) return;  // ended while the call waited; its connection is closed
   if (answer_from_store(call, *session)) return;
-  auto reply = handle(call);
+  const Sequence before = store_.sequence();
+  auto reply = call->operation->handler(*this, call);
+  DC_CHECK(call->operation->changes || store_.sequence() == before);
   if (!reply) return refuse(call, reply.error());
   if (reply.value()) answer(call, std::move(*reply.value()));
-}
-
-MetadataService::Answer MetadataService::handle(const CallPtr& call) {
-  switch (call->request.op_case()) {
-    case pb::Request::kKeepalive:
-      return keepalive(call);
-    case pb::Request::kGrant:
-      return grant(call);
-    case pb::Request::kGoodbye:
-      return goodbye(call);
-    case pb::Request::kLease:
-      return lease(call);
-    case pb::Request::kRelease:
-      return release(call);
-    case pb::Request::kRecallDone:
-      return recall_done(call);
-    case pb::Request::kMap:
-      return map(call);
-    case pb::Request::kCommit:
-      return commit_data(call);
-    case pb::Request::kAbandon:
-      return abandon(call);
-    case pb::Request::kDamage:
-      return damage(call);
-    case pb::Request::kSync:
-      return sync(call);
-    case pb::Request::kStatus:
-      return status(call);
-    case pb::Request::kLocate:
-      return locate(call);
-    case pb::Request::kTraffic:
-      return traffic(call);
-    case pb::Request::kGc:
-      return gc(call);
-    case pb::Request::kRepair:
-      return repair(call);
-    case pb::Request::kSite:
-      return site(call);
-    case pb::Request::kAudit:
-      return audit(call);
-    case pb::Request::kFold:
-      return fold(call);
-    case pb::Request::kAdmin:
-      return admin(call);
-    default:
-      return handle_namespace(call);
-  }
-}
-
-MetadataService::Answer MetadataService::handle_namespace(const CallPtr& call) {
-  switch (call->request.op_case()) {
-    case pb::Request::kLookup:
-      return lookup(call);
-    case pb::Request::kSetattr:
-      return setattr(call);
-    case pb::Request::kCreate:
-      return create(call);
-    case pb::Request::kLink:
-      return link(call);
-    case pb::Request::kUnlink:
-      return unlink(call);
-    case pb::Request::kRename:
-      return rename(call);
-    case pb::Request::kReaddir:
-      return readdir(call);
-    case pb::Request::kGetxattr:
-      return getxattr(call);
-    case pb::Request::kSetxattr:
-      return setxattr(call);
-    case pb::Request::kListxattr:
-      return listxattr(call);
-    case pb::Request::kRemovexattr:
-      return removexattr(call);
-    case pb::Request::kStatfs:
-      return statfs(call);
-    default:
-      return failure(Errc::unsupported, "the daemon does not know this request");
-  }
 }
 
 bool MetadataService::answer_from_store(const CallPtr& call, SessionState& session) {
@@ -289,11 +168,17 @@ void MetadataService::refresh_stored(const Call& call, pb::Reply& reply) {
   attr.set_lease(leases_.offer(call.session, ino, writer ? pb::LEASE_WRITE : pb::LEASE_READ));
 }
 
+// Nobody hears of a change that could still be taken back.
 void MetadataService::answer(const CallPtr& call, pb::Reply reply) {
   reply.set_id(call->request.id());
   if (reply.sequence() == 0) reply.set_sequence(store_.sequence());
-  SessionState* session = sessions_.find(call->session);
-  if (session == nullptr) return call->connection->reply(reply);
+  if (call->operation == nullptr || !call->operation->changes) return send(*call, reply);
+  committer_.when_committed([this, call, reply = std::move(reply)] { send(*call, reply); });
+}
+
+void MetadataService::send(const Call& call, const pb::Reply& reply) {
+  SessionState* session = sessions_.find(call.session);
+  if (session == nullptr) return call.connection->reply(reply);
   session->in_flight.erase(reply.id());
   // The session may have moved to a new connection since the request came.
   if (session->connection) session->connection->reply(reply);
@@ -306,18 +191,8 @@ void MetadataService::refuse(const CallPtr& call, const Error& error) {
   answer(call, std::move(reply));
 }
 
-void MetadataService::when_durable(std::function<void()> f) {
-  store_.when_durable(store_.sequence(),
-                      [this, loop = deps_.loop, f = std::move(f)](result<void> synced) mutable {
-                        loop->post([this, f = std::move(f), synced = std::move(synced)] {
-                          if (!synced) return deps_.fatal(synced.error());
-                          f();
-                        });
-                      });
-}
-
 void MetadataService::answer_when_durable(const CallPtr& call, pb::Reply reply) {
-  when_durable([this, call, reply = std::move(reply)] { answer(call, reply); });
+  committer_.when_durable([this, call, reply = std::move(reply)] { answer(call, reply); });
 }
 
 bool MetadataService::admitted(const CallPtr& call, InodeId ino, pb::LeaseMode others) {
@@ -329,18 +204,11 @@ bool MetadataService::admitted(const CallPtr& call, InodeId ino, pb::LeaseMode o
   return false;
 }
 
-result<void> MetadataService::commit(Transaction&& txn) {
-  const auto committed = store_.commit(std::move(txn));
-  if (committed) return success();
-  deps_.fatal(committed.error());
-  return failure(committed.error());
-}
-
 result<void> MetadataService::commit(Transaction&& txn, const Call& call, pb::Reply& reply) {
   SessionState& session = session_of(call);
   reply.set_id(call.request.id());
   TRY(sessions_.store_reply(txn, session, reply));
-  TRY(commit(std::move(txn)));
+  TRY(committer_.apply(std::move(txn)));
   reply.set_sequence(store_.sequence());
   return success();
 }

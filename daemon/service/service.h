@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 
 #include "common/codes/erasure_code.h"
 #include "common/config/config.h"
@@ -29,6 +30,7 @@
 #include "daemon/jobs/background_context.h"
 #include "daemon/jobs/site_space.h"
 #include "daemon/loop/event_loop.h"
+#include "daemon/metadata/committer.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/repair/repairer.h"
 #include "daemon/repair/site_jobs.h"
@@ -104,35 +106,56 @@ class MetadataService final : public RpcService {
   // A site went away or came back.
   void on_site_change();
 
+  struct Operation;
+
  private:
   struct Call {
     std::shared_ptr<RpcConnection> connection;  // where it arrived
     SessionId session = 0;
     pb::Request request;
-    InodeId admitted = 0;  // the inode whose leases it has waited for
+    const Operation* operation = nullptr;  // null: hello, or not known
+    InodeId admitted = 0;                  // the inode whose leases it has waited for
   };
   using CallPtr = std::shared_ptr<Call>;
   // nullopt: the call is answered later.
   using Answer = result<std::optional<pb::Reply>>;
   static Answer later() { return std::optional<pb::Reply>(); }
 
+ public:
+  // What the service does with one kind of request. Hello is not among them: it makes the session
+  // that all others need.
+  struct Operation {
+    pb::Request::OpCase request;
+    Answer (*handler)(MetadataService&, const CallPtr&);
+    // It looks at or changes what leases protect: it may wait for recalls, and after a start for
+    // the sessions of earlier mounts. All others are served at once, always: mounts need some of
+    // them to answer recalls.
+    bool may_wait;
+    bool for_tools;  // tools hold no leases, and change no file
+    bool changes;    // may apply a transaction: it is answered when that is committed
+  };
+  static std::span<const Operation> operations();
+
+ private:
+  // request_table.cc
+  static const Operation* find_operation(pb::Request::OpCase);
+  template <auto handler>
+  static Answer run(MetadataService&, const CallPtr&);
+
   // service.cc: from request to reply
   void dispatch(const CallPtr&);
-  Answer handle(const CallPtr&);
-  Answer handle_namespace(const CallPtr&);
   bool answer_from_store(const CallPtr&, SessionState&);
   void refresh_stored(const Call&, pb::Reply&);
   void answer(const CallPtr&, pb::Reply);
+  void send(const Call&, const pb::Reply&);
   void answer_when_durable(const CallPtr&, pb::Reply);
   void refuse(const CallPtr&, const Error&);
   void pump();
   void send_recall(const LeaseTable::Recall&);
-  void when_durable(std::function<void()>);
   // Waits (false) until no other session holds more than `others` on the inode.
   bool admitted(const CallPtr&, InodeId, pb::LeaseMode others);
-  // Commits with the reply stored under the call's id.
+  // Applies the transaction with the reply stored under the call's id.
   result<void> commit(Transaction&&, const Call&, pb::Reply&);
-  result<void> commit(Transaction&&);
   // Answers once every holder counted in `notice` has heard of the change.
   Answer after_notice(const CallPtr&, const LeaseTable::NoticePtr&, pb::Reply);
   SessionState& session_of(const Call& call) { return *sessions_.find(call.session); }
@@ -256,6 +279,7 @@ class MetadataService final : public RpcService {
   Dependencies deps_;
   MetadataStore& store_;
   EventLoop& loop_;
+  LocalCommitter committer_;
   const ShardNamer namer_;
   ShardTags tags_;
   std::atomic<RepairStrategy> repair_strategy_{RepairStrategy::cheapest};

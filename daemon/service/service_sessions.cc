@@ -56,7 +56,7 @@ result<void> MetadataService::start() {
   TRY(continuous_scrub_.open(txn));
   fold_scheduler_.start();
   if (deps_.config.fold == "auto") former_.start();
-  TRY(commit(std::move(txn)));
+  TRY(committer_.apply(std::move(txn)));
   for (const SessionId id : std::set<SessionId>(awaited_)) end_if_over(id);
   TRY(store_.wait_durable(store_.sequence()));
   if (awaited_.empty()) {
@@ -178,11 +178,12 @@ void MetadataService::hello(const CallPtr& call) {
   Transaction txn = store_.begin();
   auto session = sessions_.add_mount(txn, std::move(record), deps_.config.sessions_max);
   if (!session) return refuse(call, session.error());
-  if (auto committed = commit(std::move(txn)); !committed) return refuse(call, committed.error());
+  if (auto committed = committer_.apply(std::move(txn)); !committed)
+    return refuse(call, committed.error());
   bind(*session.value(), connection);
   renew(*session.value());
   spdlog::info("session {}: {} connected", session.value()->id(), session.value()->describe());
-  when_durable([this, call, id = session.value()->id()] {
+  committer_.when_durable([this, call, id = session.value()->id()] {
     SessionState* still = sessions_.find(id);
     if (still != nullptr) call->connection->reply(hello_reply(*call, *still, false));
   });
@@ -251,7 +252,7 @@ void MetadataService::end_session(SessionId id, const std::string& why, bool cle
   if (scrub) scrub_.make_due(txn);
   sessions_.erase(txn, id);
   leases_.end_session(id);
-  if (!txn.empty() && !commit(std::move(txn))) return;
+  if (!txn.empty() && !committer_.apply(std::move(txn))) return;
   if (connection) {
     connection->session = 0;
     if (!clean) connection->close();
@@ -319,7 +320,7 @@ MetadataService::Answer MetadataService::grant(const CallPtr& call) {
   Transaction txn = store_.begin();
   TRY(const IdRange range,
       ranges_.grant(txn, call->session, static_cast<IdKind>(request.kind()), request.count()));
-  TRY(commit(std::move(txn)));
+  TRY(committer_.apply(std::move(txn)));
   pb::Reply reply;
   reply.mutable_grant()->set_first(range.first);
   reply.mutable_grant()->set_count(static_cast<uint32_t>(range.count));

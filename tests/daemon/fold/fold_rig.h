@@ -74,6 +74,24 @@ class ThreadLoop final : public EventLoop {
   std::thread thread_;
 };
 
+// After the crash nothing is committed, and nobody minds.
+class CrashingCommitter final : public Committer {
+ public:
+  CrashingCommitter(MetadataStore& store, std::shared_ptr<EventLoop> loop,
+                    const std::atomic<bool>& crashed)
+      : local_(store, std::move(loop), [](const Error&) {}), crashed_(crashed) {}
+  result<void> apply(Transaction&& txn) override {
+    if (crashed_) return failure(Errc::io, "crashed");
+    return local_.apply(std::move(txn));
+  }
+  void when_committed(std::function<void()> f) override { local_.when_committed(std::move(f)); }
+  void when_durable(std::function<void()> f) override { local_.when_durable(std::move(f)); }
+
+ private:
+  LocalCommitter local_;
+  const std::atomic<bool>& crashed_;
+};
+
 class FoldRig : public testing::Test {
  protected:
   struct Placed {  // a block to be written: its number and contents
@@ -135,29 +153,22 @@ class FoldRig : public testing::Test {
     sites_ = std::make_unique<SiteSet>(std::move(members), seconds(60));
     loop_ = std::make_shared<ThreadLoop>();
     ranges_ = std::make_unique<IdRanges>();
-    const auto committing = [this](Transaction&& txn) { return commit_now(std::move(txn)); };
-    const auto durable = [this](std::function<void()> f) {
-      store_->when_durable(store_->sequence(),
-                           [loop = loop_, f = std::move(f)](result<void>) { loop->post(f); });
-    };
-    collector_ = std::make_unique<GarbageCollector>(*store_, *sites_, namer_, loop_,
-                                                    GarbageCollector::Hooks{committing, durable});
-    scrub_ = std::make_unique<GarbageScrub>(*store_, *sites_, namer_, *ranges_, loop_,
-                                            GarbageScrub::Hooks{committing, durable});
+    committer_ = std::make_unique<CrashingCommitter>(*store_, loop_, crashed_);
+    collector_ = std::make_unique<GarbageCollector>(*store_, *committer_, *sites_, namer_, loop_);
+    scrub_ = std::make_unique<GarbageScrub>(*store_, *committer_, *sites_, namer_, *ranges_, loop_);
     background_ = std::make_unique<Background>(loop_, Background::Limits{2, 0});
     context_ = std::make_unique<BackgroundContext>(BackgroundContext{
         .threads = *background_,
         .store = *store_,
+        .committer = *committer_,
         .sites = *sites_,
         .namer = namer_,
         .tags = tags_,
-        .commit = committing,
         .duties = [] { return SiteDuties(); },
         .grant = [this](Transaction& txn, IdKind kind,
                         uint32_t n) { return ranges_->grant(txn, kDaemonSession, kind, n); },
         .revoke = [this](Transaction& txn, IdKind kind,
                          uint64_t id) { ranges_->revoke(txn, kDaemonSession, kind, id); },
-        .when_durable = durable,
         .collect = [] {},
     });
     ids_ = std::make_unique<BackgroundIds>(*context_);
@@ -179,6 +190,7 @@ class FoldRig : public testing::Test {
     sites_.reset();
     scrub_.reset();
     collector_.reset();
+    committer_.reset();
     store_.reset();
   }
   // Before what runs on the loop goes; nothing of the rig can be asked afterwards. The loop first:
@@ -454,12 +466,6 @@ class FoldRig : public testing::Test {
     }
     return on_operation ? on_operation(site, op, object) : Fault();
   }
-  result<void> commit_now(Transaction&& txn) {
-    if (crashed_) return failure(Errc::io, "crashed");
-    TRY(store_->commit(std::move(txn)));
-    return success();
-  }
-
   static constexpr InodeId kFile = 100;
   const ShardNamer namer_{Bytes(16, 7)};
   const SecretKey service_key_ = SecretKey(Bytes(32, 5));
@@ -479,6 +485,7 @@ class FoldRig : public testing::Test {
   std::unique_ptr<BackgroundIds> ids_;
   std::function<Fault(SiteId, StoreOp, const std::string&)> on_operation;
   std::atomic<bool> crashed_{false};
+  std::unique_ptr<CrashingCommitter> committer_;
   std::atomic<uint64_t> operations_{0}, operations_max_{UINT64_MAX};
   std::map<uint64_t, Bytes> expected_;  // of the file, by block
   uint32_t shard_bytes_ = 0;            // as records of stripes to be written say

@@ -1,0 +1,55 @@
+// The only way a running daemon changes its metadata, and where it learns what a change is worth.
+//
+// A change passes three stages, in the order in which changes were applied:
+//   applied    the next transaction sees it;
+//   committed  it will not be taken back by the end of this process: its author may be told;
+//   durable    it survives a power cut: ids it grants may be used, objects it releases may be
+//              deleted, an fsync that waited for it may return.
+// The local store commits a change by applying it, so that the first two are one moment here. A
+// journal needs more time for the second: callers wait for the stage they need, never for one that
+// merely comes to the same today.
+//
+// Threads: the loop's only; continuations run on the loop. Failures: a store that cannot write or
+// sync can promise nothing more. The daemon is told once (`fatal`) and ends; what waits is dropped.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "common/base/error.h"
+#include "daemon/loop/event_loop.h"
+#include "daemon/metadata/metadata_store.h"
+
+namespace datacloud {
+
+class Committer {
+ public:
+  virtual ~Committer() = default;
+
+  // All of the transaction, or nothing. After a failure nothing can be applied any more.
+  virtual result<void> apply(Transaction&&) = 0;
+  // Runs the function when everything applied so far is committed: at once if it is.
+  virtual void when_committed(std::function<void()>) = 0;
+  // Runs the function when everything applied so far is durable; never before this call returns.
+  virtual void when_durable(std::function<void()>) = 0;
+};
+
+// Commits to the store of this machine alone.
+class LocalCommitter final : public Committer {
+ public:
+  // `fatal` is called on the loop, or within apply().
+  LocalCommitter(MetadataStore& store, std::shared_ptr<EventLoop> loop,
+                 std::function<void(const Error&)> fatal)
+      : store_(store), loop_(std::move(loop)), fatal_(std::move(fatal)) {}
+
+  result<void> apply(Transaction&&) override;
+  void when_committed(std::function<void()> f) override { f(); }
+  void when_durable(std::function<void()>) override;
+
+ private:
+  MetadataStore& store_;
+  const std::shared_ptr<EventLoop> loop_;
+  const std::function<void(const Error&)> fatal_;
+};
+
+}  // namespace datacloud
