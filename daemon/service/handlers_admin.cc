@@ -1,4 +1,5 @@
-// What the administrator asks for: locate, traffic, gc. Status is in handlers_status.cc.
+// What the administrator asks about files and traffic. Status is in handlers_status.cc; what
+// changes something is in daemon/maintenance.
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -12,9 +13,7 @@
 namespace datacloud {
 namespace {
 
-constexpr auto kGcPoll = milliseconds(10);
-constexpr int kGcTries = 3;               // at what a live site does not delete, for one who waits
-constexpr size_t kStripesPerPart = 1000;  // of one locate; rows of groups come on top
+constexpr size_t kStripesPerPart = 1000;    // of one locate; rows of groups come on top
 constexpr size_t kSlotBytesMax = 4u << 20;  // slots are left out of stripes beyond
 
 result<void> add_damage(const Transaction& txn, StripeId stripe, pb::LocateReply& out) {
@@ -87,7 +86,7 @@ result<pb::LocatePartReply> MetadataService::locate_from(const std::string& path
 }
 
 // Of programs that do not know of parts.
-MetadataService::Answer MetadataService::locate(const CallPtr& call) {
+Answer MetadataService::locate(const CallPtr& call) {
   const auto& request = call->request.locate();
   TRY(const auto part, locate_from(request.path(), request.ino(), 0));
   if (part.has_next_block()) {
@@ -99,7 +98,7 @@ MetadataService::Answer MetadataService::locate(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::locate_part(const pb::LocatePartRequest& request) {
+Answer MetadataService::locate_part(const pb::LocatePartRequest& request) {
   pb::AdminReply admin;
   TRY(*admin.mutable_locate_part(),
       locate_from(request.path(), request.ino(), request.first_block()));
@@ -109,7 +108,7 @@ MetadataService::Answer MetadataService::locate_part(const pb::LocatePartRequest
 }
 
 // What mounts have reported and what this daemon has moved itself.
-MetadataService::Answer MetadataService::traffic(const CallPtr& call) {
+Answer MetadataService::traffic(const CallPtr& call) {
   pb::Reply reply;
   add_traffic(*reply.mutable_traffic());
   if (call->request.traffic().reset()) {
@@ -137,50 +136,6 @@ void MetadataService::add_traffic(pb::TrafficReply& out) {
   }
   const auto since = loop_.now() - traffic_since_;
   out.set_since_ms(std::chrono::duration_cast<milliseconds>(since).count());
-}
-
-pb::GcReply MetadataService::gc_counts() const {
-  pb::GcReply counts;
-  counts.set_objects_deleted(collector_.counts().objects + scrub_.counts().objects +
-                             continuous_scrub_.counts().objects);
-  counts.set_bytes_deleted(collector_.counts().bytes + scrub_.counts().bytes +
-                           continuous_scrub_.counts().bytes);
-  counts.set_unknown_objects(scrub_.unknown_objects());
-  return counts;
-}
-
-MetadataService::Answer MetadataService::gc(const CallPtr& call) {
-  const auto before = gc_counts();
-  collector_.restart();
-  scrub_.kick();
-  if (!call->request.gc().wait()) {
-    pb::Reply reply;
-    reply.mutable_gc()->set_unknown_objects(before.unknown_objects());
-    return std::optional(std::move(reply));
-  }
-  answer_gc_when_idle(call, before, kGcTries);
-  return later();
-}
-
-void MetadataService::answer_gc_when_idle(const CallPtr& call, pb::GcReply before, int tries) {
-  if (sessions_.find(call->session) == nullptr) return;  // nobody waits any more
-  const bool idle = orphan_cleaner_.idle() && collector_.idle() && scrub_.idle();
-  const bool retry = idle && collector_.failures().objects > 0 && tries > 1;
-  if (!idle || retry) {
-    if (retry) collector_.restart();
-    loop_.after(kGcPoll, [this, call, before, left = tries - (retry ? 1 : 0)] {
-      answer_gc_when_idle(call, before, left);
-    });
-    return;
-  }
-  pb::Reply reply;
-  auto* counts = reply.mutable_gc();
-  *counts = gc_counts();
-  counts->set_objects_deleted(counts->objects_deleted() - before.objects_deleted());
-  counts->set_bytes_deleted(counts->bytes_deleted() - before.bytes_deleted());
-  counts->set_failed(collector_.failures().objects);
-  counts->set_problem(collector_.failures().problem);
-  answer(call, std::move(reply));
 }
 
 }  // namespace datacloud

@@ -66,7 +66,7 @@ pb::Stripe without_homes(pb::Stripe stripe, SiteSet& sites) {
 
 }  // namespace
 
-MetadataService::Answer MetadataService::map(const CallPtr& call) {
+Answer MetadataService::map(const CallPtr& call) {
   TRY(auto map, read_map(store_.begin(), call->request.map()));
   pb::Reply reply;
   *reply.mutable_map() = std::move(map);
@@ -94,7 +94,7 @@ result<void> MetadataService::check_stripe(const pb::Stripe& stripe, SessionId s
                                                      shard.instance())));
     }
     // A mount that has not heard yet puts its shards elsewhere, under new ids.
-    if (removing_.contains(shard.site())) {
+    if (maintenance_.is_leaving(shard.site())) {
       return failure(Errc::revoked, text(fmt::format("site {} is being removed", shard.site())));
     }
     // So does one whose site has left meanwhile; homes that have left are dropped (without_homes).
@@ -152,7 +152,7 @@ result<void> MetadataService::add_rows(Transaction& txn, const pb::CommitRequest
   return success();
 }
 
-MetadataService::Answer MetadataService::commit_data(const CallPtr& call) {
+Answer MetadataService::commit_data(const CallPtr& call) {
   const auto& request = call->request.commit();
   TRY(check_commit(request, call->session));
   Transaction txn = store_.begin();
@@ -187,8 +187,8 @@ MetadataService::Answer MetadataService::commit_data(const CallPtr& call) {
   }
   TRY(add_rows(txn, request, call->session));
   TRY(commit(std::move(txn), *call, reply));
-  collector_.kick();
-  const Duration held_back = fold_scheduler_.commit_delay();
+  maintenance_.deletions_added();
+  const Duration held_back = maintenance_.commit_delay();
   if (held_back > Duration::zero()) {  // folding has to catch up
     loop_.after(held_back, [this, call, reply, durable = request.durable()] {
       durable ? answer_when_durable(call, reply) : answer(call, reply);
@@ -201,7 +201,7 @@ MetadataService::Answer MetadataService::commit_data(const CallPtr& call) {
 }
 
 // The ids are revoked one by one, so that no later commit can name what is about to be deleted.
-MetadataService::Answer MetadataService::abandon(const CallPtr& call) {
+Answer MetadataService::abandon(const CallPtr& call) {
   const auto& objects = call->request.abandon().objects();
   if (objects.size() > kReportsMax) {
     return failure(Errc::invalid, fmt::format("more than {} objects at once", kReportsMax));
@@ -224,11 +224,11 @@ MetadataService::Answer MetadataService::abandon(const CallPtr& call) {
   }
   pb::Reply reply;
   TRY(commit(std::move(txn), *call, reply));
-  collector_.kick();
+  maintenance_.deletions_added();
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::damage(const CallPtr& call) {
+Answer MetadataService::damage(const CallPtr& call) {
   const auto& found = call->request.damage().found();
   if (found.size() > kReportsMax) {
     return failure(Errc::invalid, fmt::format("more than {} reports at once", kReportsMax));
@@ -243,7 +243,7 @@ MetadataService::Answer MetadataService::damage(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::sync(const CallPtr& call) {
+Answer MetadataService::sync(const CallPtr& call) {
   answer_when_durable(call, pb::Reply());
   return later();
 }

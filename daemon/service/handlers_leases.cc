@@ -6,7 +6,7 @@
 
 namespace datacloud {
 
-MetadataService::Answer MetadataService::lease(const CallPtr& call) {
+Answer MetadataService::lease(const CallPtr& call) {
   const auto& request = call->request.lease();
   TRY(auto inode, get_inode(store_.begin(), request.ino()));
   if (!pb::LeaseMode_IsValid(request.mode())) {
@@ -27,14 +27,14 @@ MetadataService::Answer MetadataService::lease(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::release(const CallPtr& call) {
+Answer MetadataService::release(const CallPtr& call) {
   for (const auto& remains : call->request.release().leases()) {
     leases_.release(call->session, remains);
   }
   return std::optional(pb::Reply());
 }
 
-MetadataService::Answer MetadataService::recall_done(const CallPtr& call) {
+Answer MetadataService::recall_done(const CallPtr& call) {
   leases_.recall_done(call->session, call->request.recall_done().id());
   return std::optional(pb::Reply());
 }

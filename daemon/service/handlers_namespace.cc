@@ -26,7 +26,7 @@ pb::Reply attr_reply(pb::Inode inode) {
 
 }  // namespace
 
-MetadataService::Answer MetadataService::lookup(const CallPtr& call) {
+Answer MetadataService::lookup(const CallPtr& call) {
   const auto& request = call->request.lookup();
   TRY(auto inode, datacloud::lookup(store_.begin(), request.parent(), request.name()));
   const InodeId ino = inode.ino();
@@ -38,7 +38,7 @@ MetadataService::Answer MetadataService::lookup(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::setattr(const CallPtr& call) {
+Answer MetadataService::setattr(const CallPtr& call) {
   const auto& request = call->request.setattr();
   TRY(get_inode(store_.begin(), request.ino()));
   if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
@@ -51,7 +51,7 @@ MetadataService::Answer MetadataService::setattr(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::create(const CallPtr& call) {
+Answer MetadataService::create(const CallPtr& call) {
   const auto& request = call->request.create();
   Transaction txn = store_.begin();
   TRY(auto created, datacloud::create(txn, request, inode_ids_.peek(txn)));
@@ -77,7 +77,7 @@ MetadataService::Answer MetadataService::create(const CallPtr& call) {
   return after_notice(call, notice, std::move(reply));
 }
 
-MetadataService::Answer MetadataService::link(const CallPtr& call) {
+Answer MetadataService::link(const CallPtr& call) {
   const auto& request = call->request.link();
   TRY(get_inode(store_.begin(), request.ino()));
   if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
@@ -96,10 +96,10 @@ MetadataService::Answer MetadataService::link(const CallPtr& call) {
 void MetadataService::notice_removed(SessionId author, const pb::Inode& inode,
                                      LeaseTable::NoticePtr& notice) {
   leases_.notify(author, inode.ino(), pb::LEASE_NONE, {}, notice);
-  if (inode.nlink() == 0) orphan_cleaner_.add(inode.ino());
+  if (inode.nlink() == 0) maintenance_.file_removed(inode.ino());
 }
 
-MetadataService::Answer MetadataService::unlink(const CallPtr& call) {
+Answer MetadataService::unlink(const CallPtr& call) {
   const auto& request = call->request.unlink();
   Transaction txn = store_.begin();
   TRY(auto removed, datacloud::unlink(txn, request));
@@ -113,7 +113,7 @@ MetadataService::Answer MetadataService::unlink(const CallPtr& call) {
   return after_notice(call, notice, std::move(reply));
 }
 
-MetadataService::Answer MetadataService::rename(const CallPtr& call) {
+Answer MetadataService::rename(const CallPtr& call) {
   const auto& request = call->request.rename();
   Transaction txn = store_.begin();
   TRY(auto renamed, datacloud::rename(txn, request));
@@ -139,7 +139,7 @@ MetadataService::Answer MetadataService::rename(const CallPtr& call) {
 
 // Writers are not recalled for a listing: their files come without a lease, and whoever needs
 // their true size looks them up.
-MetadataService::Answer MetadataService::readdir(const CallPtr& call) {
+Answer MetadataService::readdir(const CallPtr& call) {
   pb::ReadDirRequest request = call->request.readdir();
   if (request.count_max() == 0 || request.count_max() > kDirectoryItemsMax) {
     request.set_count_max(kDirectoryItemsMax);
@@ -160,7 +160,7 @@ MetadataService::Answer MetadataService::readdir(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::getxattr(const CallPtr& call) {
+Answer MetadataService::getxattr(const CallPtr& call) {
   const auto& request = call->request.getxattr();
   TRY(auto value, get_xattr(store_.begin(), request.ino(), request.name()));
   pb::Reply reply;
@@ -168,14 +168,14 @@ MetadataService::Answer MetadataService::getxattr(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::listxattr(const CallPtr& call) {
+Answer MetadataService::listxattr(const CallPtr& call) {
   TRY(const auto names, list_xattrs(store_.begin(), call->request.listxattr().ino()));
   pb::Reply reply;
   for (const auto& name : names) reply.mutable_xattr()->add_names(name);
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::setxattr(const CallPtr& call) {
+Answer MetadataService::setxattr(const CallPtr& call) {
   const auto& request = call->request.setxattr();
   if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
   Transaction txn = store_.begin();
@@ -187,7 +187,7 @@ MetadataService::Answer MetadataService::setxattr(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::removexattr(const CallPtr& call) {
+Answer MetadataService::removexattr(const CallPtr& call) {
   const auto& request = call->request.removexattr();
   if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
   Transaction txn = store_.begin();
@@ -199,8 +199,8 @@ MetadataService::Answer MetadataService::removexattr(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::statfs(const CallPtr& call) {
-  space_.get([this, call](const SiteSpace::Report& report) {
+Answer MetadataService::statfs(const CallPtr& call) {
+  maintenance_.get_space([this, call](const SiteSpace::Report& report) {
     pb::Reply reply;
     auto* fs = reply.mutable_statfs();
     fs->set_bytes_total(report.bytes_total);

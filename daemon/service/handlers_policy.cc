@@ -1,5 +1,5 @@
 // Requests of the administrator that only daemon and tool know (admin.proto): policies of
-// directories, and the background work as a whole.
+// directories are here, most others in daemon/maintenance.
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -18,12 +18,6 @@ namespace datacloud {
 namespace {
 
 constexpr uint32_t kBlockBytesMin = 4096, kBlockBytesMax = 1u << 20;
-
-std::optional<pb::Reply> wrapped(const pb::AdminReply& admin) {
-  pb::Reply reply;
-  reply.set_admin(admin.SerializeAsString());
-  return reply;
-}
 
 result<void> change_policy(const pb::PolicyRequest& request, SiteSet& sites, pb::Policy& policy) {
   if (!request.code().empty()) {
@@ -85,7 +79,7 @@ result<void> change_policy(const pb::PolicyRequest& request, SiteSet& sites, pb:
 
 }  // namespace
 
-MetadataService::Answer MetadataService::admin(const CallPtr& call) {
+Answer MetadataService::admin(const CallPtr& call) {
   pb::AdminRequest request;
   if (!request.ParseFromString(call->request.admin())) {
     return failure(Errc::invalid, "the administrator's request does not parse");
@@ -93,38 +87,17 @@ MetadataService::Answer MetadataService::admin(const CallPtr& call) {
   switch (request.op_case()) {
     case pb::AdminRequest::kPolicy:
       return policy(call, request.policy());
-    case pb::AdminRequest::kBackground:
-      return background(request.background());
-    case pb::AdminRequest::kFsck:
-      return fsck(request.fsck());
-    case pb::AdminRequest::kAuditExport:
-      return audit_export(request.audit_export());
-    case pb::AdminRequest::kAuditStanding:
-      return audit_standing(request.audit_standing());
-    case pb::AdminRequest::kAuditLog:
-      return audit_log();
-    case pb::AdminRequest::kFoldExplain:
-      return explain_folds(request.fold_explain());
-    case pb::AdminRequest::kSiteChange:
-      return site_change(call, request.site_change());
     case pb::AdminRequest::kSiteKey:
       return site_key(call, SiteId{request.site_key().site()});
-    case pb::AdminRequest::kRepairDetails:
-      return repair_details(request.repair_details());
     case pb::AdminRequest::kLocatePart:
       return locate_part(request.locate_part());
-    case pb::AdminRequest::kQuarantine:
-      return quarantine(call, request.quarantine());
     default:
-      return failure(Errc::unsupported,
-                     "the daemon does not know this request; install the same version on both "
-                     "sides");
+      return maintenance_.admin(call, request);
   }
 }
 
 // What is there already keeps its policy; what is made in the directory from now on inherits it.
-MetadataService::Answer MetadataService::policy(const CallPtr& call,
-                                                const pb::PolicyRequest& request) {
+Answer MetadataService::policy(const CallPtr& call, const pb::PolicyRequest& request) {
   Transaction txn = store_.begin();
   TRY(auto inode,
       request.path().empty() ? get_inode(txn, request.ino()) : resolve_path(txn, request.path()));
@@ -154,34 +127,23 @@ MetadataService::Answer MetadataService::policy(const CallPtr& call,
     out.set_home_site(home->name());
     out.set_home_columns(home_columns(*code));
   }
-  if (!request.change()) return wrapped(admin);
-  committer_.when_durable([this, call, reply = *wrapped(admin)] { answer(call, reply); });
+  if (!request.change()) return std::optional(wrapped(admin));
+  answer_when_durable(call, wrapped(admin));
   return later();
 }
 
-MetadataService::Answer MetadataService::background(const pb::BackgroundRequest& request) {
-  if (request.has_pause()) {
-    background_.pause(request.pause());
-    spdlog::info("background work is {}", request.pause() ? "paused" : "going on");
+// Of a site that has joined since the mount said hello.
+Answer MetadataService::site_key(const CallPtr& call, SiteId site) {
+  if (session_of(*call).tool()) {
+    return failure(Errc::invalid, "this request is for mounts only");
   }
-  if (request.has_site_bytes_per_second_max()) {
-    background_.set_limit(request.site_bytes_per_second_max());
-  }
-  if (request.has_site_operations_per_second_max()) {
-    background_.set_operations_limit(request.site_operations_per_second_max());
+  const auto key = deps_.audit_keys.find(site);
+  if (key == deps_.audit_keys.end()) {
+    return failure(Errc::not_found, fmt::format("the cloud has no site number {}", site));
   }
   pb::AdminReply admin;
-  describe_background(*admin.mutable_background());
-  return wrapped(admin);
-}
-
-void MetadataService::describe_background(pb::BackgroundReply& out) const {
-  out.set_paused(background_.paused());
-  out.set_site_bytes_per_second_max(background_.limit());
-  out.set_site_operations_per_second_max(background_.operations_limit());
-  for (const auto& window : deps_.config.background_windows) out.add_windows(window);
-  out.set_window_open(background_.window_open());
-  out.set_outside_bytes_per_second_max(background_.outside_limit());
+  admin.mutable_site_key()->set_key(std::string(as_text(key->second.view())));
+  return std::optional(wrapped(admin));
 }
 
 }  // namespace datacloud

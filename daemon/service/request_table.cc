@@ -6,13 +6,18 @@
 namespace datacloud {
 
 template <auto handler>
-MetadataService::Answer MetadataService::run(MetadataService& service, const CallPtr& call) {
-  return (service.*handler)(call);
+Answer MetadataService::run(MetadataService& service, const CallPtr& call) {
+  if constexpr (requires { (service.*handler)(call); }) {
+    return (service.*handler)(call);
+  } else {
+    return (service.maintenance_.*handler)(call);
+  }
 }
 
-std::span<const MetadataService::Operation> MetadataService::operations() {
+std::span<const Operation> MetadataService::operations() {
   using R = pb::Request;
   using S = MetadataService;
+  using M = Maintenance;
   constexpr bool waits = true, tools = true, changes = true, no = false;
   static constexpr Operation kOperations[] = {
       {R::kKeepalive, run<&S::keepalive>, no, tools, no},
@@ -41,17 +46,17 @@ std::span<const MetadataService::Operation> MetadataService::operations() {
       {R::kStatus, run<&S::status>, no, tools, no},
       {R::kLocate, run<&S::locate>, no, tools, no},
       {R::kTraffic, run<&S::traffic>, no, tools, no},
-      {R::kGc, run<&S::gc>, no, tools, changes},
-      {R::kRepair, run<&S::repair>, no, tools, changes},
-      {R::kSite, run<&S::site>, no, tools, changes},
-      {R::kAudit, run<&S::audit>, no, tools, changes},
-      {R::kFold, run<&S::fold>, no, tools, changes},
+      {R::kGc, run<&M::gc>, no, tools, changes},
+      {R::kRepair, run<&M::repair>, no, tools, changes},
+      {R::kSite, run<&M::site>, no, tools, changes},
+      {R::kAudit, run<&M::audit>, no, tools, changes},
+      {R::kFold, run<&M::fold>, no, tools, changes},
       {R::kAdmin, run<&S::admin>, no, tools, changes},
   };
   return kOperations;
 }
 
-const MetadataService::Operation* MetadataService::find_operation(pb::Request::OpCase request) {
+const Operation* MetadataService::find_operation(pb::Request::OpCase request) {
   const auto all = operations();
   const auto it = std::find_if(all.begin(), all.end(),
                                [&](const Operation& known) { return known.request == request; });

@@ -5,72 +5,26 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
-#include "daemon/metadata/state_directory.h"
 #include "daemon/records/namespace_ops.h"
 
 namespace datacloud {
-namespace {
-
-Background::Limits background_limits(const DaemonConfig& config) {
-  Background::Limits limits;
-  limits.threads = static_cast<int>(config.background_threads);
-  limits.site_bytes_per_second_max = config.background_site_bytes_per_second_max;
-  limits.site_operations_per_second_max = config.background_site_operations_per_second_max;
-  // Checked when the configuration was read.
-  if (auto windows = TimeWindows::parse(config.background_windows)) {
-    limits.windows = std::move(windows).value();
-  }
-  limits.outside_bytes_per_second_max = config.background_outside_bytes_per_second_max;
-  return limits;
-}
-
-}  // namespace
-
 MetadataService::MetadataService(Dependencies deps)
     : deps_(std::move(deps)),
       store_(deps_.store),
       loop_(*deps_.loop),
       committer_(store_, deps_.loop, deps_.fatal),
       namer_(deps_.name_key),
-      tags_(deps_.audit_keys),
       started_(loop_.now()),
       leases_(deps_.config.leases_max),
-      orphan_cleaner_(
-          store_, committer_, deps_.loop,
-          {[this](InodeId ino) { return leases_.is_held(ino); }, [this] { collector_.kick(); }}),
-      collector_(store_, committer_, deps_.sites, namer_, deps_.loop),
-      scrub_(store_, committer_, deps_.sites, namer_, ranges_, deps_.loop),
-      stripe_statistics_(store_, deps_.loop, [this] { return away_sites(); }),
-      space_(deps_.sites, deps_.loop, deps_.code),
       traffic_since_(started_),
-      background_(deps_.loop, background_limits(deps_.config)),
-      background_context_(background_context()),
-      background_ids_(background_context_),
-      repairer_(background_context_, background_ids_, deps_.loop,
-                static_cast<int>(deps_.config.background_threads)),
-      missing_shard_scrub_(background_context_, scrub_directory(deps_.config)),
-      continuous_scrub_(background_context_, ranges_, deps_.loop,
-                        {.cycle = milliseconds(deps_.config.scrub_cycle_ms),
-                         .directory = scrub_directory(deps_.config)},
-                        [this] { repairer_.kick(); }),
-      auditor_(background_context_, deps_.loop, milliseconds(deps_.config.audit_cycle_ms),
-               static_cast<int>(deps_.config.background_threads), [this] { repairer_.kick(); }),
-      audit_exports_(store_, namer_, deps_.cloud, deps_.audit_keys, deps_.audit_signer),
-      fold_scheduler_(
-          background_context_, background_ids_, deps_.loop,
-          {.jobs_max = std::max(1, static_cast<int>(deps_.config.background_threads) / 2),
-           .automatic = deps_.config.fold == "auto",
-           .age = milliseconds(deps_.config.fold_age_ms),
-           .heat_max = milliseconds(deps_.config.fold_heat_ms),
-           .blocked_max = milliseconds(deps_.config.fold_blocked_ms),
-           .backlog_bytes_max = deps_.config.fold_backlog_bytes_max}),
-      former_(background_context_, background_ids_, deps_.loop) {
-  leases_.on_unheld([this](InodeId ino) { orphan_cleaner_.released(ino); });
-}
-
-MetadataService::~MetadataService() {
-  stop_fsck();
-  background_.stop();
+      maintenance_(deps_, {.committer = committer_,
+                           .responder = *this,
+                           .namer = namer_,
+                           .sessions = sessions_,
+                           .ranges = ranges_,
+                           .inode_ids = inode_ids_,
+                           .leases = leases_}) {
+  leases_.on_unheld([this](InodeId ino) { maintenance_.file_released(ino); });
 }
 
 void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::Request request) {
@@ -213,9 +167,8 @@ result<void> MetadataService::commit(Transaction&& txn, const Call& call, pb::Re
   return success();
 }
 
-MetadataService::Answer MetadataService::after_notice(const CallPtr& call,
-                                                      const LeaseTable::NoticePtr& notice,
-                                                      pb::Reply reply) {
+Answer MetadataService::after_notice(const CallPtr& call, const LeaseTable::NoticePtr& notice,
+                                     pb::Reply reply) {
   if (!notice) return std::optional(std::move(reply));
   // Meanwhile the asker may have been recalled from what it was to be told here.
   notice->done = [this, call, reply = std::move(reply)] {

@@ -8,14 +8,12 @@
 
 #include "common/base/log.h"
 #include "daemon/metadata/counters.h"
-#include "daemon/metadata/state_directory.h"
 #include "daemon/service/service.h"
 
 namespace datacloud {
 namespace {
 
 constexpr auto kTick = seconds(1);
-constexpr auto kRepairInterval = seconds(1);
 // A killed process closes its sockets a moment before it is gone.
 constexpr auto kRecheck = milliseconds(50);
 constexpr int kTrafficRowsMax = 1024;
@@ -35,38 +33,23 @@ result<void> MetadataService::start() {
   put_counter(txn, "start", ++start_count_);
   TRY(sessions_.open(txn));
   TRY(inode_ids_.open(txn));
-  TRY(scrub_.open(txn));
   TRY(const bool had_ids, ranges_.open(txn));
-  if (had_ids) scrub_.make_due(txn);
+  TRY(maintenance_.open(txn));
+  if (had_ids) maintenance_.make_garbage_scrub_due(txn);
   for (auto& [id, session] : sessions_.all()) {
     awaited_.insert(id);
     renew(*session);
   }
   sessions_at_start_ = sessions_.all().size();
-  orphan_cleaner_.pause(true);
-  TRY(orphan_cleaner_.open(txn));
-  TRY(repairer_.open(txn));
-  TRY(auditor_.open(txn));
-  std::error_code error;
-  std::filesystem::create_directories(scrub_directory(deps_.config), error);
-  if (error) {
-    return failure(Errc::io, fmt::format("cannot make {}: {}",
-                                         scrub_directory(deps_.config).string(), error.message()));
-  }
-  TRY(continuous_scrub_.open(txn));
-  fold_scheduler_.start();
-  if (deps_.config.fold == "auto") former_.start();
   TRY(committer_.apply(std::move(txn)));
   for (const SessionId id : std::set<SessionId>(awaited_)) end_if_over(id);
   TRY(store_.wait_durable(store_.sequence()));
   if (awaited_.empty()) {
-    orphan_cleaner_.pause(false);
+    maintenance_.orphans_may_go();
   } else {
     spdlog::info("waiting for {} mounts that were connected before the restart", awaited_.size());
   }
-  collector_.kick();
-  scrub_.kick();
-  repairer_.kick();
+  maintenance_.start();
   loop_.after(kTick, [this] { tick(); });
   return success();
 }
@@ -75,26 +58,9 @@ void MetadataService::tick() {
   std::vector<SessionId> ids;
   for (const auto& [id, session] : sessions_.all()) ids.push_back(id);
   for (const SessionId id : ids) end_if_over(id);
-  const auto interval = milliseconds(std::max(deps_.config.gc_interval_ms, 100u));
-  if (loop_.now() - last_gc_ >= interval) {
-    last_gc_ = loop_.now();
-    collector_.retry();
-    scrub_.kick();
-  }
-  if (loop_.now() - last_repair_ >= kRepairInterval) {
-    last_repair_ = loop_.now();
-    repairer_.kick();
-  }
-  sample_queues();
+  maintenance_.tick();
   pump();
   loop_.after(kTick, [this] { tick(); });
-}
-
-void MetadataService::on_site_change() {
-  collector_.restart();
-  scrub_.kick();
-  space_.get([](const SiteSpace::Report&) {}, SiteSpace::Age::now);  // who can combine
-  repairer_.restart();
 }
 
 bool MetadataService::in_grace(const Call& call) const {
@@ -104,7 +70,7 @@ bool MetadataService::in_grace(const Call& call) const {
 
 void MetadataService::run_held_back() {
   if (!awaited_.empty()) return;
-  orphan_cleaner_.pause(false);
+  maintenance_.orphans_may_go();
   for (const auto& call : std::exchange(held_back_, {})) dispatch(call);
 }
 
@@ -169,7 +135,7 @@ void MetadataService::hello(const CallPtr& call) {
     bind(*tool.value(), connection);
     return connection->reply(hello_reply(*call, *tool.value(), false));
   }
-  ++mount_hellos_;
+  sessions_.count_hello();
   if (SessionState* session = sessions_.find(record.id()); session != nullptr && !session->tool() &&
                                                            same_process(session->record, record) &&
                                                            resume(*session, *call)) {
@@ -249,7 +215,7 @@ void MetadataService::end_session(SessionId id, const std::string& why, bool cle
   Transaction txn = store_.begin();
   const bool had_ids = ranges_.revoke_all(txn, id);
   const bool scrub = (had_ids && !clean) || session->abandoned;
-  if (scrub) scrub_.make_due(txn);
+  if (scrub) maintenance_.make_garbage_scrub_due(txn);
   sessions_.erase(txn, id);
   leases_.end_session(id);
   if (!txn.empty() && !committer_.apply(std::move(txn))) return;
@@ -257,11 +223,11 @@ void MetadataService::end_session(SessionId id, const std::string& why, bool cle
     connection->session = 0;
     if (!clean) connection->close();
   }
-  if (scrub) scrub_.kick();
+  if (scrub) maintenance_.look_for_garbage();
   if (awaited_.erase(id) > 0) run_held_back();
 }
 
-MetadataService::Answer MetadataService::keepalive(const CallPtr& call) {
+Answer MetadataService::keepalive(const CallPtr& call) {
   const auto& report = call->request.keepalive();
   SessionState& session = session_of(*call);
   // Growth is counted once: a copy sent again has an id seen before.
@@ -280,8 +246,8 @@ MetadataService::Answer MetadataService::keepalive(const CallPtr& call) {
       sum.set_operations(sum.operations() + row.operations());
       session.bytes_read += row.bytes_read();
       session.bytes_written += row.bytes_written();
-      background_.foreground(row.site(), row.bytes_read() + row.bytes_written(), row.operations(),
-                             span);
+      maintenance_.moved_by_mount(row.site(), row.bytes_read() + row.bytes_written(),
+                                  row.operations(), span);
     }
   }
   session.stats = report.stats();
@@ -297,12 +263,12 @@ MetadataService::Answer MetadataService::keepalive(const CallPtr& call) {
   }
   renew(session);
   pb::Reply reply;
-  add_site_infos(reply.mutable_keepalive()->mutable_sites());
+  maintenance_.add_site_infos(reply.mutable_keepalive()->mutable_sites());
   reply.mutable_keepalive()->set_lease_ms(deps_.config.lease_ms);
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::goodbye(const CallPtr& call) {
+Answer MetadataService::goodbye(const CallPtr& call) {
   const SessionId id = call->session;
   if (session_of(*call).tool()) return std::optional(pb::Reply());
   end_session(id, "goodbye", true);
@@ -312,7 +278,7 @@ MetadataService::Answer MetadataService::goodbye(const CallPtr& call) {
 
 // Not stored: executed twice, it only wastes ids; and a stored answer could name ids that were
 // revoked meanwhile.
-MetadataService::Answer MetadataService::grant(const CallPtr& call) {
+Answer MetadataService::grant(const CallPtr& call) {
   const auto& request = call->request.grant();
   if (request.kind() < 1 || request.kind() > 3) {
     return failure(Errc::invalid, fmt::format("there are no ids of kind {}", request.kind()));

@@ -62,10 +62,14 @@ class Sessions {
   std::map<SessionId, std::unique_ptr<SessionState>>& all() { return sessions_; }
   const std::map<SessionId, std::unique_ptr<SessionState>>& all() const { return sessions_; }
   size_t mounts() const;
+  // Hellos of mounts since the start: whether anything was mounted meanwhile.
+  void count_hello() { ++hellos_; }
+  uint64_t hellos() const { return hellos_; }
 
  private:
   std::map<SessionId, std::unique_ptr<SessionState>> sessions_;
   SessionId next_tool_ = kToolSession;
+  uint64_t hellos_ = 0;
 };
 
 }  // namespace datacloud

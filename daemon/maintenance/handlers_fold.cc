@@ -1,10 +1,9 @@
 // Folding as the administrator asks for it.
 #include <fmt/format.h>
 
-#include "common/proto/admin.pb.h"
+#include "daemon/maintenance/maintenance.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/namespace_ops.h"
-#include "daemon/service/service.h"
 
 namespace datacloud {
 namespace {
@@ -13,14 +12,14 @@ constexpr size_t kStripesExplainedMax = 1000;
 
 }  // namespace
 
-MetadataService::Answer MetadataService::fold(const CallPtr& call) {
+Answer Maintenance::fold(const CallPtr& call) {
   if (call->request.fold().start()) fold_scheduler_.sweep_now();
   pb::Reply reply;
   fold_scheduler_.describe(*reply.mutable_fold());
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::explain_folds(const pb::FoldExplainRequest& request) {
+Answer Maintenance::explain_folds(const pb::FoldExplainRequest& request) {
   const Transaction txn = store_.begin();
   TRY(const auto inode,
       request.path().empty() ? get_inode(txn, request.ino()) : resolve_path(txn, request.path()));

@@ -1,12 +1,11 @@
 // What `status` and `top` say beyond the records' counts: protection, queues with their rates and
-// expected ends, audits, and what mounts are doing.
-#include "common/proto/admin.pb.h"
-#include "daemon/service/service.h"
+// expected ends, audits, scrubs.
+#include "daemon/maintenance/maintenance.h"
 
 namespace datacloud {
 
-std::string MetadataService::status_details(const StripeStatistics::Counts& counts) const {
-  pb::StatusDetails details;
+void Maintenance::describe_details(const StripeStatistics::Counts& counts,
+                                   pb::StatusDetails& details) const {
   for (const uint64_t stripes : counts.stripes_by_remaining) {
     details.add_stripes_by_remaining(stripes);
   }
@@ -41,19 +40,9 @@ std::string MetadataService::status_details(const StripeStatistics::Counts& coun
   details.set_dead_bytes(counts.dead_bytes);
   describe_background(*details.mutable_background());
   add_queues(counts, details);
-  add_activity(details);
-  return details.SerializeAsString();
 }
 
-std::set<SiteId> MetadataService::away_sites() const {
-  std::set<SiteId> away;
-  for (const Site* site : deps_.sites.all()) {
-    if (!site->up()) away.insert(site->id());
-  }
-  return away;
-}
-
-void MetadataService::sample_queues() {
+void Maintenance::sample_queues() {
   QueueCounts done{};
   done[static_cast<size_t>(QueueKind::repair)] = repairer_.counts().shards_repaired;
   done[static_cast<size_t>(QueueKind::deletions)] = collector_.counts().objects;
@@ -63,8 +52,8 @@ void MetadataService::sample_queues() {
   queue_rates_.sample(loop_.now(), done);
 }
 
-void MetadataService::add_queues(const StripeStatistics::Counts& counts,
-                                 pb::StatusDetails& details) const {
+void Maintenance::add_queues(const StripeStatistics::Counts& counts,
+                             pb::StatusDetails& details) const {
   const auto add = [&](const char* name, QueueKind kind, uint64_t waiting) {
     auto* queue = details.add_queues();
     queue->set_name(name);
@@ -83,22 +72,6 @@ void MetadataService::add_queues(const StripeStatistics::Counts& counts,
   details.mutable_queues()->rbegin()->set_expected_s(
       left * static_cast<double>(deps_.config.audit_cycle_ms) / 1000);
   if (deps_.config.audit_cycle_ms == 0) details.mutable_queues()->RemoveLast();
-}
-
-void MetadataService::add_activity(pb::StatusDetails& details) const {
-  for (const auto& [id, session] : sessions_.all()) {
-    if (session->tool()) continue;
-    auto* mount = details.add_mount_traffic();
-    mount->set_session(id);
-    mount->set_bytes_read(session->bytes_read);
-    mount->set_bytes_written(session->bytes_written);
-  }
-  for (const auto& [kind, count] : operations_) {
-    const auto* field = pb::Request::descriptor()->FindFieldByNumber(kind);
-    auto* operation = details.add_operations();
-    operation->set_name(field != nullptr ? field->name() : "?");
-    operation->set_count(count);
-  }
 }
 
 }  // namespace datacloud

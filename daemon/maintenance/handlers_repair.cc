@@ -5,10 +5,9 @@
 #include <algorithm>
 
 #include "common/base/log.h"
-#include "common/proto/admin.pb.h"
+#include "daemon/maintenance/maintenance.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
-#include "daemon/service/service.h"
 
 namespace datacloud {
 namespace {
@@ -32,40 +31,7 @@ pb::SiteInfo* site_info(pb::Cloud& cloud, SiteId id) {
 
 }  // namespace
 
-SiteDuties MetadataService::duties() const {
-  SiteDuties duties;
-  for (const auto& info : deps_.cloud.sites()) {
-    if (info.duty() != pb::SITE_ACTIVE) duties[info.id()] = info.duty();
-  }
-  return duties;
-}
-
-void MetadataService::add_site_infos(google::protobuf::RepeatedPtrField<pb::SiteInfo>* out) const {
-  for (const auto& info : deps_.cloud.sites()) *out->Add() = info;
-}
-
-BackgroundContext MetadataService::background_context() {
-  Site* local = deps_.config.site.empty() ? nullptr : deps_.sites.find(deps_.config.site);
-  return {
-      .threads = background_,
-      .store = store_,
-      .committer = committer_,
-      .sites = deps_.sites,
-      .namer = namer_,
-      .tags = tags_,
-      .local_site = local != nullptr ? local->id() : 0,
-      .duties = [this] { return duties(); },
-      .grant = [this](Transaction& txn, IdKind kind,
-                      uint32_t count) { return ranges_.grant(txn, kDaemonSession, kind, count); },
-      .revoke = [this](Transaction& txn, IdKind kind,
-                       uint64_t id) { ranges_.revoke(txn, kDaemonSession, kind, id); },
-      .collect = [this] { collector_.kick(); },
-      .combining = [this] { return space_.combining(); },
-      .repair_strategy = [this] { return repair_strategy_.load(); },
-  };
-}
-
-MetadataService::Answer MetadataService::repair(const CallPtr& call) {
+Answer Maintenance::repair(const CallPtr& call) {
   const auto& request = call->request.repair();
   if (request.scrub()) missing_shard_scrub_.start(0, [this] { repairer_.kick(); });
   if (request.start()) repairer_.restart();
@@ -84,7 +50,7 @@ MetadataService::Answer MetadataService::repair(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::repair_details(const pb::RepairDetailsRequest& request) {
+Answer Maintenance::repair_details(const pb::RepairDetailsRequest& request) {
   if (!request.plan().empty()) {
     const auto known = std::find_if(std::begin(kStrategies), std::end(kStrategies),
                                     [&](const auto& s) { return s.name == request.plan(); });
@@ -106,7 +72,7 @@ MetadataService::Answer MetadataService::repair_details(const pb::RepairDetailsR
   return std::optional(std::move(reply));
 }
 
-MetadataService::Answer MetadataService::site(const CallPtr& call) {
+Answer Maintenance::site(const CallPtr& call) {
   const auto& request = call->request.site();
   Site* site = deps_.sites.find(request.name());
   pb::SiteInfo* info = site != nullptr ? site_info(deps_.cloud, site->id()) : nullptr;

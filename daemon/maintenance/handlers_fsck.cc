@@ -4,11 +4,10 @@
 #include <fmt/format.h>
 
 #include "common/base/log.h"
-#include "common/proto/admin.pb.h"
 #include "daemon/fsck/fsck.h"
 #include "daemon/fsck/site_check.h"
+#include "daemon/maintenance/maintenance.h"
 #include "daemon/records/block_map.h"
-#include "daemon/service/service.h"
 
 namespace datacloud {
 namespace {
@@ -27,7 +26,7 @@ std::optional<pb::Reply> wrapped(const pb::FsckReply& fsck) {
 }  // namespace
 
 // On the loop, besides what is atomic, and `view` and `report` which the job has while it runs.
-struct MetadataService::FsckRun {
+struct Maintenance::FsckRun {
   pb::FsckReply reply;
   std::unique_ptr<RecordSnapshot> view;
   RecordCheckReport report;
@@ -35,7 +34,7 @@ struct MetadataService::FsckRun {
   SiteCheckProgress sites_progress;
   std::vector<SiteFinding> at_sites;  // numbered behind the records' findings
   bool mounted = false;
-  uint64_t hellos = 0;  // mount_hellos_ when the snapshot was taken
+  uint64_t hellos = 0;  // hellos when the snapshot was taken
 
   void tell(SiteFinding finding) {
     reply.set_findings_total(reply.findings_total() + 1);
@@ -50,7 +49,7 @@ struct MetadataService::FsckRun {
   }
 };
 
-MetadataService::Answer MetadataService::fsck(const pb::FsckRequest& request) {
+Answer Maintenance::fsck(const pb::FsckRequest& request) {
   if (request.run() == 0) return start_fsck(request);
   if (!fsck_ || fsck_->reply.run() != request.run()) {
     return failure(Errc::not_found, fmt::format("there is no fsck number {}", request.run()));
@@ -71,15 +70,15 @@ MetadataService::Answer MetadataService::fsck(const pb::FsckRequest& request) {
   return reply;
 }
 
-MetadataService::Answer MetadataService::start_fsck(const pb::FsckRequest& request) {
+Answer Maintenance::start_fsck(const pb::FsckRequest& request) {
   if (fsck_ && !fsck_->reply.done()) {
     return failure(Errc::unavailable, "another fsck is running; wait for it to end");
   }
   auto run = std::make_shared<FsckRun>();
   run->reply.set_run(++fsck_runs_);
   run->view = store_.snapshot();
-  run->mounted = mounted();
-  run->hellos = mount_hellos_;
+  run->mounted = sessions_.mounts() > 0;
+  run->hellos = sessions_.hellos();
   fsck_ = run;
   background_.submit_prompt([this, run, sites = request.sites()] {
     auto report = check_records(*run->view, {}, run->progress);
@@ -101,7 +100,7 @@ MetadataService::Answer MetadataService::start_fsck(const pb::FsckRequest& reque
 }
 
 // On the background thread.
-void MetadataService::fsck_sites(const std::shared_ptr<FsckRun>& run) {
+void Maintenance::fsck_sites(const std::shared_ptr<FsckRun>& run) {
   const auto maybe_wanted = [this](InstanceId instance) {
     return instance == 0 || instance >= ranges_.high_water(IdKind::instance) ||
            ranges_.live(IdKind::instance, instance);
@@ -140,19 +139,11 @@ void MetadataService::fsck_sites(const std::shared_ptr<FsckRun>& run) {
   });
 }
 
-void MetadataService::stop_fsck() {
+void Maintenance::stop_fsck() {
   if (fsck_) fsck_->progress.stop = true;
 }
 
-bool MetadataService::mounted() const {
-  for (const auto& [id, session] : sessions_.all()) {
-    if (!session->tool()) return true;
-  }
-  return false;
-}
-
-MetadataService::Answer MetadataService::mend_findings(FsckRun& run,
-                                                       const pb::FsckRequest& request) {
+Answer Maintenance::mend_findings(FsckRun& run, const pb::FsckRequest& request) {
   if (!run.reply.done() || request.mend_size() > kMendsPerRequestMax) {
     return failure(Errc::invalid, fmt::format("a check is mended when it is done, {} findings at "
                                               "a time",
@@ -200,9 +191,9 @@ MetadataService::Answer MetadataService::mend_findings(FsckRun& run,
   return wrapped(reply);
 }
 
-result<void> MetadataService::mend_records(FsckRun& run, const std::vector<uint64_t>& numbers) {
+result<void> Maintenance::mend_records(FsckRun& run, const std::vector<uint64_t>& numbers) {
   if (numbers.empty()) return success();
-  if (run.mounted || mounted() || mount_hellos_ != run.hellos) {
+  if (run.mounted || sessions_.mounts() > 0 || sessions_.hellos() != run.hellos) {
     for (const uint64_t number : numbers) {
       run.reply.mutable_findings(static_cast<int>(number) - 1)
           ->set_obstacle(

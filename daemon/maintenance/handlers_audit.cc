@@ -4,11 +4,10 @@
 
 #include <algorithm>
 
-#include "common/proto/admin.pb.h"
+#include "daemon/maintenance/maintenance.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/namespace_ops.h"
-#include "daemon/service/service.h"
 
 namespace datacloud {
 namespace {
@@ -48,7 +47,7 @@ result<void> files_below(const Transaction& txn, const pb::Inode& top,
 
 }  // namespace
 
-MetadataService::Answer MetadataService::audit(const CallPtr& call) {
+Answer Maintenance::audit(const CallPtr& call) {
   const auto& request = call->request.audit();
   uint64_t run = request.run();
   if (run == 0) {
@@ -87,34 +86,24 @@ MetadataService::Answer MetadataService::audit(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-namespace {
-
-std::optional<pb::Reply> wrapped(const pb::AdminReply& admin) {
-  pb::Reply reply;
-  reply.set_admin(admin.SerializeAsString());
-  return reply;
-}
-
-}  // namespace
-
-MetadataService::Answer MetadataService::audit_export(const pb::AuditExportRequest& request) {
+Answer Maintenance::audit_export(const pb::AuditExportRequest& request) {
   pb::AdminReply admin;
   TRY(*admin.mutable_audit_export(), audit_exports_.page(request));
-  return wrapped(admin);
+  return std::optional(wrapped(admin));
 }
 
-MetadataService::Answer MetadataService::audit_standing(const pb::AuditStandingRequest& request) {
+Answer Maintenance::audit_standing(const pb::AuditStandingRequest& request) {
   pb::AdminReply admin;
   TRY(*admin.mutable_audit_standing(), audit_exports_.standing(request));
-  return wrapped(admin);
+  return std::optional(wrapped(admin));
 }
 
-MetadataService::Answer MetadataService::audit_log() {
+Answer Maintenance::audit_log() {
   pb::AdminReply admin;
   auto& log = *admin.mutable_audit_log();
   log.set_log(auditor_.log().SerializeAsString());
   add_site_infos(log.mutable_sites());
-  return wrapped(admin);
+  return std::optional(wrapped(admin));
 }
 
 }  // namespace datacloud

@@ -1,8 +1,8 @@
 // Quarantine: what fsck has put aside is shown, and dropped when the administrator says so. What
 // that leaves at the sites is garbage from the moment the drop is durable.
 #include "common/base/log.h"
+#include "daemon/maintenance/maintenance.h"
 #include "daemon/records/quarantine.h"
-#include "daemon/service/service.h"
 
 namespace datacloud {
 
@@ -18,8 +18,7 @@ pb::Reply wrapped(const pb::QuarantineReply& quarantine) {
 
 }  // namespace
 
-MetadataService::Answer MetadataService::quarantine(const CallPtr& call,
-                                                    const pb::QuarantineRequest& request) {
+Answer Maintenance::quarantine(const CallPtr& call, const pb::QuarantineRequest& request) {
   Transaction txn = store_.begin();
   if (request.change() == pb::QuarantineRequest::LIST) {
     TRY(const auto page, list_quarantine(txn, request));
@@ -32,7 +31,7 @@ MetadataService::Answer MetadataService::quarantine(const CallPtr& call,
   spdlog::warn("{} records are dropped from quarantine, the objects of {} stripes are garbage",
                dropped.dropped(), dropped.released());
   if (dropped.released() > 0) scrub_.kick();
-  answer_when_durable(call, wrapped(dropped));
+  responder_.answer_when_durable(call, wrapped(dropped));
   return later();
 }
 

@@ -9,10 +9,9 @@
 #include <algorithm>
 
 #include "common/base/log.h"
-#include "common/proto/admin.pb.h"
+#include "daemon/maintenance/maintenance.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/repair/site_jobs.h"
-#include "daemon/service/service.h"
 
 namespace datacloud {
 namespace {
@@ -32,12 +31,6 @@ uint32_t next_id(const pb::Cloud& cloud) {
   return id + 1;
 }
 
-pb::Reply wrapped(const pb::AdminReply& admin) {
-  pb::Reply reply;
-  reply.set_admin(admin.SerializeAsString());
-  return reply;
-}
-
 pb::Reply removed_reply(const std::string& name) {
   pb::AdminReply admin;
   admin.mutable_site_change()->mutable_site()->set_name(name);
@@ -47,8 +40,7 @@ pb::Reply removed_reply(const std::string& name) {
 
 }  // namespace
 
-MetadataService::Answer MetadataService::site_change(const CallPtr& call,
-                                                     const pb::SiteChangeRequest& request) {
+Answer Maintenance::site_change(const CallPtr& call, const pb::SiteChangeRequest& request) {
   switch (request.change()) {
     case pb::SiteChangeRequest::PREPARE:
     case pb::SiteChangeRequest::ADD:
@@ -62,13 +54,13 @@ MetadataService::Answer MetadataService::site_change(const CallPtr& call,
     auto moved = std::make_shared<result<uint64_t>>(rebalance(background_context_));
     (void)background_.on_loop<void>([this, call, moved]() -> result<void> {
       if (!*moved) {
-        refuse(call, moved->error());
+        responder_.refuse(call, moved->error());
         return success();
       }
       repairer_.kick();
       pb::AdminReply admin;
       admin.mutable_site_change()->set_moves(moved->value());
-      answer(call, wrapped(admin));
+      responder_.answer(call, wrapped(admin));
       return success();
     });
   });
@@ -76,8 +68,7 @@ MetadataService::Answer MetadataService::site_change(const CallPtr& call,
 }
 
 // PREPARE tells the id the site will have, for its marker; ADD enters it. Both may be repeated.
-MetadataService::Answer MetadataService::add_site(const CallPtr& call,
-                                                  const pb::SiteChangeRequest& request) {
+Answer Maintenance::add_site(const CallPtr& call, const pb::SiteChangeRequest& request) {
   Transaction txn = store_.begin();
   pb::Cloud record;
   TRY(txn.get(key::meta("cloud"), record));
@@ -112,15 +103,15 @@ MetadataService::Answer MetadataService::add_site(const CallPtr& call,
   TRY(committer_.apply(std::move(txn)));
   spdlog::warn("site {} has joined the cloud", info.name());
   committer_.when_durable([this, call, info, reply = wrapped(admin)] {
-    deps_.open_site ? use_site(call, info) : answer(call, reply);
+    deps_.open_site ? use_site(call, info) : responder_.answer(call, reply);
   });
   return later();
 }
 
 // Opening may block; a failure leaves the site for the next start.
-void MetadataService::use_site(const CallPtr& call, const pb::SiteInfo& info) {
+void Maintenance::use_site(const CallPtr& call, const pb::SiteInfo& info) {
   background_.submit_prompt([this, call, info] {
-    auto opened = std::make_shared<result<Dependencies::Joined>>(deps_.open_site(info));
+    auto opened = std::make_shared<result<ServiceDependencies::Joined>>(deps_.open_site(info));
     (void)background_.on_loop<void>([this, call, info, opened]() -> result<void> {
       pb::AdminReply admin;
       auto& out = *admin.mutable_site_change();
@@ -132,14 +123,15 @@ void MetadataService::use_site(const CallPtr& call, const pb::SiteInfo& info) {
         out.set_restart_needed(true);
         out.set_obstacle(joined.error().message());
       }
-      answer(call, wrapped(admin));
+      responder_.answer(call, wrapped(admin));
       return success();
     });
   });
 }
 
 // The key first: whoever finds the site can tag what it puts there.
-result<void> MetadataService::join(const pb::SiteInfo& info, result<Dependencies::Joined>& opened) {
+result<void> Maintenance::join(const pb::SiteInfo& info,
+                               result<ServiceDependencies::Joined>& opened) {
   if (!opened) return failure(opened.error());
   if (deps_.sites.find(SiteId{info.id()}) != nullptr) return success();  // asked for twice
   auto& joined = opened.value();
@@ -155,20 +147,7 @@ result<void> MetadataService::join(const pb::SiteInfo& info, result<Dependencies
   return success();
 }
 
-MetadataService::Answer MetadataService::site_key(const CallPtr& call, SiteId site) {
-  if (session_of(*call).tool()) {
-    return failure(Errc::invalid, "this request is for mounts only");
-  }
-  const auto key = deps_.audit_keys.find(site);
-  if (key == deps_.audit_keys.end()) {
-    return failure(Errc::not_found, fmt::format("the cloud has no site number {}", site));
-  }
-  pb::AdminReply admin;
-  admin.mutable_site_key()->set_key(std::string(as_text(key->second.view())));
-  return std::optional(wrapped(admin));
-}
-
-result<void> MetadataService::set_duty(const std::string& name, pb::SiteDuty duty) {
+result<void> Maintenance::set_duty(const std::string& name, pb::SiteDuty duty) {
   Transaction txn = store_.begin();
   pb::Cloud record;
   TRY(txn.get(key::meta("cloud"), record));
@@ -178,7 +157,7 @@ result<void> MetadataService::set_duty(const std::string& name, pb::SiteDuty dut
   return committer_.apply(std::move(txn));
 }
 
-MetadataService::Answer MetadataService::remove_site(const CallPtr& call, const std::string& name) {
+Answer Maintenance::remove_site(const CallPtr& call, const std::string& name) {
   const pb::SiteInfo* info = info_of(deps_.cloud, name);
   if (info == nullptr) {
     // Asked again after it was removed.
@@ -194,11 +173,11 @@ MetadataService::Answer MetadataService::remove_site(const CallPtr& call, const 
                                "rebuild {}` when it is gone",
                                name, name, name));
   }
-  removing_.insert(info->id());
+  leaving_.insert(info->id());
   background_.submit_prompt([this, call, name, duty, id = SiteId{info->id()}] {
     auto use = std::make_shared<result<SiteUse>>(site_use(background_context_, id));
     (void)background_.on_loop<void>([this, call, name, duty, use, id]() -> result<void> {
-      removing_.erase(id);
+      leaving_.erase(id);
       finish_removal(call, name, duty, *use);
       return success();
     });
@@ -206,18 +185,20 @@ MetadataService::Answer MetadataService::remove_site(const CallPtr& call, const 
   return later();
 }
 
-void MetadataService::finish_removal(const CallPtr& call, const std::string& name,
-                                     pb::SiteDuty duty, const result<SiteUse>& use) {
-  if (!use) return refuse(call, use.error());
+void Maintenance::finish_removal(const CallPtr& call, const std::string& name, pb::SiteDuty duty,
+                                 const result<SiteUse>& use) {
+  if (!use) return responder_.refuse(call, use.error());
   const bool reachable = duty == pb::SITE_DRAINING;  // a lost site's objects are out of reach
   if (use.value().shards > 0 || (reachable && use.value().deletions > 0)) {
-    return refuse(call, Error(Errc::invalid,
-                              fmt::format("site {} is not empty: {} shards are or belong there, {} "
-                                          "objects wait for deletion; `datacloud site drain {}`, "
-                                          "`repair --wait` and `gc --wait`, then again",
-                                          name, use.value().shards, use.value().deletions, name)));
+    return responder_.refuse(
+        call,
+        Error(Errc::invalid, fmt::format("site {} is not empty: {} shards are or belong there, {} "
+                                         "objects wait for deletion; `datacloud site drain {}`, "
+                                         "`repair --wait` and `gc --wait`, then again",
+                                         name, use.value().shards, use.value().deletions, name)));
   }
-  if (auto set = set_duty(name, pb::SITE_REMOVED); !set) return refuse(call, set.error());
+  if (auto set = set_duty(name, pb::SITE_REMOVED); !set)
+    return responder_.refuse(call, set.error());
   spdlog::warn("site {} is no part of the cloud any more", name);
   if (Site* site = deps_.sites.find(name)) deps_.sites.retire(site->id());
   auto& sites = *deps_.cloud.mutable_sites();
@@ -225,7 +206,7 @@ void MetadataService::finish_removal(const CallPtr& call, const std::string& nam
                              [](const auto& s) { return s.duty() == pb::SITE_REMOVED; }),
               sites.end());
   collector_.restart();  // what was to be deleted there is given up
-  answer_when_durable(call, removed_reply(name));
+  responder_.answer_when_durable(call, removed_reply(name));
 }
 
 }  // namespace datacloud

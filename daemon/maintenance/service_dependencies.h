@@ -1,0 +1,47 @@
+// What the daemon's service is made of, as its start and tests put it together.
+//
+// The cloud's record, the keys and the places of sites change when sites join and leave: on the
+// service's thread only.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "common/audit/audit_bundle.h"
+#include "common/codes/erasure_code.h"
+#include "common/config/config.h"
+#include "common/crypto/keys.h"
+#include "common/site/site_set.h"
+#include "daemon/loop/event_loop.h"
+#include "daemon/metadata/metadata_store.h"
+#include "daemon/sessions/process_probe.h"
+
+namespace datacloud {
+
+struct ServiceDependencies {
+  MetadataStore& store;
+  SiteSet& sites;
+  std::shared_ptr<EventLoop> loop;
+  ProcessProbe& processes;
+  pb::Cloud cloud;
+  DaemonConfig config;
+  Bytes name_key;
+  std::shared_ptr<const ErasureCode> code;            // of the root directory
+  std::map<std::string, std::string> site_locations;  // by site name, for people
+  std::map<SiteId, SecretKey> audit_keys;
+  std::shared_ptr<const SigningKey> audit_signer;  // null: no bundles for third parties
+  // A site that joins, as the configuration says now; from a background thread. Empty: sites are
+  // used from the next start on.
+  struct Joined {
+    std::unique_ptr<ObjectStore> store;
+    SecretKey audit_key;
+    std::string location;
+  };
+  std::function<result<Joined>(const pb::SiteInfo&)> open_site = {};
+  // The metadata store has failed: nothing more can be promised. Stops the daemon.
+  std::function<void(const Error&)> fatal;
+};
+
+}  // namespace datacloud
