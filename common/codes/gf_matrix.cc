@@ -98,12 +98,6 @@ std::optional<Bytes> RowSpace::express(ByteView row) const {
   return uses;
 }
 
-int gf_rank(const GfMatrix& m) {
-  RowSpace space(m.columns());
-  for (int r = 0; r < m.rows(); ++r) space.add(m.row(r));
-  return space.rank();
-}
-
 std::optional<GfMatrix> gf_solve(const GfMatrix& known, const GfMatrix& wanted) {
   RowSpace space(known.columns(), true);
   for (int r = 0; r < known.rows(); ++r) space.add(known.row(r));

@@ -64,8 +64,6 @@ class RowSpace {
   std::vector<Bytes> uses_;          // of basis rows, when tracked
 };
 
-int gf_rank(const GfMatrix&);
-
 // X with X * known = wanted, or nothing.
 std::optional<GfMatrix> gf_solve(const GfMatrix& known, const GfMatrix& wanted);
 

@@ -40,7 +40,6 @@ class Repairer {
   void make_sweep_due(Transaction&);
   // Nothing is running, and what is left in the queue is put off.
   bool idle() const { return running_.empty() && !passing_ && !sweeping_; }
-  bool sweeping() const { return sweeping_; }
   size_t put_off() const { return put_off_.size(); }
   // Why, for the first of them.
   std::vector<std::string> obstacles(size_t count_max) const;

@@ -45,7 +45,6 @@ class MetadataClient {
   // Gives back queued leases; at most one request.
   void send_releases();
 
-  RpcClient& rpc() { return client_; }
   InodeTable& table() { return table_; }
 
  private:

@@ -138,11 +138,4 @@ result<BuiltStripe> lay_out_columns(const ErasureCode& code, const Chunks& chunk
   return stripe;
 }
 
-result<BuiltStripe> build_stripe(const ErasureCode& code, const Chunks& chunks,
-                                 uint32_t spread_min_bytes) {
-  TRY(auto stripe, lay_out_columns(code, chunks, spread_min_bytes));
-  encode_parity(code, stripe);
-  return stripe;
-}
-
 }  // namespace datacloud

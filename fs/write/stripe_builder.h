@@ -38,9 +38,4 @@ result<BuiltStripe> lay_out_columns(const ErasureCode& code,
 using SeenBytes = std::function<void(size_t column, ByteView)>;
 void encode_parity(const ErasureCode& code, BuiltStripe&, const SeenBytes& seen = nullptr);
 
-// Both.
-result<BuiltStripe> build_stripe(const ErasureCode& code,
-                                 const std::vector<std::shared_ptr<const SealedChunk>>& chunks,
-                                 uint32_t spread_min_bytes);
-
 }  // namespace datacloud
