@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -15,6 +14,7 @@
 #include <fstream>
 #include <thread>
 
+#include "common/base/background_process.h"
 #include "common/base/error.h"
 #include "common/base/log.h"
 #include "common/base/service_notifier.h"
@@ -138,14 +138,6 @@ void raise_file_limit() {
   (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-void detach_streams() {
-  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null < 0) return;
-  for (int fd = 0; fd <= 2; ++fd) ::dup2(null, fd);
-  ::close(null);
-  if (::chdir("/") != 0) return;
-}
-
 LogFormat log_format(const Config& config) {
   return config.daemon.log_format == "json" ? LogFormat::json : LogFormat::text;
 }
@@ -171,27 +163,12 @@ int serve(const Config& config, Ready ready) {
 }
 
 int serve_in_background(const Config& config, bool verbose) {
-  int ready[2];
-  if (::pipe2(ready, O_CLOEXEC) != 0) return fail("pipe: " + std::string(strerror(errno)));
-  const pid_t child = ::fork();
-  if (child < 0) return fail("fork: " + std::string(strerror(errno)));
-  if (child > 0) {
-    ::close(ready[1]);
-    char answer = 0;
-    if (::read(ready[0], &answer, 1) == 1) return 0;
-    int status = 0;
-    ::waitpid(child, &status, 0);  // it has said why
-    return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : kExitFailed;
-  }
-  ::close(ready[0]);
-  ::setsid();
-  start_logging("datacloudd", (config.daemon.state / "datacloudd.log").string(), verbose,
-                log_format(config));
-  return serve(config, [&] {
-    detach_streams();
-    if (::write(ready[1], "1", 1) != 1) spdlog::warn("nobody waits for this daemon");
-    ::close(ready[1]);
+  const auto code = run_in_background(kExitFailed, nullptr, [&](const auto& ready) {
+    start_logging("datacloudd", (config.daemon.state / "datacloudd.log").string(), verbose,
+                  log_format(config));
+    return serve(config, ready);
   });
+  return code ? code.value() : fail(code.error().text());
 }
 
 }  // namespace

@@ -10,13 +10,13 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 
+#include "common/base/background_process.h"
 #include "common/base/log.h"
 #include "common/base/service_notifier.h"
 #include "common/rpc/rpc.h"
@@ -71,15 +71,6 @@ std::vector<std::string> fuse_arguments(const MountArguments& arguments, const C
   for (const auto& option : arguments.flags.libfuse_options(::geteuid() == 0))
     options += "," + option;
   return {"mount.datacloud", "-o", options};
-}
-
-// Detaches from the caller: its terminal, its pipes, its directory.
-void detach_streams() {
-  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null < 0) return;
-  for (int fd = 0; fd <= 2; ++fd) ::dup2(null, fd);
-  ::close(null);
-  if (::chdir("/") != 0) return;
 }
 
 result<Config> load(const MountArguments& arguments) {
@@ -178,35 +169,20 @@ void tell_what_takes_long(int ready, const Config& config) {
           (config.mount.rpc_deadline_ms + 999) / 1000);
 }
 
-int run_in_background(const MountArguments& arguments, const Config& config) {
-  int ready[2];
-  if (::pipe2(ready, O_CLOEXEC) != 0) return fail("pipe: " + std::string(strerror(errno)));
-  const pid_t child = ::fork();
-  if (child < 0) return fail("fork: " + std::string(strerror(errno)));
-  if (child > 0) {
-    ::close(ready[1]);
-    tell_what_takes_long(ready[0], config);
-    char answer = 0;
-    if (::read(ready[0], &answer, 1) == 1) return 0;
-    int status = 0;
-    ::waitpid(child, &status, 0);  // it has said why
-    return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : kExitFailed;
-  }
-  ::close(ready[0]);
-  ::setsid();
+int serve_in_background(const MountArguments& arguments, const Config& config) {
   std::string log_file = arguments.log_file;
   if (log_file.empty()) {
     std::error_code ignored;
     std::filesystem::create_directories("/var/log/datacloud", ignored);
     log_file = "/var/log/datacloud/mount.log";
   }
-  start_logging("mount.datacloud", log_file, arguments.verbose, log_format(arguments));
-  return serve(arguments, config, [&] {
-    detach_streams();
-    if (::write(ready[1], "1", 1) != 1)
-      spdlog::warn("the process that started this mount has gone");
-    ::close(ready[1]);
-  });
+  const auto code = run_in_background(
+      kExitFailed, [&](int ready) { tell_what_takes_long(ready, config); },
+      [&](const auto& ready) {
+        start_logging("mount.datacloud", log_file, arguments.verbose, log_format(arguments));
+        return serve(arguments, config, ready);
+      });
+  return code ? code.value() : fail(code.error().text());
 }
 
 }  // namespace
@@ -235,7 +211,7 @@ int main(int argc, char** argv) {
   if (!point) return fail(point.error().text());
   arguments.value().mountpoint = point.value();
   if (auto clear = clear_mount_point(point.value()); !clear) return fail(clear.error().text());
-  if (!arguments.value().foreground) return run_in_background(arguments.value(), config.value());
+  if (!arguments.value().foreground) return serve_in_background(arguments.value(), config.value());
   start_logging("mount.datacloud", arguments.value().log_file, arguments.value().verbose,
                 log_format(arguments.value()));
   return serve(arguments.value(), config.value(), [] {});
