@@ -15,13 +15,23 @@
 namespace datacloud {
 namespace {
 
-constexpr size_t kVector = 64;
-constexpr size_t kStepBytes = 4 * kVector;  // 16 elements, split together
-constexpr size_t kSteps = kAuditBlockBytes / kStepBytes;
-constexpr size_t kStepTables = kPartBytes * kVector;  // of one part
-constexpr size_t kTablesBytes = kParts * kSteps * kStepTables;
+using Vector = __m512i;
 constexpr size_t kBlocksTogether = 4;  // share what is loaded of the tables
 constexpr int kXorOfThree = 0x96;      // of ternary logic
+
+DATACLOUD_GFNI inline Vector load(const uint8_t* from) { return _mm512_loadu_si512(from); }
+DATACLOUD_GFNI inline Vector mapped(Vector a, uint64_t matrix) {
+  return _mm512_gf2p8affine_epi64_epi8(a, _mm512_set1_epi64(static_cast<long long>(matrix)), 0);
+}
+DATACLOUD_GFNI inline Vector low_words(Vector a, Vector b) { return _mm512_unpacklo_epi32(a, b); }
+DATACLOUD_GFNI inline Vector high_words(Vector a, Vector b) { return _mm512_unpackhi_epi32(a, b); }
+DATACLOUD_GFNI inline Vector low_pairs(Vector a, Vector b) { return _mm512_unpacklo_epi64(a, b); }
+DATACLOUD_GFNI inline Vector high_pairs(Vector a, Vector b) { return _mm512_unpackhi_epi64(a, b); }
+DATACLOUD_GFNI inline Vector sum_of_four(Vector a, Vector b, Vector c, Vector d) {
+  return _mm512_ternarylogic_epi64(a, b, c, kXorOfThree) ^ d;
+}
+
+#include "common/tags/audit_gfni_evaluate.h"
 
 // matrices: N per source. Only the first `outputs` are stored.
 template <size_t N>
@@ -70,10 +80,6 @@ DATACLOUD_GFNI void combine(const uint8_t* coefficients, size_t outputs, size_t 
   }
 }
 
-void make_tables(const FieldElement& alpha, uint8_t* tables) {
-  make_gfni_tables(alpha, kVector / kFieldBytes, tables);
-}
-
 // The halves of each 2 H bytes exchanged.
 template <size_t H>
 DATACLOUD_GFNI inline __m512i exchanged(__m512i a) {
@@ -107,47 +113,7 @@ DATACLOUD_GFNI inline __m512i stepped(__m512i a) {
   }
 }
 
-// Quarters of B blocks (of 4 bytes of each element), mapped: a vector for each step, of which in
-// lane l the i-th quarter belongs to element 4 i + l. A step more than there are keeps the rows out
-// of each other's places in the cache.
-template <size_t B>
-using Quarters = __m512i[4][B][kSteps + 1];
-
-template <size_t B>
-DATACLOUD_GFNI inline void split(const uint8_t* data, size_t block, Quarters<B>& quarters) {
-  const __m512i to = _mm512_set1_epi64(static_cast<long long>(kIsomorphism.to));
-  for (size_t step = 0; step < kSteps; ++step, data += kStepBytes) {
-    __m512i v[4];
-#pragma GCC unroll 4
-    for (size_t i = 0; i < 4; ++i) {
-      v[i] = _mm512_gf2p8affine_epi64_epi8(_mm512_loadu_si512(data + i * kVector), to, 0);
-    }
-    const __m512i low = _mm512_unpacklo_epi32(v[0], v[1]);  // quarters 0, 0, 1, 1 of a lane
-    const __m512i high = _mm512_unpackhi_epi32(v[0], v[1]);
-    const __m512i other_low = _mm512_unpacklo_epi32(v[2], v[3]);
-    const __m512i other_high = _mm512_unpackhi_epi32(v[2], v[3]);
-    quarters[0][block][step] = _mm512_unpacklo_epi64(low, other_low);
-    quarters[1][block][step] = _mm512_unpackhi_epi64(low, other_low);
-    quarters[2][block][step] = _mm512_unpacklo_epi64(high, other_high);
-    quarters[3][block][step] = _mm512_unpackhi_epi64(high, other_high);
-  }
-}
-
-// A part: for P (of halves) and K (of their halves) 0, 1 and 2 the lower, the upper, their sum.
-template <size_t P, size_t K, size_t B>
-DATACLOUD_GFNI inline __m512i part_of(const Quarters<B>& quarters, size_t block, size_t step) {
-  const auto& q = quarters;
-  if constexpr (P < 2 && K < 2) return q[2 * P + K][block][step];
-  if constexpr (P < 2 && K == 2) return q[2 * P][block][step] ^ q[2 * P + 1][block][step];
-  if constexpr (P == 2 && K < 2) return q[K][block][step] ^ q[2 + K][block][step];
-  return _mm512_ternarylogic_epi64(q[0][block][step], q[1][block][step], q[2][block][step],
-                                   kXorOfThree) ^
-         q[3][block][step];
-}
-
-// All products of a part of the blocks by its powers: lane b has four sums for block b, still to be
-// added up. Two steps at once, so that one instruction adds both products to a sum. `ahead`: what
-// comes next; fetched here and not in split(), which would have to wait for it.
+// Two steps at once, so that one instruction adds both products to a sum.
 template <size_t P, size_t K, size_t B>
 DATACLOUD_GFNI inline __m512i multiply(const uint8_t* tables, const Quarters<B>& quarters,
                                        const uint8_t* ahead) {
@@ -194,8 +160,7 @@ DATACLOUD_GFNI inline __m512i multiply(const uint8_t* tables, const Quarters<B>&
   return _mm512_shuffle_i64x2(low, high, 0x88) ^ _mm512_shuffle_i64x2(low, high, 0xdd);
 }
 
-// Karatsuba's rule, (low, high, sum) to (low + c high, sum + low), from parts to halves: the sums
-// of the parts are added up and mapped back first. Lane b begins with the half of block b.
+// Lane b begins with the half of block b.
 DATACLOUD_GFNI inline __m512i joined_parts(__m512i low, __m512i high, __m512i sum) {
   const __m512i back = _mm512_set1_epi64(static_cast<long long>(kIsomorphism.back));
   const __m512i a = _mm512_unpacklo_epi32(low, high) ^ _mm512_unpackhi_epi32(low, high);
@@ -208,40 +173,15 @@ DATACLOUD_GFNI inline __m512i joined_parts(__m512i low, __m512i high, __m512i su
          _mm512_mask_mov_epi32(summed, 0x5555, stepped_high);
 }
 
-// The same from halves, which fill their lanes twice, to elements.
+// Halves fill their lanes twice.
 DATACLOUD_GFNI inline __m512i joined_halves(__m512i low, __m512i high, __m512i sum) {
   return low ^ _mm512_mask_mov_epi64(sum, 0x55, stepped<8>(high));
 }
 
 template <size_t B>
-DATACLOUD_GFNI void evaluate_some(const uint8_t* tables, const uint8_t* data, uint8_t* out) {
-  Quarters<B> quarters;
-  for (size_t b = 0; b < B; ++b) split<B>(data + b * kAuditBlockBytes, b, quarters);
-  const __m512i low =
-      joined_parts(multiply<0, 0, B>(tables, quarters, data + B * kAuditBlockBytes),
-                   multiply<0, 1, B>(tables, quarters, data + B * kAuditBlockBytes),
-                   multiply<0, 2, B>(tables, quarters, data + B * kAuditBlockBytes));
-  const __m512i high =
-      joined_parts(multiply<1, 0, B>(tables, quarters, data + B * kAuditBlockBytes),
-                   multiply<1, 1, B>(tables, quarters, data + B * kAuditBlockBytes),
-                   multiply<1, 2, B>(tables, quarters, data + B * kAuditBlockBytes));
-  const __m512i sum =
-      joined_parts(multiply<2, 0, B>(tables, quarters, data + B * kAuditBlockBytes),
-                   multiply<2, 1, B>(tables, quarters, data + B * kAuditBlockBytes),
-                   multiply<2, 2, B>(tables, quarters, data + B * kAuditBlockBytes));
+DATACLOUD_GFNI inline void store_elements(uint8_t* out, __m512i elements) {
   constexpr __mmask8 kStored = (1u << (2 * B)) - 1;
-  _mm512_mask_storeu_epi64(out, kStored, joined_halves(low, high, sum));
-}
-
-DATACLOUD_GFNI void evaluate(const uint8_t* tables, const uint8_t* data, size_t blocks,
-                             uint8_t* out) {
-  while (blocks > 0) {
-    const size_t count = blocks >= kBlocksTogether ? kBlocksTogether : 1;
-    (count == 1 ? evaluate_some<1> : evaluate_some<kBlocksTogether>)(tables, data, out);
-    data += count * kAuditBlockBytes;
-    out += count * kFieldBytes;
-    blocks -= count;
-  }
+  _mm512_mask_storeu_epi64(out, kStored, elements);
 }
 
 // One level of the pairing in sum_components.

@@ -4,30 +4,34 @@
 #include "common/tags/audit_lanes_avx2.h"
 
 #if defined(__x86_64__)
-#define DATACLOUD_GFNI256 __attribute__((target("gfni,avx2")))
+#define DATACLOUD_GFNI __attribute__((target("gfni,avx2")))
 
 namespace datacloud {
 namespace {
 
-constexpr size_t kVector = 32;
-constexpr size_t kStepBytes = 4 * kVector;  // 8 elements, split together
-constexpr size_t kSteps = kAuditBlockBytes / kStepBytes;
-constexpr size_t kStepTables = kPartBytes * kVector;  // of one part
-constexpr size_t kTablesBytes = kParts * kSteps * kStepTables;
+using Vector = __m256i;
 constexpr size_t kBlocksTogether = 2;  // share what is loaded of the tables; a lane each
 
-DATACLOUD_GFNI256 inline __m256i load(const uint8_t* from) {
+DATACLOUD_GFNI inline Vector load(const uint8_t* from) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
 }
-
-DATACLOUD_GFNI256 inline __m256i mapped(__m256i a, uint64_t matrix) {
+DATACLOUD_GFNI inline Vector mapped(Vector a, uint64_t matrix) {
   return _mm256_gf2p8affine_epi64_epi8(a, _mm256_set1_epi64x(static_cast<long long>(matrix)), 0);
 }
+DATACLOUD_GFNI inline Vector low_words(Vector a, Vector b) { return _mm256_unpacklo_epi32(a, b); }
+DATACLOUD_GFNI inline Vector high_words(Vector a, Vector b) { return _mm256_unpackhi_epi32(a, b); }
+DATACLOUD_GFNI inline Vector low_pairs(Vector a, Vector b) { return _mm256_unpacklo_epi64(a, b); }
+DATACLOUD_GFNI inline Vector high_pairs(Vector a, Vector b) { return _mm256_unpackhi_epi64(a, b); }
+DATACLOUD_GFNI inline Vector sum_of_four(Vector a, Vector b, Vector c, Vector d) {
+  return (a ^ b) ^ (c ^ d);
+}
+
+#include "common/tags/audit_gfni_evaluate.h"
 
 // matrices: N per source. Only the first `outputs` are stored.
 template <size_t N>
-DATACLOUD_GFNI256 void combine_some(const uint64_t* matrices, size_t outputs, size_t sources,
-                                    const uint8_t* const* in, uint8_t* const* out, size_t length) {
+DATACLOUD_GFNI void combine_some(const uint64_t* matrices, size_t outputs, size_t sources,
+                                 const uint8_t* const* in, uint8_t* const* out, size_t length) {
   for (size_t at = 0; at < length; at += kVector) {
     const size_t left = length - at;
     __m256i sums[N];
@@ -46,8 +50,8 @@ DATACLOUD_GFNI256 void combine_some(const uint64_t* matrices, size_t outputs, si
   }
 }
 
-DATACLOUD_GFNI256 void combine(const uint8_t* coefficients, size_t outputs, size_t sources,
-                               const uint8_t* const* in, uint8_t* const* out, size_t length) {
+DATACLOUD_GFNI void combine(const uint8_t* coefficients, size_t outputs, size_t sources,
+                            const uint8_t* const* in, uint8_t* const* out, size_t length) {
   static const auto kMatrices = make_multiplication_matrices();
   constexpr size_t kSourcesTogether = 64, kOutputsTogether = 8;
   uint64_t matrices[kSourcesTogether * kOutputsTogether];
@@ -68,45 +72,9 @@ DATACLOUD_GFNI256 void combine(const uint8_t* coefficients, size_t outputs, size
   }
 }
 
-void make_tables(const FieldElement& alpha, uint8_t* tables) {
-  make_gfni_tables(alpha, kVector / kFieldBytes, tables);
-}
-
-// Quarters of B blocks (of 4 bytes of each element), mapped: a vector for each step, of which in
-// lane l the i-th quarter belongs to element 2 i + l. A step more than there are keeps the rows out
-// of each other's places in the cache.
-template <size_t B>
-using Quarters = __m256i[4][B][kSteps + 1];
-
-template <size_t B>
-DATACLOUD_GFNI256 inline void split(const uint8_t* data, size_t block, Quarters<B>& quarters) {
-  for (size_t step = 0; step < kSteps; ++step, data += kStepBytes) {
-    __m256i v[4];
-#pragma GCC unroll 4
-    for (size_t i = 0; i < 4; ++i) v[i] = mapped(load(data + i * kVector), kIsomorphism.to);
-    const __m256i low = _mm256_unpacklo_epi32(v[0], v[1]);  // quarters 0, 0, 1, 1 of a lane
-    const __m256i high = _mm256_unpackhi_epi32(v[0], v[1]);
-    const __m256i other_low = _mm256_unpacklo_epi32(v[2], v[3]);
-    const __m256i other_high = _mm256_unpackhi_epi32(v[2], v[3]);
-    quarters[0][block][step] = _mm256_unpacklo_epi64(low, other_low);
-    quarters[1][block][step] = _mm256_unpackhi_epi64(low, other_low);
-    quarters[2][block][step] = _mm256_unpacklo_epi64(high, other_high);
-    quarters[3][block][step] = _mm256_unpackhi_epi64(high, other_high);
-  }
-}
-
-// A part: for P (of halves) and K (of their halves) 0, 1 and 2 the lower, the upper, their sum.
-template <size_t P, size_t K, size_t B>
-DATACLOUD_GFNI256 inline __m256i part_of(const Quarters<B>& q, size_t block, size_t step) {
-  if constexpr (P < 2 && K < 2) return q[2 * P + K][block][step];
-  if constexpr (P < 2 && K == 2) return q[2 * P][block][step] ^ q[2 * P + 1][block][step];
-  if constexpr (P == 2 && K < 2) return q[K][block][step] ^ q[2 + K][block][step];
-  return (q[0][block][step] ^ q[1][block][step]) ^ (q[2][block][step] ^ q[3][block][step]);
-}
-
 // The bytes of each four rotated by R places.
 template <size_t R>
-DATACLOUD_GFNI256 inline __m256i turned(__m256i a) {
+DATACLOUD_GFNI inline __m256i turned(__m256i a) {
   alignas(16) std::array<uint8_t, kFieldBytes> from;
   for (size_t j = 0; j < kFieldBytes; ++j) {
     from[j] = static_cast<uint8_t>(j / kPartBytes * kPartBytes + (j - R) % kPartBytes);
@@ -114,11 +82,9 @@ DATACLOUD_GFNI256 inline __m256i turned(__m256i a) {
   return _mm256_shuffle_epi8(a, load_twice(from.data()));
 }
 
-// All products of a part of the blocks by its powers: lane b has four sums for block b, still to be
-// added up. `ahead`: what comes next; fetched here and not in split(), which would have to wait.
 template <size_t P, size_t K, size_t B>
-DATACLOUD_GFNI256 inline __m256i multiply(const uint8_t* tables, const Quarters<B>& quarters,
-                                          const uint8_t* ahead) {
+DATACLOUD_GFNI inline __m256i multiply(const uint8_t* tables, const Quarters<B>& quarters,
+                                       const uint8_t* ahead) {
   constexpr size_t kLine = 64;
   const uint8_t* table = tables + (kThird * P + K) * kSteps * kStepTables;
   __m256i rotated[B][kPartBytes];
@@ -153,9 +119,8 @@ DATACLOUD_GFNI256 inline __m256i multiply(const uint8_t* tables, const Quarters<
          _mm256_permute2x128_si256(sums[0], sums[1], 0x31);
 }
 
-// Karatsuba's rule, (low, high, sum) to (low + c high, sum + low), from parts to halves: the sums
-// of the parts are added up and mapped back first. Lane b has the half of block b, twice.
-DATACLOUD_GFNI256 inline __m256i joined_parts(__m256i low, __m256i high, __m256i sum) {
+// Lane b has the half of block b, twice.
+DATACLOUD_GFNI inline __m256i joined_parts(__m256i low, __m256i high, __m256i sum) {
   const __m256i a = _mm256_unpacklo_epi32(low, high) ^ _mm256_unpackhi_epi32(low, high);
   const __m256i b = _mm256_unpacklo_epi32(sum, sum) ^ _mm256_unpackhi_epi32(sum, sum);
   const __m256i thirds =
@@ -165,37 +130,13 @@ DATACLOUD_GFNI256 inline __m256i joined_parts(__m256i low, __m256i high, __m256i
   return _mm256_shuffle_epi32(thirds, 0) ^ joined<4>(stepped_high, summed);
 }
 
-// The same from halves to elements.
-DATACLOUD_GFNI256 inline __m256i joined_halves(__m256i low, __m256i high, __m256i sum) {
+DATACLOUD_GFNI inline __m256i joined_halves(__m256i low, __m256i high, __m256i sum) {
   return low ^ joined<8>(stepped<8>(high), sum);
 }
 
 template <size_t B>
-DATACLOUD_GFNI256 void evaluate_some(const uint8_t* tables, const uint8_t* data, uint8_t* out) {
-  Quarters<B> quarters;
-  for (size_t b = 0; b < B; ++b) split<B>(data + b * kAuditBlockBytes, b, quarters);
-  const uint8_t* ahead = data + B * kAuditBlockBytes;
-  const __m256i low = joined_parts(multiply<0, 0, B>(tables, quarters, ahead),
-                                   multiply<0, 1, B>(tables, quarters, ahead),
-                                   multiply<0, 2, B>(tables, quarters, ahead));
-  const __m256i high = joined_parts(multiply<1, 0, B>(tables, quarters, ahead),
-                                    multiply<1, 1, B>(tables, quarters, ahead),
-                                    multiply<1, 2, B>(tables, quarters, ahead));
-  const __m256i sum = joined_parts(multiply<2, 0, B>(tables, quarters, ahead),
-                                   multiply<2, 1, B>(tables, quarters, ahead),
-                                   multiply<2, 2, B>(tables, quarters, ahead));
-  store_some(out, joined_halves(low, high, sum), B * kFieldBytes);
-}
-
-DATACLOUD_GFNI256 void evaluate(const uint8_t* tables, const uint8_t* data, size_t blocks,
-                                uint8_t* out) {
-  while (blocks > 0) {
-    const size_t count = blocks >= kBlocksTogether ? kBlocksTogether : 1;
-    (count == 1 ? evaluate_some<1> : evaluate_some<kBlocksTogether>)(tables, data, out);
-    data += count * kAuditBlockBytes;
-    out += count * kFieldBytes;
-    blocks -= count;
-  }
+DATACLOUD_GFNI inline void store_elements(uint8_t* out, __m256i elements) {
+  store_some(out, elements, B * kFieldBytes);
 }
 
 }  // namespace
