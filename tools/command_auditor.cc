@@ -1,7 +1,6 @@
 // `datacloud auditor`: bundles for third parties, their reports, and the log of audits.
 #include <fmt/format.h>
 
-#include <ctime>
 #include <fstream>
 
 #include "common/audit/audit_bundle.h"
@@ -147,15 +146,6 @@ result<pb::AuditStandingReply> standing(const CommandContext& context, const Rep
   return std::move(*reply.mutable_audit_standing());
 }
 
-std::string when(int64_t ns) {
-  const std::time_t seconds = ns / 1'000'000'000;
-  std::tm local{};
-  ::localtime_r(&seconds, &local);
-  std::array<char, 32> text{};
-  std::strftime(text.data(), text.size(), "%F %T", &local);
-  return text.data();
-}
-
 }  // namespace
 
 int run_auditor_export(const CommandContext& context, const std::string& output,
@@ -264,8 +254,9 @@ int run_auditor_history(const CommandContext& context) {
   for (const auto& audit : log.audits()) {
     Json sites = Json::array();
     for (const auto& s : audit.sites()) {
-      table.add({when(audit.started_ns()), when(audit.ended_ns()), audit.kind(), names[s.site()],
-                 s.shards_checked(), s.missing(), s.corrupt(), s.stale(), s.silent()});
+      table.add({local_time(audit.started_ns()), local_time(audit.ended_ns()), audit.kind(),
+                 names[s.site()], s.shards_checked(), s.missing(), s.corrupt(), s.stale(),
+                 s.silent()});
       sites.push_back({{"site", names[s.site()]},
                        {"shards_checked", s.shards_checked()},
                        {"missing", s.missing()},

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <array>
-#include <ctime>
 #include <iostream>
 
 #include "common/base/hex.h"
@@ -62,16 +60,6 @@ result<std::vector<Record>> named(DaemonLink& link, const std::vector<std::strin
     records.push_back(std::move(*reply.mutable_records(0)));
   }
   return records;
-}
-
-std::string when(int64_t ns) {
-  if (ns == 0) return "unknown";
-  const std::time_t seconds = ns / 1'000'000'000;
-  std::tm local{};
-  ::localtime_r(&seconds, &local);
-  std::array<char, 32> text{};
-  std::strftime(text.data(), text.size(), "%F %T", &local);
-  return text.data();
 }
 
 struct Sum {
@@ -148,7 +136,7 @@ void tell(const std::vector<Record>& records) {
     const std::string keeps = record.protects() == 0        ? "nothing"
                               : record.objects_bytes() == 0 ? "its objects"
                                                             : human_bytes(record.objects_bytes());
-    table.add({id_of(record), when(record.since_ns()), printable(record.what()), keeps,
+    table.add({id_of(record), local_time(record.since_ns()), printable(record.what()), keeps,
                record.why().empty() ? "unknown" : printable(record.why())});
   }
   fmt::print("{}", table.text(colour_wanted()));
@@ -223,7 +211,7 @@ int run_quarantine_show(const CommandContext& context, const QuarantineOptions& 
       continue;
     }
     fmt::print("{}: {}, since {}\n", id_of(record), printable(record.what()),
-               when(record.since_ns()));
+               local_time(record.since_ns()));
     if (!record.why().empty()) fmt::print("why: {}\n", printable(record.why()));
     if (record.protects() != 0) {
       fmt::print("the objects of stripe {} are kept at the sites for it\n", record.protects());

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 
 #include "tools/exit_codes.h"
 
@@ -61,6 +63,16 @@ std::string human_duration(uint64_t milliseconds) {
   if (s < 3600) return fmt::format("{} min {} s", s / 60, s % 60);
   if (s < 86400) return fmt::format("{} h {} min", s / 3600, s / 60 % 60);
   return fmt::format("{} d {} h", s / 86400, s / 3600 % 24);
+}
+
+std::string local_time(int64_t ns) {
+  if (ns == 0) return "unknown";
+  const std::time_t seconds = ns / 1'000'000'000;
+  std::tm local{};
+  ::localtime_r(&seconds, &local);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%F %T", &local);
+  return text.data();
 }
 
 std::string printable(const std::string& text) {

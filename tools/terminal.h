@@ -17,6 +17,8 @@ std::string coloured(const std::string& text, Colour, bool enabled);
 
 std::string human_bytes(uint64_t bytes);            // "1.2 GiB"
 std::string human_duration(uint64_t milliseconds);  // "3 d 4 h"
+// Of a time since 1970: "2026-01-31 12:00:00" here, "unknown" for none (0).
+std::string local_time(int64_t ns);
 // Control characters replaced, so that a file name cannot drive the terminal.
 std::string printable(const std::string& text);
 

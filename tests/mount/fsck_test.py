@@ -14,21 +14,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
 import trees  # noqa: E402
 from cloud import BUILD, Cloud, sha256_tree, wait_for  # noqa: E402
+from crc32c import crc32c  # noqa: E402
 from harness import check, check_equal  # noqa: E402
 
 
 def fsck(cloud, *arguments, seconds=120):
     done = cloud.run_tool("fsck", *arguments, "--json", seconds=seconds)
     return done.returncode, json.loads(done.stdout) if done.stdout else {}
-
-
-def crc32c(data):
-    crc = 0xffffffff
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
-    return crc ^ 0xffffffff
 
 
 def cut(path, count):

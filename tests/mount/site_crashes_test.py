@@ -17,20 +17,12 @@ import cloud_sites  # noqa: E402
 import harness  # noqa: E402
 import trees  # noqa: E402
 from cloud import BUILD, SLOWNESS, Cloud, sha256_tree  # noqa: E402
+from crc32c import crc32c  # noqa: E402
 from harness import check, check_equal  # noqa: E402
 
 FILES = 70  # each a stripe: fsynced alone
 KILLS = 2   # of each operation
 FAN_OUT = 256  # directories of a directory site, made before its marker
-
-
-def crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
 
 
 class Scene:

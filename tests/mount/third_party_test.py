@@ -20,6 +20,7 @@ import cloud as cloud_module  # noqa: E402
 import harness  # noqa: E402
 import trees  # noqa: E402
 from cloud import Cloud  # noqa: E402
+from crc32c import crc32c  # noqa: E402
 from harness import check, check_equal  # noqa: E402
 
 
@@ -105,15 +106,6 @@ def reports_cannot_be_changed(cloud, auditor, path):
     again = auditor.at / "again.json"
     again.write_text(json.dumps(json.loads(path.read_text())))
     verify(cloud, again)
-
-
-def crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
 
 
 def forge(path, key, rng):
