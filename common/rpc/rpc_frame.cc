@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "common/base/check.h"
+
 namespace datacloud {
 namespace {
 
@@ -60,7 +62,10 @@ MutableByteView FrameReader::space() {
   return MutableByteView(buffer_).subspan(end_);
 }
 
-void FrameReader::filled(size_t bytes) { end_ += std::min(bytes, buffer_.size() - end_); }
+void FrameReader::filled(size_t bytes) {
+  DC_CHECK(bytes <= buffer_.size() - end_, "more was received than there was room for");
+  end_ += bytes;
+}
 
 result<bool> FrameReader::next(pb::Frame& frame) {
   const size_t have = end_ - begin_;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "common/base/check.h"
 #include "common/base/clock.h"
 #include "common/codes/erasure_code.h"
 #include "common/stripe/shard_size.h"
@@ -430,6 +431,7 @@ result<void> erase_stripe(Transaction& txn, StripeId id, Totals& totals) {
 
 result<void> replace_record(Transaction& txn, const pb::Stripe& old_record,
                             const pb::Stripe& new_record) {
+  DC_CHECK(old_record.id() == new_record.id(), "one stripe's record in another's place");
   TRY(validate_stripe(new_record));
   TRY(auto totals, read_totals(txn));
   count_stripe(old_record, false, totals);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/base/check.h"
 #include "daemon/metadata/counters.h"
 #include "daemon/metadata/record_keys.h"
 
@@ -55,6 +56,7 @@ result<IdRange> IdRanges::grant(Transaction& txn, SessionId session, IdKind kind
   Ranges& ranges = ranges_[index(kind)];
   if (!ranges.empty()) {
     auto& [first, last] = *ranges.rbegin();
+    DC_CHECK(last.end <= granted.first, "an id would be granted twice");
     if (last.end == granted.first && last.session == session) {
       last.end = granted.end();
       put(txn, kind, first, last);
@@ -143,6 +145,7 @@ InodeId InodeIds::peek(Transaction& txn) {
 void InodeIds::take() {
   if (next_ >= reserved_) reserved_ = next_ + kInodeBlock;
   ++next_;
+  DC_CHECK(next_ <= reserved_, "an inode id that a restart would give again");
 }
 
 }  // namespace datacloud

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/base/check.h"
 namespace datacloud {
 namespace {
 
@@ -27,6 +28,13 @@ bool LeaseTable::conflicts(const InodeLeases& leases, SessionId session, pb::Lea
   return std::any_of(leases.holders.begin(), leases.holders.end(), [&](const Holder& holder) {
     return holder.session != session && holder.mode > others;
   });
+}
+
+// Two caches of one inode must never both believe to be right.
+void LeaseTable::check_exclusive(const InodeLeases& leases, const Holder& holder) {
+  if (holder.mode == pb::LEASE_NONE) return;
+  const auto others = holder.mode == pb::LEASE_WRITE ? pb::LEASE_NONE : pb::LEASE_READ;
+  DC_CHECK(!conflicts(leases, holder.session, others), "a lease beside another's write lease");
 }
 
 // What a holder may rely on: a recall on its way counts as arrived.
@@ -77,6 +85,7 @@ pb::LeaseMode LeaseTable::grant(SessionId session, InodeId ino, pb::LeaseMode mo
   holder->open = holder->open || open;
   // While a recall is under way nothing is raised: its answer would take it away again.
   if (!holder->recall) holder->mode = std::max(holder->mode, mode);
+  check_exclusive(inodes_[ino], *holder);
   return usable(*holder);
 }
 
@@ -156,6 +165,7 @@ void LeaseTable::recall(SessionId session, InodeId ino, pb::LeaseMode mode) {
 
 void LeaseTable::complete(std::vector<NoticePtr>& notices) {
   for (auto& notice : notices) {
+    DC_CHECK(notice->outstanding > 0);
     if (--notice->outstanding == 0 && notice->done) ready_.push_back(std::move(notice->done));
   }
   notices.clear();
@@ -200,8 +210,9 @@ void LeaseTable::release(SessionId session, const pb::HeldLease& remains) {
 }
 
 void LeaseTable::erased_holder(SessionId session) {
-  --size_;
   const auto count = count_of_.find(session);
+  DC_CHECK(size_ > 0 && count != count_of_.end(), "a lease is dropped that was never counted");
+  --size_;
   if (--count->second == 0) count_of_.erase(count);
 }
 
@@ -287,6 +298,7 @@ LeaseTable::Continuation LeaseTable::next_ready() {
     const auto it = inodes_.find(ino);
     if (it == inodes_.end() || !it->second.queue) continue;
     auto& queue = *it->second.queue;
+    DC_CHECK(!queue.empty() && waiting_ > 0);
     Waiter& head = queue.front();
     if (conflicts(it->second, head.session, head.others)) {
       for (auto& holder : it->second.holders) {

@@ -118,6 +118,7 @@ class LeaseTable {
 
   bool unheld(InodeId) const;
   static bool conflicts(const InodeLeases&, SessionId, pb::LeaseMode others);
+  static void check_exclusive(const InodeLeases&, const Holder&);
   static Holder* find(InodeLeases&, SessionId);
   static pb::LeaseMode usable(const Holder&);
   pb::LeaseMode usable_by(SessionId, InodeId);

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "common/base/check.h"
+
 namespace datacloud {
 
 uint32_t StripeBudget::parts_of(uint32_t shard_bytes) {
@@ -28,7 +30,9 @@ bool StripeBudget::try_acquire(uint32_t shard_bytes) {
 void StripeBudget::release(uint32_t shard_bytes) {
   {
     std::lock_guard lock(mutex_);
-    parts_ -= parts_of(shard_bytes);
+    const uint32_t parts = parts_of(shard_bytes);
+    DC_CHECK(parts <= parts_, "a stripe's place is given back twice");
+    parts_ -= parts;
   }
   changed_.notify_all();
 }
@@ -42,7 +46,9 @@ void StripeBudget::late_begins(SiteId site, uint64_t bytes) {
 void StripeBudget::late_ends(SiteId site, uint64_t bytes) {
   {
     std::lock_guard lock(mutex_);
-    if (--late_[site] == 0) late_.erase(site);
+    const auto late = late_.find(site);
+    DC_CHECK(late != late_.end() && bytes <= late_bytes_, "a late put ends that never began");
+    if (--late->second == 0) late_.erase(late);
     late_bytes_ -= bytes;
   }
   changed_.notify_all();

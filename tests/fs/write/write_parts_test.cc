@@ -191,6 +191,15 @@ TEST(StripeBudget, StripesOfSmallShardsShareAPlace) {
   EXPECT_FALSE(budget.try_acquire(8u << 20) && budget.try_acquire()) << "one place, whatever more";
 }
 
+TEST(StripeBudgetDeathTest, WhatIsGivenBackTwiceEndsTheProgram) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  StripeBudget budget(2, 100);
+  ASSERT_TRUE(budget.try_acquire());
+  budget.release();
+  EXPECT_DEATH(budget.release(), "");
+  EXPECT_DEATH(budget.late_ends(1, 10), "");
+}
+
 TEST(StripeBudget, LatePutsHoldBackStripesAndMarkTheSite) {
   StripeBudget budget(2, 100);
   EXPECT_TRUE(budget.try_acquire());
