@@ -15,7 +15,7 @@ namespace {
 constexpr size_t kSiteFindingsMax = 10'000;
 constexpr int kMendsPerRequestMax = 256;
 
-std::optional<pb::Reply> wrapped(const pb::FsckReply& fsck) {
+std::optional<pb::Reply> fsck_reply(const pb::FsckReply& fsck) {
   pb::AdminReply admin;
   *admin.mutable_fsck() = fsck;
   pb::Reply reply;
@@ -63,9 +63,9 @@ Answer Maintenance::fsck(const pb::FsckRequest& request) {
     pb::FsckReply so_far = run.reply;
     so_far.clear_findings();
     if (run.view) so_far.set_phase(run.progress.phase);
-    return wrapped(so_far);
+    return fsck_reply(so_far);
   }
-  const auto reply = wrapped(run.reply);
+  const auto reply = fsck_reply(run.reply);
   if (request.done()) fsck_.reset();
   return reply;
 }
@@ -96,7 +96,7 @@ Answer Maintenance::start_fsck(const pb::FsckRequest& request) {
     });
     if (sites && report) fsck_sites(run);
   });
-  return wrapped(run->reply);
+  return fsck_reply(run->reply);
 }
 
 // On the background thread.
@@ -188,7 +188,7 @@ Answer Maintenance::mend_findings(FsckRun& run, const pb::FsckRequest& request) 
     if (number == 0 || number > static_cast<uint64_t>(run.reply.findings_size())) continue;
     *reply.add_findings() = run.reply.findings(static_cast<int>(number) - 1);
   }
-  return wrapped(reply);
+  return fsck_reply(reply);
 }
 
 result<void> Maintenance::mend_records(FsckRun& run, const std::vector<uint64_t>& numbers) {

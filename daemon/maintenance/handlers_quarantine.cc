@@ -8,7 +8,7 @@ namespace datacloud {
 
 namespace {
 
-pb::Reply wrapped(const pb::QuarantineReply& quarantine) {
+pb::Reply quarantine_reply(const pb::QuarantineReply& quarantine) {
   pb::AdminReply admin;
   *admin.mutable_quarantine() = quarantine;
   pb::Reply reply;
@@ -22,16 +22,16 @@ Answer Maintenance::quarantine(const CallPtr& call, const pb::QuarantineRequest&
   Transaction txn = store_.begin();
   if (request.change() == pb::QuarantineRequest::LIST) {
     TRY(const auto page, list_quarantine(txn, request));
-    return std::optional(wrapped(page));
+    return std::optional(quarantine_reply(page));
   }
   TRY(const auto dropped, drop_from_quarantine(txn, request));
-  if (dropped.dropped() == 0) return std::optional(wrapped(dropped));
+  if (dropped.dropped() == 0) return std::optional(quarantine_reply(dropped));
   if (dropped.released() > 0) scrub_.make_due(txn);
   TRY(committer_.apply(std::move(txn)));
   spdlog::warn("{} records are dropped from quarantine, the objects of {} stripes are garbage",
                dropped.dropped(), dropped.released());
   if (dropped.released() > 0) scrub_.kick();
-  responder_.answer_when_durable(call, wrapped(dropped));
+  responder_.answer_when_durable(call, quarantine_reply(dropped));
   return later();
 }
 
