@@ -230,7 +230,7 @@ STREAMS = {
 }
 
 
-def streams_in_turn(builds, rounds, mebibytes):
+def streams_in_turn(builds, rounds, mebibytes, only):
     """MB/s of cold sequential reads by the mounts of several build directories, in turn."""
     seconds = {}
     with Cloud() as cloud:
@@ -247,6 +247,8 @@ def streams_in_turn(builds, rounds, mebibytes):
             for build in builds if turn % 2 else reversed(builds):
                 cloud_module.BUILD = build
                 for name, command in STREAMS.items():
+                    if only and name not in only:
+                        continue
                     mount.remount()
                     time.sleep(0.2)  # the kernel's window is set by a thread of the mount
                     begin = time.monotonic()
@@ -297,13 +299,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="of --against")
     parser.add_argument("--mib", type=int, default=512, help="of --against")
     options = parser.parse_args()
+    only = set(options.only.split(",")) if options.only else None
     if options.against:
-        return streams_in_turn([cloud_module.BUILD, options.against], options.rounds, options.mib)
+        return streams_in_turn([cloud_module.BUILD, options.against], options.rounds, options.mib,
+                               only)
     inputs = options.inputs or BASE / f"dcreads-{os.getpid()}"
     if not inputs.exists():
         subprocess.run([PYTHON, ROOT / "tests/support/read_inputs.py", inputs], check=True,
                        stdout=subprocess.DEVNULL)
-    only = set(options.only.split(",")) if options.only else None
     bench = Bench(inputs, options)
     rows = []
     for name, what, command in WORKLOADS:
