@@ -108,8 +108,8 @@ def keys_are_documented():
         check(False, f"datacloud.toml.5: {key} of {table} is "
               + ("not documented" if (table, key) in read else "documented and not read"))
     mount = rendered(BUILD / "man" / "datacloud.toml.5")
-    for name in re.findall(r"^      \{\"(\w+)\"", (SOURCE / "common" / "mount_options.cc").read_text(),
-                           re.M):
+    table = (SOURCE / "common" / "config" / "mount_options.cc").read_text()
+    for name in re.findall(r"^      \{\"(\w+)\"", table, re.M):
         check(name in mount, f"datacloud.toml.5: {name} of [mount] is missing")
 
 

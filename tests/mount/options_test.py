@@ -80,7 +80,7 @@ def wrong_words_are_one_line(_cloud):
             (["gc", "more"], "more"), (["status", "--interval", "0"], "--interval"),
             (["--config"], "--config"), (["repair", "--plan", "x"], "--plan")]),
         ("datacloud", 16, "datacloud(1)", [(["fsck", "--wrong"], "--wrong")]),
-        ("datacloud-audit", 2, "datacloud-audit(1)", [([], "--bundle"), (["--wrong"], "--")]),
+        ("datacloud-audit", 2, "datacloud-audit(8)", [([], "--bundle"), (["--wrong"], "--")]),
     ]
     for program, status, page, wrong in cases:
         for arguments, word in wrong:

@@ -117,7 +117,7 @@ int run(int argc, char** argv) {
   Arguments arguments;
   add_options(app, arguments);
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
-    return std::string("datacloud-audit: ") + error.what() + "; see datacloud-audit(1) or --help\n";
+    return std::string("datacloud-audit: ") + error.what() + "; see datacloud-audit(8) or --help\n";
   });
   try {
     app.parse(argc, argv);
