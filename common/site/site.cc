@@ -1,6 +1,9 @@
 // One site: the stack of decorators in front of its back end, and its health.
 #include "common/site/site_set.h"
 
+#include "common/base/log.h"
+#include "common/base/out_of_space.h"
+
 namespace datacloud {
 namespace {
 
@@ -12,8 +15,12 @@ class ReportingStore final : public ObjectStore {
 
   void put(const std::string& name, Payload data, Attributes attributes, OpOptions options,
            Callback<void> callback) override {
+    const uint64_t bytes = data.size();
     below_->put(name, std::move(data), std::move(attributes), options,
-                reported<void>(std::move(callback)));
+                reported<void>([this, bytes, callback = std::move(callback)](result<void> r) {
+                  site_.report_room(bytes, r ? nullptr : &r.error());
+                  callback(std::move(r));
+                }));
   }
   void read(const std::string& name, std::vector<ByteRange> ranges, bool want_attributes,
             OpOptions options, Callback<ReadReply> callback) override {
@@ -88,6 +95,18 @@ void Site::report(const Error* failure) {
   }
   if (timeouts_.fetch_add(1) + 1 >= kTimeoutsMax) {
     set_away(std::to_string(kTimeoutsMax) + " calls in a row timed out, last: " + failure->text());
+  }
+}
+
+void Site::report_room(uint64_t bytes, const Error* failure) {
+  if (failure == nullptr) {
+    if (full_.accepted(bytes)) spdlog::info("site {} has room again", name_);
+  } else if (is_out_of_space(*failure) && full_.refused(bytes, *failure)) {
+    spdlog::warn(
+        "no room for a shard of {} bytes: {}; free space there or raise its quota: it is used "
+        "again "
+        "by itself",
+        bytes, failure->message());
   }
 }
 

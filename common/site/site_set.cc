@@ -2,6 +2,7 @@
 #include "common/site/site_set.h"
 
 #include "common/base/log.h"
+#include "common/base/out_of_space.h"
 
 namespace datacloud {
 namespace {
@@ -129,6 +130,21 @@ size_t SiteSet::live_count() const {
   return live;
 }
 
+std::optional<Error> SiteSet::out_of_space(uint64_t bytes, size_t needed) const {
+  std::map<std::string, Error> refusals;
+  size_t with_room = 0;
+  each([&](Site& site) {
+    if (!site.up() || !site.takes_shards()) return;
+    if (auto refusal = site.full_for(bytes)) {
+      refusals.emplace(site.name(), std::move(*refusal));
+    } else {
+      ++with_room;
+    }
+  });
+  if (with_room >= needed || with_room + refusals.size() < needed) return std::nullopt;
+  return no_room_error(refusals);
+}
+
 std::string SiteSet::describe_away() const {
   std::string out;
   each([&](Site& site) {
@@ -191,6 +207,19 @@ void SiteSet::notify_changes() {
     }
     if (callback) callback(site);
   });
+}
+
+Error no_room_error(const std::map<std::string, Error>& refusals) {
+  std::string names;
+  bool quotas = true;
+  for (const auto& [name, refusal] : refusals) {
+    names += (names.empty() ? "" : ", ") + name;
+    quotas = quotas && is_quota(refusal);
+  }
+  return quotas ? quota_error("the quota of " + names +
+                              " is used up; delete files, raise the quota, or add a site")
+                : Error(Errc::no_space,
+                        "no room at " + names + "; delete files, free space there, or add a site");
 }
 
 }  // namespace datacloud

@@ -6,6 +6,9 @@
 // kUpCheckInterval, so that a site that vanishes is noticed without traffic. Health is advice for
 // placement and read order; correctness never depends on it.
 //
+// A site that refuses a put for want of room is full for puts of that size and larger, for a while
+// (RefusalPause): none are sent there, and whoever writes knows at once what there is no room for.
+//
 // Sites join and leave while all is running. One that has left is not listed or found any more, but
 // lives as long as the set, so that whoever holds it may finish.
 //
@@ -16,13 +19,16 @@
 #include <atomic>
 #include <condition_variable>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/base/refusal_pause.h"
 #include "common/config/config.h"
 #include "common/store/object_store.h"
 #include "common/store/store_decorators.h"
@@ -47,11 +53,15 @@ class Site {
   // False for a site that is drained or declared lost: nothing new is put there.
   bool takes_shards() const { return takes_shards_.load(std::memory_order_relaxed); }
   void set_takes_shards(bool takes) { takes_shards_ = takes; }
+  // The refusal, while puts of so many bytes are not worth trying here.
+  std::optional<Error> full_for(uint64_t bytes) const { return full_.lasting(bytes); }
   const TrafficCounters& traffic() const { return traffic_; }
   void reset_traffic() { traffic_.reset(); }
 
   // What a finished call says about the site's health; called by the store's reporting layer.
   void report(const Error* failure);
+  // How a put of so many bytes has ended, for full_for().
+  void report_room(uint64_t bytes, const Error* failure);
   void set_up();
   void set_away(const std::string& reason);
 
@@ -66,6 +76,7 @@ class Site {
   std::atomic<int> timeouts_{0};
   mutable std::mutex mutex_;
   std::string away_reason_;
+  RefusalPause full_;
   std::function<void()> wake_;        // set by SiteSet before any call; never blocks
   std::atomic<bool> probing_{false};  // SiteSet: a check is unanswered
   bool notified_up_ = true;           // SiteSet's prober: what on_change was told last
@@ -105,6 +116,9 @@ class SiteSet {
   Site* find(const std::string& name);
   std::vector<Site*> all();
   size_t live_count() const;
+  // The failure to tell when shards of so many bytes cannot be put at `needed` sites, and room is
+  // known to be what is missing: with it there would be enough sites.
+  std::optional<Error> out_of_space(uint64_t bytes, size_t needed) const;
   // "tsukuba (away: no marker in /srv/...), ..." of sites that are not up.
   std::string describe_away() const;
 
@@ -130,6 +144,8 @@ class SiteSet {
   std::thread prober_;
 };
 
+// The failure for want of room at these sites: EDQUOT if all say so, else no_space.
+Error no_room_error(const std::map<std::string, Error>& refusals);
 // Opens the back end of a configured site; `expected` is verified at every use.
 result<std::unique_ptr<ObjectStore>> open_store(const SiteConfig&, const SiteMarker& expected);
 // Creates the site's layout and marker. exists when it already holds a cloud's marker, invalid

@@ -14,6 +14,7 @@
 #include <chrono>
 
 #include "common/base/executor.h"
+#include "common/base/out_of_space.h"
 #include "common/store/directory_layout.h"
 #include "common/store/object_compute.h"
 #include "common/store/object_file.h"
@@ -30,9 +31,9 @@ bool is(const Error& error, std::errc code) { return error.code() == code; }
 // A failure of the file layer in the words of the object store seam.
 Error store_error(const Error& error) {
   if (error.code().category() == error_category()) return error;
-  if (is(error, std::errc::no_space_on_device) ||
-      error.code() == std::error_code(EDQUOT, std::generic_category())) {
-    return Error(Errc::no_space, error.message());
+  if (is(error, std::errc::no_space_on_device)) return Error(Errc::no_space, error.message());
+  if (error.code() == std::error_code(EDQUOT, std::generic_category())) {
+    return quota_error(error.message());
   }
   if (is(error, std::errc::file_exists)) return Error(Errc::exists, error.text());
   if (is(error, std::errc::no_such_file_or_directory)) return Error(Errc::not_found, error.text());

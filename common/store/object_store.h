@@ -12,7 +12,8 @@
 // land at any time, so its name must be abandoned, never retried.
 //
 // Failures: away = the site's marker is absent or another's (nothing is said about objects);
-// not_found = the site is there and the object is not; exists; no_space; io; timed_out.
+// not_found = the site is there and the object is not; exists; no_space, or EDQUOT for
+// a quota (out_of_space.h); io; timed_out.
 //
 // Thread safety: all methods may be called from any thread. Destroying a store waits for the
 // callbacks of calls it has accepted.
@@ -82,8 +83,8 @@ class ObjectStore {
   virtual ~ObjectStore() = default;
 
   // Creates `name` exclusively. On success object and attributes are durable, also across a
-  // power cut. On exists nothing was changed; after no_space or io the back end has tried to leave
-  // nothing; after any failure but exists the name is to be abandoned.
+  // power cut. On exists nothing was changed; after no_space, EDQUOT or io the back end has tried
+  // to leave nothing; after any failure but exists the name is to be abandoned.
   virtual void put(const std::string& name, Payload data, Attributes attributes, OpOptions,
                    Callback<void>) = 0;
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/out_of_space.h"
 #include "fs/write/commit_request.h"
 
 namespace datacloud {
@@ -17,7 +18,11 @@ constexpr int kRedoMax = 8;
 // The daemon refused the transaction. After any other error it may have been executed (the reply
 // was lost, or the session ended before it was sent again).
 bool certainly_refused(const Error& e) {
-  return e.is(Errc::stale) || e.is(Errc::invalid) || e.is(Errc::unsupported);
+  return e.is(Errc::stale) || e.is(Errc::invalid) || e.is(Errc::unsupported) || is_out_of_space(e);
+}
+
+bool brings_stripes(const std::vector<std::shared_ptr<WriteJob>>& batch) {
+  return std::any_of(batch.begin(), batch.end(), [](const auto& job) { return job->stripe; });
 }
 
 }  // namespace
@@ -128,12 +133,14 @@ void CommitQueue::replied(const Batch& batch, const result<pb::Reply>& reply) {
   if (reply) {
     const auto& inodes = reply.value().commit().dropped_inodes();
     const std::set<InodeId> dropped(inodes.begin(), inodes.end());
+    if (brings_stripes(batch)) d_.daemon_room.accepted(0);
     for (const auto& job : batch) committed(job, dropped);
   } else if (reply.error().is(Errc::revoked)) {
     d_.ids.revoked();
     for (const auto& job : batch) redo(job, reply.error());
   } else {
     const Error error = reply.error().in("committing");
+    if (is_out_of_space(error) && brings_stripes(batch)) d_.daemon_room.refused(0, error);
     for (const auto& job : batch) {
       if (!certainly_refused(error)) job->stripe = nullptr;
       drop(job, error);

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "common/base/executor.h"
+#include "common/base/refusal_pause.h"
 #include "fs/write/abandon_reporter.h"
 #include "fs/write/stripe_putter.h"
 #include "fs/write/write_job.h"
@@ -43,6 +44,7 @@ class CommitQueue {
     PipelineCounters& counters;
     std::function<void(std::shared_ptr<WriteJob>)> redo;  // must not block
     std::function<void(const WriteJob&)> stripe_done;     // a stripe's place is free
+    RefusalPause& daemon_room;                            // told what the daemon has no room for
   };
   explicit CommitQueue(Dependencies d) : d_(std::move(d)) {}
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/out_of_space.h"
 #include "common/tags/tag_sums.h"
 
 namespace datacloud {
@@ -36,7 +37,8 @@ std::vector<PlacementSite> StripePutter::placement_sites() const {
   std::vector<PlacementSite> sites;
   size_t live = 0, slow = 0;
   for (Site* site : context_->sites.all()) {
-    sites.push_back({.id = site->id(), .live = site->up() && site->takes_shards()});
+    const bool usable = site->up() && site->takes_shards() && !site->full_for(shard_bytes_);
+    sites.push_back({.id = site->id(), .live = usable});
     live += sites.back().live ? 1 : 0;
     slow += sites.back().live && context_->budget.slow(site->id()) ? 1 : 0;
   }
@@ -50,34 +52,36 @@ std::vector<PlacementSite> StripePutter::placement_sites() const {
 }
 
 result<void> StripePutter::prepare() {
+  const auto n = static_cast<size_t>(code_->n());
+  ColumnSet stored_columns = 0;
+  for (size_t c = 0; c < n; ++c) {
+    if (built_.columns[c].size() == 0) continue;
+    stored_columns |= ColumnSet{1} << c;
+    shard_bytes_ = std::max<uint64_t>(shard_bytes_, built_.columns[c].size());
+  }
+  stored_ = static_cast<uint32_t>(__builtin_popcount(stored_columns));
+  if (auto full = context_->sites.out_of_space(shard_bytes_, sites_needed())) {
+    return failure(std::move(*full));
+  }
   const auto sites = placement_sites();
   TRY(const StripeId stripe, context_->ids.take(IdKind::stripe));
   stripe_ = stripe;
-  const auto n = static_cast<size_t>(code_->n());
-  ColumnSet stored_columns = 0;
-  for (size_t c = 0; c < n; ++c)
-    if (built_.columns[c].size() > 0) stored_columns |= ColumnSet{1} << c;
   TRY(const Placement placement, place_columns(*code_, sites, place_.rotation.value_or(stripe),
                                                stored_columns, place_.home_site));
   columns_.resize(n);
-  uint32_t stored = 0;
   for (size_t c = 0; c < n; ++c) {
     columns_[c].home = placement.home_of_column[c];
     columns_[c].site = placement.site_of_column[c];
     columns_[c].bytes = static_cast<uint32_t>(built_.columns[c].size());
-    if (columns_[c].bytes == 0) {
-      empty_ |= ColumnSet{1} << c;
-    } else {
-      ++stored;
-    }
+    if (columns_[c].bytes == 0) empty_ |= ColumnSet{1} << c;
   }
   const auto live = static_cast<uint32_t>(
       std::count_if(sites.begin(), sites.end(), [](const auto& s) { return s.live; }));
-  if (live < std::min(context_->sites_min, stored)) {
-    return failure(Errc::unavailable,
-                   "a stripe needs " + std::to_string(std::min(context_->sites_min, stored)) +
-                       " sites and " + std::to_string(live) + " can be written; away: " +
-                       context_->sites.describe_away() + "; bring one back");
+  if (live < sites_needed()) {
+    return failure(
+        Errc::unavailable,
+        "a stripe needs " + std::to_string(sites_needed()) + " sites and " + std::to_string(live) +
+            " can be written; away: " + context_->sites.describe_away() + "; bring one back");
   }
   TRY(first_instance_, context_->ids.take(IdKind::instance, n * kPutsPerColumnMax));
   return success();
@@ -222,9 +226,9 @@ bool StripePutter::spreads(const Column& column, SiteId site) const {
 // A refused shard goes to a stand-in; a name that exists is replaced at the same site.
 void StripePutter::note_failure(const Put& put, const Error& error, Actions& actions) {
   const Column& column = columns_[static_cast<size_t>(put.column)];
-  reasons_.push_back(site_name(put.site) + ": " + error.message());
   const bool name_taken = error.is(Errc::exists);
   if (!name_taken) {
+    (is_out_of_space(error) ? no_room_ : refused_).emplace(put.site, error);
     abandon(put.column, put.site, put.instance, actions);
     failed_.insert(put.site);
   }
@@ -241,7 +245,7 @@ std::optional<SiteId> StripePutter::stand_in(int c) const {
   long best_count = 0;
   for (Site* site : context_->sites.all()) {
     const SiteId id = site->id();
-    if (!site->up() || !site->takes_shards()) continue;
+    if (!site->up() || !site->takes_shards() || site->full_for(shard_bytes_)) continue;
     if (failed_.contains(id) || overdue_.contains(id)) continue;
     if (std::count(column.pending.begin(), column.pending.end(), id) > 0) continue;
     long count = 0;
@@ -260,15 +264,32 @@ std::optional<SiteId> StripePutter::stand_in(int c) const {
 size_t StripePutter::usable_sites() const {
   size_t usable = 0;
   for (Site* site : context_->sites.all()) {
-    usable += site->up() && site->takes_shards() && !failed_.contains(site->id()) &&
-              !overdue_.contains(site->id());
+    usable += site->up() && site->takes_shards() && !site->full_for(shard_bytes_) &&
+              !failed_.contains(site->id()) && !overdue_.contains(site->id());
   }
   return usable;
 }
 
+// The least number of sites that must hold something of the stripe.
+size_t StripePutter::sites_needed() const { return std::min(context_->sites_min, stored_); }
+
+// Whatever the puts under way bring, too few sites are left that may take something.
+bool StripePutter::hopeless() const {
+  size_t possible = 0;
+  for (Site* site : context_->sites.all()) {
+    const SiteId id = site->id();
+    const bool taken = std::any_of(columns_.begin(), columns_.end(), [&](const Column& c) {
+      return (c.durable && c.site == id) || std::count(c.pending.begin(), c.pending.end(), id) > 0;
+    });
+    possible += taken || (site->up() && site->takes_shards() && !failed_.contains(id) &&
+                          !site->full_for(shard_bytes_));
+  }
+  return possible < sites_needed();
+}
+
 void StripePutter::decide(Actions& actions) {
   const bool reached = quorum();
-  if (pending_ == 0 || deadline_over_) {
+  if (pending_ == 0 || deadline_over_ || (!reached && hopeless())) {
     reached ? succeed(actions) : fail(actions);
     return;
   }
@@ -326,7 +347,6 @@ void StripePutter::on_hedge() {
     for (int c = 0; c < code_->n(); ++c) {
       const Column& column = columns_[static_cast<size_t>(c)];
       if (column.durable || column.pending.empty() || column.puts >= kPutsPerColumnMax) continue;
-      for (const SiteId id : column.pending) reasons_.push_back(site_name(id) + ": slow");
       if (const auto site = stand_in(c)) actions.puts.push_back(make_put(c, *site));
     }
     hedge_armed_ = actions.puts.empty();  // nobody is left to ask

@@ -4,7 +4,12 @@
 // live site with the fewest columns of the stripe, under a new instance id; so does a column whose
 // site keeps the quorum waiting. Once the write quorum holds (write_quorum.h) stragglers get a
 // grace; then the stripe record is made, naming only durable shards. Whatever lands afterwards is
-// abandoned. A stripe that cannot reach quorum fails with unavailable, naming sites and reasons.
+// abandoned. A stripe that cannot reach quorum fails naming sites and reasons: with no_space
+// (EDQUOT, if it is quotas only) when the sites without room would have made the quorum, else
+// unavailable.
+//
+// Sites known to be full for such shards (Site::full_for) get none, and a stripe for which that
+// leaves too few sites fails at once, without a put.
 //
 // Every put carries its instance and the audit tags made for its site. Tags take CPU time, about
 // half a millisecond for 4 MiB, most of it for reading the bytes: start() therefore computes the
@@ -17,6 +22,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -125,9 +131,11 @@ class StripePutter : public std::enable_shared_from_this<StripePutter> {
   ShardsHeld held() const;
   bool quorum() const;
   size_t usable_sites() const;
+  size_t sites_needed() const;
+  bool hopeless() const;
+  Error cause() const;
   pb::Stripe record();
   std::string site_name(SiteId) const;
-  std::string failure_text() const;
 
   const std::shared_ptr<PutContext> context_;
   const std::shared_ptr<const ErasureCode> code_;
@@ -142,10 +150,13 @@ class StripePutter : public std::enable_shared_from_this<StripePutter> {
   BuiltStripe built_;
   std::vector<Column> columns_;  // n
   ColumnSet empty_ = 0;
+  uint32_t stored_ = 0;       // columns that are not empty
+  uint64_t shard_bytes_ = 0;  // of the longest
   int pending_ = 0;
-  std::set<SiteId> failed_;   // sites that refused a shard of this stripe
-  std::set<SiteId> overdue_;  // sites that kept the quorum waiting
-  std::vector<std::string> reasons_;
+  std::set<SiteId> failed_;          // sites that refused a shard of this stripe
+  std::set<SiteId> overdue_;         // sites that kept the quorum waiting
+  std::map<SiteId, Error> refused_;  // the first other failure of each site
+  std::map<SiteId, Error> no_room_;  // sites that had no room for a shard
   Duration hedge_after_{};
   bool hedge_armed_ = false, grace_armed_ = false, grace_over_ = false;
   bool deadline_over_ = false;

@@ -2,11 +2,17 @@
 //
 // Invariant (the one rule): the record calls a shard present only when its put has succeeded; an
 // unfinished or failed shard is missing and has no instance, so no name. See stripe_putter.cc.
+#include <algorithm>
 #include <utility>
 
 #include "fs/write/stripe_putter.h"
 
 namespace datacloud {
+namespace {
+
+constexpr size_t kReasonBytesMax = 200;  // of a site's answer, in the text of a failure
+
+}  // namespace
 
 ShardsHeld StripePutter::held() const {
   ShardsHeld held{.empty = empty_};
@@ -27,7 +33,7 @@ void StripePutter::succeed(Actions& actions) {
 }
 
 void StripePutter::fail(Actions& actions) {
-  actions.outcome = Error(Errc::unavailable, failure_text());
+  actions.outcome = cause();
   for (int c = 0; c < code_->n(); ++c) {
     const Column& column = columns_[static_cast<size_t>(c)];
     if (column.durable) abandon(c, column.site, column.instance, actions);
@@ -91,21 +97,42 @@ std::string StripePutter::site_name(SiteId id) const {
   return site != nullptr ? site->name() : "site " + std::to_string(id);
 }
 
-std::string StripePutter::failure_text() const {
+// Why there is no quorum: in a line, each site once.
+Error StripePutter::cause() const {
+  std::map<std::string, Error> no_room;
+  for (const auto& [site, error] : no_room_) no_room.emplace(site_name(site), error);
+  size_t able = no_room_.size();
+  std::string others;
+  for (Site* site : context_->sites.all()) {
+    const SiteId id = site->id();
+    if (!site->up() || !site->takes_shards() || no_room_.contains(id)) continue;
+    if (auto full = site->full_for(shard_bytes_)) {
+      no_room.emplace(site->name(), std::move(*full));
+      ++able;
+      continue;
+    }
+    const auto refused = refused_.find(id);
+    const bool silent = std::any_of(columns_.begin(), columns_.end(), [&](const Column& column) {
+      return std::count(column.pending.begin(), column.pending.end(), id) > 0;
+    });
+    if (refused != refused_.end()) {
+      others += "; " + refused->second.message().substr(0, kReasonBytesMax);
+      continue;
+    }
+    if (silent) others += "; site " + site->name() + ": no answer yet";
+    if (!silent || !deadline_over_) ++able;
+  }
+  if (!no_room.empty() && able >= sites_needed()) return no_room_error(no_room);
   const ShardsHeld now = held();
-  const int stored = code_->n() - __builtin_popcount(empty_);
   std::string text = "stripe " + std::to_string(stripe_) + ": " +
                      std::to_string(columns_durable(now) - __builtin_popcount(empty_)) + " of " +
-                     std::to_string(stored) + " shards could be written, on " +
+                     std::to_string(stored_) + " shards could be written, on " +
                      std::to_string(sites_holding(now)) +
-                     " sites (needed: " + std::to_string(context_->sites_min) + ")";
-  for (const auto& reason : reasons_) text += "; " + reason;
-  for (const Column& column : columns_) {
-    for (const SiteId site : column.pending) text += "; " + site_name(site) + ": no answer yet";
-  }
+                     " sites (needed: " + std::to_string(sites_needed()) + ")" + others;
+  for (const auto& [name, error] : no_room) text += "; " + name + ": " + error.code().message();
   const std::string away = context_->sites.describe_away();
   if (!away.empty()) text += "; away: " + away;
-  return text + "; bring sites back or free space, then write again";
+  return Error(Errc::unavailable, text + "; bring sites back, then write again");
 }
 
 }  // namespace datacloud

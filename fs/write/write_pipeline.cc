@@ -58,7 +58,8 @@ struct WritePipeline::Impl {
         groups({d.client, workers, puts}),
         queue({d.client, d.ids, workers, callbacks, *puts->abandoned, groups, puts->counters,
                [this](auto job) { workers.post([this, job] { redo(job); }); },
-               [this](const WriteJob& job) { puts->budget.release(job.shard_bytes); }}),
+               [this](const WriteJob& job) { puts->budget.release(job.shard_bytes); },
+               daemon_room}),
         sealers(sealing_threads(), kQueueMax),
         workers(2, kQueueMax),
         callbacks(1, kQueueMax) {
@@ -89,6 +90,7 @@ struct WritePipeline::Impl {
   std::mutex fill_mutex;
   std::map<std::string, Job> filling;  // by stream
   GroupWriter groups;
+  RefusalPause daemon_room;  // for records of stripes
   CommitQueue queue;
   Executor sealers, workers, callbacks;  // last: their threads use all of the above
 };
@@ -301,6 +303,9 @@ void WritePipeline::submit(FlushUnit flush, Urgency urgency, bool durable, Done 
   }
   // Known to the queue before anything blocks, so that an earlier failure takes it along.
   if (!impl_->queue.admit(unit)) return;
+  if (!unit->flush.blocks.empty()) {
+    if (auto full = impl_->daemon_room.lasting(0)) return impl_->queue.fail_unit(unit, *full);
+  }
   std::lock_guard lock(impl_->fill_mutex);
   // A truncate must not empty a stripe of which the same transaction has still slots to map.
   if (unit->flush.truncate_to) impl_->close_with(unit->flush.ino, "");
@@ -314,6 +319,11 @@ void WritePipeline::submit(FlushUnit flush, Urgency urgency, bool durable, Done 
     open->second->urgency = Urgency::now;
     impl_->close_job(unit->stream);
   }
+}
+
+std::optional<Error> WritePipeline::out_of_space(uint64_t shard_bytes) const {
+  if (auto full = impl_->daemon_room.lasting(0)) return full;
+  return impl_->d.sites.out_of_space(shard_bytes, impl_->puts->sites_min);
 }
 
 void WritePipeline::flush() {

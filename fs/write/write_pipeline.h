@@ -16,8 +16,9 @@
 // effect only up to the blocks committed, so that a crash leaves a prefix.
 //
 // Failure: a unit whose stripe cannot reach quorum, or whose commit fails, is answered with the
-// error; nothing of it is visible. Commits refused as revoked are redone under new ids by the
-// pipeline itself.
+// error; nothing of it is visible. no_space and EDQUOT: sites or the daemon have no room, which is
+// known for a while (RefusalPause): units fail at once then, and nothing is sent. Commits refused
+// as revoked are redone under new ids by the pipeline itself.
 //
 // Groups: with `group` set, the columns of so many consecutive full stripes of one code and
 // placement are summed up into an XOR row (group_writer.h). Units do not wait for rows.
@@ -98,6 +99,9 @@ class WritePipeline {
   using Done = std::function<void(result<FlushResult>)>;
   // `durable`: the commit is answered only when it survives a power cut.
   void submit(FlushUnit unit, Urgency urgency, bool durable, Done done);
+  // The failure that shards of so many bytes would meet now, when it is known that there is no room
+  // for them at the sites, or none at the daemon for what describes them.
+  std::optional<Error> out_of_space(uint64_t shard_bytes) const;
   // Closes the stripe being filled, so that every unit submitted so far gets written.
   void flush();
 

@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <system_error>
 
+#include "common/base/out_of_space.h"
+
 namespace datacloud {
 namespace {
 
@@ -51,8 +53,9 @@ Error rados_error(int rc, const std::string& context) {
     case EEXIST:
       return Error(Errc::exists, text);
     case ENOSPC:
+      return Error(Errc::no_space, text + "; the cluster or the pool is full");
     case EDQUOT:
-      return Error(Errc::no_space, text + "; the cluster, the pool or its quota is full");
+      return quota_error(text + "; the pool's quota is used up");
     case ETIMEDOUT:
     case ECANCELED:
       return Error(Errc::timed_out, text);

@@ -30,7 +30,8 @@ class RadosPool {
 
   // What the operation's answers are written to must live until `done` has run.
   void read(const std::string& name, librados::ObjectReadOperation&, Done);
-  // Full clusters answer -ENOSPC or -EDQUOT; `flags` are more of librados' operation flags.
+  // Full clusters answer -ENOSPC, pools whose quota is used up -EDQUOT; `flags` are more of
+  // librados' operation flags.
   void write(const std::string& name, librados::ObjectWriteOperation&, Done, int flags = 0);
 
   // Gives up what is unanswered (-ECANCELED; it may have happened all the same) and waits until

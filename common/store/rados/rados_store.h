@@ -18,7 +18,7 @@
 //
 // Durability of put: one compound write operation, exclusive; Ceph answers when every replica (or
 // shard of the pool's own code) of the acting set has it on its medium. Full clusters answer
-// no_space instead of blocking (FULL_TRY).
+// no_space, and pools whose quota is used up EDQUOT, instead of blocking (FULL_TRY).
 #pragma once
 
 #include <memory>

@@ -77,6 +77,33 @@ TEST_F(OneSite, AnswersAreHealthWhateverTheySay) {
   }
 }
 
+// Only puts of that size and larger, and until one as large has succeeded.
+TEST_F(OneSite, ARefusalForWantOfRoomIsRemembered) {
+  set_fault(Fault::Kind::fail_before, Errc::no_space);
+  EXPECT_FALSE(put(site().store(), "one", Bytes(1000)));
+  ASSERT_TRUE(site().full_for(1000));
+  EXPECT_TRUE(site().full_for(1000)->is(Errc::no_space));
+  EXPECT_FALSE(site().full_for(999));
+  EXPECT_TRUE(site().up());
+  EXPECT_FALSE(sites_.out_of_space(999, 1));
+  EXPECT_FALSE(sites_.out_of_space(1000, 2)) << "room would not make two sites of it";
+  const auto full = sites_.out_of_space(1000, 1);
+  ASSERT_TRUE(full);
+  EXPECT_TRUE(full->is(Errc::no_space));
+  EXPECT_THAT(full->text(), testing::HasSubstr("seven"));
+  set_fault(Fault::Kind::none);
+  EXPECT_TRUE(put(site().store(), "small", Bytes(999)));
+  EXPECT_TRUE(site().full_for(1000));
+  EXPECT_TRUE(put(site().store(), "large", Bytes(1000)));
+  EXPECT_FALSE(site().full_for(1000));
+}
+
+TEST_F(OneSite, OtherFailuresSayNothingOfRoom) {
+  set_fault(Fault::Kind::fail_before, Errc::io);
+  EXPECT_FALSE(put(site().store(), "one", Bytes(1000)));
+  EXPECT_FALSE(site().full_for(UINT64_MAX - 1));
+}
+
 TEST_F(OneSite, ThreeTimeoutsInARow) {
   const auto hang_once = [&] {
     set_fault(Fault::Kind::hang);
