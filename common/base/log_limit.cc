@@ -33,15 +33,15 @@ LogLimit::Verdict LogLimit::judge(std::string_view line, MonotonicTime now) {
       by_shape_.erase(kinds_.back().shape);
       kinds_.pop_back();
     }
-    kinds_.push_front({std::move(shape), kBurst, now, 0});
+    kinds_.push_front({std::move(shape), burst_, now, 0});
     found = by_shape_.emplace(kinds_.front().shape, kinds_.begin()).first;
   } else {
     kinds_.splice(kinds_.begin(), kinds_, found->second);
   }
   Kind& kind = *found->second;
-  const auto refills = static_cast<uint64_t>((now - kind.refilled) / kRefill);
+  const auto refills = static_cast<uint64_t>((now - kind.refilled) / refill_);
   if (refills > 0) {
-    kind.tokens = static_cast<uint32_t>(std::min<uint64_t>(kBurst, kind.tokens + refills));
+    kind.tokens = static_cast<uint32_t>(std::min<uint64_t>(burst_, kind.tokens + refills));
     kind.refilled = now;
   }
   if (kind.tokens == 0) {

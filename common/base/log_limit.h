@@ -22,6 +22,9 @@ class LogLimit {
   static constexpr Duration kRefill = seconds(6);  // one more line of a kind
   static constexpr size_t kKindsMax = 256;         // the least recent kind is forgotten
 
+  explicit LogLimit(uint32_t burst = kBurst, Duration refill = kRefill)
+      : burst_(burst), refill_(refill) {}
+
   struct Verdict {
     bool pass = true;
     uint64_t left_out = 0;  // similar lines since the last that passed; said with this one
@@ -32,10 +35,12 @@ class LogLimit {
  private:
   struct Kind {
     std::string shape;
-    uint32_t tokens = kBurst;
+    uint32_t tokens = 0;
     MonotonicTime refilled{};
     uint64_t left_out = 0;
   };
+  const uint32_t burst_;
+  const Duration refill_;
   std::list<Kind> kinds_;  // the most recent first
   std::unordered_map<std::string_view, std::list<Kind>::iterator> by_shape_;
   uint64_t left_out_total_ = 0;

@@ -5,17 +5,15 @@
 
 namespace datacloud {
 
-result<void> DirtyBudget::wait_for_room(uint64_t bytes, Duration patience,
+result<void> DirtyBudget::wait_for_room(uint64_t bytes,
                                         const std::function<result<void>()>& stuck) {
-  const auto start = monotonic_now();
   std::unique_lock lock(mutex_);
   while (used_ > 0 && used_ + bytes > bytes_max_) {
-    room_.wait_for(lock, milliseconds(100));
-    if (used_ == 0 || used_ + bytes <= bytes_max_) break;
-    if (monotonic_now() - start < patience) continue;
     lock.unlock();
     TRY(stuck());
     lock.lock();
+    room_.wait_for(lock, milliseconds(100),
+                   [&] { return used_ == 0 || used_ + bytes <= bytes_max_; });
   }
   return success();
 }

@@ -17,9 +17,8 @@ class DirtyBudget {
   explicit DirtyBudget(uint64_t bytes_max) : bytes_max_(bytes_max) {}
 
   // Waits until `bytes` more fit (one writer may always exceed an empty budget). `stuck` is asked
-  // now and then whether waiting is hopeless; its error is returned after `patience`.
-  result<void> wait_for_room(uint64_t bytes, Duration patience,
-                             const std::function<result<void>()>& stuck);
+  // before waiting and now and then whether that is hopeless; its error ends the wait.
+  result<void> wait_for_room(uint64_t bytes, const std::function<result<void>()>& stuck);
   void add(uint64_t bytes);
   void remove(uint64_t bytes);
   uint64_t used() const;

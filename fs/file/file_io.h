@@ -6,6 +6,11 @@
 // the reader's map and the daemon's always agree on the newest content. Nothing dirty is dropped
 // before its commit is answered; a failed unit becomes dirty again.
 //
+// Failures: what cannot be stored stays dirty and is tried again until a program is told by fsync
+// or close. If it is told that there is no space, the file then goes back to what is committed
+// (give_up): what a program believes lost must not be stored later, where it would take the space
+// that somebody has freed for something else. Other failures (sites away) keep the data.
+//
 // Thread safety: all methods from any thread that may block.
 #pragma once
 
@@ -16,6 +21,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/base/log_limit.h"
 #include "fs/file/dirty_budget.h"
 #include "fs/file/inode.h"
 #include "fs/file/metadata_client.h"
@@ -32,6 +38,8 @@ class FileIo {
     MountConfig config;
     uint32_t write_sites_min = 1;
     std::function<void()> nudge_flusher;  // must not block
+    // The kernel's pages and attributes of the inode are not true any more. May block a little.
+    std::function<void(InodeId)> forget_pages = [](InodeId) {};
   };
   explicit FileIo(Dependencies);
 
@@ -49,7 +57,11 @@ class FileIo {
     uint64_t offset = 0;
     UseGuard use;  // as for Pieces
   };
-  result<Written> write(const InodePtr&, uint64_t offset, ByteView data, bool append);
+  // A program is told at once when there is no space; pages that the kernel has taken from one long
+  // ago (mappings) are kept for the next fsync to tell.
+  enum class Origin { program, pages };
+  result<Written> write(const InodePtr&, uint64_t offset, ByteView data, bool append,
+                        Origin = Origin::program);
   result<void> truncate(const InodePtr&, uint64_t size);
   // Takes an explicit mtime into changes that are not committed yet; false when there are none.
   bool set_mtime_if_changed(const InodePtr&, int64_t mtime_ns);
@@ -60,10 +72,11 @@ class FileIo {
   result<void> flush(const InodePtr&, bool durable);
   // The same for every file with changes; the Sync request is the caller's.
   result<void> flush_all();
-  // What close(2) does: nothing, a nudge to the flusher, or a flush when errors must be told.
-  result<void> close(const InodePtr&);
-  // The error of earlier background flushes this handle has not been told, if data is lost.
-  result<void> check_lost(FileHandle&);
+  // What fsync(2) does: flush(), or the error of data given up since the handle was told last.
+  result<void> fsync(FileHandle&);
+  // What close(2) does: nothing, a nudge to the flusher, or a flush when errors must be told. Data
+  // given up is told of once more by fsync: many programs look at no error of close.
+  result<void> close(FileHandle&);
 
   // Hands dirty blocks to the pipeline. `everything`: all of them and pending attributes; else
   // one stripe's worth of complete leading blocks. Returns the number of the newest unit in flight.
@@ -71,6 +84,9 @@ class FileIo {
   uint64_t start_flush(const InodePtr&, Take, Urgency, bool durable);
   // Drops dirty data that can never be committed (unlinked and closed, or lost with a session).
   void discard(const InodePtr&, bool lost);
+  // Drops what is not committed, and the file is again what daemon and sites have. Handles are told
+  // `error`. False: there was nothing any more, all has been committed.
+  bool give_up(const InodePtr&, int error);
 
   std::vector<InodePtr> dirty_inodes() const;
   DirtyBudget& budget() { return budget_; }
@@ -79,6 +95,12 @@ class FileIo {
 
  private:
   bool quorum_in_doubt();
+  uint64_t shard_bytes_of_more(Inode&, uint64_t bytes) const;
+  result<void> check_lost(FileHandle&) const;
+  result<void> told(const InodePtr&, bool durable, result<void> outcome);
+  result<void> hopeless();
+  void drop_changes(Inode&);
+  void stored();
   result<SharedBytes> fetch_block(const InodePtr&, uint64_t block);
   result<void> load_partial(const InodePtr&, uint64_t block, uint64_t begin, uint64_t end);
   bool needs_old_contents(const Inode&, uint64_t block, uint64_t begin, uint64_t end) const;
@@ -100,6 +122,9 @@ class FileIo {
   mutable std::mutex mutex_;
   std::unordered_map<InodeId, InodePtr> dirty_;
   std::string last_failure_;
+  std::optional<Error> failing_;  // the newest failure, while nothing has been stored since
+  MonotonicTime failing_since_{};
+  LogLimit log_limit_{1, seconds(60)};
   std::atomic<uint64_t> failures_{0};
   MonotonicTime checked_at_{};
 };

@@ -1,7 +1,11 @@
 // Handing changes to the pipeline, taking its answers back in order, and waiting for them.
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cerrno>
 
 #include "common/base/log.h"
+#include "common/base/out_of_space.h"
 #include "fs/file/file_io.h"
 
 namespace datacloud {
@@ -112,6 +116,7 @@ void FileIo::answered(const InodePtr& inode, uint64_t number, result<FlushResult
       UnitInFlight unit = std::move(inode->units.begin()->second);
       const uint64_t first = inode->units.begin()->first;
       if (unit.answer->has_value()) {
+        stored();
         accept(*inode, unit, first);
         gone = gone || unit.answer->value().inode_gone;
       } else {
@@ -178,16 +183,25 @@ void FileIo::restore(const InodePtr& inode, UnitInFlight& unit, uint64_t number)
 void FileIo::note_failure(Inode& inode, const Error& error) {
   const auto delay =
       std::min<Duration>(kRetryMax, kRetryFirst * (1u << std::min(inode.failures_in_a_row, 6u)));
+  const auto now = monotonic_now();
   ++inode.failures_in_a_row;
-  inode.retry_at = monotonic_now() + delay;
+  inode.retry_at = now + delay;
   ++inode.error_number;
   inode.error_errno = error.errno_value();
   ++failures_;
-  if (inode.failures_in_a_row <= 3)
-    spdlog::error("data of inode {} could not be written; it stays in memory and is retried: {}",
-                  inode.ino, error.message());
   std::lock_guard lock(mutex_);
+  if (!failing_) failing_since_ = now;
+  failing_ = error;
   last_failure_ = error.message();
+  // Once for all files that fail for one reason: the line tells the reason.
+  const std::string line =
+      fmt::format("inode {} could not be written: {}", inode.ino, last_failure_);
+  if (const auto verdict = log_limit_.judge(line, now); verdict.pass) spdlog::error("{}", line);
+}
+
+void FileIo::stored() {
+  std::lock_guard lock(mutex_);
+  failing_.reset();
 }
 
 result<void> FileIo::flush(const InodePtr& inode, bool durable) {
@@ -249,46 +263,117 @@ bool FileIo::quorum_in_doubt() {
   return d_.sites.live_count() < d_.write_sites_min;
 }
 
-result<void> FileIo::close(const InodePtr& inode) {
-  bool failing = false;
-  {
-    std::lock_guard lock(inode->mutex);
-    if (inode->clean()) return success();
-    inode->closed_at = monotonic_now();
-    failing = inode->failures_in_a_row > 0;
-  }
-  if (d_.config.sync_close || failing || quorum_in_doubt()) return flush(inode, false);
-  return success();
+result<void> FileIo::check_lost(FileHandle& handle) const {
+  std::lock_guard lock(handle.inode->mutex);
+  if (handle.losses_seen == handle.inode->losses) return success();
+  return failure(Error::posix(handle.inode->loss_errno,
+                              "unwritten data of inode " + std::to_string(handle.inode->ino) +
+                                  " could not be stored and was given up"));
 }
 
-result<void> FileIo::check_lost(FileHandle& handle) {
-  std::scoped_lock lock(handle.mutex, handle.inode->mutex);
-  if (!handle.inode->data_lost || handle.error_seen == handle.inode->error_number) return success();
-  handle.error_seen = handle.inode->error_number;
-  return failure(Errc::io, "unwritten data of inode " + std::to_string(handle.inode->ino) +
-                               " was lost with the session to the daemon");
+// The program is about to be told the outcome. Data for which there is no space ends with that;
+// should it have been stored since, the outcome is a better one.
+result<void> FileIo::told(const InodePtr& inode, bool durable, result<void> outcome) {
+  while (!outcome && is_out_of_space(outcome.error()) &&
+         !give_up(inode, outcome.error().errno_value())) {
+    outcome = flush(inode, durable);
+  }
+  return outcome;
+}
+
+result<void> FileIo::fsync(FileHandle& handle) {
+  auto done = told(handle.inode, true, flush(handle.inode, true));
+  std::lock_guard lock(handle.mutex);
+  if (auto lost = check_lost(handle); !lost) {
+    std::lock_guard inode_lock(handle.inode->mutex);
+    handle.losses_seen = handle.inode->losses;
+    return done ? lost : done;
+  }
+  return done;
+}
+
+result<void> FileIo::close(FileHandle& handle) {
+  const InodePtr& inode = handle.inode;
+  bool clean = false, failing = false;
+  uint64_t shard_bytes = 0;
+  {
+    std::lock_guard lock(inode->mutex);
+    clean = inode->clean();
+    failing = inode->failures_in_a_row > 0;
+    if (!clean) {
+      inode->closed_at = monotonic_now();
+      shard_bytes = shard_bytes_of_more(*inode, 0);
+    }
+  }
+  const auto in_doubt = [&] {
+    return d_.config.sync_close || failing || quorum_in_doubt() ||
+           d_.pipeline.out_of_space(shard_bytes);
+  };
+  if (!clean && in_doubt()) {
+    TRY(told(inode, false, flush(inode, false)));
+  }
+  std::lock_guard lock(handle.mutex);
+  return check_lost(handle);
+}
+
+// The caller holds the inode's mutex.
+void FileIo::drop_changes(Inode& inode) {
+  for (auto& [block, buffer] : inode.dirty) budget_.remove(buffer->size());
+  inode.dirty.clear();
+  inode.dirty_bytes = 0;
+  inode.pending = {};
+  if (inode.clean()) {
+    std::lock_guard own_lock(mutex_);
+    dirty_.erase(inode.ino);
+  }
+  inode.changed.notify_all();
 }
 
 void FileIo::discard(const InodePtr& inode, bool lost) {
   {
     std::lock_guard lock(inode->mutex);
-    for (auto& [block, buffer] : inode->dirty) budget_.remove(buffer->size());
-    const bool had = inode->has_changes();
-    inode->dirty.clear();
-    inode->dirty_bytes = 0;
-    inode->pending = {};
-    if (lost && had) {
-      inode->data_lost = true;
-      ++inode->error_number;
-      inode->error_errno = EIO;
+    if (lost && inode->has_changes()) {
+      ++inode->losses;
+      inode->loss_errno = EIO;
     }
-    if (inode->clean()) {
-      std::lock_guard own_lock(mutex_);
-      dirty_.erase(inode->ino);
-    }
-    inode->changed.notify_all();
+    drop_changes(*inode);
   }
   d_.metadata.table().release_if_unused(inode);
+}
+
+// No unit of the inode is made meanwhile (flush_mutex), and none is under way: the daemon's answer
+// is then what the file is without the changes.
+bool FileIo::give_up(const InodePtr& inode, int error) {
+  std::unique_lock flush_lock(inode->flush_mutex);
+  {
+    std::unique_lock lock(inode->mutex);
+    inode->changed.wait(lock, [&] { return inode->units.empty(); });
+    if (!inode->has_changes()) return false;
+  }
+  pb::Request request;
+  request.mutable_lease()->set_ino(inode->ino);
+  request.mutable_lease()->set_mode(pb::LEASE_READ);
+  const auto answer = d_.metadata.call(std::move(request));
+  {
+    std::lock_guard lock(inode->mutex);
+    ++inode->losses;
+    inode->loss_errno = error;
+    inode->failures_in_a_row = 0;
+    inode->retry_at = {};
+    drop_changes(*inode);
+    if (answer) {
+      const pb::Inode& committed = answer.value().reply.attr().inode();
+      inode->attr.set_size(committed.size());
+      inode->attr.set_mtime_ns(committed.mtime_ns());
+      inode->attr.set_ctime_ns(committed.ctime_ns());
+    } else {
+      inode->attr_known = false;  // asked for before anything else is done with the file
+    }
+  }
+  flush_lock.unlock();
+  d_.forget_pages(inode->ino);
+  d_.metadata.table().release_if_unused(inode);
+  return true;
 }
 
 std::vector<InodePtr> FileIo::dirty_inodes() const {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "common/base/log.h"
+#include "common/base/out_of_space.h"
 #include "common/codes/erasure_code.h"
 #include "common/stripe/shard_size.h"
 #include "fs/file/file_io.h"
@@ -103,16 +104,32 @@ uint64_t FileIo::stripe_bytes(Inode& inode) const {
   return inode.data_columns * uint64_t{shard_bytes_of(inode.attr.policy().shard_bytes())};
 }
 
+// Of the stripe that these and the other changes of the inode would make, at least.
+uint64_t FileIo::shard_bytes_of_more(Inode& inode, uint64_t bytes) const {
+  (void)stripe_bytes(inode);  // sets data_columns
+  return std::min<uint64_t>(shard_bytes_of(inode.attr.policy().shard_bytes()),
+                            (inode.dirty_bytes + bytes) / inode.data_columns);
+}
+
+// Whether waiting for room in memory is in vain: nothing gets stored any more.
+result<void> FileIo::hopeless() {
+  std::lock_guard lock(mutex_);
+  if (!failing_) return success();
+  const bool patient = monotonic_now() - failing_since_ < milliseconds(d_.config.put_deadline_ms);
+  if (patient && !is_out_of_space(*failing_)) return success();
+  return failure(failing_->in("memory for unwritten data is full"));
+}
+
 result<FileIo::Written> FileIo::write(const InodePtr& inode, uint64_t offset, ByteView data,
-                                      bool append) {
-  TRY(budget_.wait_for_room(
-      data.size(), milliseconds(d_.config.put_deadline_ms), [this]() -> result<void> {
-        std::lock_guard lock(mutex_);
-        if (last_failure_.empty()) return success();
-        return failure(Errc::unavailable, "memory for unwritten data is full: " + last_failure_);
-      }));
+                                      bool append, Origin origin) {
+  TRY(budget_.wait_for_room(data.size(), [this] { return hopeless(); }));
   TRY(auto use, UseGuard::acquire(d_.metadata, inode, pb::LEASE_WRITE));
   std::unique_lock lock(inode->mutex);
+  if (origin == Origin::program) {
+    if (auto full = d_.pipeline.out_of_space(shard_bytes_of_more(*inode, data.size()))) {
+      return failure(std::move(*full));
+    }
+  }
   const uint64_t bs = inode->block_bytes();
   if (bs < kBlockBytesMin) return failure(Errc::corrupt, "the file's block size is invalid");
   for (;;) {

@@ -85,9 +85,12 @@ struct Inode {
   MonotonicTime closed_at{};  // last close with dirty data
   MonotonicTime retry_at{};   // not before: the last flush failed
   uint32_t failures_in_a_row = 0;
-  uint64_t error_number = 0;  // counts flush failures; handles remember what they have seen
+  uint64_t error_number = 0;  // counts flush failures
   int error_errno = 0;
-  bool data_lost = false;  // the session ended with dirty data that could not be kept
+  // Counts how often unwritten data was given up, the last time with this error: every open handle
+  // is told of it once, by fsync.
+  uint64_t losses = 0;
+  int loss_errno = 0;
 
   uint32_t block_bytes() const { return attr.policy().block_bytes(); }
   bool has_changes() const { return !dirty.empty() || pending.any(); }
@@ -111,7 +114,7 @@ struct FileHandle {
   InodePtr inode;
   std::mutex mutex;
   std::unique_ptr<ReadAhead> ahead;  // since the first read
-  uint64_t error_seen = 0;
+  uint64_t losses_seen = 0;          // of its inode
 };
 
 }  // namespace datacloud

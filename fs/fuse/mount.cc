@@ -108,14 +108,16 @@ result<void> Mount::build(const std::string& site_name) {
       BlockReader::Dependencies{*client_, *cache_, *stripe_reader_, *sites_, limits});
   pipeline_ = std::make_unique<WritePipeline>(WritePipeline::Dependencies{
       *client_, *sites_, *namer_, *sealer_, *ids_, cloud_, limits, tags_});
-  io_ = std::make_unique<FileIo>(FileIo::Dependencies{*metadata_, *reader_, *pipeline_, *sites_,
-                                                      limits, cloud_.write_sites_min(), [this] {
-                                                        {
-                                                          std::lock_guard lock(mutex_);
-                                                          nudged_ = true;
-                                                        }
-                                                        wake_.notify_all();
-                                                      }});
+  io_ = std::make_unique<FileIo>(FileIo::Dependencies{
+      *metadata_, *reader_, *pipeline_, *sites_, limits, cloud_.write_sites_min(),
+      [this] {
+        {
+          std::lock_guard lock(mutex_);
+          nudged_ = true;
+        }
+        wake_.notify_all();
+      },
+      [this](InodeId ino) { (void)drop_kernel_pages(ino); }});
   sites_->on_change([](Site& site) {
     if (site.up())
       spdlog::info("site {} is back", site.name());

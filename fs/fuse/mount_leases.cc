@@ -8,12 +8,14 @@
 #include <thread>
 
 #include "common/base/log.h"
+#include "common/base/out_of_space.h"
 #include "fs/fuse/mount.h"
 
 namespace datacloud {
 namespace {
 
 constexpr int kRecallRoundsMax = 20;  // then readers and writers are made to wait
+constexpr int kFullRoundsMax = 3;     // a second each, for space to come back
 constexpr auto kKernelPatience = milliseconds(100);
 constexpr auto kUsersPatience = seconds(5);
 
@@ -75,8 +77,15 @@ void Mount::reduce_lease(const InodePtr& inode, pb::LeaseMode mode) {
   }
   for (int round = 0;; ++round) {
     if (auto flushed = io_->flush(inode, false); !flushed) {
-      spdlog::warn("recalled inode {} cannot be written back: {}", inode->ino,
-                   flushed.error().message());
+      if (is_out_of_space(flushed.error()) && round >= kFullRoundsMax) {
+        spdlog::critical(
+            "unwritten data of inode {} is given up: there is no space, and another mount wants "
+            "the "
+            "file",
+            inode->ino);
+        (void)io_->give_up(inode, flushed.error().errno_value());
+        continue;
+      }
       // The other mount waits for data that cannot be stored now; the lease's end bounds it.
       std::this_thread::sleep_for(seconds(1));
       if (round < kRecallRoundsMax && client_->connected()) continue;

@@ -208,7 +208,7 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
   if (ino == kRootInode) {
     mount_of(req).read_flags();
-    if (auto done = mount_of(req).io().flush_all(); !done) return reply_error(req, done.error());
+    if (auto done = mount_of(req).io().flush_all(); !done) return reply_told(req, done);
   }
   pb::Request request;
   request.mutable_sync();

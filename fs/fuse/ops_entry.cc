@@ -74,6 +74,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* name, mode_t m
   {
     std::lock_guard lock(inode->mutex);
     ++inode->opens;
+    handle->losses_seen = inode->losses;
   }
   fi->fh = reinterpret_cast<uint64_t>(handle.get());
   fi->keep_cache = 1;

@@ -19,7 +19,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   {
     std::lock_guard lock(inode.value()->mutex);
     ++inode.value()->opens;  // before the lease: a recall then leaves the registration alone
-    handle->error_seen = inode.value()->error_number;
+    handle->losses_seen = inode.value()->losses;
   }
   auto opened = mount.metadata().ensure_lease(inode.value(), pb::LEASE_READ, true);
   if (opened && (fi->flags & O_TRUNC)) opened = mount.io().truncate(inode.value(), 0);
@@ -77,7 +77,9 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   const InodePtr inode = handle_of(fi).inode;
   const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
   if (auto done = drop_set_group_id(req, inode); !done) return reply_error(req, done.error());
-  auto at = mount.io().write(inode, static_cast<uint64_t>(offset), bytes, fi->flags & O_APPEND);
+  const auto origin = fi->writepage ? FileIo::Origin::pages : FileIo::Origin::program;
+  auto at =
+      mount.io().write(inode, static_cast<uint64_t>(offset), bytes, fi->flags & O_APPEND, origin);
   if (!at) return reply_error(req, at.error());
   fuse_reply_write(req, size);
   // The kernel put the bytes where it believed the end of the file to be.
@@ -88,17 +90,13 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
 void op_flush(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   Mount& mount = mount_of(req);
   mount.count_operation();
-  FileHandle& handle = handle_of(fi);
-  if (auto lost = mount.io().check_lost(handle); !lost) return reply_error(req, lost.error());
-  reply_result(req, mount.io().close(handle.inode));
+  reply_told(req, mount.io().close(handle_of(fi)));
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info* fi) {
   Mount& mount = mount_of(req);
   mount.count_operation();
-  FileHandle& handle = handle_of(fi);
-  if (auto lost = mount.io().check_lost(handle); !lost) return reply_error(req, lost.error());
-  reply_result(req, mount.io().flush(handle.inode, true));
+  reply_told(req, mount.io().fsync(handle_of(fi)));
 }
 
 void op_lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, fuse_file_info* fi) {

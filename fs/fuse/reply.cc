@@ -5,22 +5,31 @@
 #include <time.h>
 
 #include <algorithm>
+#include <mutex>
 
 #include "common/base/log.h"
+#include "common/base/log_limit.h"
 
 namespace datacloud {
 
+// Want of space is logged by whoever lacks it: the sites' and the daemon's refusals.
 void reply_error(fuse_req_t req, const Error& error) {
   const int value = error.errno_value();
-  if (value == EIO || value == ENOSPC || value == ESTALE) {
-    // Rate limited: a reader in a loop must not fill the disk with one message.
-    static std::atomic<int64_t> second{0};
-    static std::atomic<int> lines{0};
-    const int64_t now = wall_now_ns() / 1'000'000'000;
-    if (second.exchange(now) != now) lines = 0;
-    if (++lines <= 20) spdlog::error("{}", error.message());
+  if (value == EIO || value == ESTALE) {
+    // A reader in a loop must not fill the disk with one message.
+    static std::mutex mutex;
+    static LogLimit limit(3, seconds(20));
+    const std::string text = error.message();
+    std::unique_lock lock(mutex);
+    const bool pass = limit.judge(text, monotonic_now()).pass;
+    lock.unlock();
+    if (pass) spdlog::error("{}", text);
   }
   fuse_reply_err(req, value);
+}
+
+void reply_told(fuse_req_t req, const result<void>& outcome) {
+  fuse_reply_err(req, outcome ? 0 : outcome.error().errno_value());
 }
 
 void reply_result(fuse_req_t req, const result<void>& outcome) {

@@ -15,6 +15,8 @@ inline FileHandle& handle_of(const fuse_file_info* fi) {
 // Logs what is not an ordinary POSIX answer, then replies its errno.
 void reply_error(fuse_req_t req, const Error& error);
 void reply_result(fuse_req_t req, const result<void>& outcome);
+// The same for outcomes of writing, which are logged where they happen, once for all programs.
+void reply_told(fuse_req_t req, const result<void>& outcome);
 
 struct stat to_stat(const pb::Inode& inode);
 // Attributes of the inode with the time the kernel may keep them, told in one step with respect

@@ -8,103 +8,16 @@
 
 #include <thread>
 
-#include "common/store/memory_store.h"
-#include "tests/fs/file/local_daemon.h"
+#include "tests/fs/file/file_rig.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {
 namespace {
 
-constexpr uint32_t kBlock = 4096;
-
 // Once with a cache of blocks, and once without: everything then comes from the sites.
-class FileIoTest : public ::testing::TestWithParam<uint64_t> {
+class FileIoTest : public FileRig, public ::testing::TestWithParam<uint64_t> {
  protected:
-  FileIoTest() {
-    char pattern[] = "/tmp/datacloud-file-io-XXXXXX";
-    directory_ = ::mkdtemp(pattern);
-    cloud_.set_uuid("0f0e0d0c-0b0a-0908-0706-050403020100");
-    cloud_.set_name("test");
-    cloud_.set_format_version(1);
-    cloud_.mutable_root_policy()->set_code("rs-3-2");
-    cloud_.mutable_root_policy()->set_block_bytes(kBlock);
-    cloud_.mutable_root_policy()->set_compression(1);
-    cloud_.set_write_sites_min(3);
-    std::vector<SiteSet::Member> members;
-    for (uint32_t id = 1; id <= 5; ++id) {
-      auto* site = cloud_.add_sites();
-      site->set_id(id);
-      site->set_name("site" + std::to_string(id));
-      members.push_back({id, site->name(), make_memory_store(controls_[id - 1])});
-    }
-    daemon_ = std::make_unique<LocalDaemon>(directory_ + "/metadata", cloud_);
-    sites_ = std::make_unique<SiteSet>(std::move(members), milliseconds(20));
-    config_.dirty_bytes_max = 4 << 20;
-    config_.put_deadline_ms = 2000;
-    sealer_ = std::make_unique<BlockSealer>(SecretKey::random(), cloud_.uuid());
-    cpu_ = std::make_unique<Executor>(2, 256);
-    cache_ = std::make_unique<BlockCache>(GetParam());
-    ids_ = std::make_unique<IdPool>(*daemon_);
-    metadata_ = std::make_unique<MetadataClient>(*daemon_, table_);
-    stripes_ = std::make_unique<StripeReader>(StripeReader::Dependencies{
-        *sites_, namer_, *sealer_, *cpu_, config_, 0, [](std::vector<pb::Damage>) {}});
-    reader_ = std::make_unique<BlockReader>(
-        BlockReader::Dependencies{*daemon_, *cache_, *stripes_, *sites_, config_});
-    pipeline_ = std::make_unique<WritePipeline>(
-        WritePipeline::Dependencies{*daemon_, *sites_, namer_, *sealer_, *ids_, cloud_, config_});
-    io_ = std::make_unique<FileIo>(
-        FileIo::Dependencies{*metadata_, *reader_, *pipeline_, *sites_, config_, 3, [] {}});
-  }
-  ~FileIoTest() override {
-    pipeline_.reset();
-    std::filesystem::remove_all(directory_);
-  }
-
-  InodePtr open_new(const std::string& name) {
-    pb::Request request;
-    request.mutable_lease()->set_ino(daemon_->create_file(name));
-    auto answer = metadata_->call(std::move(request));
-    auto inode = answer.value().inode;
-    table_.add_lookup(inode);
-    return inode;
-  }
-  std::string read_all(const InodePtr& inode, uint64_t offset, size_t size, int tries = 1) {
-    FileHandle handle;
-    handle.inode = inode;
-    auto pieces = io_->read(handle, offset, size);
-    if (!pieces && pieces.error().is(Errc::unavailable) && tries > 1) {
-      std::this_thread::sleep_for(milliseconds(10));
-      return read_all(inode, offset, size, tries - 1);
-    }
-    EXPECT_TRUE(pieces) << pieces.error().message();
-    std::string out;
-    if (pieces)
-      for (const auto& view : pieces.value().views) out += as_text(view);
-    return out;
-  }
-
-  // Where at most two sites are away at any moment: a read can meet a third as they change.
-  std::string read_in_time(const InodePtr& inode, uint64_t offset, size_t size) {
-    return read_all(inode, offset, size, 300);
-  }
-
-  std::string directory_;
-  pb::Cloud cloud_;
-  MemoryStoreControl controls_[5];
-  MountConfig config_;
-  InodeTable table_;
-  ShardNamer namer_{as_bytes("0123456789abcdef")};
-  std::unique_ptr<LocalDaemon> daemon_;
-  std::unique_ptr<SiteSet> sites_;
-  std::unique_ptr<BlockSealer> sealer_;
-  std::unique_ptr<Executor> cpu_;
-  std::unique_ptr<BlockCache> cache_;
-  std::unique_ptr<IdPool> ids_;
-  std::unique_ptr<MetadataClient> metadata_;
-  std::unique_ptr<StripeReader> stripes_;
-  std::unique_ptr<BlockReader> reader_;
-  std::unique_ptr<FileIo> io_;
-  std::unique_ptr<WritePipeline> pipeline_;
+  FileIoTest() : FileRig(GetParam()) {}
 };
 
 using Reader = std::function<std::string(uint64_t offset, size_t size)>;
