@@ -14,7 +14,7 @@ bool determined(const ErasureCode& code, ColumnSet present) {
 }
 
 // Whether the columns of `trusted`, which determine the data, are columns of one codeword: the data
-// they make, encoded anew, must be all of them again.
+// they make, encoded again, must be all of them again.
 bool consistent(const ErasureCode& code, ColumnSet trusted, const std::vector<Bytes>& answers) {
   const auto k = static_cast<size_t>(code.k());
   const auto basis = code.minimum_to_decode(data_columns(code), trusted, {});

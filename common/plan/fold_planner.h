@@ -3,7 +3,7 @@
 //
 //   parity_delta   new instances of the touched data columns, of the parity columns and of the XOR
 //                  row's same columns are derived at their sites from the old ones and the change
-//   reencode       the touched data columns are packed anew, all parity is computed from all data
+//   reencode       the touched data columns are packed again, all parity is computed from all data
 //   merge          every live block, updated or not, goes to a new stripe; the base is dropped
 //   merge_updates  only the updated blocks go to a new stripe and the base keeps dead bytes: when
 //   no
@@ -52,7 +52,7 @@ struct FoldProblem {
   // Sites where a column's change can be worked into the XOR row's column beside it; elsewhere that
   // change travels again.
   std::vector<SiteId> working_sites;
-  uint64_t shard_bytes_max = kShardPlainBytesMax;  // of a column that is packed anew
+  uint64_t shard_bytes_max = kShardPlainBytesMax;  // of a column that is packed again
   uint32_t spread_min_bytes = 0;                   // as lay_out_stripe, of new stripes
   double live_share_min = 0;      // a base with less of its data bytes live after it is merged
   bool blocked_too_long = false;  // merge_updates may be chosen although a fold is only blocked

@@ -163,7 +163,7 @@ bool RpcSessionClient::receive() {
       pb::Frame frame;
       auto more = reader_.next(frame);
       if (!more) {
-        spdlog::warn("RPC: the daemon sent a {}: connecting anew", more.error().text());
+        spdlog::warn("RPC: the daemon sent a {}: reconnecting", more.error().text());
         return false;
       }
       if (!more.value()) break;

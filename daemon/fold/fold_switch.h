@@ -30,8 +30,9 @@ result<void> abandon_fold(BackgroundContext&, const FoldSnapshot&,
 // and damage is recorded, to be repaired before anything is folded.
 result<bool> accept_parts(BackgroundContext&, const std::vector<ShardParts>&, FoldOutcome&);
 
-// The base's touched columns and parity made anew from all data, in the places they have: where
-// many of a stripe's blocks change, fewer bytes cross than by deltas. For stripes without XOR row.
+// The base's touched columns and parity computed again from all data, in the places they have:
+// where many of a stripe's blocks change, fewer bytes cross than by deltas. For stripes without XOR
+// row.
 result<void> reencode_stripe(BackgroundContext&, BackgroundIds&, const FoldSnapshot&,
                              const std::vector<size_t>& folded, FoldOutcome&);
 

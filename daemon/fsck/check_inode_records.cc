@@ -1,6 +1,6 @@
 // Inodes with their attributes, block runs and orphan records, side by side by inode.
 //
-// An inode without a record, or with one that does not parse, is made anew from what belongs to it:
+// An inode without a record, or with one that does not parse, is rebuilt from what belongs to it:
 // a file from its runs, a directory from its entries. What it was called then still names it.
 #include <fmt/format.h>
 #include <sys/stat.h>

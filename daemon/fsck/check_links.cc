@@ -109,7 +109,7 @@ class Links {
   }
 
   result<void> names_nothing(const RecordSnapshot::Cursor& at, const pb::Entry& entry) {
-    // What has a broken record, or none but blocks or entries, is made anew by its own pass.
+    // What has a broken record, or none but blocks or entries, is made again by its own pass.
     TRY(const auto raw, p_.view.get(key::inode(entry.ino())));
     if (raw || has_any(key::run(entry.ino(), 0).substr(0, 9)) ||
         has_any(key::entry(entry.ino(), ""))) {

@@ -192,7 +192,7 @@ class Stripes {
       p_.recount_whole = false;
       return;
     }
-    // Nothing is mapped: computing the count anew would let the collector take the stripe.
+    // Nothing is mapped: counting again would let the collector take the stripe.
     if (at.counted.slots() == 0 && at.stripe.row() == 0) return;
     p_.add(
         {.kind = "stripe",

@@ -7,7 +7,7 @@ namespace datacloud {
 Answer Maintenance::background(const pb::BackgroundRequest& request) {
   if (request.has_pause()) {
     background_.pause(request.pause());
-    spdlog::info("background work is {}", request.pause() ? "paused" : "going on");
+    spdlog::info("background work is {}", request.pause() ? "paused" : "running again");
   }
   if (request.has_site_bytes_per_second_max()) {
     background_.set_limit(request.site_bytes_per_second_max());

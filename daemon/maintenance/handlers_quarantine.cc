@@ -1,5 +1,5 @@
-// Quarantine: what fsck has put aside is shown, and dropped when the administrator says so. What
-// that leaves at the sites is garbage from the moment the drop is durable.
+// Quarantine: shows what fsck has put aside, and drops it when the administrator says so. The
+// objects of what was dropped are garbage as soon as the drop is durable.
 #include "common/base/log.h"
 #include "daemon/maintenance/maintenance.h"
 #include "daemon/records/quarantine.h"

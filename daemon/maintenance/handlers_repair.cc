@@ -1,5 +1,4 @@
-// Repair and the duties of sites, as the administrator asks for them; and what the background work
-// needs from the service.
+// Repair and the duties of sites, as the administrator asks for them.
 #include <fmt/format.h>
 
 #include <algorithm>

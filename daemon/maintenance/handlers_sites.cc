@@ -1,9 +1,9 @@
 // Sites that join and leave the cloud, and the rebalancing of homes over them.
 //
-// A site joins in the cloud's record; the daemon then opens it as the configuration says by now,
-// and mounts hear of it with their next keepalive. Where it cannot be opened, it is used from the
-// next start on. A site leaves only when no record names it: commits that name it are refused while
-// all records are looked at.
+// A site that joins is entered into the cloud's record. The daemon then opens it with the current
+// configuration, and mounts learn of it with their next keepalive. If it cannot be opened, it is
+// used after the next restart. A site leaves only when no record names it: while all records are
+// searched, commits that name it are refused.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -108,7 +108,7 @@ Answer Maintenance::add_site(const CallPtr& call, const pb::SiteChangeRequest& r
   return later();
 }
 
-// Opening may block; a failure leaves the site for the next start.
+// Opening may block. After a failure the site is used from the next restart on.
 void Maintenance::use_site(const CallPtr& call, const pb::SiteInfo& info) {
   background_.submit_prompt([this, call, info] {
     auto opened = std::make_shared<result<ServiceDependencies::Joined>>(deps_.open_site(info));
@@ -118,7 +118,7 @@ void Maintenance::use_site(const CallPtr& call, const pb::SiteInfo& info) {
       *out.mutable_site() = info;
       out.set_known(true);
       if (auto joined = join(info, *opened); !joined) {
-        spdlog::warn("site {} is used from the next start on: {}", info.name(),
+        spdlog::warn("site {} will be used after the next restart of the daemon: {}", info.name(),
                      joined.error().message());
         out.set_restart_needed(true);
         out.set_obstacle(joined.error().message());
@@ -129,7 +129,7 @@ void Maintenance::use_site(const CallPtr& call, const pb::SiteInfo& info) {
   });
 }
 
-// The key first: whoever finds the site can tag what it puts there.
+// The key first: a job that finds the site must be able to tag what it puts there.
 result<void> Maintenance::join(const pb::SiteInfo& info,
                                result<ServiceDependencies::Joined>& opened) {
   if (!opened) return failure(opened.error());
@@ -199,7 +199,7 @@ void Maintenance::finish_removal(const CallPtr& call, const std::string& name, p
   }
   if (auto set = set_duty(name, pb::SITE_REMOVED); !set)
     return responder_.refuse(call, set.error());
-  spdlog::warn("site {} is no part of the cloud any more", name);
+  spdlog::warn("site {} has left the cloud", name);
   if (Site* site = deps_.sites.find(name)) deps_.sites.retire(site->id());
   auto& sites = *deps_.cloud.mutable_sites();
   sites.erase(std::remove_if(sites.begin(), sites.end(),

@@ -377,12 +377,4 @@ void MetadataStore::sync_loop() {
   }
 }
 
-uint64_t MetadataStore::approximate_bytes(const std::string& prefix) const {
-  const std::string end = key::after_prefix(prefix);
-  const leveldb::Range range(slice(prefix), slice(end));
-  uint64_t bytes = 0;
-  impl_->db->GetApproximateSizes(&range, 1, &bytes);
-  return bytes;
-}
-
 }  // namespace datacloud

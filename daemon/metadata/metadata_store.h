@@ -110,8 +110,6 @@ class MetadataStore final : private RecordView {
   Sequence sequence() const override;
   void when_durable(Sequence, std::function<void(result<void>)>);
   result<void> wait_durable(Sequence);  // blocking form
-  // Rough number of records whose keys start with `prefix`, and bytes used on disk.
-  uint64_t approximate_bytes(const std::string& prefix) const;
 
  private:
   struct Impl;

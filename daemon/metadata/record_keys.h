@@ -20,7 +20,7 @@ std::string run_fence();                                   // 'N' behind all run
 std::string stripe(StripeId);                              // 'S' stripe
 std::string live(StripeId);                                // 'L' stripe -> StripeLive
 std::string owner(StripeId, uint32_t first_slot);          // 'R' stripe slot -> Owner
-std::string former(StripeId, uint32_t first_slot);         // 'F' stripe slot -> Owner of before
+std::string former(StripeId, uint32_t first_slot);         // 'F' stripe slot -> previous Owner
 std::string orphan(InodeId);                               // 'O' ino: nlink 0, to be reclaimed
 std::string session(SessionId);                            // 'C' session
 std::string reply(SessionId, uint64_t request);            // 'Q' session request -> pb::Reply

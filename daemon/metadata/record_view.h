@@ -40,7 +40,7 @@ class RecordView {
   virtual ~RecordView() = default;
   // nullopt: no such record. corrupt or io: the view is damaged (stop the daemon).
   virtual result<std::optional<std::string>> read(const std::string& key) const = 0;
-  // Shows the state of `sequence()`; made anew when that has grown.
+  // Shows the state of `sequence()`; a new one is needed when that has grown.
   virtual std::shared_ptr<RecordCursor> cursor() const = 0;
   virtual Sequence sequence() const = 0;
 };

@@ -68,7 +68,7 @@ class StripeRepair {
     SiteDuties duties;
     std::set<SiteId> combining;  // sites that combine next to the data
   };
-  // Where columns of one stripe go that are made anew or moved.
+  // Where those columns of one stripe go that are rebuilt or moved.
   struct Targets {
     std::map<int, SiteId> site, home;
     std::string obstacle;  // why some cannot be put now

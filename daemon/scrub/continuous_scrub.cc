@@ -27,7 +27,7 @@ std::string walk_key(SiteId site) { return key::meta(fmt::format("scrub_walk/{}"
 struct ContinuousScrub::Job {
   pb::ScrubWalk walk;
   std::unique_ptr<ListedNames> names;
-  bool begun = false;  // anew
+  bool begun = false;  // from the start
   bool save = false;
   uint64_t missing = 0;
 };
@@ -116,7 +116,7 @@ void ContinuousScrub::finished(Site& site, Job& job, const result<void>& done) {
   state.names = std::move(job.names);
   const auto now = loop_->now();
   if (!done) {
-    spdlog::warn("scrubbing site {}: {}; it goes on later from where it was", site.name(),
+    spdlog::warn("scrubbing site {}: {}; it continues there later", site.name(),
                  done.error().message());
     state.names.reset();  // opened again, at what the walk says
     state.next_at = now + kRetry;
@@ -135,7 +135,7 @@ void ContinuousScrub::save(const pb::ScrubWalk& walk) {
   Transaction txn = context_.store.begin();
   txn.put(walk_key(walk.site()), walk);
   if (auto saved = context_.committer.apply(std::move(txn)); !saved) {
-    spdlog::warn("saving how far the scrub is: {}", saved.error().message());
+    spdlog::warn("the position of the scrub cannot be saved: {}", saved.error().message());
   }
 }
 
@@ -162,7 +162,8 @@ result<void> ContinuousScrub::run(Site& site, Job& job) {
     if (names) {
       job.names = std::make_unique<ListedNames>(std::move(names).value());
     } else {
-      spdlog::warn("scrubbing site {}: {}; it begins anew", site.name(), names.error().message());
+      spdlog::warn("scrubbing site {}: {}; it starts from the beginning", site.name(),
+                   names.error().message());
       TRY(begin_walk(site, job));
     }
   }

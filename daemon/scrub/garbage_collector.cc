@@ -161,7 +161,7 @@ void GarbageCollector::finish(const std::shared_ptr<Batch>& batch) {
     if (!item.done) {
       if (failures_.objects++ == 0) {
         failures_.problem = fmt::format("site {}: {}", item.site->name(), item.problem);
-        spdlog::warn("a deletion failed and is tried again: {}", failures_.problem);
+        spdlog::warn("a deletion failed and will be tried again: {}", failures_.problem);
       }
       continue;
     }

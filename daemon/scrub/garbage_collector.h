@@ -3,7 +3,7 @@
 // A record is acted on only when the transaction that wrote it survives a power cut, and never when
 // a stripe record still names the object. "Not found" counts as deleted. Records of sites that are
 // away, or whose site fails, stay for a later pass; those of a site that has left the cloud are
-// erased, since nobody will ever reach what is there.
+// erased, since the objects there are out of reach for good.
 #pragma once
 
 #include <functional>

@@ -157,7 +157,7 @@ void GarbageScrub::page_done(Site* site, const std::shared_ptr<Page>& page) {
 void GarbageScrub::site_done(Site* site, const Error* failure) {
   Due& due = due_[site->id()];
   if (failure != nullptr) {
-    spdlog::warn("looking for garbage at site {}: {}; it is done again later", site->name(),
+    spdlog::warn("looking for garbage at site {}: {}; it is tried again later", site->name(),
                  failure->message());
     due.failed = true;
   } else {

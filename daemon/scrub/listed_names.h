@@ -24,7 +24,7 @@ class ListedNames {
   // Names are 32 random-looking hex digits: their first half tells them apart.
   static uint64_t fingerprint(std::string_view name);
 
-  // Begins anew.
+  // Starts from the beginning.
   static result<ListedNames> create(std::shared_ptr<FileLayer>, std::string path);
   // Goes on with a file that has at least the first `names`; those after them stay.
   static result<ListedNames> resume(std::shared_ptr<FileLayer>, std::string path, uint64_t names);

@@ -85,7 +85,7 @@ result<pb::LocatePartReply> MetadataService::locate_from(const std::string& path
   return part;
 }
 
-// Of programs that do not know of parts.
+// For older programs, which ask for everything in one answer.
 Answer MetadataService::locate(const CallPtr& call) {
   const auto& request = call->request.locate();
   TRY(const auto part, locate_from(request.path(), request.ino(), 0));

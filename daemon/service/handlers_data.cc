@@ -1,8 +1,8 @@
 // Block maps, commits of new stripes, and what mounts report about objects.
 //
-// A commit is checked before anything of it is believed: its ids must lie in live ranges of its
-// session, its stripes must be decodable and at sites we know, and what it maps must be slots it
-// brings along itself, each once.
+// A commit is checked before it is used: its ids must lie in live ranges of its session, its
+// stripes must be decodable and at known sites, and it may map only slots of its own stripes, each
+// once.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -93,11 +93,11 @@ result<void> MetadataService::check_stripe(const pb::Stripe& stripe, SessionId s
                                                      "more",
                                                      shard.instance())));
     }
-    // A mount that has not heard yet puts its shards elsewhere, under new ids.
+    // A mount that does not know this yet puts its shards elsewhere, under new ids.
     if (maintenance_.is_leaving(shard.site())) {
       return failure(Errc::revoked, text(fmt::format("site {} is being removed", shard.site())));
     }
-    // So does one whose site has left meanwhile; homes that have left are dropped (without_homes).
+    // The same when the site has left meanwhile; homes that have left are dropped (without_homes).
     if (deps_.sites.find(SiteId{shard.site()}) == nullptr) {
       TRY(const bool left,
           has_left(store_.begin(), [&](const auto& info) { return info.id() == shard.site(); }));
@@ -209,7 +209,7 @@ Answer MetadataService::abandon(const CallPtr& call) {
   Transaction txn = store_.begin();
   for (const auto& object : objects) {
     if (object.column() >= 32 || deps_.sites.find(object.site()) == nullptr) continue;
-    // Ids that are not this mount's (any more) are the scrub's business.
+    // Objects whose ids this mount does not hold (any more) are found by the garbage scrub.
     if (!ranges_.granted(call->session, IdKind::instance, object.instance(), 1)) continue;
     TRY(const auto stripe, get_stripe(txn, object.stripe()));
     if (stripe &&

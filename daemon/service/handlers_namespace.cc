@@ -1,9 +1,9 @@
 // Names, attributes, extended attributes: sessions and leases around namespace_ops.
 //
-// A change of a directory's entries is made first and told to other holders after, before the
-// reply: who looks again then sees it. A change of an inode's attributes first recalls the other
-// holders (a writer among them has newer times), is made when they have answered, and is told to
-// nobody.
+// A change of a directory's entries is applied first; then other holders are told, and then the
+// author gets the reply: whoever looks again sees the change. A change of an inode's attributes
+// first recalls the leases of other holders (a writer among them has newer times) and is applied
+// when they have answered; nobody else has to be told.
 #include <sys/stat.h>
 
 #include <algorithm>

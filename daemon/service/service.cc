@@ -122,7 +122,7 @@ void MetadataService::refresh_stored(const Call& call, pb::Reply& reply) {
   attr.set_lease(leases_.offer(call.session, ino, writer ? pb::LEASE_WRITE : pb::LEASE_READ));
 }
 
-// Nobody hears of a change that could still be taken back.
+// A change that could still be lost is told to nobody.
 void MetadataService::answer(const CallPtr& call, pb::Reply reply) {
   reply.set_id(call->request.id());
   if (reply.sequence() == 0) reply.set_sequence(store_.sequence());
@@ -170,7 +170,7 @@ result<void> MetadataService::commit(Transaction&& txn, const Call& call, pb::Re
 Answer MetadataService::after_notice(const CallPtr& call, const LeaseTable::NoticePtr& notice,
                                      pb::Reply reply) {
   if (!notice) return std::optional(std::move(reply));
-  // Meanwhile the asker may have been recalled from what it was to be told here.
+  // The author's own lease may have been recalled meanwhile: the reply must not promise it.
   notice->done = [this, call, reply = std::move(reply)] {
     pb::Reply current = reply;
     refresh_stored(*call, current);
@@ -192,7 +192,7 @@ void MetadataService::send_recall(const LeaseTable::Recall& recall) {
   session->connection->push(push);
 }
 
-// Sends recalls and runs the calls whose turn has come, until nothing moves.
+// Sends recalls and runs the calls whose turn has come, until there are none.
 void MetadataService::pump() {
   for (;;) {
     for (const auto& recall : leases_.take_recalls()) send_recall(recall);

@@ -2,7 +2,7 @@
 //
 // Everything runs on one thread (EventLoop); nothing here blocks. A request becomes a Call, is
 // dispatched to one handler, and is answered exactly once: at once, or later by a continuation (a
-// recall was answered, a transaction became durable, a site has spoken). Handlers that must wait
+// recall was answered, a transaction became durable, a site has answered). Handlers that must wait
 // for leases queue the whole call and are run again from the start.
 //
 // Rules: docs/protocol.md. What the mounts rely on: a reply to a changing request is stored in the
@@ -170,7 +170,7 @@ class MetadataService final : public RpcService, private Responder {
   InodeIds inode_ids_;
   LeaseTable leases_;
   std::deque<CallPtr> held_back_;  // until the grace after a start is over
-  std::set<SessionId> awaited_;    // sessions of before the start that may still resume
+  std::set<SessionId> awaited_;    // sessions from before the start that may still resume
   std::map<std::pair<SiteId, uint32_t>, pb::SiteTraffic> mount_traffic_;
   MonotonicTime traffic_since_;
   std::map<int, uint64_t> operations_;  // requests by kind since the start

@@ -155,7 +155,7 @@ void MetadataService::hello(const CallPtr& call) {
   });
 }
 
-// False: its leases do not fit any more; the session is as good as lost.
+// False: its leases exceed the limit now; the session has ended.
 bool MetadataService::resume(SessionState& session, const Call& call) {
   const auto unanswered = leases_.recalls_of(session.id());
   if (!session.resumed) {

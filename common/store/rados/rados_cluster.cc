@@ -106,7 +106,7 @@ result<void> RadosCluster::start(seconds timeout) {
   if (connected_) return success();
   if (rc == -ETIMEDOUT) {
     return failure(Errc::away, "no monitor of the cluster of " + options_.conf +
-                                   " has answered; start the cluster, or mend the network");
+                                   " has answered; start the cluster, or repair the network");
   }
   if (rc == -ENOENT || rc == -EPERM || rc == -EACCES || rc == -EINVAL) {
     return failure(Errc::away,

@@ -12,9 +12,9 @@
 //
 // Away: the cluster cannot be reached or refuses the user, the pool is gone, or the marker is
 // absent or another's. No call is let through unless the marker was verified within the last
-// kMarkerFresh on the very pool it goes to (a pool deleted and made anew has another id, and its
-// marker is looked for first); "not found" is said only after the marker was verified once more.
-// So a marker removed by hand is noticed after kMarkerFresh at the latest.
+// kMarkerFresh on the very pool it goes to (a pool deleted and created again has another id, and
+// its marker is looked for first); "not found" is said only after the marker was verified once
+// more. So a marker removed by hand is noticed after kMarkerFresh at the latest.
 //
 // Durability of put: one compound write operation, exclusive; Ceph answers when every replica (or
 // shard of the pool's own code) of the acting set has it on its medium. Full clusters answer
