@@ -1,7 +1,7 @@
 // One loop, made for each number of targets. See packet_kernel_gfni.h.
 #include "common/codes/packet_kernel_gfni.h"
 
-#include "common/tags/audit_gfni.h"
+#include "common/codes/gf256.h"
 
 namespace datacloud {
 

@@ -16,10 +16,10 @@
 
 #include "common/base/time_windows.h"
 #include "common/codes/erasure_code.h"
+#include "common/config/metrics_address.h"
 #include "common/config/mount_options.h"
 #include "common/config/site_list.h"
 #include "common/crypto/sealed_block.h"
-#include "common/site/metrics.h"
 #include "common/stripe/shard_size.h"
 
 namespace datacloud {

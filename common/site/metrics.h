@@ -31,9 +31,6 @@ struct MetricFamily {
 };
 using Metrics = std::vector<MetricFamily>;
 
-// "HOST:PORT" with a numeric address, IPv6 in brackets; everything else is refused with the remedy.
-result<void> check_metrics_address(const std::string&);
-
 // Three families of a process's traffic per site and purpose: PREFIX_read_bytes_total,
 // PREFIX_written_bytes_total, PREFIX_operations_total, with labels site and purpose.
 class TrafficFamilies {

@@ -5,6 +5,7 @@
 
 #include <exception>
 
+#include "common/config/metrics_address.h"
 #include "common/site/metrics.h"
 
 namespace datacloud {

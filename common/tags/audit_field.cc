@@ -44,11 +44,6 @@ void wipe(uint8_t* p, size_t n) {
 
 }  // namespace
 
-uint8_t gf256_multiply(uint8_t a, uint8_t b) {
-  const auto& products = kNibbleProducts.of[a];
-  return products[b & 15] ^ products[16 + (b >> 4)];
-}
-
 FieldElement field_multiply(const FieldElement& a, const FieldElement& b) {
   FieldElement out;
   multiply(a.data(), b.data(), out.data(), out.size());

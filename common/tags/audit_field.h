@@ -6,8 +6,8 @@
 // which bit i of b is set. Bytes of GF(2^8) act on F byte by byte, so that what an erasure code
 // does to shards it also does to sums of their elements (docs/format.md, "Audit tags").
 //
-// Nothing here depends on more than the standard library: it is linked into the OSD class too.
-// Thread safety: values and pure functions; const methods from any thread.
+// Nothing here depends on more than GF(2^8) and the standard library: it is linked into the OSD
+// class too. Thread safety: values and pure functions; const methods from any thread.
 #pragma once
 
 #include <array>
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/base/bytes.h"
+#include "common/codes/gf256.h"
 
 namespace datacloud {
 
@@ -27,7 +28,6 @@ inline constexpr size_t kFieldBytes = 16;
 inline constexpr size_t kAuditBlockBytes = 4096;  // what one tag covers
 inline constexpr size_t kAuditElements = kAuditBlockBytes / kFieldBytes;
 
-uint8_t gf256_multiply(uint8_t, uint8_t);
 FieldElement field_multiply(const FieldElement&, const FieldElement&);
 inline FieldElement field_add(FieldElement a, const FieldElement& b) {
   for (size_t i = 0; i < a.size(); ++i) a[i] ^= b[i];

@@ -13,6 +13,7 @@
 #include <array>
 #include <cstdint>
 
+#include "common/codes/gf256.h"
 #include "common/tags/audit_kernels.h"
 #include "common/tags/audit_parts.h"
 
@@ -26,18 +27,6 @@ constexpr uint8_t product_11b(unsigned a, unsigned b) {
     if (a & 0x100) a ^= 0x11b;
   }
   return static_cast<uint8_t>(product);
-}
-
-// A linear map of bytes given by the images of the bits, as GF2P8AFFINEQB wants it: byte 7 - i
-// holds the bits of the source that make bit i.
-constexpr uint64_t matrix_of(const std::array<uint8_t, 8>& images) {
-  uint64_t matrix = 0;
-  for (unsigned i = 0; i < 8; ++i) {
-    for (unsigned bit = 0; bit < 8; ++bit) {
-      if (images[bit] >> i & 1) matrix |= uint64_t{1} << (8 * (7 - i) + bit);
-    }
-  }
-  return matrix;
 }
 
 struct Isomorphism {
@@ -67,18 +56,6 @@ constexpr Isomorphism make_isomorphism() {
   return map;
 }
 inline constexpr Isomorphism kIsomorphism = make_isomorphism();
-
-inline uint64_t multiplication_matrix(uint8_t by) {
-  std::array<uint8_t, 8> images;
-  for (unsigned i = 0; i < 8; ++i) images[i] = gf256_multiply(by, static_cast<uint8_t>(1u << i));
-  return matrix_of(images);
-}
-
-inline std::array<uint64_t, 256> make_multiplication_matrices() {
-  std::array<uint64_t, 256> matrices;
-  for (unsigned x = 0; x < 256; ++x) matrices[x] = multiplication_matrix(static_cast<uint8_t>(x));
-  return matrices;
-}
 
 // Tables of evaluate for vectors of `lanes` times 16 bytes, for each part and step: D_{c,r} of that
 // part of each alpha^c. A step is 4 `lanes` elements, of which the i-th quarter in lane l belongs

@@ -1,4 +1,4 @@
-// The portable kernels, the tables all kernels share, and the choice at run time.
+// The portable kernels, and the choice at run time.
 //
 // The portable evaluation is Horner's rule with a table per byte position: 16 look-ups an element.
 #include "common/tags/audit_kernels.h"
@@ -13,27 +13,6 @@ namespace {
 
 constexpr size_t kRow = 256 * kFieldBytes;  // the products of alpha with one byte position
 constexpr uint8_t kStep = 0x20;
-
-constexpr uint8_t slow_product(unsigned a, unsigned b) {
-  unsigned product = 0;
-  for (; b != 0; b >>= 1) {
-    if (b & 1) product ^= a;
-    a <<= 1;
-    if (a & 0x100) a ^= 0x11d;
-  }
-  return static_cast<uint8_t>(product);
-}
-
-constexpr NibbleProducts make_nibble_products() {
-  NibbleProducts products{};
-  for (unsigned a = 0; a < 256; ++a) {
-    for (unsigned n = 0; n < 16; ++n) {
-      products.of[a][n] = slow_product(a, n);
-      products.of[a][16 + n] = slow_product(a, n << 4);
-    }
-  }
-  return products;
-}
 
 void combine(const uint8_t* coefficients, size_t outputs, size_t sources, const uint8_t* const* in,
              uint8_t* const* out, size_t length) {
@@ -121,9 +100,6 @@ void add_times_generator(const uint8_t* a, uint8_t* to, size_t h) {
 }
 
 }  // namespace
-
-constexpr NibbleProducts kNibbleProductsMade = make_nibble_products();
-const NibbleProducts kNibbleProducts = kNibbleProductsMade;
 
 const AuditKernels kPortableAuditKernels{"portable",  combine,  kFieldBytes* kRow,
                                          make_tables, evaluate, sum_components};

@@ -36,12 +36,6 @@ const AuditKernels* gfni_audit_kernels();     // GFNI and AVX-512
 // ("gfni-avx2", "avx2", "portable") comes before, if it can run here.
 const std::vector<const AuditKernels*>& usable_audit_kernels();
 
-// Products of every byte with every low and every high nibble: x * y = low[y & 15] ^ high[y >> 4].
-struct NibbleProducts {
-  alignas(32) std::array<std::array<uint8_t, 32>, 256> of;  // low 16, high 16
-};
-extern const NibbleProducts kNibbleProducts;
-
 // AuditKernels::sum, portably.
 void sum_components(uint8_t* components, size_t stride, size_t elements, uint8_t* out);
 // The same where there is AVX2.

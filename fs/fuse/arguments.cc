@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "common/config/metrics_address.h"
 #include "common/config/mount_options.h"
-#include "common/site/metrics.h"
 
 namespace datacloud {
 namespace {
