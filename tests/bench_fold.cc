@@ -2,8 +2,9 @@
 // paper: re-encoding, and a parity update that reads the old parity over the network. Prints
 // Markdown tables for docs/benchmarks.md; DATACLOUD_BENCH_SHARD is the bytes of a block.
 #include "common/plan/fold_planner.h"
-#include "daemon/fold_group_rig.h"
+#include "tests/daemon/fold/fold_group_rig.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 

@@ -10,8 +10,8 @@
 #include <optional>
 
 #include "common/base/log.h"
-#include "daemon/fold_group_rig.h"
 #include "daemon/jobs/shard_io.h"
+#include "tests/daemon/fold/fold_group_rig.h"
 #include "tests/support/linked_store.h"
 
 namespace datacloud {

@@ -1,6 +1,8 @@
 // Attributes in and out.
 #include "common/audit/shard_tags.h"
 
+#include <mutex>
+
 #include <fmt/format.h>
 
 namespace datacloud {

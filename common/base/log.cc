@@ -1,6 +1,7 @@
 // Sets spdlog's default logger up once per program, and silences protobuf's own.
 #include "common/base/log.h"
 
+#include <fmt/format.h>
 #include <google/protobuf/stubs/logging.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/base_sink.h>

@@ -3,6 +3,7 @@
 // Everything a service sees happens on the thread of run(): requests, disconnects, timers, posted
 // functions. Nothing a peer sends closes any connection but its own; log lines a peer can cause
 // are limited in rate.
+#include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>

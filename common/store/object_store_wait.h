@@ -2,6 +2,7 @@
 #pragma once
 
 #include <future>
+#include <memory>
 
 namespace datacloud {
 

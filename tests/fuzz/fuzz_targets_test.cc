@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/support/seeded.h"

@@ -19,10 +19,10 @@
 #include <random>
 #include <vector>
 
-#include "chosen_syncs.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/namespace_ops.h"
+#include "tests/simulation/chosen_syncs.h"
 #include "tests/support/simulated_files.h"
 
 namespace datacloud {

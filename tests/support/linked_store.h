@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "common/base/clock.h"
+#include "common/base/ids.h"
 #include "common/base/timer_thread.h"
 #include "tests/support/forwarding_store.h"
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+
 #include "common/base/hex.h"
 #include "common/base/log.h"
 #include "common/config/site_list.h"

@@ -1,4 +1,5 @@
 // Transactions, commits, durability and opening of the metadata store.
+#include <atomic>
 #include <future>
 #include <map>
 

@@ -1,6 +1,8 @@
 // XOR rows in the records: what a row may be, what keeps its dead members, and when a group goes.
 #include "daemon/records/stripe_groups.h"
 
+#include <algorithm>
+
 #include "daemon/records/stripe_records.h"
 #include "tests/daemon/records/block_map_fixture.h"
 

@@ -4,8 +4,10 @@
 #include <atomic>
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include "common/base/executor.h"
+#include "common/base/ids.h"
 #include "common/rpc/rpc.h"
 
 namespace datacloud {

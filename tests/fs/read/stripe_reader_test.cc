@@ -1,5 +1,7 @@
 // Stripe reads with every allowed set of shards missing, slow or lying: exact bytes, and only the
 // guilty reported.
+#include <set>
+
 #include "fs/read/read_times.h"
 #include "tests/fs/read/read_rig.h"
 

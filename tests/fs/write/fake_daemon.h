@@ -6,10 +6,12 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <set>
 #include <thread>
 
+#include "common/base/ids.h"
 #include "common/rpc/rpc.h"
 
 namespace datacloud {

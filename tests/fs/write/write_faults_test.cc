@@ -4,6 +4,8 @@
 
 #include "tests/fs/write/write_cloud.h"
 
+#include <algorithm>
+
 namespace datacloud {
 namespace {
 

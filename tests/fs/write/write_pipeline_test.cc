@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/fs/write/write_cloud.h"
 #include "tests/support/slowdown.h"
 
