@@ -1,13 +1,23 @@
-// What most files include, precompiled for sanitizer builds only: every file includes what it needs
-// itself, and ordinary builds prove that.
-#include <utility>
-//
+// Headers of libraries that most files include, precompiled (groups.cmake). Never one of ours: each
+// edit of it would compile everything again. Every file includes what it needs itself.
+#pragma once
+
+#include <google/protobuf/generated_message_util.h>
+#include <google/protobuf/map.h>
+#include <google/protobuf/map_entry.h>
+#include <google/protobuf/map_field_inl.h>
+#include <google/protobuf/message.h>
+#include <google/protobuf/repeated_field.h>
+#include <google/protobuf/unknown_field_set.h>
+
 #include <fmt/format.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <spdlog/spdlog.h>
+#include <boost/outcome/basic_result.hpp>
+#include <boost/outcome/policy/terminate.hpp>
+#include <boost/outcome/try.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -24,7 +34,5 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
-
-#include "common/proto/records.pb.h"
-#include "common/proto/rpc.pb.h"

@@ -1,0 +1,48 @@
+# How builds stay short. Most of a compiler's time passes in the headers of libraries and in the same
+# templates made again for every file, so common headers are precompiled (precompiled.h), and files
+# of a folder are compiled in groups, which batches.py forms such that no file sees what another
+# keeps to itself. The groups are formed anew at each build when a source has changed.
+#
+# A file still includes what it needs itself: tests/checks/includes.py proves it on every run.
+option(DATACLOUD_GROUPS "Compile the files of a folder in groups, with common headers precompiled" ON)
+# Lines of a group at most: what a change of one file compiles again.
+set(DATACLOUD_GROUP_LINES 1000)
+# With options of their own, or nothing but a library's code.
+set(DATACLOUD_APART "/(leveldb_env|asio|metadata_format_test|audit_tag_test)\\.cc$")
+
+# Into the variable `result`: what a target is compiled from instead of the given files.
+function(group_sources result name)
+  if(NOT DATACLOUD_GROUPS)
+    set(${result} ${ARGN} PARENT_SCOPE)
+    return()
+  endif()
+  set(apart ${ARGN})
+  list(FILTER apart INCLUDE REGEX "${DATACLOUD_APART}")
+  set(files ${ARGN})
+  list(FILTER files EXCLUDE REGEX "${DATACLOUD_APART}")
+  set(script ${CMAKE_SOURCE_DIR}/cmake/batches.py)
+  set(directory ${CMAKE_BINARY_DIR}/groups/${name})
+  execute_process(COMMAND ${Python3_EXECUTABLE} ${script} first ${DATACLOUD_GROUP_LINES} ${directory} ${files}
+                  OUTPUT_VARIABLE groups COMMAND_ERROR_IS_FATAL ANY)
+  add_custom_command(OUTPUT ${groups} DEPENDS ${script} ${files} VERBATIM
+    COMMENT "Forming groups of ${name}"
+    COMMAND ${Python3_EXECUTABLE} ${script} again ${DATACLOUD_GROUP_LINES} ${directory} ${files})
+  set(${result} ${groups} ${apart} PARENT_SCOPE)
+endfunction()
+
+# One precompiled header for each set of options; `library` links what its headers need.
+function(add_precompiled_header name header)
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/groups/${name}.cc CONTENT "// Nothing but headers.\n")
+  add_library(${name} OBJECT ${CMAKE_BINARY_DIR}/groups/${name}.cc)
+  target_link_libraries(${name} PRIVATE ${ARGN})
+  # Not by its path, so that ccache finds the same words in every checkout.
+  target_precompile_headers(${name} PRIVATE <cmake/${header}>)
+endfunction()
+
+function(use_precompiled_header name)
+  if(DATACLOUD_GROUPS)
+    foreach(target ${ARGN})
+      target_precompile_headers(${target} REUSE_FROM ${name})
+    endforeach()
+  endif()
+endfunction()
