@@ -6,10 +6,12 @@ tests, and what no test executes is listed here. Every command line of ours in a
 or not, must be one that the programs take: its command and options are looked up in --help.
 """
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -32,6 +34,9 @@ NOT_EXECUTED = {
     "A 6": "bytes, which a test compares",
     " compute node": "a drawing",
     "common/ ": "a list",
+    "tools/install-deps.sh --test ": "what tools/test.sh does; the presets are configured below",
+    "tools/dev.sh list ": "followed below",
+    "datacloudd --config demo.toml --foreground --verbose": "as README's tour, in terminals",
 }
 
 # What the room needs for containers: storage outside of its own overlay, no limits and no network.
@@ -150,12 +155,45 @@ def unexecuted_blocks(name):
 
 def check_all_documents():
     problems = []
-    for document in [SOURCE / "README.md", *sorted((SOURCE / "docs").glob("*.md"))]:
+    for document in [SOURCE / "README.md", SOURCE / "CONTRIBUTING.md", *sorted((SOURCE / "docs").glob("*.md"))]:
         problems += wrong_commands(document.name, document.read_text())
         problems += unexecuted_blocks(os.path.relpath(document, SOURCE / "docs"))
     print("\n".join(problems))
     if problems:
         sys.exit(f"{len(problems)} commands are not taken by the programs, or not executed")
+
+
+def dev(*words):
+    done = subprocess.run([SOURCE / "tools/dev.sh", *words], capture_output=True, text=True, timeout=240,
+                          env={**os.environ, "DATACLOUD_BUILD": str(BUILD)}, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def follow_contributing():
+    """Each preset configures; each test that is named exists; dev.sh runs one, and tells what is wrong."""
+    presets = json.loads((SOURCE / "CMakePresets.json").read_text())["configurePresets"]
+    names = [preset["name"] for preset in presets if not preset.get("hidden")]
+    text = (SOURCE / "CONTRIBUTING.md").read_text()
+    for name in names:
+        if f"`{name}`" not in text:
+            sys.exit(f"CONTRIBUTING.md does not tell what the preset {name} is for")
+        with tempfile.TemporaryDirectory() as directory:
+            subprocess.run(["cmake", "--preset", name, "-B", directory], cwd=SOURCE, check=True,
+                           stdout=subprocess.DEVNULL, timeout=120)
+    for line in re.findall(r"^tools/dev.sh (?:test|list) .*$", text, re.M):
+        status, said = dev("list", line.split()[2])
+        if status or not said.strip():
+            sys.exit(f"CONTRIBUTING.md: {line}: there is no such test")
+    for words, expected, good in (
+            (("test", "fold_planner_test", "--gtest_brief=1"), "PASSED", True),
+            (("test", "source.layers"), "100% tests passed", True),
+            (("test", "no_such_test"), 'no test is called or matches "no_such_test"', False),
+            (("test", "a["), "is no name and no regular expression", False),
+            (("test", "service_", "--seed", "1"), "arguments are for one test", False),
+            (("tset",), "tools/dev.sh test NAME", False)):
+        status, said = dev(*words)
+        if (status == 0) != good or expected not in said:
+            sys.exit(f"tools/dev.sh {' '.join(words)}: status {status}: {said}")
 
 
 def limits(script):
@@ -168,6 +206,7 @@ def limits(script):
 
 def main():
     check_all_documents()
+    follow_contributing()
     script, count = make_script()
     status = script.execute(200) or make_tour().execute(60)
     print(f"{count} blocks and a tour, status {status}")
