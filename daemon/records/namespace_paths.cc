@@ -1,7 +1,9 @@
 // Reading directories, and paths to inodes and back.
 //
 // A readdir position is the cookie of the last entry seen. Cookies only grow and are never given
-// out twice in a directory, so a position stays valid whatever is removed meanwhile.
+// out twice in a directory, so a position stays valid whatever is removed meanwhile. A listing ends
+// where the directory ended when it began: below that no entry is ever added, so that it returns no
+// more entries than there were, and each that stays in the directory once.
 #include <algorithm>
 #include <cerrno>
 
@@ -42,16 +44,19 @@ result<std::string> name_in(const Transaction& txn, InodeId parent, InodeId chil
 }  // namespace
 
 result<pb::ReadDirReply> read_directory(const Transaction& txn, const pb::ReadDirRequest& request) {
-  TRY(const auto directory, get_directory(txn, request.ino()));
+  TRY(const auto directory, get_live_directory(txn, request.ino()));
   const size_t wanted = request.count_max() == 0
                             ? kReadDirItemsMax
                             : std::min<size_t>(request.count_max(), kReadDirItemsMax);
+  const uint64_t end_cookie =
+      request.end_cookie() == 0 ? directory.next_cookie() : request.end_cookie();
   pb::ReadDirReply reply;
   reply.set_end(true);
-  if (request.cookie() == UINT64_MAX) return reply;
+  reply.set_end_cookie(end_cookie);
+  if (request.cookie() >= end_cookie) return reply;
   std::vector<Position> positions;
   TRY(txn.scan(key::cookie(request.ino(), request.cookie() + 1),
-               key::after_prefix(key::cookie(request.ino(), 0).substr(0, 9)),
+               key::cookie(request.ino(), end_cookie),
                [&](std::string_view k, std::string_view name) {
                  if (positions.size() == wanted) {
                    reply.set_end(false);

@@ -116,6 +116,14 @@ void add_entry(Transaction& txn, pb::Inode& directory, const std::string& name,
   replace_entry(txn, directory.ino(), name, std::move(entry), child);
 }
 
+void rename_entry(Transaction& txn, pb::Inode& directory, const std::string& name, pb::Entry entry,
+                  const pb::Inode& child) {
+  entry.set_renamed(directory.next_cookie());
+  directory.set_next_cookie(entry.renamed() + 1);
+  txn.put(key::cookie(directory.ino(), entry.cookie()), name);
+  replace_entry(txn, directory.ino(), name, std::move(entry), child);
+}
+
 void replace_entry(Transaction& txn, InodeId directory, const std::string& name, pb::Entry entry,
                    const pb::Inode& child) {
   entry.set_ino(child.ino());

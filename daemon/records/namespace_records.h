@@ -43,6 +43,9 @@ result<bool> has_entries(const Transaction&, InodeId directory);
 void put_inode(Transaction&, const pb::Inode&);
 // Adds `name` under the directory's next cookie; changes `directory` (the caller puts it).
 void add_entry(Transaction&, pb::Inode& directory, const std::string& name, const pb::Inode& child);
+// Adds an entry that was just removed from the same directory under another name: its cookie stays.
+void rename_entry(Transaction&, pb::Inode& directory, const std::string& name, pb::Entry entry,
+                  const pb::Inode& child);
 // Lets an existing name stand for another inode; its cookie stays.
 void replace_entry(Transaction&, InodeId directory, const std::string& name, pb::Entry entry,
                    const pb::Inode& child);

@@ -2,6 +2,10 @@
 //
 // Care is taken where several records are one inode (both parents the same directory, or a parent
 // that is itself replaced): each inode is read once, changed in one place and put once.
+//
+// Readdir positions: a file renamed within its directory keeps its own, and a name that is replaced
+// or exchanged keeps the name's. So a listing under way meets a file that is renamed once, under
+// either name, and a name that always existed once, whichever file it stood for.
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -127,7 +131,9 @@ Renamed exchange_entries(Transaction& txn, const pb::RenameRequest& request, Pla
 
 Renamed move_entry(Transaction& txn, const pb::RenameRequest& request, Plan& plan) {
   remove_entry(txn, request.parent(), request.name(), plan.source_entry);
-  if (plan.target) {
+  if (!plan.target && plan.same_parent) {
+    rename_entry(txn, plan.old_parent, request.new_name(), plan.source_entry, plan.source);
+  } else if (plan.target) {
     replace_entry(txn, request.new_parent(), request.new_name(), *plan.target_entry, plan.source);
     if (is_directory(*plan.target)) add_links(plan.to(), -1);
     drop_name(txn, *plan.target, request.now_ns());

@@ -1,11 +1,15 @@
 // Reading directories. Offsets given to the kernel are the daemon's cookies (1 and 2 are "." and
 // ".."), stable while an entry lives; a page of entries is kept per open directory so that one
-// request to the daemon serves many of the kernel's.
+// request to the daemon serves many of the kernel's. The first page of a listing, also of the next
+// one after rewinddir, says where it ends (docs/protocol.md, "Listings"). The kernel is not let
+// keep listings (FOPEN_CACHE_DIR), so that every one begins here.
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
+#include "fs/file/directory_listing.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/reply.h"
 
@@ -22,6 +26,7 @@ struct DirectoryHandle {
   bool page_valid = false;
   bool page_plus = false;
   uint64_t page_changes = 0;  // the directory's entry_changes before the page was asked for
+  DirectoryListing listing;
 };
 
 // Shared, because the kernel may close a directory as soon as it has a reply, while the thread that
@@ -63,14 +68,7 @@ uint64_t entry_changes(Inode& directory) {
   return directory.entry_changes;
 }
 
-// The index in the handle's page of the first entry above `cookie`, fetching a page if needed.
-result<int> find_entries(Mount& mount, DirectoryHandle& handle, uint64_t cookie, bool plus) {
-  const auto& items = handle.page.reply.readdir();
-  if (handle.page_valid && handle.page_plus == plus && cookie >= handle.page_from) {
-    for (int i = 0; i < items.items_size(); ++i)
-      if (items.items(i).entry().cookie() > cookie) return i;
-    if (items.end()) return items.items_size();
-  }
+result<void> fetch_page(Mount& mount, DirectoryHandle& handle, uint64_t cookie, bool plus) {
   drop_page(mount, handle);
   handle.page_changes = entry_changes(*handle.inode);
   pb::Request request;
@@ -79,11 +77,29 @@ result<int> find_entries(Mount& mount, DirectoryHandle& handle, uint64_t cookie,
   readdir->set_cookie(cookie);
   readdir->set_count_max(kPageEntries);
   readdir->set_plus(plus);
+  handle.listing.ask(*readdir);
   TRY(handle.page, mount.metadata().call(std::move(request)));
+  handle.listing.learn(handle.page.reply.readdir());
   handle.page_from = cookie;
   handle.page_valid = true;
   handle.page_plus = plus;
-  return 0;
+  return success();
+}
+
+// The index in the handle's page of the first entry of the listing above `cookie`, fetching pages
+// as needed; the page's size at the end of the listing.
+result<int> find_entries(Mount& mount, DirectoryHandle& handle, uint64_t cookie, bool plus) {
+  if (!handle.page_valid || handle.page_plus != plus || cookie < handle.page_from) {
+    TRY(fetch_page(mount, handle, cookie, plus));
+  }
+  for (;;) {
+    const auto& page = handle.page.reply.readdir();
+    for (int i = 0; i < page.items_size(); ++i)
+      if (page.items(i).entry().cookie() > cookie && handle.listing.shows(page.items(i))) return i;
+    if (page.end() || page.items_size() == 0) return page.items_size();
+    const uint64_t last = page.items(page.items_size() - 1).entry().cookie();
+    TRY(fetch_page(mount, handle, std::max(cookie, last), plus));
+  }
 }
 
 // Fills the kernel's buffer; every entry added with attributes counts a lookup.
@@ -175,7 +191,10 @@ void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* f
   DirectoryHandle& handle = *kept;
   std::lock_guard lock(handle.mutex);
   const auto from = static_cast<uint64_t>(offset);
-  if (from == 0) drop_page(mount, handle);  // opened or rewound: see what is there now
+  if (from == 0) {  // opened or rewound: see what is there now
+    drop_page(mount, handle);
+    handle.listing = {};
+  }
   DirectoryReply reply(req, size);
   for (const bool with_nodes : {true, false}) {
     reply.clear();
@@ -186,8 +205,10 @@ void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* f
     if (!first) return reply_error(req, first.error());
     const int count = handle.page.reply.readdir().items_size();
     const bool nodes = with_nodes && entry_changes(*handle.inode) == handle.page_changes;
-    for (int i = first.value(); i < count; ++i)
+    for (int i = first.value(); i < count; ++i) {
+      if (!handle.listing.shows(handle.page.reply.readdir().items(i))) continue;
       if (!add_item(mount, reply, handle, i, nodes, counted)) break;
+    }
     std::unique_lock inode_lock(handle.inode->mutex);
     if (counted.empty() || handle.inode->entry_changes == handle.page_changes) return reply.send();
     inode_lock.unlock();
