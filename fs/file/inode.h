@@ -64,6 +64,8 @@ struct Inode {
   bool attr_known = false;     // attr has been filled once
   uint64_t entry_changes = 0;  // of a directory: counts changes of its entries seen here
   bool attr_stale = false;     // changed elsewhere: ask again before showing it
+  bool removed_here =
+      false;  // its last name was taken by this mount: the kernel forgets it by itself
   pb::LeaseMode lease = pb::LEASE_NONE;
   uint64_t lease_session = 0;    // the session that holds `lease`
   bool open_registered = false;  // the daemon knows that we have it open
@@ -95,6 +97,11 @@ struct Inode {
   uint32_t block_bytes() const { return attr.policy().block_bytes(); }
   bool has_changes() const { return !dirty.empty() || pending.any(); }
   bool clean() const { return !has_changes() && units.empty(); }
+  // Another mount has taken its last name and nothing here has it open: nobody can reach it any
+  // more, though the kernel may remember it for long.
+  bool gone() const {
+    return attr_known && attr.nlink() == 0 && !removed_here && opens == 0 && users == 0 && clean();
+  }
   // Blocks at and above this are not to be looked up: a truncate is not committed yet.
   std::optional<uint64_t> mapped_limit() const {
     std::optional<uint64_t> bytes = pending.truncate_to;

@@ -157,10 +157,22 @@ std::vector<InodeId> InodeTable::sweep() {
       dropped.push_back(it->first);
       queue_release(it->first);
       inodes_.erase(it);
+    } else if (give_up_if_gone(*it->second)) {
+      dropped.push_back(it->first);
     }
     candidate = candidates_.erase(candidate);
   }
   return dropped;
+}
+
+bool InodeTable::give_up_if_gone(Inode& inode) {
+  std::lock_guard lock(inode.mutex);
+  if (!inode.gone() || (inode.lease == pb::LEASE_NONE && !inode.open_registered)) return false;
+  inode.lease = pb::LEASE_NONE;
+  inode.open_registered = false;
+  inode.attr_stale = true;
+  queue_release(inode.ino);
+  return true;
 }
 
 void InodeTable::release_open_mark(const InodePtr& inode) {

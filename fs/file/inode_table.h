@@ -44,8 +44,8 @@ class InodeTable {
   // The inode has no lease and is not open here any more: the daemon is told (it may be unlinked).
   void release_open_mark(const InodePtr&);
 
-  // Drops the inodes nothing refers to; called now and then. What else is cached of those returned
-  // must go before their leases are given back.
+  // Drops the inodes nothing refers to, and gives up the leases of those that are gone; called now
+  // and then. What else is cached of those returned must go before their leases are given back.
   [[nodiscard]] std::vector<InodeId> sweep();
 
   // Leases to give back now; the caller sends them and then calls released().
@@ -64,6 +64,7 @@ class InodeTable {
   InodePtr find_or_create(InodeId);
   static bool unused(const Inode&);
   void queue_release(InodeId);
+  bool give_up_if_gone(Inode&);
 
   mutable std::mutex mutex_;
   std::unordered_map<InodeId, InodePtr> inodes_;

@@ -4,6 +4,8 @@
 #include <future>
 #include <thread>
 
+#include "common/base/log.h"
+
 namespace datacloud {
 namespace {
 
@@ -15,6 +17,7 @@ struct RequestFacts {
   uint64_t ticket = 0;
   InodeId parent = 0;  // of a lookup or create
   bool open = false;
+  bool removes = false;
   pb::LeaseMode pin = pb::LEASE_NONE;
   std::vector<InodeId> changed;  // directories whose own attributes a success changes
   bool changes = false;          // names, attributes or extended attributes
@@ -52,6 +55,7 @@ RequestFacts facts_of(const pb::Request& request) {
       break;
     case pb::Request::kUnlink:
       facts.changed = {request.unlink().parent()};
+      facts.removes = true;
       break;
     case pb::Request::kRename:
       facts.changed = {request.rename().parent(), request.rename().new_parent()};
@@ -65,6 +69,11 @@ RequestFacts facts_of(const pb::Request& request) {
   return facts;
 }
 
+void note_removal(Inode& inode) {
+  std::lock_guard lock(inode.mutex);
+  inode.removed_here = inode.removed_here || inode.attr.nlink() == 0;
+}
+
 void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
            MetadataClient::Answer& answer) {
   const pb::Reply& reply = answer.reply;
@@ -75,6 +84,7 @@ void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
       if (!reply.attr().has_inode()) break;
       answer.inode = table.apply(reply.attr().inode(), reply.attr().lease(), facts.open, sequence,
                                  session, facts.ticket);
+      if (facts.removes) note_removal(*answer.inode);
       if (facts.pin != pb::LEASE_NONE) {
         std::lock_guard lock(answer.inode->mutex);
         answer.pinned = answer.inode->lease >= facts.pin && answer.inode->lease_session == session;
@@ -86,9 +96,11 @@ void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
     case pb::Reply::kRename:
       answer.inode = table.apply(reply.rename().moved(), pb::LEASE_NONE, false, sequence, session,
                                  facts.ticket);
-      if (reply.rename().has_replaced())
+      if (reply.rename().has_replaced()) {
         answer.replaced = table.apply(reply.rename().replaced(), pb::LEASE_NONE, false, sequence,
                                       session, facts.ticket);
+        note_removal(*answer.replaced);
+      }
       break;
     case pb::Reply::kReaddir:
       for (const auto& item : reply.readdir().items())
@@ -168,6 +180,27 @@ result<void> MetadataClient::ensure_lease(const InodePtr& inode, pb::LeaseMode m
     if (mode == pb::LEASE_READ && (!open || inode->open_registered)) return success();
   }
   return failure(unsteady(inode->ino));
+}
+
+result<void> MetadataClient::ensure_kept(const InodePtr& inode) {
+  const auto kept = [&] {
+    std::lock_guard lock(inode->mutex);
+    return inode->open_registered || holds(*inode, pb::LEASE_READ);
+  };
+  if (kept()) return success();
+  TRY(ensure_lease(inode, pb::LEASE_READ, false));
+  if (kept()) return success();
+  return ensure_lease(inode, pb::LEASE_READ, true);
+}
+
+void MetadataClient::hold_open(const InodePtr& inode) {
+  {
+    std::lock_guard lock(inode->mutex);
+    if (inode->opens == 0 || inode->open_registered) return;
+  }
+  if (const auto done = run(lease_request(inode->ino, pb::LEASE_NONE, true)); !done)
+    spdlog::warn("open inode {} is not kept if it is removed: {}", inode->ino,
+                 done.error().message());
 }
 
 void MetadataClient::send_releases() {

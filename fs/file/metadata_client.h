@@ -39,6 +39,11 @@ class MetadataClient {
   // Attributes are then true as of this call; the lease itself may already be recalled again,
   // unless the caller counts as a user (UseGuard).
   result<void> ensure_lease(const InodePtr&, pb::LeaseMode mode, bool open);
+  // Makes sure the daemon keeps the inode, named or not, as long as this mount says it is open: the
+  // caller has counted itself in `opens` before. A READ lease keeps it as well as being registered
+  // does; hold_open() registers it when such a lease is recalled.
+  result<void> ensure_kept(const InodePtr&);
+  void hold_open(const InodePtr&);
   // Whether `mode` is held now. The caller holds the inode's mutex.
   bool holds(const Inode&, pb::LeaseMode mode) const;
 

@@ -48,6 +48,8 @@ void Mount::handle_recall(const pb::Recall& recall) {
     kernel_.forget_attributes(recall.ino());
   } else {
     reduce_lease(inode, recall.mode());
+    // Before the answer: the daemon may free what nobody holds.
+    if (recall.mode() == pb::LEASE_NONE) metadata_->hold_open(inode);
   }
   client_->call(recall_done(recall.id()), [](result<pb::Reply>) {});
   if (recall.names_size() || recall.mode() != pb::LEASE_NONE) return;

@@ -44,14 +44,35 @@ void drop_page(Mount& mount, DirectoryHandle& handle) {
   handle.page_valid = false;
 }
 
+void closed(Mount& mount, const InodePtr& inode) {
+  {
+    std::lock_guard lock(inode->mutex);
+    --inode->opens;
+  }
+  // Recalled while it was open, perhaps because another mount removed it: the daemon waits for the
+  // last close.
+  mount.table().release_open_mark(inode);
+  mount.table().release_if_unused(inode);
+}
+
+// An open directory stays, as an open file does, when it is removed by whatever mount.
 void op_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   Mount& mount = mount_of(req);
   auto inode = known_inode(mount, ino);
   if (!inode) return reply_error(req, inode.error());
-  auto handle = std::make_unique<HandlePointer>(std::make_shared<DirectoryHandle>());
-  (*handle)->inode = inode.value();
-  fi->fh = reinterpret_cast<uint64_t>(handle.get());
-  if (fuse_reply_open(req, fi) == 0) (void)handle.release();
+  {
+    std::lock_guard lock(inode.value()->mutex);
+    ++inode.value()->opens;  // before the lease: a recall then leaves the registration alone
+  }
+  if (auto kept = mount.metadata().ensure_kept(inode.value()); kept) {
+    auto handle = std::make_unique<HandlePointer>(std::make_shared<DirectoryHandle>());
+    (*handle)->inode = inode.value();
+    fi->fh = reinterpret_cast<uint64_t>(handle.get());
+    if (fuse_reply_open(req, fi) == 0) return (void)handle.release();
+  } else {
+    reply_error(req, kept.error());
+  }
+  closed(mount, inode.value());
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
@@ -60,6 +81,7 @@ void op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
     std::lock_guard lock((*handle)->mutex);
     drop_page(mount_of(req), **handle);
   }
+  closed(mount_of(req), (*handle)->inode);
   fuse_reply_err(req, 0);
 }
 
