@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "common/base/clock.h"
 #include "common/base/file_layer.h"
 
 namespace datacloud {
@@ -120,7 +121,7 @@ class PosixFileLayer final : public FileLayer {
     out.size = static_cast<uint64_t>(st.st_size);
     out.device = st.st_dev;
     out.inode = st.st_ino;
-    out.mtime_ns = int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec;
+    out.mtime_ns = wall_ns(st.st_mtim);
     return out;
   }
 

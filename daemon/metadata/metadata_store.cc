@@ -49,9 +49,7 @@ std::string encode_sequence(Sequence sequence) {
 }
 
 pb::Inode make_root(const pb::Cloud& cloud, uint32_t uid, uint32_t gid) {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  const int64_t now_ns = now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
+  const int64_t now_ns = wall_now_ns();
   pb::Inode root;
   root.set_ino(kRootInode);
   root.set_mode(S_IFDIR | 0755);

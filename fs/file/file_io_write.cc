@@ -1,6 +1,4 @@
 // Writing and truncating: changes go into dirty blocks of the inode, under its WRITE lease.
-#include <time.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -14,12 +12,6 @@ namespace datacloud {
 namespace {
 
 constexpr uint64_t kFileBytesMax = uint64_t{1} << 44;  // 16 TiB, as ext4
-
-int64_t wall_time_ns() {
-  timespec t{};
-  clock_gettime(CLOCK_REALTIME, &t);
-  return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
-}
 
 }  // namespace
 
@@ -90,7 +82,7 @@ void FileIo::remember(const InodePtr& inode) {
 
 void FileIo::touch(const InodePtr& inode) {
   remember(inode);
-  const int64_t now = wall_time_ns();
+  const int64_t now = wall_now_ns();
   inode->attr.set_mtime_ns(now);
   inode->attr.set_ctime_ns(now);
   inode->pending.times = true;

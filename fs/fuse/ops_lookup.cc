@@ -50,8 +50,6 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   reply_attr(req, inode.value());
 }
 
-int64_t time_of(const timespec& t) { return t.tv_sec * 1'000'000'000LL + t.tv_nsec; }
-
 // Everything but the size: a change at the daemon.
 pb::Request setattr_request(fuse_ino_t ino, const struct stat& attr, int to_set) {
   pb::Request request;
@@ -65,11 +63,11 @@ pb::Request setattr_request(fuse_ino_t ino, const struct stat& attr, int to_set)
   if (to_set & FUSE_SET_ATTR_ATIME_NOW)
     set->set_atime_ns(now);
   else if (to_set & FUSE_SET_ATTR_ATIME)
-    set->set_atime_ns(time_of(attr.st_atim));
+    set->set_atime_ns(wall_ns(attr.st_atim));
   if (to_set & FUSE_SET_ATTR_MTIME_NOW)
     set->set_mtime_ns(now);
   else if (to_set & FUSE_SET_ATTR_MTIME)
-    set->set_mtime_ns(time_of(attr.st_mtim));
+    set->set_mtime_ns(wall_ns(attr.st_mtim));
   return request;
 }
 
@@ -82,7 +80,7 @@ result<void> set_daemon_attributes(Mount& mount, const InodePtr& inode, const st
   constexpr int kMtime = FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
   if (to_set & kMtime) {
     // With writes not committed yet the time goes with them: theirs must not come back later.
-    const int64_t mtime = to_set & FUSE_SET_ATTR_MTIME_NOW ? wall_now_ns() : time_of(attr.st_mtim);
+    const int64_t mtime = to_set & FUSE_SET_ATTR_MTIME_NOW ? wall_now_ns() : wall_ns(attr.st_mtim);
     if (mount.io().set_mtime_if_changed(inode, mtime)) to_set &= ~kMtime;
     if (!(to_set & kDaemonAttributes)) return success();
   }

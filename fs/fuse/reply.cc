@@ -2,7 +2,6 @@
 #include "fs/fuse/reply.h"
 
 #include <sys/stat.h>
-#include <time.h>
 
 #include <algorithm>
 #include <mutex>
@@ -37,18 +36,6 @@ void reply_result(fuse_req_t req, const result<void>& outcome) {
     fuse_reply_err(req, 0);
   else
     reply_error(req, outcome.error());
-}
-
-static timespec to_timespec(int64_t ns) {
-  int64_t s = ns / 1'000'000'000, rest = ns % 1'000'000'000;
-  if (rest < 0) {
-    rest += 1'000'000'000;
-    --s;
-  }
-  timespec t{};
-  t.tv_sec = s;
-  t.tv_nsec = rest;
-  return t;
 }
 
 struct stat to_stat(const pb::Inode& inode) {
