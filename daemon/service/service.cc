@@ -183,6 +183,7 @@ void MetadataService::send_recall(const LeaseTable::Recall& recall) {
   SessionState* session = sessions_.find(recall.session);
   // A disconnected mount gets it when it resumes.
   if (session == nullptr || !session->connection) return;
+  if (session->recalled_at == MonotonicTime{}) session->recalled_at = loop_.now();
   pb::Push push;
   auto* out = push.mutable_recall();
   out->set_id(recall.id);

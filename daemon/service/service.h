@@ -100,6 +100,7 @@ class MetadataService final : public RpcService, private Responder {
   pb::Reply hello_reply(const Call&, SessionState&, bool resumed);
   void bind(SessionState&, const std::shared_ptr<RpcConnection>&);
   Answer keepalive(const CallPtr&);
+  bool answers_recalls(SessionState&, const pb::KeepaliveRequest&);
   Answer goodbye(const CallPtr&);
   Answer grant(const CallPtr&);
   void end_session(SessionId, const std::string& why, bool clean);

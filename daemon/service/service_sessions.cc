@@ -6,6 +6,8 @@
 // every previous session has resumed or ended.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/base/log.h"
 #include "daemon/metadata/counters.h"
 #include "daemon/service/service.h"
@@ -203,7 +205,12 @@ void MetadataService::end_if_over(SessionId id) {
   if (!session->connection && deps_.processes.gone(session->record)) {
     end_session(id, "its process is gone", false);
   } else if (loop_.now() > session->lease_end) {
-    end_session(id, "its lease has run out", false);
+    const size_t unanswered = leases_.recalls_unanswered(id);
+    end_session(id,
+                unanswered == 0
+                    ? "its lease has run out"
+                    : fmt::format("its lease has run out with {} recalls unanswered", unanswered),
+                false);
   }
 }
 
@@ -227,9 +234,24 @@ void MetadataService::end_session(SessionId id, const std::string& why, bool cle
   if (awaited_.erase(id) > 0) run_held_back();
 }
 
+// A mount that owes answers to recalls shows that it works on one by answering another, by moving
+// data or by failing to. Without any sign it must not hold up the others for as long as its
+// keepalives come: its lease is left to run out, once for everything it holds.
+bool MetadataService::answers_recalls(SessionState& session, const pb::KeepaliveRequest& report) {
+  const bool works = std::any_of(report.traffic().begin(), report.traffic().end(),
+                                 [](const pb::SiteTraffic& row) {
+                                   return row.bytes_read() + row.bytes_written() > 0;
+                                 }) ||
+                     report.stats().flush_failures() > session.stats.flush_failures();
+  if (session.recalled_at == MonotonicTime{}) return true;
+  if (works) session.recalled_at = loop_.now();
+  return loop_.now() - session.recalled_at <= milliseconds(deps_.config.lease_ms / 4);
+}
+
 Answer MetadataService::keepalive(const CallPtr& call) {
   const auto& report = call->request.keepalive();
   SessionState& session = session_of(*call);
+  const bool renewed = answers_recalls(session, report);
   // Growth is counted once: a copy sent again has an id seen before.
   if (call->request.id() > session.last_keepalive) {
     session.last_keepalive = call->request.id();
@@ -261,10 +283,14 @@ Answer MetadataService::keepalive(const CallPtr& call) {
     auto& reason = *session.health.back().mutable_reason();
     if (reason.size() > kReportTextMax) reason.resize(kReportTextMax);
   }
-  renew(session);
+  if (renewed) {
+    renew(session);
+  } else {
+    session.heard = loop_.now();
+  }
   pb::Reply reply;
   maintenance_.add_site_infos(reply.mutable_keepalive()->mutable_sites());
-  reply.mutable_keepalive()->set_lease_ms(deps_.config.lease_ms);
+  reply.mutable_keepalive()->set_lease_ms(renewed ? deps_.config.lease_ms : 0);
   return std::optional(std::move(reply));
 }
 

@@ -119,6 +119,7 @@ void LeaseTable::send(InodeId ino, Holder& holder, pb::LeaseMode mode,
   holder.recall->id = recall.id;
   holder.recall->mode = mode;
   in_flight_[recall.id] = recall;
+  ++unanswered_[holder.session];
   outbox_.push_back(std::move(recall));
 }
 
@@ -176,6 +177,7 @@ void LeaseTable::recall_done(SessionId session, uint64_t recall_id) {
   if (recall == in_flight_.end() || recall->second.session != session) return;
   const InodeId ino = recall->second.ino;
   in_flight_.erase(recall);
+  if (--unanswered_[session] == 0) unanswered_.erase(session);
   const auto it = inodes_.find(ino);
   if (it == inodes_.end()) return;
   Holder* holder = find(it->second, session);
@@ -270,6 +272,7 @@ void LeaseTable::end_session(SessionId session) {
     if (changed) touched.push_back(ino);
   }
   std::erase_if(in_flight_, [&](const auto& r) { return r.second.session == session; });
+  unanswered_.erase(session);
   std::erase_if(outbox_, [&](const Recall& r) { return r.session == session; });
   for (const InodeId ino : touched) after_change(ino);
 }
@@ -284,6 +287,11 @@ std::vector<LeaseTable::Recall> LeaseTable::recalls_of(SessionId session) const 
   std::sort(recalls.begin(), recalls.end(),
             [](const Recall& a, const Recall& b) { return a.id < b.id; });
   return recalls;
+}
+
+size_t LeaseTable::recalls_unanswered(SessionId session) const {
+  const auto it = unanswered_.find(session);
+  return it == unanswered_.end() ? 0 : it->second;
 }
 
 LeaseTable::Continuation LeaseTable::next_ready() {

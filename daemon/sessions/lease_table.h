@@ -79,6 +79,7 @@ class LeaseTable {
   std::vector<Recall> take_recalls();
   // In flight to this session (sent again when it resumes).
   std::vector<Recall> recalls_of(SessionId) const;
+  size_t recalls_unanswered(SessionId) const;
   // The next continuation whose turn has come; empty when there is none. Run it before asking for
   // another.
   Continuation next_ready();
@@ -136,6 +137,7 @@ class LeaseTable {
   std::unordered_map<InodeId, InodeLeases> inodes_;
   std::unordered_map<SessionId, size_t> count_of_;
   std::unordered_map<uint64_t, Recall> in_flight_;
+  std::unordered_map<SessionId, size_t> unanswered_;  // of these, by session
   std::vector<Recall> outbox_;
   std::deque<InodeId> examine_;
   std::deque<Continuation> ready_;

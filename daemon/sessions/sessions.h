@@ -25,9 +25,10 @@ struct SessionState {
   pb::Session record;
   std::shared_ptr<RpcConnection> connection;  // null: disconnected
   MonotonicTime lease_end{};
-  MonotonicTime heard{};      // last keepalive or hello
-  bool resumed = true;        // false: known from before the daemon's start and not back yet
-  bool ids_revoked = false;   // to be told at its next hello
+  MonotonicTime heard{};        // last keepalive or hello
+  MonotonicTime recalled_at{};  // owes answers to recalls, no sign of work since; zero: owes none
+  bool resumed = true;          // false: known from before the daemon's start and not back yet
+  bool ids_revoked = false;     // to be told at its next hello
   bool abandoned = false;     // has named puts of unknown outcome: scrub after it, however it ends
   std::set<uint64_t> stored;  // request ids with stored replies
   std::unordered_set<uint64_t> in_flight;  // request ids being worked on

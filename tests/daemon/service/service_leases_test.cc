@@ -221,6 +221,127 @@ TEST_F(LeasesTest, AnOpenFileOutlivesItsName) {
   EXPECT_EQ(reply.gc().bytes_deleted(), 600u);
 }
 
+// As a mount does it that has the directory open under a READ lease.
+TEST_F(LeasesTest, AnOpenDirectoryOutlivesItsName) {
+  const auto made = call(a, create_request("d", kRootInode, S_IFDIR | 0755));
+  const InodeId ino = made.attr().inode().ino();
+  auto removal = unlink_request("d");
+  removal.mutable_unlink()->set_directory(true);
+  const uint64_t id = send(b, removal);
+  EXPECT_THAT(recall(a).names(), testing::ElementsAre("d"));
+  const auto asked = recall(a, false);
+  EXPECT_EQ(asked.ino(), ino);
+  EXPECT_EQ(asked.mode(), pb::LEASE_NONE);
+  EXPECT_EQ(call(a, lease_request(ino, pb::LEASE_NONE, true)).error(), 0);
+  finish(a, asked);
+  EXPECT_EQ(await(b, id).error(), 0);
+  call(t, gc_request());
+  EXPECT_EQ(call(a, lease_request(ino, pb::LEASE_READ)).attr().inode().nlink(), 0u);
+  EXPECT_EQ(call(a, chmod_request(ino)).attr().inode().mode() & 0777, 0600u);
+  pb::Request listing;
+  listing.mutable_readdir()->set_ino(ino);
+  EXPECT_EQ(call(a, listing).error(), ENOENT);
+  EXPECT_EQ(call(a, create_request("f", ino)).error(), ENOENT);
+  call(a, release_request(ino));
+  call(t, gc_request());
+  EXPECT_FALSE(inode_exists(ino));
+}
+
+// A holds leases on many files and does nothing more; b wants them all removed.
+class SilentHolderTest : public LeasesTest {
+ protected:
+  static constexpr int kFiles = 40;
+  void SetUp() override {
+    LeasesTest::SetUp();
+    for (int i = 0; i < kFiles; ++i) {
+      call(b, release_request(create(b, "f" + std::to_string(i))));
+    }
+    for (int i = 0; i < kFiles; ++i) {
+      EXPECT_EQ(call(a, lookup_request("f" + std::to_string(i))).attr().lease(), pb::LEASE_READ);
+    }
+  }
+  Duration lease() const { return milliseconds(config_.lease_ms); }
+  uint32_t keep_alive(Client& client, uint64_t bytes_written = 0, uint64_t flush_failures = 0) {
+    pb::Request request;
+    auto* keepalive = request.mutable_keepalive();
+    keepalive->mutable_stats()->set_flush_failures(flush_failures);
+    if (bytes_written > 0) {
+      keepalive->add_traffic()->set_site(1);
+      keepalive->mutable_traffic(0)->set_bytes_written(bytes_written);
+    }
+    return call(client, request).keepalive().lease_ms();
+  }
+  // The time until b has its answer; `a_lives` runs as often as a mount's keepalives.
+  Duration wait_of_b(uint64_t id, const std::function<void()>& a_lives) {
+    const auto began = loop_->now();
+    while (!answered_now(b, id) && loop_->now() - began < 20 * lease()) {
+      run_for(lease() / 8);
+      EXPECT_EQ(keep_alive(b), config_.lease_ms) << "b owes nothing";
+      if (!a.connection->closed) a_lives();
+    }
+    return loop_->now() - began;
+  }
+};
+
+TEST_F(SilentHolderTest, OneThatIsStoppedIsWaitedForOnce) {
+  std::vector<uint64_t> removals;
+  for (int i = 0; i < kFiles / 2; ++i) {
+    removals.push_back(send(b, unlink_request("f" + std::to_string(i))));
+  }
+  const auto first = wait_of_b(removals.front(), [] {});
+  EXPECT_LE(first, lease() * 5 / 4);
+  EXPECT_TRUE(a.connection->closed);
+  for (const uint64_t id : removals) EXPECT_TRUE(answered_now(b, id)) << "all share one wait";
+  for (int i = kFiles / 2; i < kFiles; ++i) {
+    EXPECT_TRUE(answered_now(b, send(b, unlink_request("f" + std::to_string(i)))))
+        << "what it held is free";
+  }
+}
+
+TEST_F(SilentHolderTest, OneThatOnlySendsKeepalivesIsWaitedForOnce) {
+  std::vector<uint64_t> removals;
+  for (int i = 0; i < kFiles / 2; ++i) {
+    removals.push_back(send(b, unlink_request("f" + std::to_string(i))));
+  }
+  bool refused = false;
+  const auto first = wait_of_b(removals.front(), [&] { refused |= keep_alive(a) == 0; });
+  EXPECT_TRUE(refused) << "it is told that its lease runs out";
+  EXPECT_GE(first, lease()) << "not before its lease has run out there";
+  EXPECT_LE(first, lease() * 7 / 4);
+  EXPECT_TRUE(a.connection->closed);
+  for (const uint64_t id : removals) EXPECT_TRUE(answered_now(b, id)) << "all share one wait";
+  for (int i = kFiles / 2; i < kFiles; ++i) {
+    EXPECT_TRUE(answered_now(b, send(b, unlink_request("f" + std::to_string(i)))));
+  }
+}
+
+TEST_F(SilentHolderTest, OneThatWorksOnARecallKeepsItsSession) {
+  const uint64_t removal = send(b, unlink_request("f0"));
+  const auto asked = recall(a, false);
+  uint64_t failures = 0;
+  for (const auto& lives : std::vector<std::function<uint32_t()>>{
+           [&] { return keep_alive(a, 4096); },           // it writes back
+           [&] { return keep_alive(a, 0, ++failures); },  // it tries to
+       }) {
+    for (int i = 0; i < 40; ++i) {
+      run_for(lease() / 8);
+      keep_alive(b);
+      ASSERT_EQ(lives(), config_.lease_ms);
+    }
+  }
+  EXPECT_FALSE(answered_now(b, removal));
+  finish(a, asked);
+  while (!a.connection->recalls.empty()) recall(a);
+  EXPECT_EQ(await(b, removal).error(), 0);
+  EXPECT_FALSE(a.connection->closed);
+  // Owing nothing, it needs no sign of work.
+  for (int i = 0; i < 40; ++i) {
+    run_for(lease() / 8);
+    keep_alive(b);
+    ASSERT_EQ(keep_alive(a, 0, failures), config_.lease_ms);
+  }
+}
+
 TEST_F(LeasesTest, OrphansWaitForTheirMountAfterARestart) {
   const InodeId ino = create(a, "f", true);
   write_block(a, ino);
