@@ -93,7 +93,7 @@ MonotonicTime Background::draw(Balances& balances, SiteId site, uint64_t amount,
 
 void Background::spend(SiteId site, uint64_t bytes, uint32_t operations) {
   std::unique_lock lock(state_->mutex);
-  state_->changed.wait(lock, [&] { return state_->stopping || !state_->paused; });
+  state_->changed.wait(lock, [&] { return state_->stopping || !(state_->paused || state_->held); });
   if (state_->stopping) return;
   const auto begin = std::max(draw(bytes_free_at_, site, bytes, current_limit()),
                               draw(operations_free_at_, site, operations, operations_rate_));
@@ -136,6 +136,13 @@ void Background::sleep(Duration duration) {
 void Background::pause(bool paused) {
   std::lock_guard lock(state_->mutex);
   state_->paused = paused;
+  state_->changed.notify_all();
+}
+
+void Background::hold(bool held) {
+  if (state_->held == held) return;
+  std::lock_guard lock(state_->mutex);
+  state_->held = held;
   state_->changed.notify_all();
 }
 

@@ -78,7 +78,7 @@ class Background {
     return std::move(**answer);
   }
 
-  // For jobs. Waits until the site's budgets allow so much more, and while work is paused.
+  // For jobs. Waits until the site's budgets allow so much more, and while work is paused or held.
   void spend(SiteId, uint64_t bytes, uint32_t operations = 1);
   // From any thread: what mounts moved within the last `span`. It draws upon the same budgets, so
   // that background work has what mounts leave of them, and an eighth of the time at least.
@@ -91,6 +91,8 @@ class Background {
   // For jobs: sleeps, or until stop().
   void sleep(Duration);
   void pause(bool);
+  // The same, by the daemon itself: the disk of the metadata is full.
+  void hold(bool);
   bool paused() const { return state_->paused; }
   void set_limit(uint64_t site_bytes_per_second_max);
   uint64_t limit() const { return rate_; }
@@ -109,7 +111,7 @@ class Background {
   struct State {
     std::mutex mutex;
     std::condition_variable changed;
-    std::atomic<bool> stopping{false}, paused{false};
+    std::atomic<bool> stopping{false}, paused{false}, held{false};
   };
   using Jobs = std::deque<std::function<void()>>;
   void work(Jobs&);

@@ -12,6 +12,7 @@ namespace datacloud {
 namespace {
 
 constexpr auto kRepairInterval = seconds(1);
+constexpr int kPiecesPerTick = 4;  // of the reserve for a full disk; a few milliseconds each
 
 Background::Limits background_limits(const DaemonConfig& config) {
   Background::Limits limits;
@@ -151,6 +152,12 @@ void Maintenance::tick() {
     repairer_.kick();
   }
   sample_queues();
+  if (deps_.space) {
+    const bool full = deps_.space->refusal().has_value();
+    background_.hold(full);
+    for (int i = 0; i < kPiecesPerTick && !full && deps_.space->replenish(); ++i) {
+    }
+  }
 }
 
 void Maintenance::on_site_change() {

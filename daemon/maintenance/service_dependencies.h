@@ -16,6 +16,7 @@
 #include "common/site/site_set.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/metadata/metadata_store.h"
+#include "daemon/metadata/state_space.h"
 #include "daemon/sessions/process_probe.h"
 
 namespace datacloud {
@@ -40,6 +41,7 @@ struct ServiceDependencies {
     std::string location;
   };
   std::function<result<Joined>(const pb::SiteInfo&)> open_site = {};
+  std::shared_ptr<StateSpace> space = {};  // null: the disk of the metadata is never full
   // The metadata store has failed: nothing more can be promised. Stops the daemon.
   std::function<void(const Error&)> fatal;
 };

@@ -54,6 +54,11 @@ void check_space(const pb::StatusReply& status, StatusProblems& problems) {
   }
 }
 
+void check_state_space(StateSpace* space, StatusProblems& problems) {
+  if (space == nullptr) return;
+  if (const auto full = space->refusal()) problems.add(Health::failing, full->text());
+}
+
 void check_redundancy(const pb::StatusReply& status, StatusProblems& problems) {
   if (status.shards_missing() > 0) {
     problems.add(Health::degraded,
@@ -162,6 +167,7 @@ void Maintenance::describe(const StripeStatistics::Counts& counts, const SiteSpa
   add_sites(counts, space, status);
   check_sites(deps_.sites, deps_.cloud, *deps_.code, problems);
   check_space(status, problems);
+  check_state_space(deps_.space.get(), problems);
   check_redundancy(status, problems);
   check_duties(deps_.cloud, auditor_, problems);
   check_backlog(fold_scheduler_, problems);

@@ -111,7 +111,7 @@ class Environment final : public leveldb::EnvWrapper {
 
   leveldb::Status NewWritableFile(const std::string& path, leveldb::WritableFile** out) override {
     *out = nullptr;
-    auto file = files().open(path, FileLayer::Open::truncate);
+    auto file = shared_->note_change(files().open(path, FileLayer::Open::truncate));
     if (!file) return to_status(file.error());
     if (!log_number(file_name(path))) {
       *out = new TableFile(shared_, path, std::move(file.value()));
@@ -164,7 +164,7 @@ class Environment final : public leveldb::EnvWrapper {
   }
 
   leveldb::Status RenameFile(const std::string& from, const std::string& to) override {
-    auto moved = files().rename(from, to);
+    auto moved = shared_->note_change(files().rename(from, to));
     if (moved) moved = files().sync_directory(directory_of(to));
     return to_status(moved);
   }
@@ -172,7 +172,7 @@ class Environment final : public leveldb::EnvWrapper {
   leveldb::Status LockFile(const std::string& path, leveldb::FileLock** out) override {
     *out = nullptr;
     auto held = std::make_unique<HeldLock>();
-    if (auto locked = files().lock(path, held->file); !locked) {
+    if (auto locked = shared_->note_change(files().lock(path, held->file)); !locked) {
       std::lock_guard lock(shared_->mutex);
       shared_->lock_held = locked.error().errno_value() == EWOULDBLOCK;
       return to_status(locked.error());
@@ -227,6 +227,11 @@ result<void> LevelDbEnv::sync_log() {
     TRY(shared.note_log(LogFile::sync_open_log(*shared.files, *log)));
   }
   return shared.check();  // a log that closed meanwhile may have failed
+}
+
+std::optional<Error> LevelDbEnv::change_failure() const {
+  std::lock_guard lock(impl_->shared->mutex);
+  return impl_->shared->change_failed;
 }
 
 bool LevelDbEnv::lock_is_held() const {

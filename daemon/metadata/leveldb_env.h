@@ -14,6 +14,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/base/error.h"
@@ -36,6 +37,9 @@ class LevelDbEnv {
   // Makes everything written to LevelDB's log so far survive a power cut, without entering
   // LevelDB, so writers do not wait. From one thread at a time, any thread.
   result<void> sync_log();
+  // The first change of a file that has failed, with its errno, which LevelDB's statuses do not
+  // have.
+  std::optional<Error> change_failure() const;
   // True after LevelDB could not take the lock of a database: another process has it.
   bool lock_is_held() const;
 

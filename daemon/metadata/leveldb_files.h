@@ -52,6 +52,7 @@ struct Shared {
   std::mutex mutex;
   std::vector<std::shared_ptr<OpenLog>> logs;  // open, oldest first (two during a log switch)
   std::optional<Error> failed;                 // first failure of a log
+  std::optional<Error> change_failed;          // first failure of any change, for its errno
   bool lock_held = false;                      // the last attempt to lock met another holder
 
   result<void> check() {
@@ -63,6 +64,15 @@ struct Shared {
     if (!r) {
       std::lock_guard lock(mutex);
       if (!failed) failed = r.error();
+      if (!change_failed) change_failed = r.error();
+    }
+    return r;
+  }
+  template <class T>
+  result<T> note_change(result<T> r) {
+    if (!r) {
+      std::lock_guard lock(mutex);
+      if (!change_failed) change_failed = r.error();
     }
     return r;
   }
@@ -93,13 +103,13 @@ class TableFile final : public leveldb::WritableFile {
  private:
   result<void> flush() {
     if (buffer_.empty()) return success();
-    auto written = file_->append(buffer_);
+    auto written = shared_->note_change(file_->append(buffer_));
     buffer_.clear();
     return written;
   }
   result<void> sync() {
     TRY(flush());
-    TRY(file_->sync());
+    TRY(shared_->note_change(file_->sync()));
     if (!named_) {
       TRY(shared_->files->sync_directory(directory_of(path_)));
     }

@@ -113,6 +113,19 @@ class StoredCursor final : public RecordCursor {
 
 }  // namespace
 
+bool cannot_write(const Error& error) {
+  switch (error.errno_value()) {
+    case ENOSPC:
+    case EDQUOT:
+    case EROFS:
+    case EACCES:
+    case EPERM:
+      return true;
+    default:
+      return false;
+  }
+}
+
 struct MetadataStore::Impl {
   struct Waiter {
     Sequence sequence = 0;
@@ -142,8 +155,17 @@ struct MetadataStore::Impl {
 };
 
 Error MetadataStore::Impl::storage_error(const leveldb::Status& s, const std::string& what) const {
-  const Errc code = s.IsCorruption() ? Errc::corrupt : Errc::io;
-  return Error(code, "metadata store " + options.directory + ": " + what + ": " + s.ToString());
+  std::error_code code = s.IsCorruption() ? Errc::corrupt : Errc::io;
+  std::string remedy;
+  const auto cause = env.change_failure();
+  if (!s.IsCorruption() && cause && cannot_write(*cause)) {
+    code = cause->code();
+    remedy = cause->errno_value() == EROFS || cause->errno_value() == EACCES
+                 ? "; make the directory writable for the daemon (mount -o remount,rw; its owner)"
+                 : "; make room on its disk";
+  }
+  return Error(code,
+               "metadata store " + options.directory + ": " + what + ": " + s.ToString() + remedy);
 }
 
 result<void> MetadataStore::Impl::open_database(bool create) {
@@ -292,8 +314,11 @@ result<Sequence> MetadataStore::commit(Transaction&& txn) {
   std::lock_guard lock(self.mutex);
   if (!s.ok()) {
     if (!self.failed) {
-      self.failed = self.storage_error(
-          s, "a write failed; no more changes are made. Repair the disk, then restart the daemon");
+      self.failed = self.storage_error(s, "a write failed; no more changes are made");
+      if (!cannot_write(*self.failed)) {
+        self.failed = Error(self.failed->code(),
+                            self.failed->text() + "; repair the disk, then restart the daemon");
+      }
     }
     return failure(*self.failed);
   }

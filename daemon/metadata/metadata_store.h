@@ -31,6 +31,10 @@ class RecordSnapshot;
 
 inline constexpr uint32_t kMetadataFormatVersion = 1;  // Cloud.format_version
 
+// The store could not write for a reason of its directory, not of its medium: no room, read-only,
+// no permission. What has been committed is whole, and reading goes on.
+bool cannot_write(const Error&);
+
 // A set of changes on top of the committed state; reads see the transaction's own changes.
 class Transaction {
  public:

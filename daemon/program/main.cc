@@ -142,24 +142,43 @@ LogFormat log_format(const Config& config) {
   return config.daemon.log_format == "json" ? LogFormat::json : LogFormat::text;
 }
 
+// One daemon, from its opening to its end. True: its metadata can be written again, open another.
+template <class Ready>
+result<bool> serve_once(const Config& config, const ServiceNotifier& notifier, Ready ready) {
+  TRY(auto daemon, Daemon::open(config));
+  SignalThread signals(*daemon, notifier);
+  if (notifier.watchdog_interval() > Duration{}) {
+    daemon->every(notifier.watchdog_interval(), [&] { notifier.alive(); });
+  }
+  spdlog::info("serving the cloud {}: {}", config.cloud.name, daemon->describe());
+  ready();
+  notifier.ready(daemon->describe());
+  daemon->run();
+  if (daemon->failed()) return failure(Errc::io, "the metadata store has failed; see the log");
+  return daemon->restart();
+}
+
 template <class Ready>
 int serve(const Config& config, Ready ready) {
   const auto notifier = ServiceNotifier::from_environment();
   SignalThread::block();
   raise_file_limit();
-  auto daemon = Daemon::open(config);
-  if (!daemon) return fail(daemon.error().text());
-  const PidFile pid(config.daemon.state / "datacloudd.pid");
-  SignalThread signals(*daemon.value(), notifier);
-  if (notifier.watchdog_interval() > Duration{}) {
-    daemon.value()->every(notifier.watchdog_interval(), [&] { notifier.alive(); });
+  std::optional<PidFile> pid;  // once the first has opened: another daemon's file is not touched
+  const auto once = [&] {
+    if (pid) return;
+    pid.emplace(config.daemon.state / "datacloudd.pid");
+    ready();
+  };
+  for (;;) {
+    const auto again = serve_once(config, notifier, once);
+    if (!again) {
+      if (pid) spdlog::critical("{}; the daemon ends", again.error().message());
+      return fail(again.error().text());
+    }
+    if (!again.value()) break;
   }
-  spdlog::info("serving the cloud {}: {}", config.cloud.name, daemon.value()->describe());
-  ready();
-  notifier.ready(daemon.value()->describe());
-  daemon.value()->run();
   spdlog::info("stopped");
-  return daemon.value()->failed() ? kExitFailed : 0;
+  return 0;
 }
 
 int serve_in_background(const Config& config, bool verbose) {

@@ -19,6 +19,7 @@ namespace datacloud {
 namespace {
 
 constexpr auto kSiteCheck = seconds(3);
+constexpr auto kWritableCheck = seconds(1);
 
 result<void> check_site_names(const Config& config, const pb::Cloud& cloud) {
   for (const auto& site : cloud.sites()) {
@@ -143,6 +144,9 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
   MetadataStore::Options options;
   options.directory = metadata_directory(config.daemon).string();
   options.cache_bytes = config.daemon.leveldb_cache_bytes;
+  const auto files = make_posix_file_layer();
+  space_ = std::make_shared<StateSpace>(files, options.directory);
+  options.files = make_reserving_files(files, space_);
   auto store = MetadataStore::open(std::move(options));
   if (!store) {
     if (!store.error().is(Errc::not_found)) return failure(store.error());
@@ -218,12 +222,8 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
           std::make_shared<const SigningKey>(derive_audit_signer(key.key, cloud.uuid())),
       .open_site = [file = config.file, cloud, key = key.key](
                        const pb::SiteInfo& info) { return open_joining(file, cloud, key, info); },
-      .fatal =
-          [this](const Error& error) {
-            spdlog::critical("the metadata store has failed: {}; stopping", error.message());
-            failed_ = true;
-            stop();
-          },
+      .space = space_,
+      .fatal = [this](const Error& error) { store_failed(error); },
   });
   TRY(service_->start());
   server_ = make_rpc_server(*service_);
@@ -235,6 +235,31 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
     TRY(server_->listen(address));
   }
   return success();
+}
+
+// A store that cannot write for want of room or permission is whole: reading goes on, changes are
+// refused with the reason, and as soon as the directory can be written again the daemon starts
+// anew, which opens the store as after a crash. Any other failure ends the daemon.
+void Daemon::store_failed(const Error& error) {
+  if (failed_ || waiting_) return;
+  if (!cannot_write(error)) {
+    spdlog::critical("the metadata store has failed: {}; stopping", error.message());
+    failed_ = true;
+    return stop();
+  }
+  waiting_ = true;
+  spdlog::critical("{}; until then everything can be read and nothing changed", error.message());
+  space_->set_failed(error);
+  await_writable();
+}
+
+void Daemon::await_writable() {
+  loop_->after(kWritableCheck, [this] {
+    if (!space_->writable()) return await_writable();
+    spdlog::info("{} can be written again: the daemon starts anew", space_->directory());
+    restart_ = true;
+    stop();
+  });
 }
 
 result<void> Daemon::open_metrics(const std::string& address) {
@@ -276,7 +301,7 @@ Daemon::~Daemon() {
 
 void Daemon::run() {
   server_->run();
-  if (failed_) return;
+  if (failed_ || waiting_) return;
   if (auto synced = store_->wait_durable(store_->sequence()); !synced) {
     spdlog::error("the last changes may not survive a power cut: {}", synced.error().message());
   }

@@ -26,6 +26,8 @@ class Daemon {
   void every(Duration interval, std::function<void()> beat);
   // Set when the daemon stopped itself: its metadata store failed.
   bool failed() const { return failed_; }
+  // Set when it stopped because its metadata can be written again: open another one.
+  bool restart() const { return restart_; }
   // "5 of 5 sites", for the log.
   std::string describe() const;
 
@@ -36,16 +38,20 @@ class Daemon {
   result<void> open_sites(const Config&, const pb::Cloud&);
   result<void> open_service(const Config&, pb::Cloud, const KeyFile&);
   result<void> open_metrics(const std::string& address);
+  void store_failed(const Error&);
+  void await_writable();
 
   std::shared_ptr<ServerLoop> loop_;
   std::unique_ptr<SiteSet> sites_;
+  std::shared_ptr<StateSpace> space_;
   std::unique_ptr<MetadataStore> store_;
   LocalProcessProbe processes_;
   std::unique_ptr<MetadataService> service_;
   std::unique_ptr<RpcServer> server_;
   std::shared_ptr<MetricsSource> metrics_;
   std::unique_ptr<MetricsExporter> exporter_;
-  std::atomic<bool> failed_{false};
+  std::atomic<bool> failed_{false}, restart_{false};
+  bool waiting_ = false;  // on the loop: for a directory that can be written
 };
 
 }  // namespace datacloud

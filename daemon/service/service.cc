@@ -72,6 +72,11 @@ void MetadataService::dispatch(const CallPtr& call) {
   SessionState* session = sessions_.find(call->session);
   if (session == nullptr) return;  // ended while the call waited; its connection is closed
   if (answer_from_store(call, *session)) return;
+  const auto& request = call->request;
+  if (deps_.space && call->operation->adds &&
+      (!request.has_commit() || request.commit().stripes_size() > 0)) {
+    if (auto full = deps_.space->refusal()) return refuse(call, *full);
+  }
   const Sequence before = store_.sequence();
   auto reply = call->operation->handler(*this, call);
   DC_CHECK(call->operation->changes || store_.sequence() == before);

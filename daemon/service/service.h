@@ -47,6 +47,9 @@ struct Operation {
   bool may_wait;
   bool for_tools;  // tools hold no leases, and change no file
   bool changes;    // may apply a transaction: it is answered when that is committed
+  // It makes the metadata grow for good (of commits: those that bring stripes): refused while their
+  // disk is full. Everything else, deleting above all, uses what is kept free (state_space.h).
+  bool adds;
 };
 
 class MetadataService final : public RpcService, private Responder {

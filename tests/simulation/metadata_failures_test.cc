@@ -61,7 +61,8 @@ TEST_F(MetadataFailures, AFullDiskEndsAllChanges) {
   const auto refused = commit("Z2");
   ASSERT_FALSE(refused);
   EXPECT_NE(refused.error().text().find("/state/metadata"), std::string::npos);
-  EXPECT_NE(refused.error().text().find("restart the daemon"), std::string::npos);
+  EXPECT_NE(refused.error().text().find("make room on its disk"), std::string::npos);
+  EXPECT_EQ(refused.error().errno_value(), ENOSPC);
   failing_ = false;
   EXPECT_FALSE(commit("Z3")) << "the log has a hole now";
   EXPECT_FALSE(store_->wait_durable(before.value()));
