@@ -5,7 +5,6 @@
 #include <google/protobuf/stubs/logging.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/base_sink.h>
-#include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include <mutex>
 #include <vector>
 
+#include "common/base/log_file.h"
 #include "common/base/log_limit.h"
 
 namespace datacloud {
@@ -122,11 +122,11 @@ void start_logging(const std::string& program, const std::string& file, bool ver
   std::vector<spdlog::sink_ptr> sinks{to_stderr};
   std::string problem;
   if (!file.empty()) {
-    try {
-      sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(file));
+    if (auto opened = open_log_file(file)) {
+      sinks.push_back(std::move(opened).value());
       sinks.back()->set_formatter(make_formatter(format, false));
-    } catch (const spdlog::spdlog_ex& e) {
-      problem = e.what();
+    } else {
+      problem = opened.error().code().message();
     }
   }
   auto logger =
