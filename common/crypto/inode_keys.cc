@@ -6,8 +6,14 @@ namespace datacloud {
 InodeKeys::InodeKeys(SecretKey data_key, std::string cloud_uuid)
     : data_key_(data_key), cloud_uuid_(std::move(cloud_uuid)) {}
 
-SecretKey InodeKeys::key(uint32_t realm, InodeId inode, uint32_t generation) {
-  const Id id{realm, inode, generation};
+void InodeKeys::add_realm_key(uint32_t realm, uint16_t generation, SecretKey key) {
+  std::lock_guard lock(mutex_);
+  added_realms_.emplace(RealmId{realm, generation}, key);
+}
+
+std::optional<SecretKey> InodeKeys::key(uint32_t realm, uint16_t realm_generation, InodeId inode,
+                                        uint32_t generation) {
+  const Id id{{realm, realm_generation}, inode, generation};
   {
     std::lock_guard lock(mutex_);
     if (auto it = inodes_.find(id); it != inodes_.end()) {
@@ -15,7 +21,9 @@ SecretKey InodeKeys::key(uint32_t realm, InodeId inode, uint32_t generation) {
       return it->second.key;
     }
   }
-  const SecretKey key = derive_inode_key(realm_key(realm), inode, generation);
+  const auto of_realm = realm_key({realm, realm_generation});
+  if (!of_realm) return std::nullopt;
+  const SecretKey key = derive_inode_key(*of_realm, inode, generation);
   std::lock_guard lock(mutex_);
   if (inodes_.contains(id)) return key;  // another thread derived it meanwhile
   by_age_.push_front(id);
@@ -27,11 +35,14 @@ SecretKey InodeKeys::key(uint32_t realm, InodeId inode, uint32_t generation) {
   return key;
 }
 
-SecretKey InodeKeys::realm_key(uint32_t realm) {
+std::optional<SecretKey> InodeKeys::realm_key(const RealmId& id) {
   std::lock_guard lock(mutex_);
-  if (auto it = realms_.find(realm); it != realms_.end()) return it->second;
-  if (realms_.size() >= kRealmsMax) realms_.clear();
-  return realms_.emplace(realm, derive_realm_key(data_key_, cloud_uuid_, realm)).first->second;
+  if (auto it = added_realms_.find(id); it != added_realms_.end()) return it->second;
+  if (id.second != 0) return std::nullopt;
+  if (auto it = derived_realms_.find(id.first); it != derived_realms_.end()) return it->second;
+  if (derived_realms_.size() >= kRealmsMax) derived_realms_.clear();
+  return derived_realms_.emplace(id.first, derive_realm_key(data_key_, cloud_uuid_, id.first))
+      .first->second;
 }
 
 }  // namespace datacloud

@@ -1,5 +1,5 @@
-// Sealed blocks: as found at a site, and (what only a holder of the key could make) with a valid
-// tag around any header and any compressed bytes.
+// Sealed blocks and patches: as found at a site, and (what only a holder of the key could make)
+// with a valid tag around any header and any compressed bytes.
 #include "common/crypto/sealed_block.h"
 
 #include <algorithm>
@@ -32,23 +32,43 @@ void check(const result<Bytes>& opened, ByteView sealed) {
           "an opened block has the length its header says");
 }
 
-// Encrypts the body and sets the tag, so that open() goes on behind its authenticity check.
-Bytes authenticated(ByteView input) {
+void check(const result<BlockPatch>& opened) {
+  if (!opened) {
+    require(opened.error().is(Errc::corrupt), "a bad patch is corrupt");
+    return;
+  }
+  const BlockPatch& patch = opened.value();
+  require(!patch.plain.empty() && patch.block_bytes <= kBlockBytesMax &&
+              patch.offset + patch.plain.size() <= patch.block_bytes,
+          "an opened patch lies inside its block");
+  Bytes block(100, 1);
+  apply_patch(patch, block);
+  require(block.size() == patch.block_bytes, "a patched block has the length its patch says");
+}
+
+// Encrypts the body and sets the tag, so that opening goes on behind its authenticity check.
+// `header`: bytes before the nonce.
+Bytes authenticated(ByteView input, size_t header, bool patch) {
   static EVP_CIPHER* const aes = EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr);
   static BlockCipher cipher(aes);
   Bytes sealed = to_bytes(input);
   uint32_t generation = 0;
   for (int i = 3; i >= 0; --i) generation = generation << 8 | sealed[4 + i];
   const SecretKey key = derive_inode_key(derive_realm_key(data_key(), kUuid, 0), 5, generation);
-  Bytes aad(sealed.begin(), sealed.begin() + kSealedHeaderBytes);
+  Bytes aad(sealed.begin(), sealed.begin() + header);
   aad.insert(aad.end(), 4, 0);       // realm
   for (uint8_t value : {5, 7, 9}) {  // inode, block, version
     aad.push_back(value);
     aad.insert(aad.end(), 7, 0);
   }
+  if (patch) {  // its base
+    aad.push_back(8);
+    aad.insert(aad.end(), 7, 0);
+  }
   aad.insert(aad.end(), kUuid, kUuid + sizeof kUuid - 1);
-  const MutableByteView body(sealed.data() + kBodyStart, sealed.size() - kSealedOverheadBytes);
-  require(cipher.seal(key, sealed.data() + kSealedHeaderBytes, aad, body,
+  const size_t start = header + kSealedNonceBytes;
+  const MutableByteView body(sealed.data() + start, sealed.size() - start - kSealedTagBytes);
+  require(cipher.seal(key, sealed.data() + header, aad, body,
                       sealed.data() + sealed.size() - kSealedTagBytes),
           "OpenSSL encrypts");
   return sealed;
@@ -57,17 +77,25 @@ Bytes authenticated(ByteView input) {
 void run(ByteView input) {
   const BlockAddress address{0, 5, 7, 9, 0};
   check(sealer().open(address, input), input);
+  check(sealer().open_patch(address, 8, input));
   if (input.size() <= kSealedOverheadBytes) return;
-  const Bytes sealed = authenticated(input);
+  const Bytes sealed = authenticated(input, kSealedHeaderBytes, false);
   check(sealer().open(address, sealed), sealed);
+  if (input.size() <= kSealedPatchOverheadBytes) return;
+  check(sealer().open_patch(address, 8, authenticated(input, kSealedPatchHeaderBytes, true)));
 }
 
 std::vector<Bytes> seeds() {
   std::vector<Bytes> blocks;
-  for (auto compression : {Compression::none, Compression::zstd}) {
-    Bytes plain(500), sealed;
-    for (size_t i = 0; i < plain.size(); ++i) plain[i] = static_cast<uint8_t>(i % 7 * i % 31);
-    sealer().seal({0, 5, 7, 9, 0}, plain, compression, sealed).value();
+  const Packing packings[] = {
+      {Compression::none}, {Compression::zstd}, {Compression::zstd, {4, true}}};
+  Bytes plain(500), patch;
+  for (size_t i = 0; i < plain.size(); ++i) plain[i] = static_cast<uint8_t>(i % 7 * i % 31);
+  sealer().seal_patch({0, 5, 7, 9, 0}, {3, 600, 8, plain}, Compression::zstd, patch).value();
+  blocks.push_back(patch);
+  for (const Packing& packing : packings) {
+    Bytes sealed;
+    sealer().seal({0, 5, 7, 9, 0}, plain, packing, sealed).value();
     blocks.push_back(sealed);
     // The same before encryption: the target encrypts it again.
     static EVP_CIPHER* const aes = EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr);
