@@ -91,6 +91,7 @@ std::string meaning(const Record& record) {
     case 'M':
       return text(pb::Run());
     case 'R':
+    case 'J':
     case 'F':
       return text(pb::Owner());
     case 'I':

@@ -31,7 +31,7 @@ DATACLOUD_GFNI inline Vector sum_of_four(Vector a, Vector b, Vector c, Vector d)
   return _mm512_ternarylogic_epi64(a, b, c, kXorOfThree) ^ d;
 }
 
-#include "common/tags/audit_gfni_evaluate.h"
+#include "common/tags/audit_gfni_evaluate.inc"
 
 // matrices: N per source. Only the first `outputs` are stored.
 template <size_t N>

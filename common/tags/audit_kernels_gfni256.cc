@@ -26,7 +26,7 @@ DATACLOUD_GFNI inline Vector sum_of_four(Vector a, Vector b, Vector c, Vector d)
   return (a ^ b) ^ (c ^ d);
 }
 
-#include "common/tags/audit_gfni_evaluate.h"
+#include "common/tags/audit_gfni_evaluate.inc"
 
 // matrices: N per source. Only the first `outputs` are stored.
 template <size_t N>

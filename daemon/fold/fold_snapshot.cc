@@ -7,6 +7,7 @@
 #include "common/stripe/shard_size.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
+#include "daemon/records/slot_references.h"
 
 namespace datacloud {
 namespace {
@@ -90,14 +91,16 @@ class Gathering {
   }
 
   result<void> gather_live() {
-    return each_owner(key::owner(out_.base.id(), 0), [&](uint32_t first, const pb::Owner& owner) {
-      for (uint64_t s = first; s < uint64_t{first} + owner.count() && s < room_.size(); ++s) {
-        const int slot = static_cast<int>(s);
-        taken_[s] = true;
-        out_.live.push_back({out_.base.slot_column(slot), out_.base.slot_offset(slot),
-                             out_.base.slot_length(slot)});
-      }
-    });
+    pb::StripeLive live;
+    TRY(txn_.get(key::live(out_.base.id()), live));
+    TRY(taken_, stripes::covered_slots(txn_, out_.base.id(), 0, room_.size(), live.shared() > 0));
+    for (size_t s = 0; s < taken_.size(); ++s) {
+      if (!taken_[s]) continue;
+      const int slot = static_cast<int>(s);
+      out_.live.push_back(
+          {out_.base.slot_column(slot), out_.base.slot_offset(slot), out_.base.slot_length(slot)});
+    }
+    return success();
   }
 
   result<void> gather_updates() {

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "daemon/fold/slot_users.h"
 #include "daemon/jobs/shard_switch.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/stripe_records.h"
@@ -70,16 +71,16 @@ class Switch {
         ++outcome_.blocks_changed;
         continue;
       }
-      pb::InodeUpdate change;
-      change.set_ino(update.ino);
-      auto& run = *change.add_runs();
-      run.set_first_block(update.block);
-      run.set_count(1);
-      run.set_stripe(now_.base.id());
-      run.set_first_slot(update.base_slot);
-      run.set_version(update.version);
-      TRY(update_inode(txn, change, Displaced::moved));
-      ++outcome_.blocks_folded;
+      // With all who share the slot since it was written.
+      TRY(const auto users, users_with(txn, update.ino, runs[0]));
+      for (const auto& user : users) {
+        pb::InodeUpdate change;
+        change.set_ino(user.ino);
+        *change.add_runs() = user.run_at(now_.base.id(), update.base_slot);
+        TRY(update_inode(txn, change, Displaced::moved,
+                         users.size() > 1 ? SlotUse::shared : SlotUse::alone));
+        ++outcome_.blocks_folded;
+      }
     }
     return success();
   }

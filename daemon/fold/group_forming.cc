@@ -159,14 +159,16 @@ result<std::string> kind_of(const Transaction& txn, const pb::Stripe& stripe,
   if (is_row(stripe) || stripe.row() != 0 || !half_full) {
     return std::string();
   }
-  const std::string first = key::owner(stripe.id(), 0);
-  std::optional<pb::Owner> owner;
-  TRY(txn.scan(first, key::after_prefix(first.substr(0, 9)),
-               [&](std::string_view, std::string_view v) {
-                 owner.emplace();
-                 if (!owner->ParseFromArray(v.data(), static_cast<int>(v.size()))) owner.reset();
-                 return false;
-               }));
+  std::optional<pb::Owner> owner;  // of the first user; where that has gone, of one who shares
+  for (const auto& first : {key::owner(stripe.id(), 0), key::shared(stripe.id(), 0, 0, 0)}) {
+    TRY(txn.scan(first, key::after_prefix(first.substr(0, 9)),
+                 [&](std::string_view, std::string_view v) {
+                   owner.emplace();
+                   if (!owner->ParseFromArray(v.data(), static_cast<int>(v.size()))) owner.reset();
+                   return false;
+                 }));
+    if (owner) break;
+  }
   pb::Inode inode;
   if (!owner) return std::string();
   TRY(const bool found, txn.get(key::inode(owner->ino()), inode));

@@ -8,8 +8,8 @@
 #include "common/crypto/sealed_block.h"
 #include "common/stripe/placement.h"
 #include "common/stripe/write_quorum.h"
+#include "daemon/fold/slot_users.h"
 #include "daemon/jobs/shard_io.h"
-#include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
 
 namespace datacloud {
@@ -18,15 +18,14 @@ namespace {
 constexpr uint32_t kSpreadBytesMin = 64u << 10;  // less stays in one column
 constexpr size_t kPiecesMax = 65536;             // of one job
 
-// A live block: where it is mapped and where its bytes are.
+// A live slot: where its bytes are, and the blocks that are mapped to it (several when it is
+// shared). In the order of its first user.
 struct Piece {
-  InodeId ino = 0;
-  uint64_t block = 0;
-  ContentVersion version = 0;
   StripeId stripe = 0;
   uint32_t slot = 0;
   uint32_t length = 0;
-  bool operator<(const Piece& o) const { return std::tie(ino, block) < std::tie(o.ino, o.block); }
+  std::vector<SlotUser> users;  // sorted
+  bool operator<(const Piece& o) const { return users.front() < o.users.front(); }
 };
 
 struct Source {
@@ -90,27 +89,13 @@ class Merge {
     return success();
   }
 
-  // The reverse map says which inodes to look at, the forward map which blocks live here.
   result<void> gather_pieces(const Transaction& txn, const pb::Stripe& stripe, Source& source) {
-    std::vector<pb::Owner> owners;
-    const std::string prefix = key::owner(stripe.id(), 0).substr(0, 9);
-    TRY(txn.scan(prefix, key::after_prefix(prefix), [&](std::string_view, std::string_view v) {
-      pb::Owner owner;
-      if (owner.ParseFromArray(v.data(), static_cast<int>(v.size()))) owners.push_back(owner);
-      return owners.size() < kStripeSlotsMax;
-    }));
-    for (const auto& owner : owners) {
-      TRY(const auto runs, runs_of(txn, owner.ino(), owner.first_block(), owner.count()));
-      for (const auto& run : runs) {
-        if (run.stripe() != stripe.id()) continue;
-        for (uint32_t i = 0; i < run.count(); ++i) {
-          const uint32_t slot = run.first_slot() + i;
-          if (slot >= static_cast<uint32_t>(stripe.slot_length_size())) break;
-          pieces_.push_back({owner.ino(), run.first_block() + i, run.version() + i, stripe.id(),
-                             slot, stripe.slot_length(static_cast<int>(slot))});
-          source.needed |= ColumnSet{1} << stripe.slot_column(static_cast<int>(slot));
-        }
-      }
+    TRY(auto users, users_of_slots(txn, stripe.id()));
+    for (auto& [slot, of_slot] : users) {
+      if (slot >= static_cast<uint32_t>(stripe.slot_length_size())) break;
+      pieces_.push_back(
+          {stripe.id(), slot, stripe.slot_length(static_cast<int>(slot)), std::move(of_slot)});
+      source.needed |= ColumnSet{1} << stripe.slot_column(static_cast<int>(slot));
     }
     return success();
   }
@@ -244,25 +229,29 @@ class Merge {
     return std::optional(std::move(shards));
   }
 
-  // On the loop: compare and move, block by block.
+  // On the loop: compare and move, slot by slot, each with all its users or not at all.
   result<void> move(const pb::Stripe& stripe, size_t first, size_t count) {
     Transaction txn = context_.store.begin();
     TRY(add_stripe(txn, stripe));
-    for (size_t i = first; i < first + count;) {
-      const InodeId ino = pieces_[i].ino;
-      pb::InodeUpdate update;
-      update.set_ino(ino);
-      for (; i < first + count && pieces_[i].ino == ino; ++i) {
-        TRY(const bool same, still_mapped(txn, pieces_[i]));
-        if (!same) {
-          ++outcome_.blocks_changed;
-          continue;
-        }
-        add_block(update, pieces_[i], stripe.id(), static_cast<uint32_t>(i - first));
-        ++outcome_.blocks_moved;
+    UsersNow now(txn);
+    std::map<InodeId, pb::InodeUpdate> updates;
+    bool shared = false;
+    for (size_t i = first; i < first + count; ++i) {
+      const Piece& piece = pieces_[i];
+      TRY(const bool same, now.are(piece.stripe, piece.slot, piece.users));
+      if (!same) {
+        outcome_.blocks_changed += piece.users.size();
+        continue;
       }
-      if (update.runs_size() == 0) continue;
-      TRY(update_inode(txn, update, Displaced::moved));
+      for (const auto& user : piece.users) {
+        add_block(updates[user.ino], user, stripe.id(), static_cast<uint32_t>(i - first));
+      }
+      outcome_.blocks_moved += piece.users.size();
+      shared |= piece.users.size() > 1;
+    }
+    for (auto& [ino, update] : updates) {
+      update.set_ino(ino);
+      TRY(update_inode(txn, update, Displaced::moved, shared ? SlotUse::shared : SlotUse::alone));
     }
     TRY(drop_unmapped_stripes(txn, {stripe.id()}));
     TRY(context_.committer.apply(std::move(txn)));
@@ -270,29 +259,18 @@ class Merge {
     return success();
   }
 
-  static result<bool> still_mapped(const Transaction& txn, const Piece& piece) {
-    TRY(const auto runs, runs_of(txn, piece.ino, piece.block, 1));
-    return runs.size() == 1 && runs[0].stripe() == piece.stripe &&
-           runs[0].first_slot() == piece.slot && runs[0].version() == piece.version;
-  }
-
-  static void add_block(pb::InodeUpdate& update, const Piece& piece, StripeId stripe,
+  static void add_block(pb::InodeUpdate& update, const SlotUser& user, StripeId stripe,
                         uint32_t slot) {
     if (update.runs_size() > 0) {
       auto& last = *update.mutable_runs(update.runs_size() - 1);
-      if (last.first_block() + last.count() == piece.block &&
+      if (last.first_block() + last.count() == user.block &&
           last.first_slot() + last.count() == slot &&
-          last.version() + last.count() == piece.version) {
+          last.version() + last.count() == user.version && user.sealed_goes_on(last)) {
         last.set_count(last.count() + 1);
         return;
       }
     }
-    auto& run = *update.add_runs();
-    run.set_first_block(piece.block);
-    run.set_count(1);
-    run.set_stripe(stripe);
-    run.set_first_slot(slot);
-    run.set_version(piece.version);
+    *update.add_runs() = user.run_at(stripe, slot);
   }
 
   BackgroundContext& context_;

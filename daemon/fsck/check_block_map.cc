@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "daemon/metadata/record_keys.h"
@@ -119,8 +120,11 @@ class Checker {
       const uint64_t block = inode.record.policy().block_bytes();
       const uint64_t last = block == 0 ? 0 : inode.record.size() / block;
       inode.last_block |= last >= run.first_block() && last < inode.mapped_end;
-      if (is_lost(run)) return;
-      runs_[{run.stripe(), run.first_slot()}] = {ino, run};
+      if (is_lost(run)) {
+        if (run.has_sealed_for()) find(name + " is lost and says what it was sealed for");
+        return;
+      }
+      runs_.insert({{run.stripe(), run.first_slot(), ino, run.first_block()}, run});
       count_slots(run, name);
     });
   }
@@ -135,8 +139,7 @@ class Checker {
     for (uint64_t slot = run.first_slot(); slot < uint64_t{run.first_slot()} + run.count();
          ++slot) {
       if (slot >= stripe.mapped.size()) return find(name + " names a slot beyond its stripe");
-      if (stripe.mapped[slot])
-        find(name + " names slot " + std::to_string(slot) + " a second time");
+      if (stripe.mapped[slot]) continue;  // shared: read_owners() says whether that is right
       stripe.mapped[slot] = true;
       const uint64_t bytes = stripe.record.slot_length(static_cast<int>(slot));
       stripe.counted.set_slots(stripe.counted.slots() + 1);
@@ -145,24 +148,56 @@ class Checker {
     }
   }
 
+  // Each run has one reference: the first user of a slot `R`, further ones `J`.
   result<void> read_owners() {
     size_t owners = 0;
+    StripeId stripe = 0;
+    uint64_t taken_until = 0;
     TRY(each<pb::Owner>('R', 13, [&](std::string_view k, const pb::Owner& owner) {
       ++owners;
       const StripeId id = key::u64_at(k, 1);
-      const auto it = runs_.find({id, key::u32_at(k, 9)});
-      if (it == runs_.end() || it->second.first != owner.ino() ||
-          it->second.second.first_block() != owner.first_block() ||
-          it->second.second.count() != owner.count()) {
-        find("reverse map of stripe " + std::to_string(id) + " slot " +
-             std::to_string(key::u32_at(k, 9)) + " names no run");
+      const uint32_t slot = key::u32_at(k, 9);
+      if (id != stripe) taken_until = 0;
+      stripe = id;
+      if (slot < taken_until) find(reference(id, slot) + " overlaps the one before it");
+      taken_until = uint64_t{slot} + owner.count();
+      check_reference(id, slot, owner);
+    }));
+    std::map<StripeId, uint32_t> shared;
+    TRY(each<pb::Owner>('J', 29, [&](std::string_view k, const pb::Owner& owner) {
+      ++owners;
+      const StripeId id = key::u64_at(k, 1);
+      ++shared[id];
+      check_reference(id, key::u32_at(k, 9), owner);
+      if (owner.ino() != key::u64_at(k, 13) || owner.first_block() != key::u64_at(k, 21)) {
+        find(reference(id, key::u32_at(k, 9)) + " is stored under another user");
       }
     }));
+    for (const auto& [id, seen] : stripes_) {
+      if (seen.stored.shared() != shared[id]) {
+        find("stripe " + std::to_string(id) + " has " + std::to_string(shared[id]) +
+             " further references, " + std::to_string(seen.stored.shared()) + " are counted");
+      }
+    }
     if (owners != runs_.size()) {
       find(std::to_string(runs_.size()) + " runs but " + std::to_string(owners) +
            " reverse map records");
     }
     return success();
+  }
+
+  static std::string reference(StripeId id, uint32_t slot) {
+    return "reverse map of stripe " + std::to_string(id) + " slot " + std::to_string(slot);
+  }
+
+  void check_reference(StripeId id, uint32_t slot, const pb::Owner& owner) {
+    const auto it = runs_.find({id, slot, owner.ino(), owner.first_block()});
+    if (it == runs_.end() || it->second.count() != owner.count()) {
+      return find(reference(id, slot) + " names no run");
+    }
+    if (it->second.sealed_for().SerializeAsString() != owner.sealed_for().SerializeAsString()) {
+      find(reference(id, slot) + " is sealed for something else than its run");
+    }
   }
 
   // What slots held before: hints for folds, of slots that are dead.
@@ -275,7 +310,8 @@ class Checker {
   std::vector<std::string> findings_;
   std::map<InodeId, SeenInode> inodes_;
   std::map<StripeId, SeenStripe> stripes_;
-  std::map<std::pair<StripeId, uint32_t>, std::pair<InodeId, pb::Run>> runs_;
+  // By stripe, first slot, inode, first block.
+  std::map<std::tuple<StripeId, uint32_t, InodeId, uint64_t>, pb::Run> runs_;
   Totals recount_;
 };
 

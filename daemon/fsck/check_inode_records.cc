@@ -156,10 +156,11 @@ class InodeRecords {
                                         run.first_block(), at.ino)};
     const uint64_t kept = run.first_block() - first;
     pb::Owner owner;
-    const std::string k = key::owner(before.run.stripe(), before.run.first_slot());
-    TRY(auto raw, p_.view.get(k));
+    TRY(auto reference, find_reference(p_.view, at.ino, before.run));
+    auto& raw = reference.raw;
     const bool own = !is_lost(before.run) && raw && parses(*raw, owner) && owner.ino() == at.ino &&
                      owner.first_block() == first;
+    before.further = own && reference.further;
     if (own && owner.count() > 0 && owner.count() <= kept) {
       pb::Run shorter = before.run;
       shorter.set_count(owner.count());

@@ -11,36 +11,51 @@
 #include "common/stripe/stripe_layout.h"
 #include "daemon/fsck/lost_runs.h"
 #include "daemon/fsck/record_passes.h"
+#include "daemon/records/block_map.h"
+#include "daemon/records/slot_references.h"
 
 namespace datacloud {
 namespace {
 
-struct Use {  // of slots of a stripe by blocks of a file
+// A run, or what the reverse map tells of one.
+struct Use {
   InodeId ino = 0;
-  uint64_t first_block = 0, count = 0;
-  StripeId stripe = 0;
-  uint32_t first_slot = 0;
-  ContentVersion version = 0;  // of the reverse map: 0 when it was written by an older daemon
+  pb::Run run;  // of the reverse map: version 0 when it was written by an older daemon
 };
 
 std::optional<Use> run_at(std::string_view k, std::string_view v) {
-  pb::Run run;
-  if (!parses(v, run) || !is_run(k, run)) return std::nullopt;
-  return Use{key::u64_at(k, 1), run.first_block(), run.count(),
-             run.stripe(),      run.first_slot(),  run.version()};
+  Use use;
+  if (!parses(v, use.run) || !is_run(k, use.run)) return std::nullopt;
+  use.ino = key::u64_at(k, 1);
+  return use;
 }
 
+// Of `R` and of `J` records.
 std::optional<Use> owner_at(std::string_view k, std::string_view v) {
   pb::Owner owner;
-  if (k.size() != 13 || !parses(v, owner)) return std::nullopt;
-  return Use{owner.ino(),       owner.first_block(), owner.count(),
-             key::u64_at(k, 1), key::u32_at(k, 9),   owner.version()};
+  if ((k.size() != 13 && k.size() != 29) || !parses(v, owner)) return std::nullopt;
+  if (k.size() == 29 &&
+      (owner.ino() != key::u64_at(k, 13) || owner.first_block() != key::u64_at(k, 21))) {
+    return std::nullopt;
+  }
+  Use use{owner.ino(), {}};
+  use.run.set_first_block(owner.first_block());
+  use.run.set_count(owner.count());
+  use.run.set_stripe(key::u64_at(k, 1));
+  use.run.set_first_slot(key::u32_at(k, 9));
+  use.run.set_version(owner.version());
+  if (owner.has_sealed_for()) *use.run.mutable_sealed_for() = owner.sealed_for();
+  return use;
 }
 
 bool same(const Use& run, const Use& owner) {
-  return run.ino == owner.ino && run.first_block == owner.first_block && run.count == owner.count &&
-         run.stripe == owner.stripe && run.first_slot == owner.first_slot &&
-         (owner.version == 0 || owner.version == run.version);
+  const auto &a = run.run, &b = owner.run;
+  return run.ino == owner.ino && a.first_block() == b.first_block() && a.count() == b.count() &&
+         a.stripe() == b.stripe() && a.first_slot() == b.first_slot() &&
+         (b.version() == 0 || b.version() == a.version()) &&
+         a.has_sealed_for() == b.has_sealed_for() && a.sealed_for().ino() == b.sealed_for().ino() &&
+         a.sealed_for().realm() == b.sealed_for().realm() &&
+         a.sealed_for().first_block() == b.sealed_for().first_block();
 }
 
 // Some runs may be none: the daemon writes files of at most this many blocks.
@@ -53,9 +68,11 @@ class Runs {
   result<void> run() {
     TRY(sum('M', true));
     TRY(sum('R', false));
+    TRY(sum('J', false));
     if (!p_.runs.any() && !damaged_) return success();
     TRY(look_up_runs());
-    TRY(look_up_owners());
+    TRY(look_up_owners('R'));
+    TRY(look_up_owners('J'));
     for (const auto& k : broken_) {
       TRY(tell_broken(k));
     }
@@ -72,13 +89,16 @@ class Runs {
         damaged_ = damaged_ || add;
         continue;
       }
-      if (use->stripe == 0) continue;  // lost
-      const auto words = {use->ino, use->first_block, use->count, use->stripe,
-                          uint64_t{use->first_slot}};
+      const auto& run = use->run;
+      if (is_lost(run)) continue;
+      const auto& sealed = run.sealed_for();
+      const auto words = {use->ino,     run.first_block(),          uint64_t{run.count()},
+                          run.stripe(), uint64_t{run.first_slot()}, uint64_t{sealed.realm()},
+                          sealed.ino(), sealed.first_block()};
       if (add) {
-        p_.runs.add(use->stripe, words);
+        p_.runs.add(run.stripe(), words);
       } else {
-        p_.runs.remove(use->stripe, words);
+        p_.runs.remove(run.stripe(), words);
       }
     }
     return at.status();
@@ -90,95 +110,116 @@ class Runs {
       TRY(p_.count());
       const auto use = run_at(at.key(), at.value());
       if (!use && broken_.size() < p_.limits.findings_max) broken_.insert(std::string(at.key()));
-      if (!use || use->stripe == 0 || !p_.runs.differs(use->stripe)) continue;
-      const std::string k = key::owner(use->stripe, use->first_slot);
-      TRY(auto raw, p_.view.get(k));
-      const auto owner = raw ? owner_at(k, *raw) : std::nullopt;
-      if (owner && same(*owner, *use)) continue;
-      StoredRun stored{use->ino, {}, std::string(at.value()), std::nullopt};
-      parses(at.value(), stored.run);
-      TRY(compare(*use, stored, k, std::move(raw), owner));
+      if (!use || is_lost(use->run) || !p_.runs.differs(use->run.stripe())) continue;
+      TRY(auto reference, find_reference(p_.view, use->ino, use->run));
+      const auto owner = reference.raw ? owner_at(reference.key, *reference.raw) : std::nullopt;
+      if (owner && same(*use, *owner)) continue;
+      const StoredRun stored{use->ino, use->run, std::string(at.value()), std::nullopt};
+      TRY(compare(stored, std::move(reference), owner));
     }
     return at.status();
   }
 
-  // `k`, `raw` and `owner`: of the reverse map, where it should tell of the run.
-  result<void> compare(const Use& use, const StoredRun& stored, const std::string& k,
-                       std::optional<std::string> raw, const std::optional<Use>& owner) {
-    const std::string name = fmt::format("run {} of inode {}", use.first_block, use.ino);
-    TRY(const auto stripe, p_.view.get(key::stripe(use.stripe)));
+  // `reference` and `owner`: of the reverse map, where it should tell of the run.
+  result<void> compare(const StoredRun& stored, FoundReference reference,
+                       const std::optional<Use>& owner) {
+    const pb::Run& run = stored.run;
+    const std::string name = fmt::format("run {} of inode {}", run.first_block(), stored.ino);
+    TRY(const auto stripe, p_.view.get(key::stripe(run.stripe())));
     if (!stripe) {
       p_.report.lost_stripes = true;
-      TRY(p_.add_lost(stored, {{use.count, RunPart::Fate::lost}},
-                      fmt::format("{} names stripe {}, which does not exist", name, use.stripe)));
+      TRY(p_.add_lost(stored, {{run.count(), RunPart::Fate::lost}},
+                      fmt::format("{} names stripe {}, which does not exist", name, run.stripe())));
       return success();
     }
-    TRY(const uint64_t next, next_run(p_.view, use.ino, use.first_block));
-    if (use.first_block + use.count > next) return success();  // cut first: check_inode_records.cc
+    TRY(const uint64_t next, next_run(p_.view, stored.ino, run.first_block()));
+    if (run.first_block() + run.count() > next) {
+      return success();  // cut first: check_inode_records.cc
+    }
     if (owner) {
-      TRY(const bool other, has_run(*owner));
-      if (other) {
-        const uint64_t both = std::min(use.count, owner->count);
+      const bool others = owner->ino != stored.ino || owner->run.first_block() != run.first_block();
+      TRY(const bool named, has_run(*owner));
+      if (others && named && same_content(stored.ino, run, owner->ino, owner->run)) {
+        reference = {key::shared(run.stripe(), run.first_slot(), stored.ino, run.first_block()),
+                     std::nullopt, true};
+      } else if (named) {
+        const uint64_t both = std::min(run.count(), owner->run.count());
         TRY(p_.add_lost(stored,
-                        {{both, RunPart::Fate::lost}, {use.count - both, RunPart::Fate::kept}},
+                        {{both, RunPart::Fate::lost}, {run.count() - both, RunPart::Fate::kept}},
                         fmt::format("{} and run {} of inode {} name the same slots of stripe {}, "
                                     "and the reverse map the latter",
-                                    name, owner->first_block, owner->ino, use.stripe)));
+                                    name, owner->run.first_block(), owner->ino, run.stripe())));
         return success();
-      }
-      pb::Stripe record;
-      const bool shorter = owner->ino == use.ino && owner->first_block == use.first_block &&
-                           owner->count > 0 && owner->count < use.count;
-      if (shorter && parses(*stripe, record) &&
-          use.first_slot + use.count > static_cast<uint64_t>(record.slot_length_size())) {
-        pb::Run right = stored.run;
-        right.set_count(static_cast<uint32_t>(owner->count));
-        if (written_.size() < p_.limits.findings_max) written_.insert(k);
-        p_.add(
-            {.kind = "block-map",
-             .text = fmt::format("{} names slots that stripe {} does not have", name, use.stripe),
-             .action = "it gets the length the reverse map tells",
-             .records = {replaced(key::run(use.ino, use.first_block), stored.raw,
-                                  right.SerializeAsString())}});
-        return success();
+      } else {
+        TRY(const bool cut, cut_to_length(stored, reference.key, *owner, *stripe, name));
+        if (cut) return success();
       }
     }
-    pb::Owner record;
-    record.set_ino(use.ino);
-    record.set_first_block(use.first_block);
-    record.set_count(static_cast<uint32_t>(use.count));
-    record.set_version(use.version);
-    if (written_.size() < p_.limits.findings_max) written_.insert(k);
+    if (written_.size() < p_.limits.findings_max) written_.insert(reference.key);
     p_.add({.kind = "block-map",
-            .text = fmt::format("the reverse map of stripe {} lacks {}", use.stripe, name),
+            .text = fmt::format("the reverse map of stripe {} lacks {}", run.stripe(), name),
             .action = "it is completed",
-            .records = {replaced(k, std::move(raw), record.SerializeAsString())}});
+            .records = {replaced(reference.key, std::move(reference.raw),
+                                 stripes::owner_of(stored.ino, run).SerializeAsString())}});
     return success();
   }
 
+  // A run beyond its stripe's end gets the length the reverse map tells, if that is shorter.
+  result<bool> cut_to_length(const StoredRun& stored, const std::string& k, const Use& owner,
+                             const std::string& stripe, const std::string& name) {
+    const pb::Run& run = stored.run;
+    pb::Stripe record;
+    const bool shorter = owner.ino == stored.ino && owner.run.first_block() == run.first_block() &&
+                         owner.run.count() > 0 && owner.run.count() < run.count();
+    if (!shorter || !parses(stripe, record) ||
+        uint64_t{run.first_slot()} + run.count() <=
+            static_cast<uint64_t>(record.slot_length_size())) {
+      return false;
+    }
+    pb::Run right = run;
+    right.set_count(owner.run.count());
+    if (written_.size() < p_.limits.findings_max) written_.insert(k);
+    p_.add({.kind = "block-map",
+            .text = fmt::format("{} names slots that stripe {} does not have", name, run.stripe()),
+            .action = "it gets the length the reverse map tells",
+            .records = {replaced(key::run(stored.ino, run.first_block()), stored.raw,
+                                 right.SerializeAsString())}});
+    return true;
+  }
+
   result<bool> has_run(const Use& use) const {
-    const std::string k = key::run(use.ino, use.first_block);
+    const std::string k = key::run(use.ino, use.run.first_block());
     TRY(const auto raw, p_.view.get(k));
     const auto run = raw ? run_at(k, *raw) : std::nullopt;
     return run && same(*run, use);
   }
 
-  result<void> look_up_owners() {
-    auto at = p_.view.scan_all('R');
+  result<void> look_up_owners(char kind) {
+    auto at = p_.view.scan_all(kind);
     for (; at.valid(); at.next()) {
       TRY(p_.count());
       const auto owner = owner_at(at.key(), at.value());
-      if (owner && !p_.runs.differs(owner->stripe)) continue;
+      if (owner && !p_.runs.differs(owner->run.stripe())) continue;
       if (written_.contains(std::string(at.key()))) continue;
       if (owner) {
         TRY(const bool named, has_run(*owner));
-        if (named) continue;
-        TRY(const bool mended, write_again(*owner));
-        if (mended) continue;
+        if (named) {
+          // A run has one reference: with both kinds, the further one goes.
+          TRY(const auto first,
+              p_.view.get(key::owner(owner->run.stripe(), owner->run.first_slot())));
+          const auto other =
+              first ? owner_at(key::owner(owner->run.stripe(), 0), *first) : std::nullopt;
+          const bool twice = kind == 'J' && other && other->ino == owner->ino &&
+                             other->run.first_block() == owner->run.first_block();
+          if (!twice) continue;
+        } else {
+          TRY(const bool restored, write_again(*owner));
+          if (restored) continue;
+        }
       }
       p_.add({.kind = "block-map",
               .text = owner ? fmt::format("the reverse map of stripe {} slot {} names no run",
-                                          owner->stripe, owner->first_slot)
+                                          owner->run.stripe(), owner->run.first_slot())
                             : std::string("a record of the reverse map does not parse"),
               .action = "it is erased",
               .records = {erased(at)}});
@@ -188,27 +229,22 @@ class Runs {
 
   // The run the owner tells of, if there is none and its blocks and slots are free for it.
   result<bool> write_again(const Use& owner) {
-    const std::string k = key::run(owner.ino, owner.first_block);
+    const pb::Run& run = owner.run;
+    const std::string k = key::run(owner.ino, run.first_block());
     TRY(auto raw, p_.view.get(k));
     pb::Inode inode;
     TRY(const bool there, p_.view.get(key::inode(owner.ino), inode));
-    TRY(const auto stripe, p_.view.get(key::stripe(owner.stripe)));
+    TRY(const auto stripe, p_.view.get(key::stripe(run.stripe())));
     if ((raw && !broken_.contains(k)) || !there || !S_ISREG(inode.mode()) || !stripe ||
-        owner.version == 0 || owner.count == 0 || owner.first_block >= kBlocksMax) {
+        run.version() == 0 || run.count() == 0 || run.first_block() >= kBlocksMax) {
       return false;
     }
-    TRY(const bool free, blocks_are_free(owner));
+    TRY(const bool free, blocks_are_free(owner.ino, run));
     if (!free) return false;
-    pb::Run run;
-    run.set_first_block(owner.first_block);
-    run.set_count(static_cast<uint32_t>(owner.count));
-    run.set_stripe(owner.stripe);
-    run.set_first_slot(owner.first_slot);
-    run.set_version(owner.version);
     const char* what = raw ? "does not parse" : "is missing";
     broken_.erase(k);
     p_.add({.kind = "block-map",
-            .text = fmt::format("run {} of inode {} {}", owner.first_block, owner.ino, what),
+            .text = fmt::format("run {} of inode {} {}", run.first_block(), owner.ino, what),
             .action = "it is written again from the reverse map",
             .records = {replaced(k, std::move(raw), run.SerializeAsString())}});
     return true;
@@ -251,20 +287,20 @@ class Runs {
     auto at = p_.view.scan(first, key::after_prefix(first.substr(0, 9)));
     for (; at.valid(); at.next()) {
       TRY(p_.count());
-      if (const auto run = run_at(at.key(), at.value())) sum += run->count;
+      if (const auto use = run_at(at.key(), at.value())) sum += use->run.count();
     }
     TRY(at.status());
     return sum;
   }
 
   // Neither the run before nor one after reaches into them.
-  result<bool> blocks_are_free(const Use& owner) const {
-    const uint64_t end = owner.first_block + owner.count;
-    auto at = p_.view.scan(key::run(owner.ino, 0), key::run(owner.ino, end));
+  result<bool> blocks_are_free(InodeId ino, const pb::Run& wanted) const {
+    const uint64_t end = wanted.first_block() + wanted.count();
+    auto at = p_.view.scan(key::run(ino, 0), key::run(ino, end));
     for (; at.valid(); at.next()) {
       TRY(p_.count());
-      const auto run = run_at(at.key(), at.value());
-      if (run && run->first_block + run->count > owner.first_block) return false;
+      const auto use = run_at(at.key(), at.value());
+      if (use && use->run.first_block() + use->run.count() > wanted.first_block()) return false;
     }
     TRY(at.status());
     return true;

@@ -11,13 +11,30 @@ namespace {
 using Cursor = RecordSnapshot::Cursor;
 using Fate = RunPart::Fate;
 
+// What a slot's user says that it holds; ino 0: an older record, which does not say.
+struct SlotContent {
+  InodeId sealed_ino = 0;
+  uint64_t sealed_block = 0;
+  ContentVersion version = 0;
+  bool operator==(const SlotContent&) const = default;
+};
+
+SlotContent content_of(const pb::Owner& owner, uint64_t i) {
+  if (owner.version() == 0) return {};
+  const bool moved = owner.has_sealed_for();
+  return {moved ? owner.sealed_for().ino() : owner.ino(),
+          (moved ? owner.sealed_for().first_block() : owner.first_block()) + i,
+          owner.version() + i};
+}
+
 struct Gathered {
   StripeId id = 0;
   std::optional<std::string> raw;
   bool parsed = false;
   pb::Stripe stripe;
   pb::StripeLive counted;
-  std::vector<bool> taken;  // slots that are mapped, or have a former use
+  std::vector<bool> taken;            // slots that are mapped, or have a former use
+  std::vector<SlotContent> contents;  // by slot, of those that are mapped
   bool damaged = false;
 };
 
@@ -29,11 +46,12 @@ class Stripes {
     TRY(read_queue());
     for (;;) {
       Gathered at;
-      at.id = std::min(
-          {id_at(stripes_), id_at(lives_), id_at(owners_), id_at(damages_), id_at(formers_)});
+      at.id = std::min({id_at(stripes_), id_at(lives_), id_at(owners_), id_at(shared_),
+                        id_at(damages_), id_at(formers_)});
       if (at.id == ~uint64_t{0}) break;
       TRY(stripe(at));
-      TRY(owners(at));
+      TRY(owners(at, owners_));
+      TRY(owners(at, shared_));
       TRY(lives(at));
       TRY(damages(at));
       TRY(formers(at));
@@ -41,7 +59,7 @@ class Stripes {
         TRY(judge(at));
       }
     }
-    for (const Cursor* cursor : {&stripes_, &lives_, &owners_, &damages_, &formers_}) {
+    for (const Cursor* cursor : {&stripes_, &lives_, &owners_, &shared_, &damages_, &formers_}) {
       TRY(cursor->status());
     }
     return success();
@@ -108,54 +126,87 @@ class Stripes {
   }
 
   // Counts the slots that the reverse map gives to blocks: the runs have been compared with it.
-  result<void> owners(Gathered& at) {
+  // A slot that several name is shared if all mean the same sealed block, and all but the first of
+  // them are `J` records.
+  result<void> owners(Gathered& at, Cursor& cursor) {
+    const bool further = &cursor == &shared_;
     auto& mapped = at.taken;
-    mapped.resize(static_cast<size_t>(at.stripe.slot_length_size()));
-    for (; id_at(owners_) == at.id && owners_.valid(); owners_.next()) {
+    const auto slots = static_cast<size_t>(at.stripe.slot_length_size());
+    mapped.resize(slots);
+    at.contents.resize(slots);
+    for (; id_at(cursor) == at.id && cursor.valid(); cursor.next()) {
       TRY(p_.count());
       pb::Owner owner;
-      if (owners_.key().size() != 13 || !parses(owners_.value(), owner)) continue;
+      if (cursor.key().size() != (further ? 29u : 13u) || !parses(cursor.value(), owner)) continue;
       if (!at.raw) p_.report.lost_stripes = true;
       if (!at.raw && !p_.runs.differs(at.id)) {  // otherwise the runs' pass has said so
-        TRY(tell_lost(owner, {{owner.count(), Fate::lost}},
+        TRY(tell_lost(cursor, owner, {{owner.count(), Fate::lost}},
                       fmt::format("names stripe {}, which does not exist", at.id)));
       }
       if (!at.parsed) continue;
-      const uint64_t first = key::u32_at(owners_.key(), 9);
-      std::vector<RunPart> parts;
-      std::optional<uint64_t> wrong;
-      for (uint64_t slot = first; slot < first + owner.count(); ++slot) {
-        const bool beyond = slot >= mapped.size();
-        if ((beyond || mapped[slot]) && !wrong) wrong = slot;
-        if (beyond) {
-          parts.push_back({first + owner.count() - slot, Fate::lost});
-          break;
-        }
-        parts.push_back({1, mapped[slot] ? Fate::lost : Fate::kept});
-        if (mapped[slot]) continue;
-        mapped[slot] = true;
-        at.counted.set_slots(at.counted.slots() + 1);
-        at.counted.set_bytes(at.counted.bytes() + at.stripe.slot_length(static_cast<int>(slot)));
-      }
-      if (wrong && !p_.runs.differs(at.id)) {  // the reverse map is mended first
-        TRY(tell_lost(owner, parts,
-                      fmt::format("names slot {} of stripe {}, {}", *wrong, at.id,
-                                  *wrong >= mapped.size() ? "which it does not have"
-                                                          : "as another run does")));
-      }
+      if (further) at.counted.set_shared(at.counted.shared() + 1);
+      TRY(owner_of_slots(at, cursor, owner));
     }
-    p_.recount.live_bytes += at.counted.bytes();
+    if (further) p_.recount.live_bytes += at.counted.bytes();
     return success();
   }
 
+  result<void> owner_of_slots(Gathered& at, const Cursor& cursor, const pb::Owner& owner) {
+    auto& mapped = at.taken;
+    const uint64_t first = key::u32_at(cursor.key(), 9);
+    std::vector<RunPart> parts;
+    std::optional<uint64_t> wrong;
+    bool shares = false;
+    for (uint64_t slot = first; slot < first + owner.count(); ++slot) {
+      if (slot >= mapped.size()) {
+        if (!wrong) wrong = slot;
+        parts.push_back({first + owner.count() - slot, Fate::lost});
+        break;
+      }
+      const SlotContent content = content_of(owner, slot - first);
+      if (mapped[slot]) {
+        const bool same = content.sealed_ino != 0 && content == at.contents[slot];
+        shares |= same;
+        if (!same && !wrong) wrong = slot;
+        parts.push_back({1, same ? Fate::kept : Fate::lost});
+        continue;
+      }
+      parts.push_back({1, Fate::kept});
+      mapped[slot] = true;
+      at.contents[slot] = content;
+      at.counted.set_slots(at.counted.slots() + 1);
+      at.counted.set_bytes(at.counted.bytes() + at.stripe.slot_length(static_cast<int>(slot)));
+    }
+    if (p_.runs.differs(at.id)) return success();  // the reverse map is repaired first
+    if (wrong) {
+      return tell_lost(
+          cursor, owner, parts,
+          fmt::format("names slot {} of stripe {}, {}", *wrong, at.id,
+                      *wrong >= mapped.size() ? "which it does not have" : "as another run does"));
+    }
+    if (shares && &cursor == &owners_) make_further(at.id, cursor, owner);
+    return success();
+  }
+
+  // Two first users of one slot: the later one becomes a further one.
+  void make_further(StripeId id, const Cursor& cursor, const pb::Owner& owner) {
+    const uint32_t slot = key::u32_at(cursor.key(), 9);
+    p_.add({.kind = "block-map",
+            .text = fmt::format("slot {} of stripe {} has two first users", slot, id),
+            .action = "the second becomes one that shares it",
+            .records = {erased(cursor),
+                        {key::shared(id, slot, owner.ino(), owner.first_block()), std::nullopt,
+                         std::string(cursor.value())}}});
+  }
+
   // The owner's run, if it is as the reverse map says: else the runs' pass has told of it.
-  result<void> tell_lost(const pb::Owner& owner, const std::vector<RunPart>& parts,
-                         const std::string& text) {
-    StoredRun stored{owner.ino(), {}, {}, std::string(owners_.value())};
+  result<void> tell_lost(const Cursor& cursor, const pb::Owner& owner,
+                         const std::vector<RunPart>& parts, const std::string& text) {
+    StoredRun stored{owner.ino(), {}, {}, std::string(cursor.value()), &cursor == &shared_};
     TRY(auto raw, p_.view.get(key::run(owner.ino(), owner.first_block())));
     const bool same =
-        raw && parses(*raw, stored.run) && stored.run.stripe() == key::u64_at(owners_.key(), 1) &&
-        stored.run.first_slot() == key::u32_at(owners_.key(), 9) &&
+        raw && parses(*raw, stored.run) && stored.run.stripe() == key::u64_at(cursor.key(), 1) &&
+        stored.run.first_slot() == key::u32_at(cursor.key(), 9) &&
         stored.run.first_block() == owner.first_block() && stored.run.count() == owner.count();
     if (!same) return success();
     stored.raw = std::move(*raw);
@@ -180,14 +231,15 @@ class Stripes {
       }
       pb::StripeLive live;
       const bool same = parses(lives_.value(), live) && live.slots() == at.counted.slots() &&
-                        live.bytes() == at.counted.bytes();
-      if (at.parsed && !same) wrong_count(at, live.slots(), std::string(lives_.value()));
+                        live.bytes() == at.counted.bytes() && live.shared() == at.counted.shared();
+      if (at.parsed && !same) wrong_count(at, live, std::string(lives_.value()));
     }
-    if (at.parsed && !row && !found) wrong_count(at, 0, std::nullopt);
+    if (at.parsed && !row && !found) wrong_count(at, {}, std::nullopt);
     return success();
   }
 
-  void wrong_count(const Gathered& at, uint32_t stored, std::optional<std::string> was) {
+  void wrong_count(const Gathered& at, const pb::StripeLive& stored,
+                   std::optional<std::string> was) {
     if (p_.runs.differs(at.id)) {  // the reverse map is mended first
       p_.recount_whole = false;
       return;
@@ -196,8 +248,10 @@ class Stripes {
     if (at.counted.slots() == 0 && at.stripe.row() == 0) return;
     p_.add(
         {.kind = "stripe",
-         .text = fmt::format("stripe {}: {} slots are mapped, {} are counted", at.id,
-                             at.counted.slots(), stored),
+         .text = fmt::format("stripe {}: {} slots are mapped and shared {} times, counted are {} "
+                             "and {}",
+                             at.id, at.counted.slots(), at.counted.shared(), stored.slots(),
+                             stored.shared()),
          .action = "they are counted anew",
          .records = {replaced(key::live(at.id), std::move(was), at.counted.SerializeAsString())}});
   }
@@ -320,8 +374,8 @@ class Stripes {
 
   RecordPasses& p_;
   Cursor stripes_ = p_.view.scan_all('S'), lives_ = p_.view.scan_all('L'),
-         owners_ = p_.view.scan_all('R'), damages_ = p_.view.scan_all('B'),
-         formers_ = p_.view.scan_all('F');
+         owners_ = p_.view.scan_all('R'), shared_ = p_.view.scan_all('J'),
+         damages_ = p_.view.scan_all('B'), formers_ = p_.view.scan_all('F');
 };
 
 }  // namespace

@@ -24,7 +24,17 @@ pb::Run part_of(const pb::Run& run, uint64_t skip, uint64_t count, Fate fate) {
   if (fate == Fate::lost) return part;
   part.set_stripe(run.stripe());
   part.set_first_slot(static_cast<uint32_t>(run.first_slot() + skip));
+  if (run.has_sealed_for()) {
+    *part.mutable_sealed_for() = run.sealed_for();
+    part.mutable_sealed_for()->set_first_block(run.sealed_for().first_block() + skip);
+  }
   return part;
+}
+
+std::string reference_key(const StoredRun& stored, const pb::Run& part) {
+  return stored.further
+             ? key::shared(part.stripe(), part.first_slot(), stored.ino, part.first_block())
+             : key::owner(part.stripe(), part.first_slot());
 }
 
 std::vector<RunPart> merged(const std::vector<RunPart>& parts) {
@@ -72,7 +82,7 @@ std::vector<RecordChange> split_run(const StoredRun& stored, const std::vector<R
   const pb::Run& run = stored.run;
   std::vector<RecordChange> changes;
   RecordChange first{key::run(stored.ino, run.first_block()), stored.raw, std::nullopt};
-  RecordChange first_owner{key::owner(run.stripe(), run.first_slot()), stored.owner, std::nullopt};
+  RecordChange first_owner{reference_key(stored, run), stored.owner, std::nullopt};
   uint64_t skip = 0;
   for (const auto& part : merged(parts)) {
     const uint64_t block = run.first_block() + skip;
@@ -90,8 +100,7 @@ std::vector<RecordChange> split_run(const StoredRun& stored, const std::vector<R
         if (skip == 0) {
           first_owner.becomes = std::move(owner);
         } else {
-          changes.push_back(
-              {key::owner(made.stripe(), made.first_slot()), std::nullopt, std::move(owner)});
+          changes.push_back({reference_key(stored, made), std::nullopt, std::move(owner)});
         }
       }
     }
@@ -100,6 +109,32 @@ std::vector<RecordChange> split_run(const StoredRun& stored, const std::vector<R
   changes.push_back(std::move(first));
   if (stored.owner) changes.push_back(std::move(first_owner));
   return changes;
+}
+
+result<FoundReference> find_reference(const RecordSnapshot& view, InodeId ino, const pb::Run& run) {
+  FoundReference first{key::owner(run.stripe(), run.first_slot()), std::nullopt, false};
+  TRY(first.raw, view.get(first.key));
+  pb::Owner owner;
+  if (first.raw && owner.ParseFromString(*first.raw) && owner.ino() == ino &&
+      owner.first_block() == run.first_block()) {
+    return first;
+  }
+  FoundReference shared{key::shared(run.stripe(), run.first_slot(), ino, run.first_block()),
+                        std::nullopt, true};
+  TRY(shared.raw, view.get(shared.key));
+  return shared.raw ? shared : first;
+}
+
+bool same_content(InodeId ino_a, const pb::Run& a, InodeId ino_b, const pb::Run& b) {
+  // As they would be at slot 0, modulo 2^64.
+  const auto sealed = [](InodeId ino, const pb::Run& run) {
+    const bool moved = run.has_sealed_for();
+    return std::pair(
+        moved ? run.sealed_for().ino() : ino,
+        (moved ? run.sealed_for().first_block() : run.first_block()) - run.first_slot());
+  };
+  return a.stripe() == b.stripe() && a.version() - a.first_slot() == b.version() - b.first_slot() &&
+         sealed(ino_a, a) == sealed(ino_b, b);
 }
 
 result<uint64_t> next_run(const RecordSnapshot& view, InodeId ino, uint64_t first) {
@@ -119,8 +154,11 @@ result<uint64_t> end_of_loss(const RecordSnapshot& view, InodeId ino, uint64_t f
 }
 
 bool is_run(std::string_view key, const pb::Run& run) {
+  constexpr uint64_t kBlocksMax = uint64_t{1} << 51;
+  const auto& sealed = run.sealed_for();
   return key.size() == 17 && run.first_block() == key::u64_at(key, 9) && run.count() > 0 &&
-         run.count() <= kStripeSlotsMax;
+         run.count() <= kStripeSlotsMax &&
+         (!run.has_sealed_for() || (sealed.ino() != 0 && sealed.first_block() < kBlocksMax));
 }
 
 std::optional<pb::Stripe> corrected(pb::Stripe stripe, StripeId id) {

@@ -23,7 +23,20 @@ struct StoredRun {
   pb::Run run;
   std::string raw;                   // its record
   std::optional<std::string> owner;  // its record in the reverse map; nullopt: that is another's
+  bool further = false;              // that record is a `J`: the slots have another user too
 };
+
+// Where the reverse map tells of a run: of its first user under `R`, of further ones under `J`.
+struct FoundReference {
+  std::string key;
+  std::optional<std::string> raw;  // nullopt: there is no record
+  bool further = false;
+};
+// The run's own record; where there is none, the one under `R`, if any, which is another's.
+result<FoundReference> find_reference(const RecordSnapshot&, InodeId, const pb::Run&);
+// In slots that both runs name they mean the same sealed blocks: sharing them is right. Else one of
+// the two is wrong: a slot holds one block, sealed for one place and version.
+bool same_content(InodeId, const pb::Run&, InodeId, const pb::Run&);
 
 // The changes that split the run into these parts, which add up to it. Lost blocks from `end` on
 // are left out.

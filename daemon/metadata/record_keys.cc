@@ -56,6 +56,14 @@ std::string owner(StripeId id, uint32_t first_slot) {
   return k;
 }
 
+std::string shared(StripeId id, uint32_t first_slot, InodeId ino, uint64_t first_block) {
+  std::string k = with_u64('J', id);
+  append_u32(k, first_slot);
+  append_u64(k, ino);
+  append_u64(k, first_block);
+  return k;
+}
+
 std::string former(StripeId id, uint32_t first_slot) {
   std::string k = with_u64('F', id);
   append_u32(k, first_slot);

@@ -20,14 +20,16 @@ std::string run_fence();                                   // 'N' behind all run
 std::string stripe(StripeId);                              // 'S' stripe
 std::string live(StripeId);                                // 'L' stripe -> StripeLive
 std::string owner(StripeId, uint32_t first_slot);          // 'R' stripe slot -> Owner
-std::string former(StripeId, uint32_t first_slot);         // 'F' stripe slot -> previous Owner
-std::string orphan(InodeId);                               // 'O' ino: nlink 0, to be reclaimed
-std::string session(SessionId);                            // 'C' session
-std::string reply(SessionId, uint64_t request);            // 'Q' session request -> pb::Reply
-std::string pending_fence();                               // 'Q' before all replies
-std::string granted(IdKind, uint64_t first);               // 'G' kind first -> GrantedRange
-std::string pending(uint64_t number);                      // 'P' number -> PendingDeletion
-std::string damage(StripeId, uint32_t column);             // 'B' stripe column -> Damage
+// 'J' stripe slot ino block -> Owner: a further reference to slots that have one
+std::string shared(StripeId, uint32_t first_slot, InodeId, uint64_t first_block);
+std::string former(StripeId, uint32_t first_slot);  // 'F' stripe slot -> previous Owner
+std::string orphan(InodeId);                        // 'O' ino: nlink 0, to be reclaimed
+std::string session(SessionId);                     // 'C' session
+std::string reply(SessionId, uint64_t request);     // 'Q' session request -> pb::Reply
+std::string pending_fence();                        // 'Q' before all replies
+std::string granted(IdKind, uint64_t first);        // 'G' kind first -> GrantedRange
+std::string pending(uint64_t number);               // 'P' number -> PendingDeletion
+std::string damage(StripeId, uint32_t column);      // 'B' stripe column -> Damage
 std::string quarantine(std::string_view key);       // 'Z' key: what fsck has taken out or replaced
 std::string quarantine_note(std::string_view key);  // 'Y' key -> QuarantineNote
 std::string repair(uint8_t remaining, StripeId);    // 'K' remaining stripe: to be repaired

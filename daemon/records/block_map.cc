@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <set>
 
 #include "common/stripe/stripe_layout.h"
@@ -19,6 +20,7 @@
 namespace datacloud {
 namespace {
 
+using stripes::ErasedReference;
 using stripes::owner_of;
 using stripes::SlotRange;
 
@@ -41,6 +43,9 @@ pb::Run clip(const pb::Run& run, uint64_t first, uint64_t end) {
   part.set_count(static_cast<uint32_t>(end - first));
   part.set_first_slot(static_cast<uint32_t>(run.first_slot() + skip));
   part.set_version(run.version() + skip);
+  if (run.has_sealed_for()) {
+    part.mutable_sealed_for()->set_first_block(run.sealed_for().first_block() + skip);
+  }
   return part;
 }
 
@@ -85,47 +90,95 @@ class MapChange {
     TRY(const auto runs, overlapping(txn_, inode_.ino(), first, end, runs_max));
     for (const auto& run : runs) {
       txn_.erase(key::run(inode_.ino(), run.first_block()));
-      if (!is_lost(run)) txn_.erase(key::owner(run.stripe(), run.first_slot()));
-      if (run.first_block() < first) keep(clip(run, 0, first));
-      if (end_of(run) > end) keep(clip(run, end, UINT64_MAX));
+      ErasedReference reference;
+      if (!is_lost(run)) {
+        TRY(reference, stripes::erase_reference(txn_, inode_.ino(), run));
+      }
+      if (run.first_block() < first) {
+        TRY(keep(clip(run, 0, first), reference));
+      }
+      if (end_of(run) > end) {
+        TRY(keep(clip(run, end, UINT64_MAX), reference));
+      }
       pb::Run part = clip(run, first, end);
       inode_.set_blocks_mapped(inode_.blocks_mapped() - part.count());
-      if (is_lost(run)) continue;
-      if (remember) {
-        stripes::remember_former(txn_, slots_of(part), owner_of(inode_.ino(), part));
-      }
-      dead_.push_back(std::move(part));
+      if (!is_lost(run)) dead_.push_back({std::move(part), reference.shared, remember});
     }
     return runs.empty() ? first : end_of(runs.back());
   }
 
-  result<void> map(const pb::Run& run, Displaced displaced) {
+  result<void> map(const pb::Run& run, Displaced displaced, SlotUse use) {
     TRY(cut(run.first_block(), end_of(run), SIZE_MAX, displaced == Displaced::superseded));
-    TRY(stripes::map_slots(txn_, slots_of(run), owner_of(inode_.ino(), run), totals_));
+    if (!is_lost(run)) {
+      TRY(stripes::map_slots(txn_, inode_.ino(), run, use, totals_));
+    }
     txn_.put(key::run(inode_.ino(), run.first_block()), run);
     inode_.set_blocks_mapped(inode_.blocks_mapped() + run.count());
     return success();
   }
 
   result<void> finish() {
-    for (const auto& run : dead_) {
-      TRY(stripes::unmap_slots(txn_, slots_of(run), totals_));
+    std::map<StripeId, std::vector<const Dead*>> shared;
+    for (const auto& dead : dead_) {
+      if (dead.shared) shared[dead.run.stripe()];
+    }
+    for (const auto& dead : dead_) {
+      const auto it = shared.find(dead.run.stripe());
+      if (it != shared.end()) {
+        it->second.push_back(&dead);
+        continue;
+      }
+      if (dead.remember) {
+        stripes::remember_former(txn_, slots_of(dead.run), owner_of(inode_.ino(), dead.run));
+      }
+      TRY(stripes::unmap_slots(txn_, slots_of(dead.run), totals_));
+    }
+    for (const auto& [stripe, parts] : shared) {
+      TRY(finish_shared(stripe, parts));
     }
     dead_.clear();
     return success();
   }
 
  private:
-  void keep(const pb::Run& run) {
+  struct Dead {
+    pb::Run run;
+    bool shared = false;  // its slots may have other users
+    bool remember = false;
+  };
+
+  result<void> keep(const pb::Run& run, const ErasedReference& reference) {
     txn_.put(key::run(inode_.ino(), run.first_block()), run);
-    if (is_lost(run)) return;
-    txn_.put(key::owner(run.stripe(), run.first_slot()), owner_of(inode_.ino(), run));
+    if (is_lost(run)) return success();
+    return stripes::keep_reference(txn_, inode_.ino(), run, reference);
+  }
+
+  // Which slots died is told by the references that are left: counting would miss what the same
+  // change has mapped again.
+  result<void> finish_shared(StripeId stripe, const std::vector<const Dead*>& parts) {
+    uint64_t end = 0;
+    for (const Dead* part : parts) {
+      end = std::max(end, uint64_t{part->run.first_slot()} + part->run.count());
+    }
+    TRY(auto used, stripes::covered_slots(txn_, stripe, 0, end, true));
+    for (const Dead* part : parts) {
+      const auto& run = part->run;
+      for (uint64_t block = run.first_block(); block < end_of(run); ++block) {
+        const uint64_t slot = run.first_slot() + (block - run.first_block());
+        if (used[slot]) continue;
+        used[slot] = true;  // the file may have used it twice
+        if (!part->remember) continue;
+        const pb::Run dead = clip(run, block, block + 1);
+        stripes::remember_former(txn_, slots_of(dead), owner_of(inode_.ino(), dead));
+      }
+    }
+    return stripes::recount_slots(txn_, stripe, totals_);
   }
 
   Transaction& txn_;
   pb::Inode& inode_;
   Totals& totals_;
-  std::vector<pb::Run> dead_;
+  std::vector<Dead> dead_;
 };
 
 // File bytes in mapped blocks: whole blocks, less what the last one has beyond the file's end.
@@ -183,8 +236,8 @@ result<void> erase_xattrs(Transaction& txn, InodeId ino) {
 
 }  // namespace
 
-result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update,
-                               Displaced displaced) {
+result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update, Displaced displaced,
+                               SlotUse use) {
   TRY(auto inode, get_inode(txn, update.ino()));
   TRY(check_update(inode, update));
   TRY(auto totals, read_totals(txn));
@@ -197,7 +250,7 @@ result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update,
     inode.set_size(update.truncate_to());
   }
   for (const auto& run : update.runs()) {
-    TRY(change.map(run, displaced));
+    TRY(change.map(run, displaced, use));
   }
   TRY(change.finish());
   apply_attributes(update, inode);
@@ -206,6 +259,80 @@ result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update,
   write_totals(txn, totals);
   txn.put(key::inode(inode.ino()), inode);
   return inode;
+}
+
+namespace {
+
+// A run of the source as one of the target.
+pb::Run cloned(const pb::Inode& source, const pb::Run& run, const CloneRange& range) {
+  pb::Run out = run;
+  out.set_first_block(range.target_block + (run.first_block() - range.first_block));
+  if (is_lost(run)) return out;
+  if (!run.has_sealed_for()) {
+    auto& sealed = *out.mutable_sealed_for();
+    sealed.set_realm(source.realm());
+    sealed.set_ino(source.ino());
+    sealed.set_first_block(run.first_block());
+  }
+  const auto& sealed = out.sealed_for();
+  if (sealed.realm() == source.realm() && sealed.ino() == range.target &&
+      sealed.first_block() == out.first_block()) {
+    out.clear_sealed_for();  // it has come home
+  }
+  return out;
+}
+
+result<void> check_clone(const pb::Inode& source, const pb::Inode& target,
+                         const CloneRange& range) {
+  const std::string what =
+      "cloning inode " + std::to_string(source.ino()) + " to inode " + std::to_string(target.ino());
+  if (!S_ISREG(source.mode()) || !S_ISREG(target.mode())) {
+    return failure(Errc::invalid, what + ": only regular files have blocks");
+  }
+  const uint64_t block = target.policy().block_bytes();
+  if (block == 0 || block != source.policy().block_bytes()) {
+    return failure(Errc::invalid, what + ": their blocks have different sizes");
+  }
+  if (source.realm() != target.realm()) {
+    return failure(Error::posix(EXDEV, what + ": they are in different realms"));
+  }
+  const uint64_t blocks_max = kFileBytesMax / block + 1;
+  if (range.count > blocks_max || range.first_block > blocks_max - range.count ||
+      range.target_block > blocks_max - range.count || range.grow_to > kFileBytesMax) {
+    return failure(Error::posix(EFBIG, what));
+  }
+  if (range.source == range.target && range.first_block < range.target_block + range.count &&
+      range.target_block < range.first_block + range.count) {
+    return failure(Errc::invalid, what + ": the ranges overlap");
+  }
+  return success();
+}
+
+}  // namespace
+
+result<pb::Inode> clone_range(Transaction& txn, const CloneRange& range) {
+  TRY(const auto source, get_inode(txn, range.source));
+  TRY(auto target, get_inode(txn, range.target));
+  TRY(check_clone(source, target, range));
+  TRY(const auto runs,
+      overlapping(txn, source.ino(), range.first_block, range.first_block + range.count, SIZE_MAX));
+  TRY(auto totals, read_totals(txn));
+  TRY(const uint64_t logical_before, logical_bytes(txn, target));
+  MapChange change(txn, target, totals);
+  TRY(change.cut(range.target_block, range.target_block + range.count, SIZE_MAX));
+  for (const auto& run : runs) {
+    const auto part = clip(run, range.first_block, range.first_block + range.count);
+    TRY(change.map(cloned(source, part, range), Displaced::superseded, SlotUse::shared));
+  }
+  TRY(change.finish());
+  target.set_size(std::max(target.size(), range.grow_to));
+  target.set_mtime_ns(range.now_ns);
+  target.set_ctime_ns(range.now_ns);
+  TRY(const uint64_t logical_after, logical_bytes(txn, target));
+  totals.blocks_logical_bytes += logical_after - logical_before;
+  write_totals(txn, totals);
+  txn.put(key::inode(target.ino()), target);
+  return target;
 }
 
 result<bool> reclaim_inode(Transaction& txn, InodeId ino, uint32_t runs_max) {

@@ -2,7 +2,8 @@
 //
 // Invariants kept by every function here, checked by check_block_map (tests; fsck has passes):
 // runs of an inode do not overlap; every run names an existing stripe and slots inside it, or no
-// stripe when fsck has found its data lost (lost_runs.h); the live
+// stripe when fsck has found its data lost (lost_runs.h), and has one reference
+// (slot_references.h); the live
 // count of a stripe is the number (and sealed bytes) of slots mapped by runs; a stripe whose live
 // count becomes 0 is erased with its reverse map, former owners and damage records, and its objects
 // become pending deletions in the same transaction.
@@ -30,12 +31,30 @@ result<void> add_stripe(Transaction&, const pb::Stripe&);
 // Why mapped slots lose their blocks: new data supersede them, which a fold may bring back into
 // these slots, or the same data are mapped elsewhere.
 enum class Displaced { superseded, moved };
+// Whether the slots that runs name may have users already. Commits of mounts bring new stripes:
+// never.
+enum class SlotUse { alone, shared };
 
 // Truncates, maps runs, grows, sets times: one inode's part of a commit. Stripes whose last live
 // slot goes are turned into pending deletions. At most `runs_max` existing runs are unmapped per
 // call when the inode is being reclaimed (see reclaim_inode).
 result<pb::Inode> update_inode(Transaction&, const pb::InodeUpdate&,
-                               Displaced = Displaced::superseded);
+                               Displaced = Displaced::superseded, SlotUse = SlotUse::alone);
+
+// Blocks of one file become blocks of another (or further ones of the same) without their data:
+// both are mapped to the same slots, and the clone's runs say what these are sealed for. What the
+// target had there goes; holes become holes. The caller sees to leases, and that all of the source
+// up to there is committed.
+struct CloneRange {
+  InodeId source = 0, target = 0;
+  uint64_t first_block = 0, target_block = 0, count = 0;
+  uint64_t grow_to = 0;  // the target's size afterwards at least
+  int64_t now_ns = 0;    // its mtime and ctime
+};
+// The target as it is then. invalid: not both regular files, or of different block sizes, or the
+// ranges overlap. EXDEV: of different realms. no_space: a stripe is shared too often already: the
+// data are to be copied. EFBIG.
+result<pb::Inode> clone_range(Transaction&, const CloneRange&);
 
 // Stripes added by a commit whose slots no run maps (their inodes are gone): drop them again.
 result<void> drop_unmapped_stripes(Transaction&, const std::vector<StripeId>&);

@@ -141,6 +141,7 @@ result<void> erase_range(Transaction& txn, const std::string& prefix) {
 
 // The keys below are those of one stripe without the last part.
 std::string owners_of(StripeId id) { return key::owner(id, 0).substr(0, 9); }
+std::string shared_of(StripeId id) { return key::shared(id, 0, 0, 0).substr(0, 9); }
 std::string damages_of(StripeId id) { return key::damage(id, 0).substr(0, 9); }
 
 }  // namespace
@@ -191,10 +192,12 @@ result<bool> is_kept(const Transaction& txn, StripeId id) {
   TRY(const auto quarantined, txn.get(key::quarantine(key::stripe(id))));
   if (quarantined) return true;
   bool named = false;
-  TRY(txn.scan(owners_of(id), key::after_prefix(owners_of(id)), [&](auto, auto) {
-    named = true;
-    return false;
-  }));
+  for (const auto& prefix : {owners_of(id), shared_of(id)}) {
+    TRY(txn.scan(prefix, key::after_prefix(prefix), [&](auto, auto) {
+      named = true;
+      return false;
+    }));
+  }
   return named;
 }
 
@@ -250,7 +253,13 @@ result<void> record_damage(Transaction& txn, const pb::Damage& damage) {
 namespace stripes {
 namespace {
 
-// The predecessor of the range's end tells whether a mapped run reaches into it.
+Error mapped_already(const SlotRange& range) {
+  return Error(Errc::invalid, "stripe " + std::to_string(range.stripe) + ": slot " +
+                                  std::to_string(range.first) + " is mapped already");
+}
+
+// The predecessor of the range's end tells whether a mapped run reaches into it. (Of a stripe
+// whose slots have one user each.)
 result<void> check_unmapped(const Transaction& txn, const SlotRange& range, bool added_here) {
   const std::string first = key::owner(range.stripe, 0);
   const std::string end = key::owner(range.stripe, range.first + range.count);
@@ -264,8 +273,7 @@ result<void> check_unmapped(const Transaction& txn, const SlotRange& range, bool
     return failure(Errc::corrupt, "reverse map of stripe " + std::to_string(range.stripe));
   }
   if (uint64_t{key::u32_at(before->first, 9)} + owner.count() <= range.first) return success();
-  return failure(Errc::invalid, "stripe " + std::to_string(range.stripe) + ": slot " +
-                                    std::to_string(range.first) + " is mapped already");
+  return failure(mapped_already(range));
 }
 
 // Slots that are mapped again have no former owner any more; records that reach beyond are cut.
@@ -317,40 +325,50 @@ uint64_t sealed_bytes(const pb::Stripe& stripe, const SlotRange& range) {
 
 }  // namespace
 
-pb::Owner owner_of(InodeId ino, const pb::Run& run) {
-  pb::Owner owner;
-  owner.set_ino(ino);
-  owner.set_first_block(run.first_block());
-  owner.set_count(run.count());
-  owner.set_version(run.version());
-  return owner;
-}
-
-result<void> map_slots(Transaction& txn, const SlotRange& range, const pb::Owner& owner,
+result<void> map_slots(Transaction& txn, InodeId ino, const pb::Run& run, SlotUse use,
                        Totals& totals) {
+  const SlotRange range{run.stripe(), run.first_slot(), run.count()};
   TRY(const auto parsed, require_stripe(txn, range.stripe));
   const auto& stripe = parsed.record;
-  if (uint64_t{range.first} + range.count > static_cast<uint64_t>(stripe->slot_length_size())) {
+  const auto slots = static_cast<uint64_t>(stripe->slot_length_size());
+  if (uint64_t{range.first} + range.count > slots) {
     return failure(Errc::invalid, "stripe " + std::to_string(range.stripe) + " has " +
-                                      std::to_string(stripe->slot_length_size()) +
-                                      " slots, a run names slot " +
+                                      std::to_string(slots) + " slots, a run names slot " +
                                       std::to_string(uint64_t{range.first} + range.count - 1));
   }
   pb::StripeLive live;
   TRY(txn.get(key::live(range.stripe), live));
-  if (live.slots() > 0) {
+  std::vector<bool> covered;
+  if (live.slots() > 0 && (use == SlotUse::shared || live.shared() > 0)) {
+    TRY(covered, covered_slots(txn, range.stripe, range.first, range.count, live.shared() > 0));
+  } else if (live.slots() > 0) {
     TRY(check_unmapped(txn, range, parsed.added_here));
+  }
+  ErasedReference as;  // a further one when any of its slots has a user
+  uint32_t fresh = 0;
+  uint64_t bytes = 0;
+  for (uint32_t slot = range.first; slot < range.first + range.count; ++slot) {
+    if (!covered.empty() && covered[slot - range.first]) {
+      as.further = true;
+      continue;
+    }
+    ++fresh;
+    bytes += stripe->slot_length(static_cast<int>(slot));
+  }
+  if (as.further && use == SlotUse::alone) return failure(mapped_already(range));
+  if (as.further && live.shared() >= kSharedReferencesMax) {
+    return failure(Errc::no_space, "stripe " + std::to_string(range.stripe) + " is shared " +
+                                       std::to_string(kSharedReferencesMax) +
+                                       " times, the most that is allowed: copy the data");
   }
   if (!parsed.added_here) {
     TRY(forget_former(txn, range));
   }
-  const uint64_t bytes = sealed_bytes(*stripe, range);
-  live.set_slots(live.slots() + range.count);
+  live.set_slots(live.slots() + fresh);
   live.set_bytes(live.bytes() + bytes);
   totals.live_bytes += bytes;
   txn.put(key::live(range.stripe), live);
-  txn.put(key::owner(range.stripe, range.first), owner);
-  return success();
+  return keep_reference(txn, ino, run, as);
 }
 
 result<void> unmap_slots(Transaction& txn, const SlotRange& range, Totals& totals) {
@@ -368,6 +386,28 @@ result<void> unmap_slots(Transaction& txn, const SlotRange& range, Totals& total
   totals.live_bytes -= bytes;
   if (live.slots() == 0) return drop_stripe(txn, range.stripe, totals);
   txn.put(key::live(range.stripe), live);
+  return success();
+}
+
+result<void> recount_slots(Transaction& txn, StripeId id, Totals& totals) {
+  TRY(const auto parsed, require_stripe(txn, id));
+  const auto& stripe = *parsed.record;
+  pb::StripeLive live;
+  TRY(txn.get(key::live(id), live));
+  TRY(const auto covered,
+      covered_slots(txn, id, 0, static_cast<size_t>(stripe.slot_length_size()), true));
+  uint32_t slots = 0;
+  uint64_t bytes = 0;
+  for (size_t slot = 0; slot < covered.size(); ++slot) {
+    if (!covered[slot]) continue;
+    ++slots;
+    bytes += stripe.slot_length(static_cast<int>(slot));
+  }
+  totals.live_bytes += bytes - live.bytes();
+  live.set_slots(slots);
+  live.set_bytes(bytes);
+  if (slots == 0) return drop_stripe(txn, id, totals);
+  txn.put(key::live(id), live);
   return success();
 }
 
@@ -422,6 +462,11 @@ result<void> erase_stripe(Transaction& txn, StripeId id, Totals& totals) {
   const auto stripe = parsed.record;
   TRY(delete_objects(txn, *stripe));
   count_stripe(*stripe, false, totals);
+  pb::StripeLive live;
+  TRY(txn.get(key::live(id), live));
+  if (live.shared() > 0) {
+    TRY(erase_range(txn, shared_of(id)));
+  }
   txn.erase(key::stripe(id));
   txn.erase(key::live(id));
   TRY(erase_range(txn, owners_of(id)));

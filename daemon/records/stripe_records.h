@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "daemon/records/block_map.h"
+#include "daemon/records/slot_references.h"
 
 namespace datacloud::stripes {
 
@@ -17,13 +18,14 @@ struct SlotRange {
   uint32_t count = 0;
 };
 
-// What the reverse map says of a run.
-pb::Owner owner_of(InodeId, const pb::Run&);
-// The slots become mapped. invalid: no such stripe, slots beyond its end, or already mapped.
-result<void> map_slots(Transaction&, const SlotRange&, const pb::Owner&, Totals&);
-// The slots are mapped no more; the reverse map is the caller's part. A stripe without live slots
-// is dropped.
+// The slots of the run become mapped, and it gets its reference. invalid: no such stripe, slots
+// beyond its end, or (`alone`) already mapped. `shared`: slots may have users already.
+result<void> map_slots(Transaction&, InodeId, const pb::Run&, SlotUse, Totals&);
+// No reference covers the slots any more. A stripe without live slots is dropped.
 result<void> unmap_slots(Transaction&, const SlotRange&, Totals&);
+// Counts the live slots of a stripe that is shared anew, from its references. A stripe without any
+// is dropped.
+result<void> recount_slots(Transaction&, StripeId, Totals&);
 // Whose contents dead slots were until new data displaced them: what a fold looks for (F records).
 void remember_former(Transaction&, const SlotRange&, const pb::Owner&);
 // The stripe has no live slot. Without group it is erased; a group's member stays until the row

@@ -66,7 +66,10 @@ void BlockFetcher::launch(InodeId ino, uint32_t realm, std::vector<Started> star
     for (; from < started.size() && started[from].place.at.stripe == stripe; ++from) {
       const Place& p = started[from].place;
       StripeReader::Want want;
-      want.address = {realm, ino, p.block, p.at.version, 0};
+      const SealedPlace& sealed = p.at.sealed;
+      want.address = sealed.ino == 0
+                         ? BlockAddress{realm, ino, p.block, p.at.version, 0}
+                         : BlockAddress{sealed.realm, sealed.ino, sealed.block, p.at.version, 0};
       want.slot = p.at.slot;
       wants.push_back(want);
       group->push_back(std::move(started[from]));

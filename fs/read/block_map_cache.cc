@@ -41,6 +41,11 @@ result<void> check_run(const pb::Run& run, const pb::Stripe& stripe) {
                   run.count(), stripe.id(), stripe.slot_column_size()));
 }
 
+SealedPlace sealed_place(const pb::Run& run) {
+  const auto& sealed = run.sealed_for();
+  return {sealed.realm(), sealed.ino(), sealed.first_block()};
+}
+
 }  // namespace
 
 BlockMapCache::File* BlockMapCache::known(InodeId ino) {
@@ -76,8 +81,8 @@ std::vector<MappedBlock> BlockMapCache::lookup(InodeId ino, uint64_t first, uint
       continue;
     }
     const uint64_t i = b - it->first;
-    out.push_back(
-        {it->second.stripe, static_cast<uint32_t>(it->second.slot + i), it->second.version + i});
+    const Piece block = it->second.part(i, 1);
+    out.push_back({block.stripe, block.slot, block.version, block.sealed});
   }
   return out;
 }
@@ -162,8 +167,17 @@ void BlockMapCache::fill(File& f, const pb::Run& run, const std::shared_ptr<Mapp
   if (from >= to) return;
   const uint64_t skip = from - run.first_block();
   clear_range(f, from, to);
-  place(f, from,
-        {to - from, static_cast<uint32_t>(run.first_slot() + skip), run.version() + skip, stripe});
+  const Piece whole{run.count(), run.first_slot(), run.version(), stripe, sealed_place(run)};
+  place(f, from, whole.part(skip, to - from));
+}
+
+BlockMapCache::Piece BlockMapCache::Piece::part(uint64_t skip, uint64_t blocks) const {
+  Piece out = *this;
+  out.count = blocks;
+  out.slot += static_cast<uint32_t>(skip);
+  out.version += skip;
+  if (out.sealed.ino != 0) out.sealed.block += skip;
+  return out;
 }
 
 void BlockMapCache::place(File& f, uint64_t first, const Piece& piece) {
@@ -183,11 +197,8 @@ void BlockMapCache::clear_range(File& f, uint64_t first, uint64_t end) {
     const Piece old = it->second;
     bytes_ -= weight(old.count);
     it = f.pieces.erase(it);
-    if (from < first) place(f, from, {first - from, old.slot, old.version, old.stripe});
-    if (to > end)
-      place(f, end,
-            {to - end, static_cast<uint32_t>(old.slot + (end - from)), old.version + (end - from),
-             old.stripe});
+    if (from < first) place(f, from, old.part(0, first - from));
+    if (to > end) place(f, end, old.part(end - from, to - end));
   }
 }
 

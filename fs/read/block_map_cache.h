@@ -34,10 +34,18 @@ struct MappedStripe {
   std::atomic<bool> missing_confirmed{false};
 };
 
+// What a block was sealed for when it is mapped elsewhere now, as clones are; ino 0: for its place.
+struct SealedPlace {
+  uint32_t realm = 0;
+  InodeId ino = 0;
+  uint64_t block = 0;
+};
+
 struct MappedBlock {
   std::shared_ptr<MappedStripe> stripe;  // null: a hole
   uint32_t slot = 0;
   ContentVersion version = 0;
+  SealedPlace sealed = {};
 
   bool lost() const { return stripe && stripe->record->id() == 0; }  // mapped, its data lost
 };
@@ -79,6 +87,9 @@ class BlockMapCache {
     uint32_t slot;
     ContentVersion version;
     std::shared_ptr<MappedStripe> stripe;
+    SealedPlace sealed;
+
+    Piece part(uint64_t skip, uint64_t blocks) const;
   };
   struct File {
     std::map<uint64_t, Piece> pieces;  // by first block

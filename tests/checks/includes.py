@@ -66,7 +66,7 @@ TYPE = re.compile(r"^(?:template <.*>\s)?(?:class|struct|union|enum|enum class) 
                   r"(?: final)?\s*(?::[^:;{]*)?\{", re.M)
 ALIAS = re.compile(r"^using (\w+) =", re.M)
 CONSTANT = re.compile(r"^(?:inline |extern |static )*(?:constexpr|const)\b[^;=({]*?\b(k[A-Z]\w*)", re.M)
-DECLARED = re.compile(r"(?:^\s*|[<,>] *)(?:class|struct|union|enum|enum class|typename) (\w+)|"
+DECLARED = re.compile(r"(?:^\s*|[<,>] *)(?:friend )?(?:enum class|class|struct|union|enum|typename) (\w+)|"
                       r"\busing (\w+) =|\b(k[A-Z]\w*)\b(?=\[|\{| =|,|\))|"
                       r"\b(?:TEST(?:_[FP])?|MATCHER(?:_P)?|TYPED_TEST_SUITE)\((\w+)(?:, (\w+))?", re.M)
 MESSAGE = re.compile(r"^(?:message|enum) (\w+)", re.M)
@@ -123,7 +123,7 @@ class Tree:
     def missing(self, file):
         code = self.code[file]
         for own, _ in self.direct[file]:
-            if own and own not in self.text and not own.endswith(".pb.h"):
+            if own and not own.endswith(".pb.h") and not (self.root / own).exists():
                 yield f"{own}: there is no such file; name it from the top"
         ours, others = self.seen(file)
         for name in sorted(set(re.findall(r"\bstd::(\w+)", code))):

@@ -12,7 +12,7 @@ LAYERS = {
     "common": ["base", "codes", "crypto", "proto", "rpc", "stripe", "tags", "plan", "config",
                "store", "store/rados", "site", "audit"],
     "daemon": ["loop", "metadata", "records", "sessions", "jobs", "repair", "fold", "audit", "fsck",
-               "scrub", "service", "program"],
+               "scrub", "maintenance", "service", "program"],
     "fs": ["base", "read", "write", "file", "fuse"],
 }
 # A library's headers, and the one folder that includes them.

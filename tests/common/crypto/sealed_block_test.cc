@@ -8,18 +8,10 @@
 #include <thread>
 
 #include "common/base/hex.h"
+#include "tests/common/crypto/sealed_block_peer.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {
-
-struct SealedBlockTestPeer {
-  static Bytes seal(const BlockSealer& sealer, const BlockAddress& address, ByteView plain,
-                    Compression compression, const Bytes& nonce) {
-    Bytes out;
-    sealer.seal_with_nonce(address, plain, {compression}, nonce.data(), out).value();
-    return out;
-  }
-};
 
 namespace {
 

@@ -4,18 +4,10 @@
 
 #include "common/base/hex.h"
 #include "common/crypto/sealed_block.h"
+#include "tests/common/crypto/sealed_block_peer.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {
-
-struct SealedBlockTestPeer {
-  static Bytes seal_patch(const BlockSealer& sealer, const BlockAddress& address,
-                          const BlockPatch& patch, const Bytes& nonce) {
-    Bytes out;
-    sealer.seal_patch_with_nonce(address, patch, Compression::none, nonce.data(), out).value();
-    return out;
-  }
-};
 
 namespace {
 
@@ -49,14 +41,14 @@ class SealedPatch : public testing::Test {
 TEST_F(SealedPatch, ChainsOfPatchesGiveWhatWasWritten) {
   Seeded random;
   for (int round = 0; round < 200; ++round) {
-    Bytes block = random.bytes(1 + random.below(5000));
+    Bytes block = random.bytes(random.number(1, 5000));
     Bytes expected = block;
     ContentVersion version = 100;
     for (int i = 0; i < 8; ++i) {
-      const auto length = static_cast<uint32_t>(1 + random.below(3000));
-      const auto offset = static_cast<uint32_t>(random.below(6000));
+      const auto length = static_cast<uint32_t>(random.number(1, 3000));
+      const auto offset = static_cast<uint32_t>(random.number(0, 6000));
       const uint32_t end = offset + length;
-      const Bytes plain = random.below(2) == 0 ? random.bytes(length) : Bytes(length, 7);
+      const Bytes plain = random.number(0, 1) == 0 ? random.bytes(length) : Bytes(length, 7);
       expected.resize(std::max<size_t>(expected.size(), end));
       std::copy(plain.begin(), plain.end(), expected.begin() + offset);
       BlockAddress at = address;

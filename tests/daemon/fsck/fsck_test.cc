@@ -422,11 +422,15 @@ TEST_F(FsckTest, RandomDamageNeverCrashesAndSparesTheRest) {
       const std::string name = fmt::format("new {}", round);
       const InodeId ino = make(kRootInode, name, S_IFREG | 0644);
       map(ino, 1000 + static_cast<StripeId>(round));
+      const InodeId clone = make(kRootInode, name + " clone", S_IFREG | 0644);
+      ASSERT_TRUE(apply([&](Transaction& txn) {
+        return clone_range(txn, {ino, clone, random() % 2, random() % 9, 1 + random() % 2, 0, 1});
+      }));
       ASSERT_FALSE(HasFailure());
     }
     Transaction txn = store_->begin();
     std::vector<std::pair<std::string, std::string>> records;
-    for (const char kind : std::string("EDXLRBKOIMSGPQF")) {
+    for (const char kind : std::string("EDXLRJBKOIMSGPQF")) {
       const std::string prefix(1, kind);
       ASSERT_TRUE(txn.scan(prefix, key::after_prefix(prefix), [&](auto k, auto v) {
         if (!untouched(k)) records.emplace_back(k, v);

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "daemon/metadata/metadata_store.h"
 #include "tests/support/simulated_files.h"
 

@@ -1,5 +1,5 @@
-// Random writes, truncations and removals of several files against a plain map from block to slot:
-// what is mapped, sizes, which stripes live, which objects are to be deleted.
+// Random writes, clones, truncations and removals of several files against a plain map from block
+// to slot: what is mapped, sizes, which stripes live, which objects are to be deleted.
 #include <array>
 #include <map>
 #include <set>
@@ -16,6 +16,8 @@ struct SlotName {
   StripeId stripe = 0;
   uint32_t slot = 0;
   uint64_t version = 0;
+  InodeId sealed_ino = 0;  // what the block was sealed for, always
+  uint64_t sealed_block = 0;
   auto operator<=>(const SlotName&) const = default;
 };
 
@@ -76,7 +78,7 @@ class BlockMapModelTest : public BlockMapFixture {
         if (random_() % 12 == 0) truncate(file, update);
         *update.add_runs() = make_run(first, count, stripe.id(), slot, next_version_);
         for (uint32_t i = 0; i < count; ++i) {
-          file.blocks[first + i] = {stripe.id(), slot + i, next_version_ + i};
+          file.blocks[first + i] = {stripe.id(), slot + i, next_version_ + i, file.ino, first + i};
         }
         next_version_ += count;
         update.set_grow_to((first + count) * kBlock - random_() % kBlock);
@@ -91,6 +93,30 @@ class BlockMapModelTest : public BlockMapFixture {
     file.size = update.truncate_to();
     file.blocks.erase(file.blocks.lower_bound((file.size + kBlock - 1) / kBlock),
                       file.blocks.end());
+  }
+
+  void clone_some() {
+    const ModelFile& source = files_[random_() % kFiles];
+    ModelFile& target = files_[random_() % kFiles];
+    CloneRange range{source.ino, target.ino, random_() % 70, random_() % 70, 1 + random_() % 20};
+    range.grow_to = (range.target_block + range.count) * kBlock - random_() % kBlock;
+    range.now_ns = 7;
+    const bool overlap = range.source == range.target &&
+                         range.first_block < range.target_block + range.count &&
+                         range.target_block < range.first_block + range.count;
+    const auto done = apply([&](Transaction& txn) { return clone_range(txn, range); });
+    ASSERT_EQ(done.has_value(), !overlap);
+    if (overlap) return;
+    std::map<uint64_t, SlotName> copied;
+    for (uint64_t i = 0; i < range.count; ++i) {
+      const auto it = source.blocks.find(range.first_block + i);
+      if (it != source.blocks.end()) copied[range.target_block + i] = it->second;
+    }
+    for (uint64_t i = 0; i < range.count; ++i) target.blocks.erase(range.target_block + i);
+    target.blocks.insert(copied.begin(), copied.end());
+    target.size = std::max(target.size, range.grow_to);
+    EXPECT_EQ(done.value().size(), target.size);
+    EXPECT_EQ(done.value().mtime_ns(), 7);
   }
 
   void truncate_some() {
@@ -120,9 +146,9 @@ class BlockMapModelTest : public BlockMapFixture {
   void compare() {
     expect_clean();
     const auto txn = store_->begin();
-    std::map<StripeId, uint32_t> live;
+    std::map<StripeId, std::set<uint32_t>> live;
     for (const auto& file : files_) {
-      for (const auto& [block, slot] : file.blocks) ++live[slot.stripe];
+      for (const auto& [block, slot] : file.blocks) live[slot.stripe].insert(slot.slot);
       const auto inode = get_inode(txn, file.ino);
       ASSERT_TRUE(inode);
       EXPECT_EQ(inode.value().size(), file.size);
@@ -162,7 +188,11 @@ class BlockMapModelTest : public BlockMapFixture {
     for (const auto& run : reply.value().runs()) {
       named.insert(run.stripe());
       for (uint32_t i = 0; i < run.count(); ++i) {
-        found[run.first_block() + i] = {run.stripe(), run.first_slot() + i, run.version() + i};
+        const bool moved = run.has_sealed_for();
+        found[run.first_block() + i] = {
+            run.stripe(), run.first_slot() + i, run.version() + i,
+            moved ? run.sealed_for().ino() : file.ino,
+            (moved ? run.sealed_for().first_block() : run.first_block()) + i};
       }
     }
     for (const auto& stripe : reply.value().stripes()) {
@@ -174,13 +204,18 @@ class BlockMapModelTest : public BlockMapFixture {
   }
 
   // Exactly the stripes with live slots exist; of all others exactly the objects are to be deleted.
-  void compare_stripes(const Transaction& txn, const std::map<StripeId, uint32_t>& live) {
+  void compare_stripes(const Transaction& txn, const std::map<StripeId, std::set<uint32_t>>& live) {
     std::set<std::array<uint64_t, 4>> expected, found;
     for (const auto& [id, stripe] : stripes_) {
       const auto stored = get_stripe(txn, id);
       ASSERT_TRUE(stored);
       EXPECT_EQ(stored.value().has_value(), live.contains(id)) << "stripe " << id;
-      if (live.contains(id)) continue;
+      if (live.contains(id)) {
+        pb::StripeLive counted;
+        ASSERT_TRUE(txn.get(key::live(id), counted));
+        EXPECT_EQ(counted.slots(), live.at(id).size()) << "stripe " << id;
+        continue;
+      }
       for (int c = 0; c < stripe.shards_size(); ++c) {
         const auto& shard = stripe.shards(c);
         if (shard.instance() == 0) continue;
@@ -204,8 +239,10 @@ TEST_F(BlockMapModelTest, BehavesLikeTheModel) {
   for (int i = 0; i < kFiles; ++i) files_[i].ino = make_file(std::to_string(i));
   for (int round = 0; round < 700; ++round) {
     const uint64_t dice = random_() % 20;
-    if (dice < 16) {
+    if (dice < 11) {
       write_some();
+    } else if (dice < 16) {
+      clone_some();
     } else if (dice < 19) {
       truncate_some();
     } else {

@@ -4,6 +4,7 @@
 // daemon.
 #include "fs/file/directory_listing.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
 #include <set>
