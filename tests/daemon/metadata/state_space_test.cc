@@ -99,7 +99,8 @@ class StateSpaceTest : public ::testing::Test {
   }
   int pieces() {
     int count = 0;
-    for (const auto& name : disk_->list("/state/metadata").value()) {
+    const auto names = disk_->list("/state/metadata").value();
+    for (const auto& name : names) {
       count += name.starts_with("reserve.");
     }
     return count;
