@@ -10,7 +10,7 @@
 #include <unordered_map>
 
 namespace datacloud {
-namespace {
+namespace cache_parts {  // not unnamed: the type of a member of Impl
 
 constexpr size_t kShards = 16;
 constexpr uint64_t kEntryOverheadBytes = 192;  // list node, table node, vector, control block
@@ -79,12 +79,14 @@ class Shard {
   uint64_t bytes_ = 0;
 };
 
-}  // namespace
+}  // namespace cache_parts
+
+using cache_parts::Key, cache_parts::kShards;
 
 struct BlockCache::Impl {
   uint64_t shard_bytes_max;
-  std::array<Shard, kShards> shards;
-  Shard& of(const Key& key) { return shards[(mix(key) >> 48) % kShards]; }
+  std::array<cache_parts::Shard, kShards> shards;
+  cache_parts::Shard& of(const Key& key) { return shards[(mix(key) >> 48) % kShards]; }
 };
 
 BlockCache::BlockCache(uint64_t bytes_max) : impl_(std::make_unique<Impl>()) {
