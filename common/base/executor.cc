@@ -10,13 +10,16 @@ Executor::Executor(int threads, size_t queue_max) : queue_max_(queue_max) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
 }
 
-Executor::~Executor() {
+Executor::~Executor() { finish(); }
+
+void Executor::finish() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
   }
   work_.notify_all();
-  for (auto& t : threads_) t.join();
+  for (auto& t : threads_)
+    if (t.joinable()) t.join();
 }
 
 void Executor::submit(std::function<void()> task) {

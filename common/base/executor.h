@@ -23,6 +23,8 @@ class Executor {
   void submit(std::function<void()> task);
   // Never blocks and never refuses: for completions that must not wait (counted by their owner).
   void post(std::function<void()> task);
+  // Runs what was accepted, and what that posts, then joins. Once, by the owner.
+  void finish();
 
  private:
   void run();

@@ -68,7 +68,16 @@ MonotonicTime RpcSessionClient::lease_end() const {
   return lease_end_;
 }
 
+Duration RpcSessionClient::silence() const {
+  std::lock_guard lock(mutex_);
+  return monotonic_now() - heard_;
+}
+
 void RpcSessionClient::call(pb::Request request, Callback callback) {
+  call_until_known(std::move(request), std::move(callback), nullptr);
+}
+
+void RpcSessionClient::call_until_known(pb::Request request, Callback callback, Callback late) {
   std::optional<Error> refused;
   {
     std::lock_guard lock(mutex_);
@@ -86,9 +95,9 @@ void RpcSessionClient::call(pb::Request request, Callback callback) {
       refused = Error(Errc::unavailable, "too many unanswered requests to the daemon");
     } else {
       const uint64_t id = next_id_++;
-      pending_.emplace_hint(
-          pending_.end(), id,
-          Pending{encoded.value(), std::move(callback), monotonic_now(), keepalive});
+      pending_.emplace_hint(pending_.end(), id,
+                            Pending{encoded.value(), std::move(callback), monotonic_now(),
+                                    keepalive, std::move(late)});
       if (state_ == State::up) transmit(std::move(encoded).value());
     }
   }
@@ -159,6 +168,10 @@ bool RpcSessionClient::receive() {
     if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
     if (got == 0) return false;
     reader_.filled(static_cast<size_t>(got));
+    {
+      std::lock_guard lock(mutex_);
+      heard_ = monotonic_now();
+    }
     for (;;) {
       pb::Frame frame;
       auto more = reader_.next(frame);
@@ -193,13 +206,19 @@ void RpcSessionClient::handle_reply(pb::Reply reply) {
   {
     std::lock_guard lock(mutex_);
     auto it = pending_.find(reply.id());
-    if (it == pending_.end()) return;  // its deadline has passed
-    if (it->second.keepalive && reply.has_keepalive() && reply.error() == 0) {
+    if (it == pending_.end()) {  // its deadline has passed
+      const auto late = late_.find(reply.id());
+      if (late == late_.end()) return;
+      callback = std::move(late->second);
+      late_.erase(late);
+    } else if (it->second.keepalive && reply.has_keepalive() && reply.error() == 0) {
       lease_end_ =
           std::max(lease_end_, it->second.sent + milliseconds(reply.keepalive().lease_ms()));
     }
-    callback = std::move(it->second.callback);
-    pending_.erase(it);
+    if (it != pending_.end()) {
+      callback = std::move(it->second.callback);
+      pending_.erase(it);
+    }
   }
   auto status = reply_error(reply);
   if (status) {
@@ -221,7 +240,31 @@ void RpcSessionClient::expire_overdue() {
     if (overdue.empty()) return;
     error = unreachable();
   }
+  // Sent ones may be executed yet. Those of a broken connection have been, or never will be.
+  PendingMap unknown;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [id, request] : overdue) {
+      if (!request.late) continue;
+      if (state_ == State::up && late_.size() < kRequestsInFlightMax)
+        late_.emplace(id, std::move(request.late));
+      else
+        unknown.emplace(id, Pending{nullptr, std::move(request.late), {}, false, nullptr});
+    }
+  }
   fail(std::move(overdue), error);
+  fail(std::move(unknown), error);
+}
+
+// The connection is gone: nobody will say any more what became of them.
+void RpcSessionClient::lose_late_answers() {
+  std::map<uint64_t, Callback> lost;
+  {
+    std::lock_guard lock(mutex_);
+    lost.swap(late_);
+  }
+  for (auto& [id, late] : lost)
+    late(failure(Errc::unavailable, "the connection broke before the daemon answered"));
 }
 
 void RpcSessionClient::fail(PendingMap requests, const Error& error) {

@@ -5,7 +5,8 @@
 // call costs no hop before the daemon sees it.
 //
 // Invariants: a request is in `pending_` from its submission until its reply, its deadline or
-// the session's loss, and is answered exactly once; after a reconnect the pending ones are sent
+// the session's loss, and is answered exactly once (whoever asked for it learns after the deadline
+// what became of it, from `late_`); after a reconnect the pending ones are sent
 // before any new one, in the order of their ids; nothing is sent before hello is answered and
 // on_session has returned.
 #pragma once
@@ -16,12 +17,12 @@
 #include <optional>
 #include <thread>
 
-#include "common/rpc/rpc.h"
 #include "common/rpc/rpc_frame.h"
+#include "common/rpc/rpc_session.h"
 
 namespace datacloud {
 
-class RpcSessionClient final : public RpcClient {
+class RpcSessionClient final : public RpcSession {
  public:
   explicit RpcSessionClient(Options);
   ~RpcSessionClient() override;
@@ -31,18 +32,21 @@ class RpcSessionClient final : public RpcClient {
 
   using RpcClient::call;
   void call(pb::Request, std::function<void(result<pb::Reply>)>) override;
+  void call_until_known(pb::Request, std::function<void(result<pb::Reply>)>,
+                        std::function<void(result<pb::Reply>)> late) override;
   uint64_t session() const override;
   bool connected() const override;
   MonotonicTime lease_end() const override;
+  Duration silence() const override;
 
  private:
-  using Callback = std::function<void(result<pb::Reply>)>;
   enum class State { down, hello_sent, up };
   struct Pending {
     SharedFrame frame;
     Callback callback;
     MonotonicTime sent;  // before the first sending
     bool keepalive = false;
+    Callback late;
   };
   using PendingMap = std::map<uint64_t, Pending>;
 
@@ -56,6 +60,7 @@ class RpcSessionClient final : public RpcClient {
   void expire_overdue();
   void disconnect(const std::string& why);
   void fail(PendingMap, const Error&);
+  void lose_late_answers();
 
   // Connecting (rpc_connect.cc).
   void connect_now();
@@ -77,9 +82,12 @@ class RpcSessionClient final : public RpcClient {
   int fd_ = -1;  // changed by the I/O thread only
   FrameWriter out_;
   PendingMap pending_;
+  // Sent on this connection and not answered by their deadline; at most kRequestsInFlightMax.
+  std::map<uint64_t, Callback> late_;
   uint64_t next_id_ = 1;
   uint64_t session_ = 0;
   MonotonicTime lease_end_{};
+  MonotonicTime heard_ = monotonic_now();  // the last bytes from the daemon
   std::optional<result<pb::HelloReply>> first_hello_;
   std::string last_failure_;  // why there is no connection, for people
   bool stop_ = false;

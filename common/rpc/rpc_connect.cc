@@ -38,10 +38,16 @@ result<int> connect_unix(const std::string& address) {
 }  // namespace
 
 result<std::unique_ptr<RpcClient>> connect_rpc(RpcClient::Options options, pb::HelloReply* hello) {
+  TRY(auto session, connect_session(std::move(options), hello));
+  return std::unique_ptr<RpcClient>(std::move(session));
+}
+
+result<std::unique_ptr<RpcSession>> connect_session(RpcClient::Options options,
+                                                    pb::HelloReply* hello) {
   auto client = std::make_unique<RpcSessionClient>(std::move(options));
   TRY(auto reply, client->start());
   if (hello != nullptr) *hello = std::move(reply);
-  return std::unique_ptr<RpcClient>(std::move(client));
+  return std::unique_ptr<RpcSession>(std::move(client));
 }
 
 result<pb::HelloReply> RpcSessionClient::start() {
@@ -195,6 +201,7 @@ void RpcSessionClient::disconnect(const std::string& why) {
   }
   retry_at_ = monotonic_now() + std::max(backoff_, kBackoffMin);
   fail(std::move(failed), error);
+  lose_late_answers();
 }
 
 }  // namespace datacloud

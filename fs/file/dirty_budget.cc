@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "fs/base/interruption.h"
+
 namespace datacloud {
 
 result<void> DirtyBudget::wait_for_room(uint64_t bytes,
@@ -12,8 +14,10 @@ result<void> DirtyBudget::wait_for_room(uint64_t bytes,
     lock.unlock();
     TRY(stuck());
     lock.lock();
-    room_.wait_for(lock, milliseconds(100),
-                   [&] { return used_ == 0 || used_ + bytes <= bytes_max_; });
+    TRY(auto fits, wait_interruptibly_for(room_, lock, milliseconds(100), [&] {
+          return used_ == 0 || used_ + bytes <= bytes_max_;
+        }));
+    if (fits) break;
   }
   return success();
 }

@@ -27,7 +27,7 @@ class DirtyBudget {
  private:
   const uint64_t bytes_max_;
   mutable std::mutex mutex_;
-  std::condition_variable room_;
+  std::condition_variable_any room_;
   uint64_t used_ = 0;
 };
 

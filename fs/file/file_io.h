@@ -74,9 +74,10 @@ class FileIo {
   result<void> flush_all();
   // What fsync(2) does: flush(), or the error of data given up since the handle was told last.
   result<void> fsync(FileHandle&);
-  // What close(2) does: nothing, a nudge to the flusher, or a flush when errors must be told. Data
-  // given up is told of once more by fsync: many programs look at no error of close.
-  result<void> close(FileHandle&);
+  // What close(2) does: nothing, or a flush when errors must be told, unless `nobody_asks` says
+  // that there is nobody to tell. Data given up is told of once more by fsync: many programs look
+  // at no error of close.
+  result<void> close(FileHandle&, const std::function<bool()>& nobody_asks);
 
   // Hands dirty blocks to the pipeline. `everything`: all of them and pending attributes; else
   // one stripe's worth of complete leading blocks. Returns the number of the newest unit in flight.
@@ -94,6 +95,7 @@ class FileIo {
   std::string last_failure() const;
 
  private:
+  void hand_over_stripes(const InodePtr&);
   bool quorum_in_doubt();
   uint64_t shard_bytes_of_more(Inode&, uint64_t bytes) const;
   result<void> check_lost(FileHandle&) const;

@@ -6,6 +6,7 @@
 
 #include "common/base/log.h"
 #include "common/base/out_of_space.h"
+#include "fs/base/interruption.h"
 #include "fs/file/file_io.h"
 
 namespace datacloud {
@@ -205,23 +206,46 @@ void FileIo::stored() {
 }
 
 result<void> FileIo::flush(const InodePtr& inode, bool durable) {
-  uint64_t errors = 0;
+  uint64_t errors = 0, before = 0;
+  bool lease_missing = false;
   {
     std::lock_guard lock(inode->mutex);
     errors = inode->error_number;
+    before = inode->next_unit;
+    lease_missing = inode->has_changes() && !d_.metadata.holds(*inode, pb::LEASE_WRITE);
   }
-  const uint64_t before = [&] {
+  // Waited for here, where it can be interrupted.
+  if (lease_missing) {
+    if (auto held = d_.metadata.ensure_lease(inode, pb::LEASE_WRITE, false); !held) {
+      std::lock_guard lock(inode->mutex);
+      if (held.error().errno_value() != EINTR) note_failure(*inode, held.error());
+      return held;
+    }
+  }
+  // Handing over may wait for places, which nothing interrupts: not on this thread.
+  struct Handed {
+    bool done = false;
+    uint64_t last = 0;
+  };
+  const auto handed = std::make_shared<Handed>();
+  d_.pipeline.post([this, inode, durable, before, weak = std::weak_ptr(handed)] {
+    if (weak.expired()) return;  // interrupted meanwhile
+    const uint64_t last = start_flush(inode, Take::everything, Urgency::now, durable);
+    if (last < before) d_.pipeline.flush();  // older units only: close the stripe they wait in
+    const auto handed = weak.lock();
+    if (!handed) return;
     std::lock_guard lock(inode->mutex);
-    return inode->next_unit;
-  }();
-  const uint64_t last = start_flush(inode, Take::everything, Urgency::now, durable);
-  if (last < before) d_.pipeline.flush();  // older units only: close the stripe they wait in
+    *handed = {true, last};
+    inode->changed.notify_all();
+  });
+  uint64_t last = 0;
   {
     std::unique_lock lock(inode->mutex);
-    inode->changed.wait(lock, [&] {
-      return inode->error_number != errors || inode->units.empty() ||
-             inode->units.begin()->first > last;
-    });
+    TRY(wait_interruptibly(inode->changed, lock, [&] {
+      return handed->done && (inode->error_number != errors || inode->units.empty() ||
+                              inode->units.begin()->first > handed->last);
+    }));
+    last = handed->last;
     if (inode->error_number != errors) {
       std::lock_guard own_lock(mutex_);
       return failure(Error::posix(inode->error_errno, last_failure_));
@@ -236,15 +260,20 @@ result<void> FileIo::flush(const InodePtr& inode, bool durable) {
 result<void> FileIo::flush_all() {
   const auto inodes = dirty_inodes();
   // All are handed over first, so that they share stripes; then each is waited for.
-  for (const auto& inode : inodes) start_flush(inode, Take::everything, Urgency::batch, false);
-  d_.pipeline.flush();
+  d_.pipeline.post([this, inodes] {
+    for (const auto& inode : inodes) start_flush(inode, Take::everything, Urgency::batch, false);
+    d_.pipeline.flush();
+  });
   std::optional<Error> failed;
   for (const auto& inode : inodes) {
     {
       std::lock_guard lock(inode->mutex);
       if (inode->attr_known && inode->attr.nlink() == 0) continue;
     }
-    if (auto done = flush(inode, false); !done) failed = done.error();
+    if (auto done = flush(inode, false); !done) {
+      if (done.error().errno_value() == EINTR) return done;
+      failed = done.error();
+    }
   }
   if (failed) return failure(*failed);
   return success();
@@ -292,7 +321,7 @@ result<void> FileIo::fsync(FileHandle& handle) {
   return done;
 }
 
-result<void> FileIo::close(FileHandle& handle) {
+result<void> FileIo::close(FileHandle& handle, const std::function<bool()>& nobody_asks) {
   const InodePtr& inode = handle.inode;
   bool clean = false, failing = false;
   uint64_t shard_bytes = 0;
@@ -310,6 +339,7 @@ result<void> FileIo::close(FileHandle& handle) {
            d_.pipeline.out_of_space(shard_bytes);
   };
   if (!clean && in_doubt()) {
+    if (nobody_asks()) return success();
     TRY(told(inode, false, flush(inode, false)));
   }
   std::lock_guard lock(handle.mutex);

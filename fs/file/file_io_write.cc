@@ -167,10 +167,37 @@ result<FileIo::Written> FileIo::write(const InodePtr& inode, uint64_t offset, By
   if (offset + data.size() > inode->attr.size()) inode->attr.set_size(offset + data.size());
   const bool full_stripe = inode->dirty_bytes >= stripe_bytes(*inode) + bs;
   const bool may_flush = monotonic_now() >= inode->retry_at;
+  const bool hand_over = full_stripe && may_flush && !inode->handing_over;
+  inode->handing_over = inode->handing_over || hand_over;
   lock.unlock();
-  if (full_stripe && may_flush) start_flush(inode, Take::stripe, Urgency::batch, false);
+  if (hand_over) hand_over_stripes(inode);
   if (budget_.under_pressure()) d_.nudge_flusher();
   return Written{offset, std::move(use)};
+}
+
+// Handing over may wait for places in the pipeline: not while a program waits for its write, which
+// has to end when the program is killed. What programs write meanwhile is bounded by the budget.
+void FileIo::hand_over_stripes(const InodePtr& inode) {
+  d_.pipeline.post([this, inode] {
+    const auto full = [&] {
+      return inode->dirty_bytes >= stripe_bytes(*inode) + inode->block_bytes() &&
+             monotonic_now() >= inode->retry_at;
+    };
+    uint64_t before = 0;
+    {
+      std::lock_guard lock(inode->mutex);
+      before = inode->next_unit;
+      inode->handing_over = full();
+      if (!inode->handing_over) return;
+    }
+    start_flush(inode, Take::stripe, Urgency::batch, false);
+    {
+      std::lock_guard lock(inode->mutex);
+      inode->handing_over = full() && inode->next_unit != before;
+      if (!inode->handing_over) return;
+    }
+    hand_over_stripes(inode);  // behind what others have posted
+  });
 }
 
 bool FileIo::set_mtime_if_changed(const InodePtr& inode, int64_t mtime_ns) {

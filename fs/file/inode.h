@@ -57,7 +57,7 @@ struct Inode {
   const InodeId ino;
   std::mutex flush_mutex;
   std::mutex mutex;
-  std::condition_variable changed;  // units answered, lease or readers changed
+  std::condition_variable_any changed;  // units answered, lease or readers changed
 
   pb::Inode attr;              // merged: what stat shows
   uint64_t attr_sequence = 0;  // daemon's sequence of the newest reply merged
@@ -82,6 +82,7 @@ struct Inode {
   std::map<uint64_t, UnitInFlight> units;  // in flight, by number
   uint64_t next_unit = 1;
   uint64_t dirty_bytes = 0;
+  bool handing_over = false;  // a task of the pipeline is handing full stripes over
   uint32_t data_columns = 0;  // k of its code, once looked up
   MonotonicTime dirty_since{};
   MonotonicTime closed_at{};  // last close with dirty data

@@ -1,8 +1,10 @@
 // Applying replies in order; leases.
 #include "fs/file/metadata_client.h"
 
-#include <future>
-#include <thread>
+#include <optional>
+#include <utility>
+
+#include "fs/base/interruption.h"
 
 #include "common/base/log.h"
 
@@ -21,6 +23,8 @@ struct RequestFacts {
   pb::LeaseMode pin = pb::LEASE_NONE;
   std::vector<InodeId> changed;  // directories whose own attributes a success changes
   bool changes = false;          // names, attributes or extended attributes
+  InodeId altered = 0;           // the inode whose attributes it changes, if it names one
+  bool alters_unnamed = false;   // changes attributes of inodes that only the reply names
 };
 
 bool changes_metadata(const pb::Request& request) {
@@ -52,13 +56,25 @@ RequestFacts facts_of(const pb::Request& request) {
       break;
     case pb::Request::kLink:
       facts.changed = {request.link().parent()};
+      facts.altered = request.link().ino();
       break;
     case pb::Request::kUnlink:
       facts.changed = {request.unlink().parent()};
       facts.removes = true;
+      facts.alters_unnamed = true;
       break;
     case pb::Request::kRename:
       facts.changed = {request.rename().parent(), request.rename().new_parent()};
+      facts.alters_unnamed = true;
+      break;
+    case pb::Request::kSetattr:
+      facts.altered = request.setattr().ino();
+      break;
+    case pb::Request::kSetxattr:
+      facts.altered = request.setxattr().ino();
+      break;
+    case pb::Request::kRemovexattr:
+      facts.altered = request.removexattr().ino();
       break;
     case pb::Request::kLease:
       facts.open = request.lease().open();
@@ -113,6 +129,13 @@ void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
   }
 }
 
+Error unsteady(InodeId ino) {
+  return Error(Errc::unavailable, "the lease on inode " + std::to_string(ino) +
+                                      " is recalled again and again; try later");
+}
+
+}  // namespace
+
 pb::Request lease_request(InodeId ino, pb::LeaseMode mode, bool open) {
   pb::Request request;
   auto* lease = request.mutable_lease();
@@ -122,37 +145,156 @@ pb::Request lease_request(InodeId ino, pb::LeaseMode mode, bool open) {
   return request;
 }
 
-Error unsteady(InodeId ino) {
-  return Error(Errc::unavailable, "the lease on inode " + std::to_string(ino) +
-                                      " is recalled again and again; try later");
+// A request on its way, shared by whoever waits and the callback.
+struct MetadataClient::Call {
+  RequestFacts facts;
+  std::mutex mutex;
+  std::condition_variable_any answered;
+  std::optional<result<Answer>> answer;
+  std::function<void(result<Answer>)> done;  // of ask()
+  bool given_up = false;                     // nobody waits any more
+};
+
+std::shared_ptr<MetadataClient::Call> MetadataClient::start(const pb::Request& request,
+                                                            pb::LeaseMode pin) {
+  auto call = std::make_shared<Call>();
+  call->facts = facts_of(request);
+  call->facts.pin = pin;
+  call->facts.ticket = table_.begin_request();
+  return call;
 }
 
-}  // namespace
-
 result<MetadataClient::Answer> MetadataClient::call(pb::Request request, pb::LeaseMode pin) {
-  RequestFacts facts = facts_of(request);
-  facts.pin = pin;
-  facts.ticket = table_.begin_request();
-  auto promise = std::make_shared<std::promise<result<Answer>>>();
-  auto future = promise->get_future();
-  client_.call(std::move(request), [this, facts, promise](result<pb::Reply> reply) {
-    if (!reply) {
-      promise->set_value(failure(reply.error()));
-      return;
-    }
-    Answer answer;
-    answer.reply = std::move(reply.value());
-    apply(table_, client_.session(), facts, answer);
-    promise->set_value(std::move(answer));
-  });
-  auto answer = future.get();
-  table_.end_request(facts.ticket);
-  if (answer && facts.changes && synchronous_) {
+  const auto call = start(request, pin);
+  send(std::move(request), call);
+  std::unique_lock lock(call->mutex);
+  auto waited = wait_interruptibly(call->answered, lock, [&] { return call->answer.has_value(); });
+  if (!waited) {
+    call->given_up = true;
+    return failure(waited.error());
+  }
+  auto answer = std::move(*call->answer);
+  lock.unlock();
+  if (answer && call->facts.changes && synchronous_) {
     pb::Request sync;
     sync.mutable_sync();
-    TRY(run(std::move(sync)));
+    if (auto synced = run(std::move(sync)); !synced) {
+      give_back(*call, answer.value());
+      return failure(synced.error());
+    }
   }
   return answer;
+}
+
+void MetadataClient::ask(pb::Request request, Duration patience,
+                         std::function<void(result<Answer>)> done) {
+  const auto call = start(request, pb::LEASE_NONE);
+  call->done = std::move(done);
+  send(std::move(request), call);
+  timers_.after(patience, [call] {
+    std::function<void(result<Answer>)> done;
+    {
+      std::lock_guard lock(call->mutex);
+      if (call->given_up || !call->done) return;
+      call->given_up = true;
+      done = std::move(call->done);
+    }
+    done(failure(Errc::unavailable, "the daemon does not answer"));
+  });
+}
+
+void MetadataClient::send(pb::Request request, const std::shared_ptr<Call>& call) {
+  client_.call_until_known(
+      std::move(request), [this, call](result<pb::Reply> reply) { finish(call, std::move(reply)); },
+      [this, call](result<pb::Reply> reply) { known_late(*call, std::move(reply)); });
+}
+
+void MetadataClient::finish(const std::shared_ptr<Call>& call, result<pb::Reply> reply) {
+  result<Answer> answer = Answer{};
+  if (reply) {
+    answer.value().reply = std::move(reply.value());
+    apply(table_, client_.session(), call->facts, answer.value());
+  } else {
+    answer = failure(reply.error());
+  }
+  table_.end_request(call->facts.ticket);
+  std::unique_lock lock(call->mutex);
+  if (call->given_up) {
+    lock.unlock();
+    if (answer) give_back(*call, answer.value());
+    return;
+  }
+  if (call->done) {
+    const auto done = std::exchange(call->done, nullptr);
+    lock.unlock();
+    done(std::move(answer));
+    return;
+  }
+  call->answer.emplace(std::move(answer));
+  call->answered.notify_all();
+}
+
+// What became of a request after its deadline.
+void MetadataClient::known_late(Call& call, result<pb::Reply> reply) {
+  if (reply) {
+    Answer answer;
+    answer.reply = std::move(reply.value());
+    // Leases of so late a reply are not taken: a release sent meanwhile may have undone them.
+    pb::Reply& late = answer.reply;
+    if (late.has_attr()) {
+      late.mutable_attr()->set_lease(pb::LEASE_NONE);
+      late.mutable_attr()->set_parent_lease(pb::LEASE_NONE);
+    }
+    if (late.has_readdir())
+      for (auto& item : *late.mutable_readdir()->mutable_items()) item.set_lease(pb::LEASE_NONE);
+    apply(table_, client_.session(), call.facts, answer);
+    give_back(call, answer);
+    return;
+  }
+  // An errno is the daemon's answer: nothing was changed.
+  const bool may_have_happened = reply.error().is(Errc::unavailable);
+  const RequestFacts& facts = call.facts;
+  if (!may_have_happened || (facts.changed.empty() && !facts.altered)) return;
+  for (const InodeId directory : facts.changed) table_.mark_stale(directory, 0);
+  if (facts.altered) table_.mark_stale(facts.altered, 0);
+  if (facts.alters_unnamed)
+    for (const auto& inode : table_.all()) table_.mark_stale(inode->ino, 0);
+  Unwitnessed news{facts.changed, !facts.changed.empty(), facts.alters_unnamed};
+  if (facts.altered) news.inodes.push_back(facts.altered);
+  tell(news);
+}
+
+// An answer that nobody waits for any more: what it pinned and opened is let go, and the kernel,
+// whose caller saw an error, learns what has changed.
+void MetadataClient::give_back(const Call& call, Answer& answer) {
+  const RequestFacts& facts = call.facts;
+  if (answer.pinned) {
+    std::lock_guard lock(answer.inode->mutex);
+    if (--answer.inode->users == 0) answer.inode->changed.notify_all();
+  }
+  std::vector<InodePtr> named = std::move(answer.entries);
+  named.push_back(answer.inode);
+  named.push_back(answer.replaced);
+  Unwitnessed news{facts.changed, !facts.changed.empty(), false};
+  if (facts.altered) news.inodes.push_back(facts.altered);
+  for (const auto& inode : named) {
+    if (!inode) continue;
+    if (facts.open) table_.release_open_mark(inode);
+    table_.release_if_unused(inode);
+    if (news.entries) news.inodes.push_back(inode->ino);
+  }
+  if (facts.altered) table_.mark_stale(facts.altered, answer.reply.sequence());
+  if (news.entries || facts.altered) tell(news);
+}
+
+void MetadataClient::on_unwitnessed(std::function<void(const Unwitnessed&)> listener) {
+  std::lock_guard lock(unwitnessed_mutex_);
+  unwitnessed_ = std::move(listener);
+}
+
+void MetadataClient::tell(const Unwitnessed& news) {
+  std::lock_guard lock(unwitnessed_mutex_);
+  if (unwitnessed_) unwitnessed_(news);
 }
 
 result<void> MetadataClient::run(pb::Request request) {
@@ -174,7 +316,9 @@ result<void> MetadataClient::ensure_lease(const InodePtr& inode, pb::LeaseMode m
           (!open || inode->open_registered))
         return success();
     }
-    if (attempt >= kLeaseAttemptsQuick) std::this_thread::sleep_for(milliseconds(1));
+    if (attempt >= kLeaseAttemptsQuick) {
+      TRY(sleep_interruptibly(milliseconds(1)));
+    }
     TRY(run(lease_request(inode->ino, mode, open)));
     std::lock_guard lock(inode->mutex);
     if (mode == pb::LEASE_READ && (!open || inode->open_registered)) return success();
@@ -224,7 +368,9 @@ result<UseGuard> UseGuard::acquire(MetadataClient& client, const InodePtr& inode
         return UseGuard(inode);
       }
     }
-    if (attempt >= kLeaseAttemptsQuick) std::this_thread::sleep_for(milliseconds(1));
+    if (attempt >= kLeaseAttemptsQuick) {
+      TRY(sleep_interruptibly(milliseconds(1)));
+    }
     TRY(auto answer, client.call(lease_request(inode->ino, mode, false), mode));
     if (answer.pinned) return UseGuard(answer.inode);
   }

@@ -1,22 +1,38 @@
 // Requests of this mount to the daemon, with their leases and attributes applied in message order.
 //
 // Replies are applied to the inode table on the RPC's I/O thread, before any later push is seen;
-// the calling thread then gets the reply and the inodes it concerns.
+// the calling thread then gets the reply and the inodes it concerns. A caller may stop waiting, by
+// an interruption (fs/base/interruption.h) or by the RPC's deadline, while the request goes on: its
+// reply is then applied all the same, what it would have left with the caller is given back, and
+// what the kernel does not know of it is told to `unwitnessed`.
 //
 // Thread safety: all methods from any thread but the I/O thread; they block.
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
+#include <mutex>
 
-#include "common/rpc/rpc.h"
+#include "common/rpc/rpc_session.h"
+#include "fs/base/timer_queue.h"
 #include "fs/file/inode_table.h"
 
 namespace datacloud {
 
 class MetadataClient {
  public:
-  MetadataClient(RpcClient& client, InodeTable& table) : client_(client), table_(table) {}
+  MetadataClient(RpcSession& client, InodeTable& table) : client_(client), table_(table) {}
+
+  // A change whose caller was told an error has been made after all, or perhaps: attributes of
+  // `inodes` (of any inode when `all`) and, if `entries`, entries of directories are other than the
+  // kernel believes. Runs on the I/O thread and must not block.
+  struct Unwitnessed {
+    std::vector<InodeId> inodes;
+    bool entries = false;
+    bool all = false;
+  };
+  void on_unwitnessed(std::function<void(const Unwitnessed&)>);  // null: nobody listens any more
 
   struct Answer {
     pb::Reply reply;
@@ -28,7 +44,10 @@ class MetadataClient {
   // `pin`: when at least this lease is granted, the inode counts a user from that very moment, so
   // that a recall right behind the grant lets it be used once.
   result<Answer> call(pb::Request request, pb::LeaseMode pin = pb::LEASE_NONE);
-  // The same, when only success matters.
+  // Does not block: `done` gets the answer, or the failure there was none within `patience`. It
+  // runs on the I/O thread, the timer's or this one, and must not block either.
+  void ask(pb::Request request, Duration patience, std::function<void(result<Answer>)> done);
+  // The same as call(), when only success matters.
   result<void> run(pb::Request request);
 
   // From now on a change of names, attributes or extended attributes is durable when call() returns
@@ -53,10 +72,24 @@ class MetadataClient {
   InodeTable& table() { return table_; }
 
  private:
-  RpcClient& client_;
+  struct Call;
+  std::shared_ptr<Call> start(const pb::Request& request, pb::LeaseMode pin);
+  void send(pb::Request request, const std::shared_ptr<Call>&);
+  void finish(const std::shared_ptr<Call>&, result<pb::Reply>);
+  void known_late(Call&, result<pb::Reply>);
+  void give_back(const Call&, Answer&);
+  void tell(const Unwitnessed&);
+
+  RpcSession& client_;
   InodeTable& table_;
   std::atomic<bool> synchronous_{false};
+  std::mutex unwitnessed_mutex_;
+  std::function<void(const Unwitnessed&)> unwitnessed_;
+  TimerQueue timers_;  // of ask(); last: its tasks use the above
 };
+
+// A request for a lease (and to be registered as having it open).
+pb::Request lease_request(InodeId, pb::LeaseMode, bool open);
 
 // Marks a data operation that relies on `mode`: a recall waits for it. Acquired with the lease
 // held; released by the destructor.

@@ -33,6 +33,12 @@ void KernelNotifier::forget_attributes(InodeId ino) {
   if (fuse_session* session = session_) (void)fuse_lowlevel_notify_inval_inode(session, ino, -1, 0);
 }
 
+void KernelNotifier::forget_range(InodeId ino, uint64_t offset, uint64_t length) {
+  if (fuse_session* session = session_)
+    (void)fuse_lowlevel_notify_inval_inode(session, ino, static_cast<off_t>(offset),
+                                           static_cast<off_t>(length));
+}
+
 void KernelNotifier::forget_entries() {
   if (epochs_) (void)increment_epoch();
 }

@@ -22,6 +22,8 @@ class KernelNotifier {
 
   void forget_pages_and_attributes(InodeId);
   void forget_attributes(InodeId);
+  // Pages of the range, and attributes. May wait for a page that is being read or written.
+  void forget_range(InodeId, uint64_t offset, uint64_t length);
   void forget_entries();
 
  private:

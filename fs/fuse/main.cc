@@ -24,6 +24,7 @@
 #include "fs/fuse/mount.h"
 #include "fs/fuse/mount_point.h"
 #include "fs/fuse/ops.h"
+#include "fs/fuse/raw/request_loop.h"
 #include "fs/fuse/remount.h"
 
 namespace datacloud {
@@ -131,6 +132,11 @@ int serve(const MountArguments& arguments, const Config& config, Mounted mounted
     fuse_session_destroy(session);
     return fail(done.error().text());
   }
+  if (KernelChannel::attach<Mount, &Mount::channel>(session, fuse_session_fd(session)) != 0) {
+    fuse_session_unmount(session);
+    fuse_session_destroy(session);
+    return fail("libfuse takes no channel of ours; is it version 3.14 or later?");
+  }
   mount.value()->set_synchronous_names(arguments.flags.synchronous_directories());
   mount.value()->read_flags();
   mount.value()->start(session);
@@ -138,21 +144,18 @@ int serve(const MountArguments& arguments, const Config& config, Mounted mounted
   mounted();
   notifier.ready("mounted on " + arguments.mountpoint);
 
-  fuse_loop_config* loop = fuse_loop_cfg_create();
-  fuse_loop_cfg_set_max_threads(loop, config.mount.threads);
-  fuse_loop_cfg_set_idle_threads(loop, config.mount.threads);
-  const int error = fuse_session_loop_mt(session, loop);
-  fuse_loop_cfg_destroy(loop);
+  RequestLoop loop(session, mount.value()->channel(), config.mount.threads,
+                   mount.value()->request_options());
+  const int error = loop.run();
   readahead.join();
   notifier.stopping();
-  // Above zero: the signal that asked to end, as good as umount.
   if (error < 0) spdlog::error("the FUSE session ended with error {}", -error);
   fuse_session_unmount(session);
   const bool clean = mount.value()->stop();
   fuse_remove_signal_handlers(session);
   mount.value().reset();
   fuse_session_destroy(session);
-  return clean && error >= 0 ? 0 : kExitFailed;
+  return clean && error == 0 ? 0 : kExitFailed;
 }
 
 // A daemon that is not there yet is waited for, as at boot; whoever sits at a terminal is told.

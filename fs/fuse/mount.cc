@@ -1,6 +1,7 @@
 // Wiring of a mount, and its end.
 #include "fs/fuse/mount.h"
 
+#include <linux/fuse.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include "common/base/log.h"
 #include "fs/fuse/mount_metrics.h"
 #include "fs/fuse/mount_point.h"
+#include "fs/fuse/raw/caller.h"
 
 namespace datacloud {
 namespace {
@@ -23,7 +25,7 @@ std::string host_name() {
 }  // namespace
 
 Mount::Mount(const Config& config, SecretKey data_key)
-    : config_(config), data_key_(std::move(data_key)) {}
+    : config_(config), data_key_(std::move(data_key)), channel_({.flags = FUSE_PARALLEL_DIROPS}) {}
 
 result<std::unique_ptr<Mount>> Mount::open(const Config& config, const std::string& site_name,
                                            const std::string& mountpoint) {
@@ -54,7 +56,7 @@ result<void> Mount::connect(const std::string& mountpoint) {
   options.on_resume = [this](pb::HelloRequest& hello) { present_leases(hello); };
   options.on_session = [this](const pb::HelloReply& hello) { on_session(hello); };
   pb::HelloReply hello;
-  TRY(client_, connect_rpc(std::move(options), &hello));
+  TRY(client_, connect_session(std::move(options), &hello));
   cloud_ = hello.cloud();
   namer_ = std::make_unique<ShardNamer>(as_bytes(hello.name_key()));
   std::map<SiteId, SecretKey> audit_keys;
@@ -129,8 +131,34 @@ result<void> Mount::build(const std::string& site_name) {
 
 void Mount::start(fuse_session* session) {
   kernel_.attach(session);
+  metadata_->on_unwitnessed([this](const MetadataClient::Unwitnessed& news) {
+    later([this, news] { tell_kernel(news); });
+  });
+  remember_root_and_space();
   flusher_ = std::thread([this] { flusher_loop(); });
   keepalive_ = std::thread([this] { keepalive_loop(); });
+}
+
+// What is answered when the daemon does not answer, even when nobody has asked before.
+void Mount::remember_root_and_space() {
+  (void)metadata_->run(lease_request(kRootInode, pb::LEASE_READ, false));
+  pb::Request request;
+  request.mutable_statfs();
+  if (const auto answer = metadata_->call(std::move(request)))
+    space_.remember(answer.value().reply.statfs());
+}
+
+PendingRequests::Options Mount::request_options() {
+  return {.deadline = milliseconds(config_.mount.rpc_deadline_ms),
+          .is_dying = is_dying,
+          .daemon_silence = [this] { return client_->silence(); }};
+}
+
+void Mount::tell_kernel(const MetadataClient::Unwitnessed& news) {
+  if (news.entries) kernel_.forget_entries();
+  for (const InodeId ino : news.inodes) kernel_.forget_attributes(ino);
+  if (!news.all) return;
+  for (const auto& inode : table_.all()) kernel_.forget_attributes(inode->ino);
 }
 
 result<void> Mount::serve_metrics(const std::string& address) {
@@ -203,6 +231,7 @@ Mount::~Mount() {
   wake_.notify_all();
   if (flusher_.joinable()) flusher_.join();
   if (keepalive_.joinable()) keepalive_.join();
+  if (metadata_) metadata_->on_unwitnessed(nullptr);
   recalls_.reset();
   kernel_calls_.clear();
   pipeline_.reset();

@@ -11,6 +11,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -21,8 +22,28 @@
 #include "common/site/site_set.h"
 #include "fs/file/file_io.h"
 #include "fs/fuse/kernel_notifier.h"
+#include "fs/fuse/page_invalidator.h"
+#include "fs/fuse/raw/kernel_channel.h"
+#include "fs/fuse/raw/pending_requests.h"
 
 namespace datacloud {
+
+// The newest numbers of statfs that the daemon told. Thread safety: all methods from any thread.
+class LastKnownSpace {
+ public:
+  void remember(const pb::StatFsReply& numbers) {
+    std::lock_guard lock(mutex_);
+    last_ = numbers;
+  }
+  std::optional<pb::StatFsReply> last() const {
+    std::lock_guard lock(mutex_);
+    return last_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::optional<pb::StatFsReply> last_;
+};
 
 class Mount {
  public:
@@ -47,6 +68,11 @@ class Mount {
   MetadataClient& metadata() { return *metadata_; }
   FileIo& io() { return *io_; }
   KernelNotifier& kernel() { return kernel_; }
+  KernelChannel& channel() { return channel_; }
+  PageInvalidator& invalidator() { return invalidator_; }
+  LastKnownSpace& space() { return space_; }
+  // When requests of the kernel have to end, for their loop.
+  PendingRequests::Options request_options();
   const MountConfig& config() const { return config_.mount; }
 
   // How long the kernel may use attributes (or entries) it gets now, in seconds.
@@ -64,6 +90,8 @@ class Mount {
   void on_push(const pb::Push& push);
   void on_session(const pb::HelloReply& hello);
   void present_leases(pb::HelloRequest& hello);
+  void remember_root_and_space();
+  void tell_kernel(const MetadataClient::Unwitnessed&);
   void handle_recall(const pb::Recall& recall);
   bool drop_kernel_pages(InodeId ino);
   void reduce_lease(const InodePtr& inode, pb::LeaseMode mode);
@@ -83,8 +111,11 @@ class Mount {
   SecretKey data_key_;
   InodeTable table_;
   KernelNotifier kernel_;
+  KernelChannel channel_;
+  PageInvalidator invalidator_{kernel_};
+  LastKnownSpace space_;
   std::unique_ptr<Executor> recalls_;
-  std::unique_ptr<RpcClient> client_;
+  std::unique_ptr<RpcSession> client_;
   std::unique_ptr<MetadataClient> metadata_;
   pb::Cloud cloud_;
   std::unique_ptr<ShardNamer> namer_;

@@ -16,7 +16,6 @@ void op_init(void*, fuse_conn_info* conn) {
   want(FUSE_CAP_ASYNC_DIO);
   want(FUSE_CAP_READDIRPLUS);
   want(FUSE_CAP_READDIRPLUS_AUTO);
-  want(FUSE_CAP_PARALLEL_DIROPS);
   want(FUSE_CAP_CACHE_SYMLINKS);
   want(FUSE_CAP_EXPORT_SUPPORT);
   // Truncation at open comes as a change of size, with what the kernel does to set-user-id then.
@@ -30,8 +29,10 @@ void op_init(void*, fuse_conn_info* conn) {
   conn->max_write = kTransferBytesMax;
   conn->max_read = kTransferBytesMax;
   conn->max_readahead = std::min(conn->max_readahead, kTransferBytesMax);
-  conn->max_background = 64;
-  conn->congestion_threshold = 48;
+  // Asynchronous O_DIRECT writes that wait for pages to go (page_invalidator.h) must leave room for
+  // the reads that hold these pages: more than programs have such writes under way.
+  conn->max_background = 16384;
+  conn->congestion_threshold = 48;  // above this the kernel reads less ahead
   conn->time_gran = 1;
 }
 

@@ -66,8 +66,12 @@ void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* name, mode_t m
     std::unique_lock lock(inode->mutex);
     const bool has_data = inode->attr.size() > 0;
     lock.unlock();
-    if (has_data)
-      if (auto done = mount.io().truncate(inode, 0); !done) return reply_error(req, done.error());
+    if (has_data) {
+      if (auto done = mount.io().truncate(inode, 0); !done) {
+        mount.table().release_if_unused(inode);
+        return reply_error(req, done.error());
+      }
+    }
   }
   auto handle = std::make_unique<FileHandle>();
   handle->inode = inode;
@@ -144,9 +148,14 @@ result<void> flush_before_replacing(Mount& mount, fuse_ino_t parent, const char*
     target.mutable_lookup()->set_name(new_name);
     auto existing = mount.metadata().call(std::move(target));
     if (existing) {
-      TRY(mount.io().flush(found.inode, false));
       if (existing.value().inode) mount.table().release_if_unused(existing.value().inode);
+      auto flushed = mount.io().flush(found.inode, false);
+      mount.table().release_if_unused(found.inode);
+      return flushed;
     }
+    mount.table().release_if_unused(found.inode);
+    if (existing.error().errno_value() == EINTR) return failure(existing.error());
+    return success();
   }
   mount.table().release_if_unused(found.inode);
   return success();

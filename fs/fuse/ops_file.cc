@@ -5,6 +5,8 @@
 #include <memory>
 
 #include "fs/fuse/ops.h"
+#include "fs/fuse/raw/caller.h"
+#include "fs/fuse/raw/request_loop.h"
 #include "fs/fuse/reply.h"
 
 namespace datacloud {
@@ -81,6 +83,13 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   auto at =
       mount.io().write(inode, static_cast<uint64_t>(offset), bytes, fi->flags & O_APPEND, origin);
   if (!at) return reply_error(req, at.error());
+  // A page that the kernel writes back stays as it is; what went past its pages makes them old.
+  if ((fi->flags & O_DIRECT) && !fi->writepage) {
+    const auto use = std::make_shared<FileIo::Written>(std::move(at.value()));
+    mount.invalidator().drop(inode->ino, use->offset, size,
+                             [req, size, use] { fuse_reply_write(req, size); });
+    return;
+  }
   fuse_reply_write(req, size);
   // The kernel put the bytes where it believed the end of the file to be.
   if (at.value().offset != static_cast<uint64_t>(offset))
@@ -90,7 +99,20 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
 void op_flush(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   Mount& mount = mount_of(req);
   mount.count_operation();
-  reply_told(req, mount.io().close(handle_of(fi)));
+  FileHandle& handle = handle_of(fi);
+  // Nobody hears what becomes of the files of a program that was killed: it need not wait. While it
+  // exits no signal reaches it, so no INTERRUPT would come.
+  const auto killed = [caller = fuse_req_ctx(req)->pid] { return is_dying(caller); };
+  if (!RequestLoop::this_thread_may_wait()) {
+    std::unique_lock lock(handle.inode->mutex);
+    const bool clean = handle.inode->clean();
+    lock.unlock();
+    if (!clean && killed()) return (void)fuse_reply_err(req, 0);
+  }
+  // The kernel keeps the handle until it has the reply.
+  RequestLoop::may_wait(
+      [&mount, req, killed, &handle] { reply_told(req, mount.io().close(handle, killed)); },
+      [req](const Error& error) { reply_error(req, error); });
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info* fi) {

@@ -41,7 +41,39 @@ void op_forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgets) {
   fuse_reply_none(req);
 }
 
+// df(1) and whoever looks for mounts asks for the root directory's attributes and for free space.
+// Neither waits for a daemon that does not answer: what was known last is answered then, and not
+// kept by the kernel. They hold no thread while they wait (fs/fuse/raw/request_loop.h).
+constexpr auto kLastKnownPatience = seconds(2);
+
+bool is_known(Inode& inode) {
+  std::lock_guard lock(inode.mutex);
+  return inode.attr_known;
+}
+
+void getattr_of_root(fuse_req_t req) {
+  Mount& mount = mount_of(req);
+  mount.count_operation();
+  const InodePtr known = mount.table().find(kRootInode);
+  if (known) {
+    std::unique_lock lock(known->mutex);
+    const bool usable =
+        known->attr_known && !known->attr_stale && mount.metadata().holds(*known, pb::LEASE_READ);
+    lock.unlock();
+    if (usable) return reply_attr(req, known);
+  }
+  mount.metadata().ask(lease_request(kRootInode, pb::LEASE_READ, false), kLastKnownPatience,
+                       [req, known](result<MetadataClient::Answer> answer) {
+                         if (answer && answer.value().inode)
+                           return reply_attr(req, answer.value().inode);
+                         if (known && is_known(*known)) return reply_attr(req, known);
+                         if (!answer) return reply_error(req, answer.error());
+                         fuse_reply_err(req, EIO);
+                       });
+}
+
 void op_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
+  if (ino == kRootInode) return getattr_of_root(req);
   Mount& mount = mount_of(req);
   auto inode = known_inode(mount, ino);
   if (!inode) return reply_error(req, inode.error());
@@ -119,12 +151,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, f
   reply_attr(req, inode.value());
 }
 
-void op_statfs(fuse_req_t req, fuse_ino_t) {
-  pb::Request request;
-  request.mutable_statfs();
-  auto answer = mount_of(req).metadata().call(std::move(request));
-  if (!answer) return reply_error(req, answer.error());
-  const auto& fs = answer.value().reply.statfs();
+void reply_statfs(fuse_req_t req, const pb::StatFsReply& fs) {
   struct statvfs st {};
   st.f_bsize = st.f_frsize = 4096;
   st.f_blocks = fs.bytes_total() / 4096;
@@ -133,6 +160,20 @@ void op_statfs(fuse_req_t req, fuse_ino_t) {
   st.f_ffree = st.f_favail = uint64_t{1} << 32;
   st.f_namemax = 255;
   fuse_reply_statfs(req, &st);
+}
+
+void op_statfs(fuse_req_t req, fuse_ino_t) {
+  Mount& mount = mount_of(req);
+  mount.count_operation();
+  pb::Request request;
+  request.mutable_statfs();
+  mount.metadata().ask(std::move(request), kLastKnownPatience,
+                       [&mount, req](result<MetadataClient::Answer> answer) {
+                         if (answer) mount.space().remember(answer.value().reply.statfs());
+                         const auto known = mount.space().last();
+                         if (!known) return reply_error(req, answer.error());
+                         reply_statfs(req, *known);
+                       });
 }
 
 }  // namespace

@@ -99,8 +99,8 @@ void BlockFetcher::finish(const Key& key, const FetchPtr& fetch, result<Bytes> r
     under_way_.erase(key);
     if (under_way_.empty()) idle_.notify_all();
   }
-  fetch->done_ = true;
-  fetch->done_.notify_all();
+  fetch->state_ |= Fetch::kDone;
+  fetch->state_.notify_all();
 }
 
 }  // namespace datacloud

@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "fs/base/interruption.h"
 #include "fs/read/block_cache.h"
 #include "fs/read/block_map_cache.h"
 #include "fs/read/stripe_reader.h"
@@ -29,14 +30,25 @@ class BlockFetcher {
   // One block on its way.
   class Fetch {
    public:
-    const result<SharedBytes>& wait() const {
-      done_.wait(false);
+    // The block, why there is none, or that the caller was interrupted (fs/base/interruption.h).
+    result<SharedBytes> wait() {
+      const auto token = interruption_token();
+      // An interruption wakes all who wait for this block; the others go on waiting.
+      const std::stop_callback wake(token, [this] {
+        state_ += kPoke;
+        state_.notify_all();
+      });
+      for (uint32_t seen = state_; !(seen & kDone); seen = state_) {
+        if (token.stop_requested()) return failure(interruption_error());
+        state_.wait(seen);
+      }
       return value_;
     }
 
    private:
     friend class BlockFetcher;
-    std::atomic<bool> done_{false};
+    static constexpr uint32_t kDone = 1, kPoke = 2;
+    std::atomic<uint32_t> state_{0};  // kDone, and how often it was poked
     result<SharedBytes> value_{SharedBytes()};
     uint64_t ahead_bytes_ = 0;  // counted as readahead
   };

@@ -110,7 +110,7 @@ void BlockReader::Impl::collect(const std::vector<BlockFetcher::Place>& places,
       out[index[i]] = got[i].plain;
       continue;
     }
-    const result<SharedBytes>& r = got[i].fetch->wait();
+    const result<SharedBytes> r = got[i].fetch->wait();
     if (r)
       out[index[i]] = r.value();
     else

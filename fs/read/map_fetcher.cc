@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "fs/base/interruption.h"
+
 namespace datacloud {
 namespace {
 
@@ -64,7 +66,7 @@ result<uint64_t> MapFetcher::extend(InodeId ino, uint64_t first, uint64_t count)
     const auto entry = request(ino, first, count);
     if (!entry) continue;
     std::unique_lock lock(state_->mutex);
-    state_->answered.wait(lock, [&] { return entry->done; });
+    TRY(wait_interruptibly(state_->answered, lock, [&] { return entry->done; }));
     if (entry->error) return failure(entry->error->in(fmt::format("map of inode {}", ino)));
   }
   return failure(

@@ -42,7 +42,7 @@ class MapFetcher {
   struct State {
     BlockMapCache cache{kMapCacheBytesMax};
     std::mutex mutex;
-    std::condition_variable answered;
+    std::condition_variable_any answered;
     std::list<std::shared_ptr<Request>> requests;
   };
   // One under way that covers `first`, or a new one; null when the cache knows it by now.

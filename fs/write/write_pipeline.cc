@@ -62,7 +62,8 @@ struct WritePipeline::Impl {
                daemon_room}),
         sealers(sealing_threads(), kQueueMax),
         workers(2, kQueueMax),
-        callbacks(1, kQueueMax) {
+        callbacks(1, kQueueMax),
+        submitters(kSubmittersMax, kQueueMax) {
     puts->offload.open(workers);
   }
 
@@ -92,7 +93,7 @@ struct WritePipeline::Impl {
   GroupWriter groups;
   RefusalPause daemon_room;  // for records of stripes
   CommitQueue queue;
-  Executor sealers, workers, callbacks;  // last: their threads use all of the above
+  Executor sealers, workers, callbacks, submitters;  // last: their threads use all of the above
 };
 
 result<std::shared_ptr<const ErasureCode>> WritePipeline::Impl::code_of(
@@ -279,6 +280,7 @@ void WritePipeline::Impl::redo(const Job& job) {
 WritePipeline::WritePipeline(Dependencies d) : impl_(std::make_unique<Impl>(std::move(d))) {}
 
 WritePipeline::~WritePipeline() {
+  impl_->submitters.finish();
   flush();
   impl_->queue.wait_idle();
   impl_->groups.wait_idle();
@@ -325,6 +327,8 @@ std::optional<Error> WritePipeline::out_of_space(uint64_t shard_bytes) const {
   if (auto full = impl_->daemon_room.lasting(0)) return full;
   return impl_->d.sites.out_of_space(shard_bytes, impl_->puts->sites_min);
 }
+
+void WritePipeline::post(std::function<void()> task) { impl_->submitters.post(std::move(task)); }
 
 void WritePipeline::flush() {
   std::lock_guard lock(impl_->fill_mutex);

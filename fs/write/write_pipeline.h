@@ -102,6 +102,10 @@ class WritePipeline {
   // The failure that shards of so many bytes would meet now, when it is known that there is no room
   // for them at the sites, or none at the daemon for what describes them.
   std::optional<Error> out_of_space(uint64_t shard_bytes) const;
+  // Runs a task that submits, which may wait for places, on one of kSubmittersMax threads. Tasks
+  // that wait are counted by their owner; all have run when the pipeline is gone.
+  static constexpr int kSubmittersMax = 2;
+  void post(std::function<void()> task);
   // Closes the stripe being filled, so that every unit submitted so far gets written.
   void flush();
 

@@ -1,5 +1,5 @@
 // The RPC against a real socket: order, resending, sessions, pushes, and peers that misbehave.
-#include "common/rpc/rpc.h"
+#include "common/rpc/rpc_session.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -342,6 +342,38 @@ TEST_F(RpcTest, DeadlineAnswersUnavailable) {
   const auto took = monotonic_now() - before;
   EXPECT_GE(took, milliseconds(600));
   EXPECT_LT(took, seconds(3));
+}
+
+// What became of requests whose deadline had passed: the late reply, or that there will be none.
+TEST_F(RpcTest, LateOutcomesAreTold) {
+  auto options = mount_options();
+  options.deadline = milliseconds(200);
+  options.addresses = {address_};
+  auto session = connect_session(std::move(options), nullptr);
+  ASSERT_TRUE(session);
+  service_.mute = true;
+  std::atomic<int> failed{0}, told{0}, lost{0};
+  const auto ask = [&](const std::string& text) {
+    session.value()->call_until_known(
+        echo(text), [&](result<pb::Reply> reply) { failed += !reply; },
+        [&, text](result<pb::Reply> reply) { (value_of(reply) == text ? told : lost)++; });
+  };
+  ask("answered late");
+  ASSERT_TRUE(eventually([&] { return failed == 1; }));
+  EXPECT_EQ(told + lost, 0);
+  EXPECT_GE(session.value()->silence(), milliseconds(200));
+  pb::Reply reply;
+  reply.set_id(service_.seen().back());
+  reply.mutable_xattr()->set_value("answered late");
+  service_.last()->reply(reply);
+  service_.last()->reply(reply);  // a second one is nobody's
+  ASSERT_TRUE(eventually([&] { return told == 1; }));
+  EXPECT_LT(session.value()->silence(), seconds(5));
+  ask("never answered");
+  ASSERT_TRUE(eventually([&] { return failed == 2; }));
+  service_.last()->close();
+  ASSERT_TRUE(eventually([&] { return lost == 1; }));
+  EXPECT_EQ(told, 1);
 }
 
 TEST_F(RpcTest, NobodyListening) {

@@ -8,14 +8,14 @@
 #include <functional>
 #include <mutex>
 
-#include "common/rpc/rpc.h"
+#include "common/rpc/rpc_session.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/namespace_ops.h"
 
 namespace datacloud {
 
-class LocalDaemon final : public RpcClient {
+class LocalDaemon final : public RpcSession {
  public:
   LocalDaemon(const std::string& directory, const pb::Cloud& cloud) {
     MetadataStore::Options options;
@@ -33,6 +33,10 @@ class LocalDaemon final : public RpcClient {
     lock.unlock();
     done(std::move(reply));
   }
+  void call_until_known(pb::Request request, Callback callback, Callback) override {
+    call(std::move(request), std::move(callback));
+  }
+  Duration silence() const override { return Duration{}; }
   uint64_t session() const override { return 1; }
   bool connected() const override { return true; }
   MonotonicTime lease_end() const override { return monotonic_now() + seconds(60); }

@@ -9,7 +9,7 @@ namespace datacloud {
 namespace {
 
 // Answers everything with success and notes what it was asked.
-class NotingDaemon final : public RpcClient {
+class NotingDaemon final : public RpcSession {
  public:
   void call(pb::Request request, std::function<void(result<pb::Reply>)> done) override {
     asked.push_back(request.op_case());
@@ -17,6 +17,10 @@ class NotingDaemon final : public RpcClient {
       return done(failure(Errc::unavailable, "no disk"));
     done(pb::Reply());
   }
+  void call_until_known(pb::Request request, Callback callback, Callback) override {
+    call(std::move(request), std::move(callback));
+  }
+  Duration silence() const override { return Duration{}; }
   uint64_t session() const override { return 1; }
   bool connected() const override { return true; }
   MonotonicTime lease_end() const override { return monotonic_now() + seconds(60); }

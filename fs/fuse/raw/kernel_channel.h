@@ -1,0 +1,61 @@
+// The channel to the kernel below libfuse: what it cannot say for us is put into its bytes here.
+//
+// libfuse 3.14 agrees with the kernel on less than both can do. Its INIT reply passes through
+// send(), where the capabilities of `InitAmendment` are added that the kernel has offered. Without
+// PARALLEL_DIROPS, which libfuse takes in `want` and never sends, the kernel lets one lookup of a
+// directory run at a time, so that a slow one blocks all others.
+//
+// Invariant: nothing is claimed that the kernel did not offer in its INIT request, and no other
+// message is changed.
+//
+// Thread safety: all methods from any thread; the kernel sends nothing before INIT is answered.
+#pragma once
+
+#include <fuse3/fuse_lowlevel.h>
+#include <sys/uio.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "common/base/bytes.h"
+
+namespace datacloud {
+
+struct InitAmendment {
+  uint32_t flags = 0;   // FUSE_* of linux/fuse.h, bits 0..31
+  uint32_t flags2 = 0;  // bits 32..63, counted from 0
+};
+
+class KernelChannel {
+ public:
+  explicit KernelChannel(InitAmendment wanted) : wanted_(wanted) {}
+
+  // To be shown every request before libfuse gets it.
+  void received(ByteView request);
+  // writev(2) of a reply or notification: one message, the header in the first part.
+  ssize_t send(int fd, const iovec* parts, int count);
+
+  // Makes libfuse send through `channel` of the session's user data, an `Owner`. `fd`: the
+  // session's, which is closed with it. Returns 0 or a negative errno.
+  template <class Owner, KernelChannel& (Owner::*channel)()>
+  static int attach(fuse_session* session, int fd) {
+    fuse_custom_io io{};
+    io.writev = [](int to, iovec* parts, int count, void* owner) {
+      return (static_cast<Owner*>(owner)->*channel)().send(to, parts, count);
+    };
+    io.read = [](int from, void* buffer, size_t size, void*) {
+      return read_some(from, buffer, size);
+    };
+    return fuse_session_custom_io(session, &io, fd);
+  }
+
+ private:
+  static ssize_t read_some(int fd, void* buffer, size_t size);
+  ssize_t send_init(int fd, const iovec* parts, int count);
+
+  const InitAmendment wanted_;
+  std::atomic<uint64_t> init_unique_{0};  // of the INIT request to be answered; 0: none
+  InitAmendment offered_;                 // by the kernel, set before init_unique_
+};
+
+}  // namespace datacloud
