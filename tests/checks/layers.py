@@ -13,7 +13,7 @@ LAYERS = {
                "store", "store/rados", "site", "audit"],
     "daemon": ["loop", "metadata", "records", "sessions", "jobs", "repair", "fold", "audit", "fsck",
                "scrub", "maintenance", "service", "program"],
-    "fs": ["base", "read", "write", "file", "fuse"],
+    "fs": ["base", "read", "write", "file", "fuse/raw", "fuse"],
 }
 # A library's headers, and the one folder that includes them.
 LIBRARIES = {
