@@ -9,12 +9,6 @@
 #include "common/base/log.h"
 
 namespace datacloud {
-namespace {
-
-// Attempts to get a lease that is recalled again before it can be used.
-constexpr int kLeaseAttemptsMax = 2000;
-constexpr int kLeaseAttemptsQuick = 3;  // then with pauses
-
 struct RequestFacts {
   uint64_t ticket = 0;
   InodeId parent = 0;  // of a lookup or create
@@ -26,6 +20,12 @@ struct RequestFacts {
   InodeId altered = 0;           // the inode whose attributes it changes, if it names one
   bool alters_unnamed = false;   // changes attributes of inodes that only the reply names
 };
+
+namespace {
+
+// Attempts to get a lease that is recalled again before it can be used.
+constexpr int kLeaseAttemptsMax = 2000;
+constexpr int kLeaseAttemptsQuick = 3;  // then with pauses
 
 bool changes_metadata(const pb::Request& request) {
   switch (request.op_case()) {
