@@ -103,10 +103,9 @@ void Site::report_room(uint64_t bytes, const Error* failure) {
     if (full_.accepted(bytes)) spdlog::info("site {} has room again", name_);
   } else if (is_out_of_space(*failure) && full_.refused(bytes, *failure)) {
     spdlog::warn(
-        "no room for a shard of {} bytes: {}; free space there or raise its quota: it is used "
-        "again "
-        "by itself",
-        bytes, failure->message());
+        "site {} has no room for a shard of {} bytes ({}); free space there or raise its quota: it "
+        "is used again by itself",
+        name_, bytes, failure->code().message());
   }
 }
 

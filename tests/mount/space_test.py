@@ -166,8 +166,10 @@ def all_sites_full(cloud, mount, rng):
     note("ok: told once: the next fsync of it succeeds")
     check_equal(os.pread(held.fileno(), len(old) + 1, 0), old, "and the file is what it was")
     held.close()
+    for site in cloud.sites.values():
+        site.disk.fill()
     with open(precious, "r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
-        pages[:400_000] = bytes(400_000)
+        pages[:400_000] = rng.randbytes(400_000)  # zeros would take no room
         expect_errno(errno.ENOSPC, "msync of a mapping", pages.flush)
     check_equal(precious.read_bytes(), old, "what was mapped is what it was")
     files.check_lost("at once")
@@ -233,6 +235,7 @@ def daemon_disk_full(cloud, mount, disk, files):
     wait_for(lambda: len(reserve_of(cloud)) == 16, 30, "the reserve to be made")
     opened = open(files.directory / "opened", "xb", buffering=0)
     disk.fill()
+    time.sleep(0.3 * SLOWNESS)  # it looks at its disk ten times a second
     began = time.monotonic()
     for what, call in (("create", lambda: open(mount / "new", "xb")),
                        ("mkdir", lambda: os.mkdir(mount / "dir")),

@@ -67,7 +67,7 @@ def test(options):
     with Cloud(stores=small.sites) as cloud:
         small.set_quota("24M")
         cloud.start_daemon()
-        mount = cloud.mount("cache_size=1MiB")
+        mount = cloud.mount("cache_bytes_max=1MiB")
         kept, outcomes, number = {}, [], 0
         # Monitors notice a used up quota seconds later: more than that is written before.
         end = time.monotonic() + 60 * SLOWNESS

@@ -128,8 +128,7 @@ TEST_F(WriteGroupsTest, AFailedMemberLeavesTheOthersUngrouped) {
   cloud_.start();
   write({unit(5, 0, 2)});
   for (int site = 0; site < 5; ++site) {
-    cloud_.set_fault(site,
-                     {.kind = Fault::Kind::fail_before, .error = Error(Errc::no_space, "full")});
+    cloud_.set_fault(site, {.kind = Fault::Kind::fail_before, .error = Error(Errc::io, "broken")});
   }
   EXPECT_FALSE(cloud_.write(unit(6, 0, 2)).get());
   for (int site = 0; site < 5; ++site) cloud_.set_fault(site, {});
