@@ -78,6 +78,7 @@ Json mount_json(const pb::StatusReply& status, const pb::StatusDetails& details,
           {"degraded_reads", stats.degraded_reads()},
           {"flush_failures", stats.flush_failures()},
           {"last_failure", stats.last_failure()},
+          {"data_losses", stats.data_losses()},
           {"sites_away", std::move(away)}};
 }
 
@@ -213,6 +214,14 @@ std::string mount_table(const pb::StatusReply& status, bool colours) {
                            stats.flush_failures() > 0 ? Colour::bad : Colour::none)});
   }
   std::string out = table.text(colours);
+  for (const auto& mount : status.mounts()) {
+    if (mount.stats().data_losses() == 0) continue;
+    out += fmt::format(
+        "  {}: unwritten data of {} file(s) lost: others had changed or removed them while the "
+        "mount "
+        "had no session; its log names them\n",
+        printable(mount.session().mountpoint()), mount.stats().data_losses());
+  }
   for (const auto& mount : status.mounts()) {
     if (mount.stats().last_failure().empty()) continue;
     out += fmt::format("  {}: last failure: {}\n", printable(mount.session().mountpoint()),

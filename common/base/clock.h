@@ -16,6 +16,16 @@ using std::chrono::seconds;
 
 inline MonotonicTime monotonic_now() { return std::chrono::steady_clock::now(); }
 
+// How long the machine has been suspended since its boot, give or take a microsecond. The monotonic
+// clock stands still meanwhile; what others hold against us by theirs does not.
+inline Duration time_suspended() {
+  timespec running{}, all{};
+  clock_gettime(CLOCK_MONOTONIC, &running);
+  clock_gettime(CLOCK_BOOTTIME, &all);
+  return std::chrono::seconds(all.tv_sec - running.tv_sec) +
+         std::chrono::nanoseconds(all.tv_nsec - running.tv_nsec);
+}
+
 // Wall time as records keep it: nanoseconds since 1970 in 64 bits, which end in 1677 and 2262. A
 // time beyond becomes the last whole second that fits, as file systems do (clamping in the kernel's
 // timestamp_truncate). Every time that comes from outside passes here.

@@ -21,7 +21,7 @@
 
 namespace datacloud {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr uint32_t kFrameBytesMax = 16u << 20;
 inline constexpr uint32_t kFrameMagic = 0x31434444;
 
@@ -77,7 +77,9 @@ std::unique_ptr<RpcServer> make_rpc_server(RpcService&);
 // --- Client ---------------------------------------------------------------------------------
 
 // A session-aware connection to the daemon. It reconnects by itself; requests in flight when the
-// connection breaks are sent again under their ids, in order, after the session is resumed.
+// connection breaks are sent again under their ids, in order, after the session is resumed. When
+// the session is lost, those fail with session_lost that may have been executed and must not be
+// again.
 class RpcClient {
  public:
   struct Options {
@@ -85,6 +87,8 @@ class RpcClient {
     pb::ClientKind kind = pb::CLIENT_TOOL;
     pb::Session session;              // who we are; id 0
     Duration deadline = seconds(30);  // of each call, reconnects included
+    // How long this machine has been suspended so far (clock.h); a test's own.
+    std::function<Duration()> suspended = time_suspended;
     // On a push; runs on the client's I/O thread and must not block.
     std::function<void(const pb::Push&)> on_push;
     // Leases to present when resuming (called on the I/O thread, must not block or call back).
@@ -103,7 +107,7 @@ class RpcClient {
   virtual uint64_t session() const = 0;
   virtual bool connected() const = 0;
   // When the current session lease ends unless renewed: counted from the sending of the last
-  // answered hello or keepalive.
+  // answered hello or keepalive; earlier by what the machine has been suspended since.
   virtual MonotonicTime lease_end() const = 0;
 };
 

@@ -19,6 +19,25 @@ namespace {
 constexpr auto kTick = milliseconds(200);
 constexpr int kReadsPerWakeMax = 16;
 
+// What only asks, or sets what it would set again. Leases and ids come from the session that
+// answers.
+bool is_repeatable(const pb::Request& request) {
+  switch (request.op_case()) {
+    case pb::Request::kGrant:
+    case pb::Request::kLookup:
+    case pb::Request::kLease:
+    case pb::Request::kSetattr:
+    case pb::Request::kReaddir:
+    case pb::Request::kGetxattr:
+    case pb::Request::kListxattr:
+    case pb::Request::kStatfs:
+    case pb::Request::kMap:
+      return true;
+    default:
+      return false;
+  }
+}
+
 int milliseconds_until(MonotonicTime t) {
   const auto left = std::chrono::ceil<milliseconds>(t - monotonic_now());
   return static_cast<int>(std::clamp(left, milliseconds(0), milliseconds(kTick)).count());
@@ -65,7 +84,8 @@ bool RpcSessionClient::connected() const {
 
 MonotonicTime RpcSessionClient::lease_end() const {
   std::lock_guard lock(mutex_);
-  return lease_end_;
+  // The daemon's clock may have gone on while this machine was suspended, ours has not.
+  return lease_end_ - (options_.suspended() - lease_suspended_);
 }
 
 Duration RpcSessionClient::silence() const {
@@ -83,7 +103,7 @@ void RpcSessionClient::call_until_known(pb::Request request, Callback callback, 
     std::lock_guard lock(mutex_);
     request.set_id(next_id_);
     request.set_acknowledged((pending_.empty() ? next_id_ : pending_.begin()->first) - 1);
-    const bool keepalive = request.has_keepalive();
+    const bool keepalive = request.has_keepalive(), repeatable = is_repeatable(request);
     pb::Frame frame;
     frame.mutable_request()->Swap(&request);
     auto encoded = encode_frame(frame);
@@ -95,21 +115,38 @@ void RpcSessionClient::call_until_known(pb::Request request, Callback callback, 
       refused = Error(Errc::unavailable, "too many unanswered requests to the daemon");
     } else {
       const uint64_t id = next_id_++;
-      pending_.emplace_hint(pending_.end(), id,
-                            Pending{encoded.value(), std::move(callback), monotonic_now(),
-                                    keepalive, std::move(late)});
-      if (state_ == State::up) transmit(std::move(encoded).value());
+      const auto pending = pending_.emplace_hint(
+          pending_.end(), id,
+          Pending{encoded.value(), std::move(callback), monotonic_now(), options_.suspended(),
+                  keepalive, repeatable, false, std::move(late)});
+      if (state_ == State::up) {
+        pending->second.maybe_delivered = transmit(std::move(encoded).value());
+      }
     }
   }
   if (refused) callback(failure(*refused));
 }
 
-void RpcSessionClient::transmit(SharedFrame frame) {
+bool RpcSessionClient::transmit(SharedFrame frame) {
   const bool direct = out_.empty();
   out_.push(std::move(frame));
   // When something is queued, the I/O thread is waiting for room already. A broken socket is
   // noticed by the I/O thread, which reads from it.
-  if (direct && out_.write_to(fd_) == FrameWriter::State::blocked) wake();
+  if (!direct) return true;
+  const auto state = out_.write_to(fd_);
+  if (state == FrameWriter::State::blocked) wake();
+  return state != FrameWriter::State::broken;
+}
+
+RpcSessionClient::PendingMap RpcSessionClient::take_lost() {
+  PendingMap lost;
+  for (auto it = pending_.begin(); it != pending_.end();) {
+    const auto request = it++;
+    if (request->second.maybe_delivered && !request->second.repeatable) {
+      lost.insert(pending_.extract(request));
+    }
+  }
+  return lost;
 }
 
 void RpcSessionClient::wake() const {
@@ -212,14 +249,18 @@ void RpcSessionClient::handle_reply(pb::Reply reply) {
       callback = std::move(late->second);
       late_.erase(late);
     } else if (it->second.keepalive && reply.has_keepalive() && reply.error() == 0) {
-      lease_end_ =
-          std::max(lease_end_, it->second.sent + milliseconds(reply.keepalive().lease_ms()));
+      const auto end = it->second.sent + milliseconds(reply.keepalive().lease_ms());
+      if (end > lease_end_) {
+        lease_end_ = end;
+        lease_suspended_ = it->second.suspended;
+      }
     }
     if (it != pending_.end()) {
       callback = std::move(it->second.callback);
       pending_.erase(it);
     }
   }
+  sequence_ = std::max(sequence_, reply.sequence());
   auto status = reply_error(reply);
   if (status) {
     callback(std::move(reply));

@@ -6,7 +6,8 @@
 //
 // Invariants: a request is in `pending_` from its submission until its reply, its deadline or
 // the session's loss, and is answered exactly once (whoever asked for it learns after the deadline
-// what became of it, from `late_`); after a reconnect the pending ones are sent
+// what became of it, from `late_`); the loss of the session fails only requests that the daemon may
+// have executed and that must not be executed again; after a reconnect the pending ones are sent
 // before any new one, in the order of their ids; nothing is sent before hello is answered and
 // on_session has returned.
 #pragma once
@@ -44,8 +45,11 @@ class RpcSessionClient final : public RpcSession {
   struct Pending {
     SharedFrame frame;
     Callback callback;
-    MonotonicTime sent;  // before the first sending
+    MonotonicTime sent;    // before the first sending
+    Duration suspended{};  // time_suspended() then
     bool keepalive = false;
+    bool repeatable = false;       // executed once more it does no harm, in any session
+    bool maybe_delivered = false;  // the daemon may have got it
     Callback late;
   };
   using PendingMap = std::map<uint64_t, Pending>;
@@ -70,7 +74,8 @@ class RpcSessionClient final : public RpcSession {
   bool hello_refused(const Error&);
   Error unreachable() const;
 
-  void transmit(SharedFrame);  // with the lock held
+  bool transmit(SharedFrame);  // with the lock held; false: the daemon has not got it
+  PendingMap take_lost();      // with the lock held: what the loss of the session fails
   void wake() const;
 
   const Options options_;
@@ -87,6 +92,7 @@ class RpcSessionClient final : public RpcSession {
   uint64_t next_id_ = 1;
   uint64_t session_ = 0;
   MonotonicTime lease_end_{};
+  Duration lease_suspended_{};             // time_suspended() when the lease was asked for
   MonotonicTime heard_ = monotonic_now();  // the last bytes from the daemon
   std::optional<result<pb::HelloReply>> first_hello_;
   std::string last_failure_;  // why there is no connection, for people
@@ -95,8 +101,10 @@ class RpcSessionClient final : public RpcSession {
   // I/O thread only.
   FrameReader reader_;
   bool session_lost_ = false;  // to be told once a new session is there
+  uint64_t sequence_ = 0;      // the newest of the replies of this session
   MonotonicTime started_{};
   MonotonicTime hello_sent_{};
+  Duration hello_suspended_{};
   MonotonicTime retry_at_{};
   Duration backoff_{};
 

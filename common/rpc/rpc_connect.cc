@@ -111,6 +111,7 @@ pb::HelloRequest RpcSessionClient::make_hello() {
   *hello.mutable_session() = options_.session;
   // Tools hold nothing that is worth resuming.
   hello.mutable_session()->set_id(options_.kind == pb::CLIENT_MOUNT ? session() : 0);
+  hello.set_sequence(sequence_);
   if (hello.session().id() != 0 && options_.on_resume) options_.on_resume(hello);
   return hello;
 }
@@ -132,6 +133,7 @@ void RpcSessionClient::adopt(int fd) {
   state_ = State::hello_sent;
   out_.clear();
   hello_sent_ = monotonic_now();
+  hello_suspended_ = options_.suspended();
   out_.push(std::move(encoded).value());
   out_.write_to(fd_);
 }
@@ -149,10 +151,12 @@ bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
   {
     std::lock_guard lock(mutex_);
     const bool resuming = options_.kind == pb::CLIENT_MOUNT && session_ != 0;
-    if (session_lost_ || (resuming && !hello.resumed())) lost.swap(pending_);
+    if (session_lost_ || (resuming && !hello.resumed())) lost = take_lost();
     session_lost_ = false;
+    if (!hello.resumed()) sequence_ = 0;  // perhaps of another history
     session_ = hello.session();
     lease_end_ = hello_sent_ + milliseconds(hello.lease_ms());
+    lease_suspended_ = hello_suspended_;
   }
   backoff_ = Duration{};
   if (options_.on_session) options_.on_session(hello);
@@ -160,7 +164,10 @@ bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
   std::lock_guard lock(mutex_);
   state_ = State::up;
   last_failure_.clear();
-  for (const auto& [id, request] : pending_) out_.push(request.frame);
+  for (auto& [id, request] : pending_) {
+    out_.push(request.frame);
+    request.maybe_delivered = true;
+  }
   out_.write_to(fd_);
   if (!first_hello_) {
     first_hello_ = hello;

@@ -236,6 +236,12 @@ result<void> erase_xattrs(Transaction& txn, InodeId ino) {
 
 }  // namespace
 
+bool may_follow(const pb::Inode& inode, const pb::InodeUpdate& update) {
+  const auto& follows = update.follows();
+  return follows.empty() || inode.change_id() == update.change_id() ||
+         std::find(follows.begin(), follows.end(), inode.change_id()) != follows.end();
+}
+
 result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update, Displaced displaced,
                                SlotUse use) {
   TRY(auto inode, get_inode(txn, update.ino()));
@@ -254,6 +260,9 @@ result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update, 
   }
   TRY(change.finish());
   apply_attributes(update, inode);
+  if (displaced == Displaced::superseded) {
+    inode.set_change_id(update.change_id() ? update.change_id() : inode.change_id() + 1);
+  }
   TRY(const uint64_t logical_after, logical_bytes(txn, inode));
   totals.blocks_logical_bytes += logical_after - logical_before;
   write_totals(txn, totals);

@@ -35,9 +35,13 @@ enum class Displaced { superseded, moved };
 // never.
 enum class SlotUse { alone, shared };
 
-// Truncates, maps runs, grows, sets times: one inode's part of a commit. Stripes whose last live
-// slot goes are turned into pending deletions. At most `runs_max` existing runs are unmapped per
-// call when the inode is being reclaimed (see reclaim_inode).
+// Whether the inode is in a state that the update may follow (InodeUpdate.follows).
+bool may_follow(const pb::Inode&, const pb::InodeUpdate&);
+
+// Truncates, maps runs, grows, sets times: one inode's part of a commit. The inode's change id
+// becomes the update's, or just another when that has none; moved data keep it. Stripes whose last
+// live slot goes are turned into pending deletions. At most `runs_max` existing runs are unmapped
+// per call when the inode is being reclaimed (see reclaim_inode).
 result<pb::Inode> update_inode(Transaction&, const pb::InodeUpdate&,
                                Displaced = Displaced::superseded, SlotUse = SlotUse::alone);
 

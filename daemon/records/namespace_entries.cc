@@ -67,6 +67,11 @@ pb::Inode make_inode(const pb::Inode& parent, const pb::CreateRequest& request, 
   inode.set_mtime_ns(request.now_ns());
   inode.set_ctime_ns(request.now_ns());
   switch (inode.mode() & S_IFMT) {
+    case S_IFREG:
+      // Differs from that of a file which had this inode number in records that were replaced by
+      // an older copy.
+      inode.set_change_id(static_cast<uint64_t>(request.now_ns()));
+      break;
     case S_IFDIR:
       inode.set_nlink(2);
       inode.set_size(kDirectorySize);

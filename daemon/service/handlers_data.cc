@@ -161,25 +161,31 @@ Answer MetadataService::commit_data(const CallPtr& call) {
     TRY(add_stripe(txn, without_homes(stripe, deps_.sites)));
   }
   pb::Reply reply;
-  auto* commit_reply = reply.mutable_commit();
   for (const auto& sent : request.updates()) {
+    auto* outcome = reply.mutable_commit()->add_outcomes();
     const auto inode = get_inode(txn, sent.ino());
     if (!inode) {
       if (!is_gone(inode.error())) return failure(inode.error());
-      commit_reply->add_dropped_inodes(sent.ino());
+      outcome->set_outcome(pb::UpdateOutcome::GONE);
       continue;
     }
     if (leases_.held(call->session, sent.ino()) != pb::LEASE_WRITE) {
       return failure(Errc::stale, fmt::format("the write lease on inode {} is lost", sent.ino()));
+    }
+    if (!may_follow(inode.value(), sent)) {
+      outcome->set_outcome(pb::UpdateOutcome::OVERTAKEN);
+      continue;
     }
     pb::InodeUpdate update = sent;
     // A write may only drop set-user-id and set-group-id; permissions change by setattr.
     if (update.has_mode()) {
       update.set_mode(inode.value().mode() & (update.mode() | ~kSpecialModeBits));
     }
-    TRY(update_inode(txn, update));
+    TRY(const auto updated, update_inode(txn, update));
+    outcome->set_blocks_mapped(updated.blocks_mapped());
+    outcome->set_size(updated.size());
   }
-  // Slots may have stayed unmapped in any stripe whose inodes are gone.
+  // Slots may have stayed unmapped in any stripe of a dropped update.
   std::vector<StripeId> ids;
   for (const auto& stripe : request.stripes()) ids.push_back(stripe.id());
   if (!ids.empty()) {

@@ -168,6 +168,7 @@ class MetadataService final : public RpcService, private Responder {
   const ShardNamer namer_;
   const MonotonicTime started_;
   uint64_t start_count_ = 0;
+  Sequence sequence_at_start_ = 0;
   size_t sessions_at_start_ = 0;
   Sessions sessions_;
   IdRanges ranges_;

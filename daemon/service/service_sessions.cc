@@ -30,6 +30,7 @@ bool same_process(const pb::Session& a, const pb::Session& b) {
 }  // namespace
 
 result<void> MetadataService::start() {
+  sequence_at_start_ = store_.sequence();
   Transaction txn = store_.begin();
   TRY(start_count_, read_counter(txn, "start", 0));
   put_counter(txn, "start", ++start_count_);
@@ -157,10 +158,15 @@ void MetadataService::hello(const CallPtr& call) {
   });
 }
 
-// False: its leases exceed the limit now; the session has ended.
+// False: its leases exceed the limit now, or it is not of these records; the session has ended.
 bool MetadataService::resume(SessionState& session, const Call& call) {
   const auto unanswered = leases_.recalls_of(session.id());
   if (!session.resumed) {
+    // What it caches and what it may have committed is of a history that is gone.
+    if (call.request.hello().sequence() > sequence_at_start_) {
+      end_session(session.id(), "it has seen newer records than these: they were restored", false);
+      return false;
+    }
     for (const auto& held : call.request.hello().leases()) {
       if (!leases_.adopt(session.id(), held)) {
         end_session(session.id(), "its leases exceed daemon.leases_max", false);

@@ -62,7 +62,11 @@ result<SessionState*> Sessions::add_mount(Transaction& txn, pb::Session record,
         Errc::unavailable,
         fmt::format("{} mounts are connected already; raise daemon.sessions_max", sessions_max));
   }
-  TRY(const uint64_t id, read_counter(txn, kSessionCounter, 1));
+  // Never the id that a mount had, even if the counter is of restored records: its leases carry
+  // that.
+  TRY(const uint64_t counter, read_counter(txn, kSessionCounter, 1));
+  const uint64_t lost = record.id() < kToolSession / 2 ? record.id() : 0;
+  const uint64_t id = std::max(counter, lost + 1);
   put_counter(txn, kSessionCounter, id + 1);
   record.set_id(id);
   cut(*record.mutable_host());

@@ -79,6 +79,11 @@ void CommitQueue::wait_units_below(size_t limit) {
   changed_.wait(lock, [&] { return units_ < limit; });
 }
 
+void CommitQueue::wait_told(InodeId ino) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return !failing_.contains(ino); });
+}
+
 void CommitQueue::wait_idle() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return units_ == 0 && jobs_.empty() && commits_ == 0; });
@@ -94,7 +99,8 @@ void CommitQueue::pump(std::unique_lock<std::mutex>& lock) {
     pb::Request request = commit_request(batch);
     lock.unlock();
     d_.client.call(std::move(request), [this, batch = std::move(batch)](result<pb::Reply> r) {
-      d_.work.post([this, batch, r = std::move(r)] { replied(batch, r); });
+      const uint64_t session = d_.client.session();
+      d_.work.post([this, batch, session, r = std::move(r)] { replied(batch, session, r); });
     });
     lock.lock();
   }
@@ -127,14 +133,12 @@ CommitQueue::Batch CommitQueue::collect() {
   return batch;
 }
 
-void CommitQueue::replied(const Batch& batch, const result<pb::Reply>& reply) {
+void CommitQueue::replied(const Batch& batch, uint64_t session, const result<pb::Reply>& reply) {
   std::unique_lock lock(mutex_);
   --commits_;
   if (reply) {
-    const auto& inodes = reply.value().commit().dropped_inodes();
-    const std::set<InodeId> dropped(inodes.begin(), inodes.end());
     if (brings_stripes(batch)) d_.daemon_room.accepted(0);
-    for (const auto& job : batch) committed(job, dropped);
+    for (const auto& job : batch) committed(job, session, reply.value());
   } else if (reply.error().is(Errc::revoked)) {
     d_.ids.revoked();
     for (const auto& job : batch) redo(job, reply.error());
@@ -150,11 +154,25 @@ void CommitQueue::replied(const Batch& batch, const result<pb::Reply>& reply) {
   changed_.notify_all();
 }
 
-void CommitQueue::committed(const std::shared_ptr<WriteJob>& job,
-                            const std::set<InodeId>& dropped) {
+// What the daemon says of one update; later parts of a unit see its earlier ones.
+void CommitQueue::note_outcome(const pb::UpdateOutcome& outcome, FlushResult& result) {
+  result.inode_gone = result.inode_gone || outcome.outcome() == pb::UpdateOutcome::GONE;
+  result.overtaken = result.overtaken || outcome.outcome() == pb::UpdateOutcome::OVERTAKEN;
+  result.blocks_mapped = outcome.blocks_mapped();
+  result.size = outcome.size();
+}
+
+void CommitQueue::committed(const std::shared_ptr<WriteJob>& job, uint64_t session,
+                            const pb::Reply& reply) {
+  const auto& outcomes = reply.commit().outcomes();
   for (const Piece& piece : job->pieces) {
     WriteUnit& unit = *piece.unit;
     if (unit.answered) continue;
+    if (piece.update >= 0 && piece.update < outcomes.size()) {
+      note_outcome(outcomes[piece.update], unit.result);
+    }
+    unit.result.session = session;
+    unit.result.sequence = reply.sequence();
     if (piece.count > 0) {
       for (auto& run : runs_of(piece, job->stripe->id())) {
         unit.result.runs.push_back(std::move(run));
@@ -165,7 +183,6 @@ void CommitQueue::committed(const std::shared_ptr<WriteJob>& job,
         d_.counters.plain_bytes += unit.flush.blocks[piece.first + i].plain->size();
       }
     }
-    if (dropped.contains(unit.flush.ino)) unit.result.inode_gone = true;
     if (!piece.ends()) continue;
     auto list = pending_.find(unit.flush.ino);
     list->second.erase(std::find(list->second.begin(), list->second.end(), piece.unit));
@@ -229,12 +246,10 @@ void CommitQueue::answer(const std::shared_ptr<WriteUnit>& unit, result<FlushRes
     failing.error = outcome.error();
   }
   d_.callbacks.post([this, unit, ino, failed, outcome = std::move(outcome)]() mutable {
-    if (failed) {
-      std::lock_guard lock(mutex_);
-      if (--failing_[ino].callbacks == 0) failing_.erase(ino);
-    }
     std::exchange(unit->done, nullptr)(std::move(outcome));
     std::lock_guard lock(mutex_);
+    // Not before the caller knows: what it submits until then is to follow the failed unit.
+    if (failed && --failing_[ino].callbacks == 0) failing_.erase(ino);
     --units_;
     changed_.notify_all();
   });

@@ -60,6 +60,9 @@ class CommitQueue {
 
   size_t units() const;  // not yet answered
   void wait_units_below(size_t limit);
+  // Until the callers of the inode's failed units have been told, so that what is submitted then
+  // does not fail with them. Not from a callback.
+  void wait_told(InodeId);
   void wait_idle();
 
  private:
@@ -67,8 +70,9 @@ class CommitQueue {
 
   void pump(std::unique_lock<std::mutex>&);
   Batch collect();
-  void replied(const Batch&, const result<pb::Reply>&);
-  void committed(const std::shared_ptr<WriteJob>&, const std::set<InodeId>& dropped);
+  void replied(const Batch&, uint64_t session, const result<pb::Reply>&);
+  void committed(const std::shared_ptr<WriteJob>&, uint64_t session, const pb::Reply&);
+  static void note_outcome(const pb::UpdateOutcome&, FlushResult&);
   void redo(const std::shared_ptr<WriteJob>&, const Error&);
   void drop(const std::shared_ptr<WriteJob>&, const Error&);
   void fail_from(const std::shared_ptr<WriteUnit>&, const Error&);
@@ -76,7 +80,7 @@ class CommitQueue {
   void remove(const std::shared_ptr<WriteJob>&);
 
   struct Failing {
-    int callbacks = 0;  // of failed units, not yet begun
+    int callbacks = 0;  // of failed units, not yet returned
     Error error;
   };
 

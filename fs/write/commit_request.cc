@@ -28,6 +28,8 @@ pb::InodeUpdate update_of(const Piece& piece, StripeId stripe) {
   const FlushUnit& unit = piece.unit->flush;
   pb::InodeUpdate update;
   update.set_ino(unit.ino);
+  update.set_change_id(unit.change_id);
+  for (const uint64_t id : unit.follows) update.add_follows(id);
   if (piece.leads()) {
     if (unit.truncate_to) update.set_truncate_to(*unit.truncate_to);
     if (unit.mtime_ns) update.set_mtime_ns(*unit.mtime_ns);
@@ -50,8 +52,10 @@ pb::Request commit_request(const std::vector<std::shared_ptr<WriteJob>>& jobs) {
   bool durable = false;
   for (const auto& job : jobs) {
     if (job->stripe) *commit.add_stripes() = *job->stripe;
-    for (const Piece& piece : job->pieces) {
+    for (Piece& piece : job->pieces) {
+      piece.update = -1;
       if (piece.unit->answered) continue;
+      piece.update = commit.updates_size();
       durable = durable || piece.unit->durable;
       *commit.add_updates() = update_of(piece, job->stripe ? job->stripe->id() : 0);
     }

@@ -17,7 +17,7 @@ std::vector<pb::Run> runs_of(const Piece&, StripeId);
 pb::InodeUpdate update_of(const Piece&, StripeId);
 
 // One transaction: the jobs' stripes and, in order, the updates of their units that have not been
-// answered. Call with the commit queue's lock held.
+// answered; each piece remembers its update. Call with the commit queue's lock held.
 pb::Request commit_request(const std::vector<std::shared_ptr<WriteJob>>& jobs);
 
 }  // namespace datacloud

@@ -34,6 +34,7 @@ struct Piece {
   size_t first = 0, count = 0;  // of unit->flush.blocks
   uint32_t first_slot = 0;
   ContentVersion version = 0;
+  int update = -1;  // its place in the commit that is under way
 
   bool leads() const { return first == 0; }
   bool ends() const { return first + count == unit->flush.blocks.size(); }

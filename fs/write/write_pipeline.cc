@@ -292,6 +292,19 @@ WritePipeline::~WritePipeline() {
 }
 
 void WritePipeline::submit(FlushUnit flush, Urgency urgency, bool durable, Done done) {
+  wait_for_room(flush.ino);
+  submit(admit(std::move(flush), durable, std::move(done)), urgency);
+}
+
+void WritePipeline::wait_for_room(InodeId ino) {
+  impl_->queue.wait_told(ino);
+  if (impl_->queue.units() < kUnitsMax) return;
+  this->flush();
+  impl_->queue.wait_units_below(kUnitsMax);
+}
+
+// Known to the queue before anything blocks, so that an earlier failure takes it along.
+std::shared_ptr<WriteUnit> WritePipeline::admit(FlushUnit flush, bool durable, Done done) {
   auto unit = std::make_shared<WriteUnit>();
   unit->flush = std::move(flush);
   unit->stream = unit->flush.code + "/" + std::to_string(unit->flush.group) + "/" +
@@ -299,12 +312,12 @@ void WritePipeline::submit(FlushUnit flush, Urgency urgency, bool durable, Done 
                  std::to_string(unit->flush.shard_bytes);
   unit->durable = durable;
   unit->done = std::move(done);
-  if (impl_->queue.units() >= kUnitsMax) {
-    this->flush();
-    impl_->queue.wait_units_below(kUnitsMax);
-  }
-  // Known to the queue before anything blocks, so that an earlier failure takes it along.
-  if (!impl_->queue.admit(unit)) return;
+  (void)impl_->queue.admit(unit);
+  return unit;
+}
+
+void WritePipeline::submit(const std::shared_ptr<WriteUnit>& unit, Urgency urgency) {
+  if (impl_->queue.answered(*unit)) return;
   if (!unit->flush.blocks.empty()) {
     if (auto full = impl_->daemon_room.lasting(0)) return impl_->queue.fail_unit(unit, *full);
   }

@@ -67,19 +67,27 @@ struct FlushUnit {
   std::optional<uint64_t> truncate_to;
   std::optional<int64_t> mtime_ns, ctime_ns;
   std::optional<uint32_t> mode;
+  // Of the state this unit makes, and of those it may follow (InodeUpdate).
+  uint64_t change_id = 0;
+  std::vector<uint64_t> follows;
 };
 
-// Where a unit's blocks went: for the reader's map.
+// Where a unit's blocks went, for the reader's map, and the inode after it.
 struct FlushResult {
   std::vector<pb::Run> runs;
   std::vector<std::shared_ptr<const pb::Stripe>> stripes;  // all stripes the runs name
   bool inode_gone = false;                                 // unlinked meanwhile: nothing to do
+  bool overtaken = false;  // others have changed the file: nothing of the unit is applied
+  uint64_t blocks_mapped = 0, size = 0;
+  uint64_t session = 0, sequence = 0;  // of the reply to the last transaction of the unit
 };
 
 enum class Urgency {
   batch,  // may wait (briefly) for other units to share a stripe
   now,    // someone waits: close the stripe after this unit
 };
+
+struct WriteUnit;
 
 class WritePipeline {
  public:
@@ -106,6 +114,12 @@ class WritePipeline {
   // that wait are counted by their owner; all have run when the pipeline is gone.
   static constexpr int kSubmittersMax = 2;
   void post(std::function<void()> task);
+  // The same in steps, for a caller that must not let go of a lock between taking the blocks and
+  // their place in the order of the inode's units: room (may block), the place (does not), the work
+  // (may).
+  void wait_for_room(InodeId);
+  std::shared_ptr<WriteUnit> admit(FlushUnit unit, bool durable, Done done);
+  void submit(const std::shared_ptr<WriteUnit>&, Urgency urgency);
   // Closes the stripe being filled, so that every unit submitted so far gets written.
   void flush();
 

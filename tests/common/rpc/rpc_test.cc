@@ -280,7 +280,21 @@ TEST_F(RpcTest, RestartResendsExactlyTheUnrepliedInOrder) {
   EXPECT_EQ(service_.hellos()[1].leases_size(), 1);
 }
 
-TEST_F(RpcTest, LostSessionFailsWhatWasInFlight) {
+TEST_F(RpcTest, ALeaseEndsEarlierByWhatTheMachineWasSuspended) {
+  auto options = mount_options();
+  std::atomic<int> slept_s{1000};  // before; it does not count
+  options.suspended = [&] { return Duration(seconds(slept_s)); };
+  auto c = client(options);
+  const auto end = c->lease_end();
+  slept_s += 15;
+  EXPECT_EQ(c->lease_end(), end - seconds(15));
+  pb::Request keepalive;
+  keepalive.mutable_keepalive();
+  ASSERT_TRUE(c->call(keepalive));
+  EXPECT_GE(c->lease_end(), monotonic_now() + seconds(50)) << "asked for after that";
+}
+
+TEST_F(RpcTest, LostSessionFailsWhatMayHaveBeenExecuted) {
   auto options = mount_options();
   std::mutex mutex;
   std::vector<std::string> events;
@@ -292,20 +306,25 @@ TEST_F(RpcTest, LostSessionFailsWhatWasInFlight) {
   service_.mute = true;
   std::atomic<int> lost{0};
   for (int i = 0; i < 3; i++) {
-    c->call(echo("x"), [&](result<pb::Reply> reply) {
+    pb::Request request;
+    request.mutable_unlink()->set_name("x");
+    c->call(request, [&](result<pb::Reply> reply) {
       std::lock_guard lock(mutex);
       if (!reply && reply.error().is(Errc::session_lost)) lost++;
       events.push_back("failed");
     });
   }
-  ASSERT_TRUE(eventually([&] { return service_.seen().size() == 3; }));
+  std::atomic<bool> asked{false};  // executed twice it does no harm
+  c->call(echo("asked"), [&](result<pb::Reply> reply) { asked = value_of(reply) == "asked"; });
+  ASSERT_TRUE(eventually([&] { return service_.seen().size() == 4; }));
   service_.know_sessions = false;
   service_.mute = false;
   service_.last()->close();
   ASSERT_TRUE(eventually([&] { return lost == 3; }));
   EXPECT_EQ(value_of(c->call(echo("anew"))), "anew");
+  EXPECT_TRUE(asked);
   EXPECT_EQ(c->session(), 101u);
-  EXPECT_EQ(service_.seen().size(), 4u);
+  EXPECT_EQ(service_.seen().size(), 6u);
   std::lock_guard lock(mutex);
   EXPECT_THAT(events, ElementsAre("session 100", "session 101", "failed", "failed", "failed"));
 }

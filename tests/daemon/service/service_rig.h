@@ -115,6 +115,7 @@ class ServiceTest : public testing::Test {
     pid_t pid = 0;
     SessionId session = 0;
     uint64_t last_id = 0;
+    Sequence sequence = 0;  // presented by the next hello
     std::shared_ptr<FakeConnection> connection;
     pb::HelloReply hello;
   };
@@ -232,6 +233,7 @@ class ServiceTest : public testing::Test {
     hello->set_protocol(kProtocolVersion);
     hello->set_kind(kind);
     hello->mutable_session()->set_id(client.session);
+    hello->set_sequence(client.sequence);
     for (const auto& lease : leases) *hello->add_leases() = lease;
     service_->on_request(client.connection, request);
     ASSERT_TRUE(until([&] { return !client.connection->replies.empty(); }));
@@ -418,6 +420,11 @@ class ServiceTest : public testing::Test {
     run->set_stripe(stripe.id());
     run->set_version(version);
     return request;
+  }
+  static std::vector<pb::UpdateOutcome::Outcome> outcomes(const pb::Reply& reply) {
+    std::vector<pb::UpdateOutcome::Outcome> all;
+    for (const auto& outcome : reply.commit().outcomes()) all.push_back(outcome.outcome());
+    return all;
   }
   // Grants ids, puts a stripe and commits one block of the file.
   pb::Stripe write_block(Client& client, InodeId ino, uint64_t block = 0) {

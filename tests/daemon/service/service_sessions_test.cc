@@ -54,6 +54,37 @@ TEST_F(SessionsTest, TheToolChangesNothing) {
   EXPECT_EQ(call(t, lookup_request("f")).error(), wire(Errc::invalid));
 }
 
+// An older copy of the state directory takes the place of the newer one.
+TEST_F(SessionsTest, RestoredRecordsEndSessionsThatHaveSeenNewerOnes) {
+  Client old = mount(11), idle = mount(12);
+  idle.sequence = call(idle, lookup_request("none")).sequence();
+  const std::string live = root_ + "/meta", copy = root_ + "/copy";
+  stop();
+  std::filesystem::copy(live, copy, std::filesystem::copy_options::recursive);
+  start();
+  connect(old);
+  EXPECT_TRUE(old.hello.resumed());
+  connect(idle);  // requests of others wait for it
+  Client young = mount(13);
+  const SessionId of_old = old.session, of_young = young.session;
+  for (Client* c : {&old, &young}) {
+    grant(*c, IdKind::version);
+    c->sequence = call(*c, lookup_request("none")).sequence();
+  }
+  stop();
+  std::filesystem::remove_all(live);
+  std::filesystem::rename(copy, live);
+  start();
+  connect(old);
+  EXPECT_FALSE(old.hello.resumed());
+  EXPECT_NE(old.session, of_old);
+  connect(young);
+  EXPECT_FALSE(young.hello.resumed());
+  EXPECT_NE(young.session, of_young) << "its leases carry the number of the session";
+  connect(idle);
+  EXPECT_TRUE(idle.hello.resumed()) << "it has seen nothing that is gone";
+}
+
 TEST_F(SessionsTest, ARequestSentAgainIsExecutedOnce) {
   Client a = mount(11);
   auto request = create_request("f");
@@ -163,7 +194,7 @@ TEST_F(SessionsTest, CommitsOfRemovedFilesAreDropped) {
   const auto stripe = put_stripe(grant(a, IdKind::stripe), grant(a, IdKind::instance));
   const auto reply = call(a, commit_request(stripe, ino, grant(a, IdKind::version)));
   EXPECT_EQ(reply.error(), 0) << reply.error_text();
-  EXPECT_THAT(reply.commit().dropped_inodes(), testing::ElementsAre(ino));
+  EXPECT_THAT(outcomes(reply), testing::ElementsAre(pb::UpdateOutcome::GONE));
   EXPECT_EQ(objects(), 3u);
   call(t, gc_request());
   EXPECT_EQ(objects(), 0u);

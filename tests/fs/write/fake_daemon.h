@@ -168,11 +168,14 @@ class FakeDaemon final : public RpcClient {
       }
     }
     for (const auto& update : request.updates()) {
+      auto* outcome = reply.add_outcomes();
       if (gone_.contains(update.ino())) {
-        reply.add_dropped_inodes(update.ino());
-      } else {
-        apply(update);
+        outcome->set_outcome(pb::UpdateOutcome::GONE);
+        continue;
       }
+      apply(update);
+      outcome->set_blocks_mapped(files[update.ino()].blocks.size());
+      outcome->set_size(files[update.ino()].size);
     }
     return success();
   }
