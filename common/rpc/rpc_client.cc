@@ -290,7 +290,7 @@ void RpcSessionClient::expire_overdue() {
       if (state_ == State::up && late_.size() < kRequestsInFlightMax)
         late_.emplace(id, std::move(request.late));
       else
-        unknown.emplace(id, Pending{nullptr, std::move(request.late), {}, false, nullptr});
+        unknown[id].callback = std::move(request.late);
     }
   }
   fail(std::move(overdue), error);

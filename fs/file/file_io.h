@@ -4,7 +4,9 @@
 // Invariants: a block is looked for in dirty, then flushing, then (below a truncate that is not
 // committed yet) the reader's map; answers of the pipeline are processed in unit order, so that
 // the reader's map and the daemon's always agree on the newest content. Nothing dirty is dropped
-// before its commit is answered; a failed unit becomes dirty again.
+// before its commit is answered; a failed unit becomes dirty again. The exception are changes that
+// another mount's change has overtaken while this one had lost its session: they are dropped whole,
+// so that the file reads as committed, and told once to every file that is open then.
 //
 // Failures: what cannot be stored stays dirty and is tried again until a program is told by fsync
 // or close. If it is told that there is no space, the file then goes back to what is committed
@@ -14,6 +16,7 @@
 // Thread safety: all methods from any thread that may block.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -40,8 +43,11 @@ class FileIo {
     std::function<void()> nudge_flusher;  // must not block
     // The kernel's pages and attributes of the inode are not true any more. May block a little.
     std::function<void(InodeId)> forget_pages = [](InodeId) {};
+    // The same later, by another thread, and then pages_dropped(); must not block.
+    std::function<void(const InodePtr&)> drop_pages = {};
   };
   explicit FileIo(Dependencies);
+  ~FileIo();
 
   // What a read returns: views into shared buffers, zeros included, in file order. `use` is held
   // until the kernel has the reply, so that a recall never overtakes it.
@@ -52,7 +58,8 @@ class FileIo {
     std::optional<UseGuard> use;
   };
   result<Pieces> read(FileHandle&, uint64_t offset, size_t size);
-  // `append`: at the end of the file, wherever that is now.
+  // `append`: at the end of the file, wherever that is now. `write_back`: a whole page that the
+  // kernel had kept for a mapping; dropped while the kernel is asked to drop those pages.
   struct Written {
     uint64_t offset = 0;
     UseGuard use;  // as for Pieces
@@ -67,24 +74,34 @@ class FileIo {
   bool set_mtime_if_changed(const InodePtr&, int64_t mtime_ns);
   // Next offset at or after `offset` with (or without) data, for SEEK_DATA and SEEK_HOLE.
   result<uint64_t> seek(const InodePtr&, uint64_t offset, bool data);
+  // Blocks that hold data, committed or not: committing does not change it.
+  struct BlocksUsed {
+    uint64_t blocks = 0;
+    // False: the daemon could not be asked which blocks of a sparse file are mapped.
+    bool exact = true;
+  };
+  BlocksUsed blocks_used(const InodePtr&);
 
   // Everything changed before the call is committed (and survives a power cut, if `durable`).
   result<void> flush(const InodePtr&, bool durable);
   // The same for every file with changes; the Sync request is the caller's.
   result<void> flush_all();
-  // What fsync(2) does: flush(), or the error of data given up since the handle was told last.
+  // What fsync(2) does: flush(), or the error of data given up or lost since the handle was told
+  // last.
   result<void> fsync(FileHandle&);
   // What close(2) does: nothing, or a flush when errors must be told, unless `nobody_asks` says
-  // that there is nobody to tell. Data given up is told of once more by fsync: many programs look
-  // at no error of close.
-  result<void> close(FileHandle&, const std::function<bool()>& nobody_asks);
+  // that there is nobody to tell. Data given up or lost is told of once more by fsync: many
+  // programs look at no error of close.
+  result<void> close(
+      FileHandle&, const std::function<bool()>& nobody_asks = [] { return false; });
+  void pages_dropped(const InodePtr&);
 
   // Hands dirty blocks to the pipeline. `everything`: all of them and pending attributes; else
   // one stripe's worth of complete leading blocks. Returns the number of the newest unit in flight.
   enum class Take { stripe, everything };
   uint64_t start_flush(const InodePtr&, Take, Urgency, bool durable);
-  // Drops dirty data that can never be committed (unlinked and closed, or lost with a session).
-  void discard(const InodePtr&, bool lost);
+  // Drops dirty data that can never be committed: the file is unlinked and closed, or gone.
+  void discard(const InodePtr&);
   // Drops what is not committed, and the file is again what daemon and sites have. Handles are told
   // `error`. False: there was nothing any more, all has been committed.
   bool give_up(const InodePtr&, int error);
@@ -92,16 +109,16 @@ class FileIo {
   std::vector<InodePtr> dirty_inodes() const;
   DirtyBudget& budget() { return budget_; }
   uint64_t failures() const { return failures_; }
+  uint64_t data_losses() const { return data_losses_; }
   std::string last_failure() const;
 
  private:
   void hand_over_stripes(const InodePtr&);
   bool quorum_in_doubt();
   uint64_t shard_bytes_of_more(Inode&, uint64_t bytes) const;
-  result<void> check_lost(FileHandle&) const;
+  result<void> check_lost(FileHandle&, bool telling_once);
   result<void> told(const InodePtr&, bool durable, result<void> outcome);
   result<void> hopeless();
-  void drop_changes(Inode&);
   void stored();
   result<SharedBytes> fetch_block(const InodePtr&, uint64_t block);
   result<void> load_partial(const InodePtr&, uint64_t block, uint64_t begin, uint64_t end);
@@ -112,8 +129,20 @@ class FileIo {
   void note_size(Inode&, uint64_t before, uint64_t after);
   FlushUnit take_unit(Inode&, Take, uint64_t* number);
   void answered(const InodePtr&, uint64_t number, result<FlushResult>);
+  void settle(const InodePtr&, UnitInFlight&, uint64_t number);
   void accept(Inode&, UnitInFlight&, uint64_t number);
   void restore(const InodePtr&, UnitInFlight&, uint64_t number);
+  result<void> flush_once(const InodePtr&, bool durable);
+  void overtaken(const InodePtr&);
+  bool drop_changes(Inode&);
+  void note_loss(Inode&, const std::string& why);
+  void drop_pages(const InodePtr&);
+  bool is_overtaken_page(Inode&);
+  struct Uncommitted;
+  static Uncommitted uncommitted(const Inode&);
+  result<uint64_t> next_data(const FileRef&, const Uncommitted&, uint64_t from, uint64_t end);
+  result<uint64_t> next_hole(const FileRef&, const Uncommitted&, uint64_t from, uint64_t end);
+  result<uint64_t> count_used(const FileRef&, const Uncommitted&, uint64_t below);
   void note_failure(Inode&, const Error&);
   uint64_t stripe_bytes(Inode&) const;
 
@@ -127,7 +156,7 @@ class FileIo {
   std::optional<Error> failing_;  // the newest failure, while nothing has been stored since
   MonotonicTime failing_since_{};
   LogLimit log_limit_{1, seconds(60)};
-  std::atomic<uint64_t> failures_{0};
+  std::atomic<uint64_t> failures_{0}, data_losses_{0};
   MonotonicTime checked_at_{};
 };
 

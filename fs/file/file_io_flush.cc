@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <mutex>
+#include <random>
 
 #include "common/base/log.h"
 #include "common/base/out_of_space.h"
@@ -18,6 +20,39 @@ constexpr auto kHealthAge = milliseconds(500);
 // Small writes are often followed by others into the same blocks, which then need no read; what
 // streams through would only push out better things.
 constexpr uint64_t kKeptBytesMax = 1u << 20;
+// Failed units whose change ids are remembered apart; later ones share the last.
+constexpr size_t kUnsureMax = 64;
+// A connection that broke is made anew within this, if there is a daemon.
+constexpr auto kReconnectPatience = seconds(1);
+// Sessions that may be lost during one flush.
+constexpr int kFlushAttemptsMax = 8;
+
+// Never 0, which is the id of files written before there were such ids.
+uint64_t random_change_id() {
+  static std::mutex mutex;
+  static std::mt19937_64 random = [] {
+    std::random_device device;
+    std::seed_seq seed{device(), device(), device(), device()};
+    return std::mt19937_64(seed);
+  }();
+  std::lock_guard lock(mutex);
+  for (;;)
+    if (const uint64_t id = random()) return id;
+}
+
+// What a new unit may follow: the unit before it, with which it fails, or what the daemon has for
+// certain or perhaps.
+std::vector<uint64_t> states_to_follow(const Inode& inode) {
+  for (auto unit = inode.units.rbegin(); unit != inode.units.rend(); ++unit)
+    if (!unit->second.dropped) return {unit->second.change_id};
+  std::vector<uint64_t> states = inode.unsure;
+  states.push_back(inode.stored.change_id);
+  return states;
+}
+
+bool session_is_over(const Error& error) {
+  return error.is(Errc::session_lost) || error.is(Errc::stale);
+}
 
 }  // namespace
 
@@ -35,8 +70,12 @@ FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
   unit.home_site = inode.attr.policy().home_site();
   unit.shard_bytes = shard_bytes_of(inode.attr.policy().shard_bytes());
 
+  unit.change_id = inode.unsure.size() < kUnsureMax ? random_change_id() : inode.unsure.back();
+  unit.follows = states_to_follow(inode);
+
   *number = inode.next_unit++;
   UnitInFlight flight;
+  flight.change_id = unit.change_id;
   flight.carries = inode.pending;
   uint64_t limit = UINT64_MAX, tail = UINT64_MAX;
   if (take == Take::stripe) {
@@ -79,8 +118,9 @@ FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
 
 uint64_t FileIo::start_flush(const InodePtr& inode, Take take, Urgency urgency, bool durable) {
   std::lock_guard flush_lock(inode->flush_mutex);
-  FlushUnit unit;
+  std::shared_ptr<WriteUnit> unit;
   uint64_t number = 0;
+  d_.pipeline.wait_for_room(inode->ino);
   {
     std::unique_lock lock(inode->mutex);
     const uint64_t newest = inode->units.empty() ? 0 : inode->units.rbegin()->first;
@@ -89,19 +129,27 @@ uint64_t FileIo::start_flush(const InodePtr& inode, Take take, Urgency urgency, 
       lock.unlock();
       // Lost with a session, or not asked for since: the commit would be refused without it.
       if (auto held = d_.metadata.ensure_lease(inode, pb::LEASE_WRITE, false); !held) {
+        const bool gone = held.error().code() == std::errc::no_such_file_or_directory;
+        if (gone) {
+          discard(inode);
+          return newest;
+        }
         lock.lock();
         note_failure(*inode, held.error());
         return newest;
       }
       lock.lock();
+      if (!inode->has_changes()) return newest;  // overtaken
     }
     if (take == Take::stripe && inode->dirty_bytes < stripe_bytes(*inode)) return newest;
-    unit = take_unit(*inode, take, &number);
+    FlushUnit taken = take_unit(*inode, take, &number);
+    // Before an earlier unit can be told to have failed: then this one fails with it.
+    unit = d_.pipeline.admit(std::move(taken), durable,
+                             [this, inode, number](result<FlushResult> answer) {
+                               answered(inode, number, std::move(answer));
+                             });
   }
-  d_.pipeline.submit(std::move(unit), urgency, durable,
-                     [this, inode, number](result<FlushResult> answer) {
-                       answered(inode, number, std::move(answer));
-                     });
+  d_.pipeline.submit(unit, urgency);
   return number;
 }
 
@@ -116,14 +164,8 @@ void FileIo::answered(const InodePtr& inode, uint64_t number, result<FlushResult
     while (!inode->units.empty() && inode->units.begin()->second.answer) {
       UnitInFlight unit = std::move(inode->units.begin()->second);
       const uint64_t first = inode->units.begin()->first;
-      if (unit.answer->has_value()) {
-        stored();
-        accept(*inode, unit, first);
-        gone = gone || unit.answer->value().inode_gone;
-      } else {
-        note_failure(*inode, unit.answer->error());
-        restore(inode, unit, first);
-      }
+      gone = gone || (unit.answer->has_value() && unit.answer->value().inode_gone);
+      settle(inode, unit, first);
       inode->units.erase(first);
     }
     clean = inode->clean();
@@ -134,8 +176,26 @@ void FileIo::answered(const InodePtr& inode, uint64_t number, result<FlushResult
     }
     inode->changed.notify_all();
   }
-  if (gone) discard(inode, false);
+  if (gone) discard(inode);
   if (clean) d_.metadata.table().release_if_unused(inode);
+}
+
+void FileIo::settle(const InodePtr& inode, UnitInFlight& unit, uint64_t number) {
+  if (unit.answer->has_value()) stored();
+  if (unit.dropped) {
+    budget_.remove(unit.bytes);
+  } else if (!unit.answer->has_value()) {
+    note_failure(*inode, unit.answer->error());
+    restore(inode, unit, number);
+  } else if (unit.answer->value().overtaken) {
+    // The lease went without a word: what is here now is of no use either.
+    inode->lease = pb::LEASE_NONE;
+    inode->attr_stale = true;
+    overtaken(inode);
+    budget_.remove(unit.bytes);
+  } else {
+    accept(*inode, unit, number);
+  }
 }
 
 // A committed unit: the reader's map learns it before its buffers go.
@@ -156,12 +216,26 @@ void FileIo::accept(Inode& inode, UnitInFlight& unit, uint64_t number) {
     if (it != inode.flushing.end() && it->second.unit == number) inode.flushing.erase(it);
   }
   budget_.remove(unit.bytes);
+  if (done.session == inode.attr_session && done.sequence >= inode.attr_sequence) {
+    inode.stored = {done.size, done.blocks_mapped, unit.change_id};
+    inode.attr.set_blocks_mapped(done.blocks_mapped);
+    inode.attr.set_change_id(unit.change_id);
+    inode.attr_sequence = done.sequence;
+  }
+  // Otherwise what the daemon has said since is of this state or of a later one.
+  if (inode.stored.change_id == unit.change_id)
+    inode.unsure.clear();
+  else
+    inode.unsure.push_back(unit.change_id);
 }
 
 // A failed unit: what nothing newer replaces is dirty again, attribute changes are pending again.
 void FileIo::restore(const InodePtr& inode, UnitInFlight& unit, uint64_t number) {
   uint64_t kept = 0;
   remember(inode);
+  auto& unsure = inode->unsure;
+  if (std::find(unsure.begin(), unsure.end(), unit.change_id) == unsure.end())
+    unsure.push_back(unit.change_id);
   for (const uint64_t block : unit.blocks) {
     const auto it = inode->flushing.find(block);
     if (it == inode->flushing.end() || it->second.unit != number) continue;
@@ -182,13 +256,17 @@ void FileIo::restore(const InodePtr& inode, UnitInFlight& unit, uint64_t number)
 }
 
 void FileIo::note_failure(Inode& inode, const Error& error) {
+  ++inode.error_number;
+  inode.error = error;
+  if (session_is_over(error)) {  // written again at once, under a new lease
+    inode.lease = pb::LEASE_NONE;
+    return;
+  }
   const auto delay =
       std::min<Duration>(kRetryMax, kRetryFirst * (1u << std::min(inode.failures_in_a_row, 6u)));
   const auto now = monotonic_now();
   ++inode.failures_in_a_row;
   inode.retry_at = now + delay;
-  ++inode.error_number;
-  inode.error_errno = error.errno_value();
   ++failures_;
   std::lock_guard lock(mutex_);
   if (!failing_) failing_since_ = now;
@@ -205,7 +283,16 @@ void FileIo::stored() {
   failing_.reset();
 }
 
+// With the session the leases and ids of a write that is under way are lost, not its data: the
+// caller need not know.
 result<void> FileIo::flush(const InodePtr& inode, bool durable) {
+  for (int attempt = 1;; ++attempt) {
+    auto done = flush_once(inode, durable);
+    if (done || !session_is_over(done.error()) || attempt == kFlushAttemptsMax) return done;
+  }
+}
+
+result<void> FileIo::flush_once(const InodePtr& inode, bool durable) {
   uint64_t errors = 0, before = 0;
   bool lease_missing = false;
   {
@@ -217,6 +304,10 @@ result<void> FileIo::flush(const InodePtr& inode, bool durable) {
   // Waited for here, where it can be interrupted.
   if (lease_missing) {
     if (auto held = d_.metadata.ensure_lease(inode, pb::LEASE_WRITE, false); !held) {
+      if (held.error().code() == std::errc::no_such_file_or_directory) {
+        discard(inode);  // the handles are told
+        return success();
+      }
       std::lock_guard lock(inode->mutex);
       if (held.error().errno_value() != EINTR) note_failure(*inode, held.error());
       return held;
@@ -246,10 +337,7 @@ result<void> FileIo::flush(const InodePtr& inode, bool durable) {
                               inode->units.begin()->first > handed->last);
     }));
     last = handed->last;
-    if (inode->error_number != errors) {
-      std::lock_guard own_lock(mutex_);
-      return failure(Error::posix(inode->error_errno, last_failure_));
-    }
+    if (inode->error_number != errors) return failure(inode->error);
   }
   if (!durable || last >= before) return success();
   pb::Request request;
@@ -292,47 +380,29 @@ bool FileIo::quorum_in_doubt() {
   return d_.sites.live_count() < d_.write_sites_min;
 }
 
-result<void> FileIo::check_lost(FileHandle& handle) const {
-  std::lock_guard lock(handle.inode->mutex);
-  if (handle.losses_seen == handle.inode->losses) return success();
-  return failure(Error::posix(handle.inode->loss_errno,
-                              "unwritten data of inode " + std::to_string(handle.inode->ino) +
-                                  " could not be stored and was given up"));
-}
-
-// The program is about to be told the outcome. Data for which there is no space ends with that;
-// should it have been stored since, the outcome is a better one.
-result<void> FileIo::told(const InodePtr& inode, bool durable, result<void> outcome) {
-  while (!outcome && is_out_of_space(outcome.error()) &&
-         !give_up(inode, outcome.error().errno_value())) {
-    outcome = flush(inode, durable);
-  }
-  return outcome;
-}
-
-result<void> FileIo::fsync(FileHandle& handle) {
-  auto done = told(handle.inode, true, flush(handle.inode, true));
-  std::lock_guard lock(handle.mutex);
-  if (auto lost = check_lost(handle); !lost) {
-    std::lock_guard inode_lock(handle.inode->mutex);
-    handle.losses_seen = handle.inode->losses;
-    return done ? lost : done;
-  }
-  return done;
-}
-
 result<void> FileIo::close(FileHandle& handle, const std::function<bool()>& nobody_asks) {
   const InodePtr& inode = handle.inode;
-  bool clean = false, failing = false;
+  bool clean = false, failing = false, held = false;
   uint64_t shard_bytes = 0;
   {
     std::lock_guard lock(inode->mutex);
     clean = inode->clean();
     failing = inode->failures_in_a_row > 0;
+    held = d_.metadata.holds(*inode, pb::LEASE_WRITE);
     if (!clean) {
       inode->closed_at = monotonic_now();
       shard_bytes = shard_bytes_of_more(*inode, 0);
     }
+  }
+  // Without the lease it is not known whether the data can still be written. Where that can be
+  // found out the caller is told; while the daemon is away they are kept, and close does not wait
+  // for it.
+  if (!clean && !held) {
+    const auto patience = monotonic_now() + kReconnectPatience;
+    while (!d_.metadata.connected() && monotonic_now() < patience && !nobody_asks()) {
+      TRY(sleep_interruptibly(milliseconds(10)));
+    }
+    failing = failing || d_.metadata.connected();
   }
   const auto in_doubt = [&] {
     return d_.config.sync_close || failing || quorum_in_doubt() ||
@@ -342,68 +412,7 @@ result<void> FileIo::close(FileHandle& handle, const std::function<bool()>& nobo
     if (nobody_asks()) return success();
     TRY(told(inode, false, flush(inode, false)));
   }
-  std::lock_guard lock(handle.mutex);
-  return check_lost(handle);
-}
-
-// The caller holds the inode's mutex.
-void FileIo::drop_changes(Inode& inode) {
-  for (auto& [block, buffer] : inode.dirty) budget_.remove(buffer->size());
-  inode.dirty.clear();
-  inode.dirty_bytes = 0;
-  inode.pending = {};
-  if (inode.clean()) {
-    std::lock_guard own_lock(mutex_);
-    dirty_.erase(inode.ino);
-  }
-  inode.changed.notify_all();
-}
-
-void FileIo::discard(const InodePtr& inode, bool lost) {
-  {
-    std::lock_guard lock(inode->mutex);
-    if (lost && inode->has_changes()) {
-      ++inode->losses;
-      inode->loss_errno = EIO;
-    }
-    drop_changes(*inode);
-  }
-  d_.metadata.table().release_if_unused(inode);
-}
-
-// No unit of the inode is made meanwhile (flush_mutex), and none is under way: the daemon's answer
-// is then what the file is without the changes.
-bool FileIo::give_up(const InodePtr& inode, int error) {
-  std::unique_lock flush_lock(inode->flush_mutex);
-  {
-    std::unique_lock lock(inode->mutex);
-    inode->changed.wait(lock, [&] { return inode->units.empty(); });
-    if (!inode->has_changes()) return false;
-  }
-  pb::Request request;
-  request.mutable_lease()->set_ino(inode->ino);
-  request.mutable_lease()->set_mode(pb::LEASE_READ);
-  const auto answer = d_.metadata.call(std::move(request));
-  {
-    std::lock_guard lock(inode->mutex);
-    ++inode->losses;
-    inode->loss_errno = error;
-    inode->failures_in_a_row = 0;
-    inode->retry_at = {};
-    drop_changes(*inode);
-    if (answer) {
-      const pb::Inode& committed = answer.value().reply.attr().inode();
-      inode->attr.set_size(committed.size());
-      inode->attr.set_mtime_ns(committed.mtime_ns());
-      inode->attr.set_ctime_ns(committed.ctime_ns());
-    } else {
-      inode->attr_known = false;  // asked for before anything else is done with the file
-    }
-  }
-  flush_lock.unlock();
-  d_.forget_pages(inode->ino);
-  d_.metadata.table().release_if_unused(inode);
-  return true;
+  return check_lost(handle, false);
 }
 
 std::vector<InodePtr> FileIo::dirty_inodes() const {

@@ -96,29 +96,4 @@ result<SharedBytes> FileIo::fetch_block(const InodePtr& inode, uint64_t block) {
   return blocks.empty() ? nullptr : blocks.front();
 }
 
-result<uint64_t> FileIo::seek(const InodePtr& inode, uint64_t offset, bool data) {
-  TRY(auto use, UseGuard::acquire(d_.metadata, inode, pb::LEASE_READ));
-  // Dirty data is committed first: one map then tells everything.
-  {
-    std::unique_lock lock(inode->mutex);
-    if (!inode->clean()) {
-      lock.unlock();
-      TRY(flush(inode, false));
-    }
-  }
-  FileRef ref;
-  {
-    std::lock_guard lock(inode->mutex);
-    ref = inode->file_ref();
-  }
-  if (offset >= ref.size) return failure(Error::posix(ENXIO, "seek beyond the end of the file"));
-  const uint64_t end = (ref.size + ref.block_bytes - 1) / ref.block_bytes;
-  TRY(auto block, d_.reader.next_mapped(ref, offset / ref.block_bytes, end, data));
-  if (block >= end) {
-    if (data) return failure(Error::posix(ENXIO, "no data after this offset"));
-    return ref.size;
-  }
-  return std::min(ref.size, std::max(offset, block * ref.block_bytes));
-}
-
 }  // namespace datacloud

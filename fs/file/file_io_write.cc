@@ -18,7 +18,9 @@ constexpr uint64_t kFileBytesMax = uint64_t{1} << 44;  // 16 TiB, as ext4
 FileIo::FileIo(Dependencies d)
     : d_(std::move(d)),
       budget_(d_.config.dirty_bytes_max),
-      zeros_(std::make_shared<const Bytes>(kBlockBytesMax)) {}
+      zeros_(std::make_shared<const Bytes>(kBlockBytesMax)) {
+  d_.metadata.table().on_overtaken([this](const InodePtr& inode) { overtaken(inode); });
+}
 
 // Whether changing [begin, end) of a block that is neither dirty nor flushing needs what is stored.
 bool FileIo::needs_old_contents(const Inode& inode, uint64_t block, uint64_t begin,
@@ -125,6 +127,8 @@ result<FileIo::Written> FileIo::write(const InodePtr& inode, uint64_t offset, By
   const uint64_t bs = inode->block_bytes();
   if (bs < kBlockBytesMin) return failure(Errc::corrupt, "the file's block size is invalid");
   for (;;) {
+    if (origin == Origin::pages && is_overtaken_page(*inode))
+      return Written{offset, std::move(use)};
     if (append) offset = inode->attr.size();
     if (offset + data.size() > kFileBytesMax || offset > kFileBytesMax)
       return failure(Error::posix(EFBIG, "files end at 16 TiB"));

@@ -3,12 +3,18 @@
 // Truth: under a WRITE lease size, times and dirty blocks here are the truth; under READ the
 // attributes are a valid copy; under NONE nothing may be used without asking the daemon.
 //
+// Uncommitted changes are changes of one stored state of the file, known by its change id. A
+// session may end while they wait: they are kept when the daemon still has that state, or one that
+// a commit of ours has made of it, and dropped when another mount has made a different one
+// (`knows`).
+//
 // Locks, in this order: flush_mutex (held from taking a snapshot of dirty blocks to handing it to
 // the pipeline, so that units of one inode are submitted in order), then mutex (every field).
 // Neither is held during a call to the daemon, a site or the kernel, except flush_mutex during
 // WritePipeline::submit.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
@@ -43,9 +49,18 @@ struct PendingChange {
   bool any() const { return truncate_to || size || times; }
 };
 
+// The file at the daemon, all of one moment.
+struct StoredState {
+  uint64_t size = 0;
+  uint64_t blocks_mapped = 0;
+  uint64_t change_id = 0;
+};
+
 // A unit handed to the pipeline, until it and every earlier unit of the inode are answered.
 struct UnitInFlight {
   PendingChange carries;
+  uint64_t change_id = 0;
+  bool dropped = false;  // overtaken by another mount's change: its answer changes nothing here
   std::vector<uint64_t> blocks;
   uint64_t bytes = 0;
   std::optional<result<FlushResult>> answer;
@@ -61,6 +76,7 @@ struct Inode {
 
   pb::Inode attr;              // merged: what stat shows
   uint64_t attr_sequence = 0;  // daemon's sequence of the newest reply merged
+  uint64_t attr_session = 0;   // the session of that reply: sequences of others do not compare
   bool attr_known = false;     // attr has been filled once
   uint64_t entry_changes = 0;  // of a directory: counts changes of its entries seen here
   bool attr_stale = false;     // changed elsewhere: ask again before showing it
@@ -80,6 +96,8 @@ struct Inode {
   std::map<uint64_t, FlushingBuffer> flushing;
   PendingChange pending;
   std::map<uint64_t, UnitInFlight> units;  // in flight, by number
+  StoredState stored;
+  std::vector<uint64_t> unsure;  // change ids of failed units: they may have been committed
   uint64_t next_unit = 1;
   uint64_t dirty_bytes = 0;
   bool handing_over = false;  // a task of the pipeline is handing full stripes over
@@ -89,11 +107,13 @@ struct Inode {
   MonotonicTime retry_at{};   // not before: the last flush failed
   uint32_t failures_in_a_row = 0;
   uint64_t error_number = 0;  // counts flush failures
-  int error_errno = 0;
-  // Counts how often unwritten data was given up, the last time with this error: every open handle
+  Error error;                // the newest
+  // Counts how often unwritten data was dropped, the last time with this error: every open handle
   // is told of it once, by fsync.
   uint64_t losses = 0;
   int loss_errno = 0;
+  uint32_t stale_pages = 0;  // the kernel is being asked to drop pages of an overtaken state
+  bool pages_told = false;   // what is lost with them is counted already
 
   uint32_t block_bytes() const { return attr.policy().block_bytes(); }
   bool has_changes() const { return !dirty.empty() || pending.any(); }
@@ -102,6 +122,14 @@ struct Inode {
   // more, though the kernel may remember it for long.
   bool gone() const {
     return attr_known && attr.nlink() == 0 && !removed_here && opens == 0 && users == 0 && clean();
+  }
+  // Whether the state of this change id is the one that uncommitted changes are based on, or was
+  // made of it by a commit from here.
+  bool knows(uint64_t change_id) const {
+    return change_id == stored.change_id ||
+           std::find(unsure.begin(), unsure.end(), change_id) != unsure.end() ||
+           std::any_of(units.begin(), units.end(),
+                       [&](const auto& unit) { return unit.second.change_id == change_id; });
   }
   // Blocks at and above this are not to be looked up: a truncate is not committed yet.
   std::optional<uint64_t> mapped_limit() const {

@@ -3,24 +3,33 @@
 // Lock order: the table's mutex before an inode's.
 #include "fs/file/inode_table.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 
 namespace datacloud {
 namespace {
 
-// Under a WRITE lease with uncommitted (or racing) changes the local size and times win.
-void merge(Inode& inode, const pb::Inode& news, uint64_t sequence, uint64_t session) {
-  if (inode.attr_known && sequence < inode.attr_sequence) return;
+// Under a WRITE lease with uncommitted (or racing) changes the local size and times win. True: the
+// news are of a state that overtakes what is here.
+bool merge(Inode& inode, const pb::Inode& news, uint64_t sequence, uint64_t session) {
+  const bool same_session = inode.attr_session == session;
+  if (inode.attr_known && same_session && sequence < inode.attr_sequence) return false;
+  // While the session lasts, leases keep others from changing what is dirty or cached here.
+  const bool overtaken = inode.attr_known && S_ISREG(news.mode()) &&
+                         !(inode.clean() && same_session) && !inode.knows(news.change_id());
   const bool local_truth =
-      inode.attr_known &&
+      inode.attr_known && !overtaken &&
       ((inode.lease == pb::LEASE_WRITE && inode.lease_session == session) || !inode.clean());
   const uint64_t size = inode.attr.size();
   const int64_t mtime = inode.attr.mtime_ns(), ctime = inode.attr.ctime_ns();
   inode.attr = news;
   inode.attr_sequence = sequence;
+  inode.attr_session = session;
   inode.attr_known = true;
   inode.attr_stale = false;
-  if (!local_truth) return;
+  inode.stored = {news.size(), news.blocks_mapped(), news.change_id()};
+  if (!local_truth) return overtaken;
   inode.attr.set_size(size);
   bool times = inode.pending.times;
   for (const auto& [number, unit] : inode.units) times = times || unit.carries.times;
@@ -28,6 +37,7 @@ void merge(Inode& inode, const pb::Inode& news, uint64_t sequence, uint64_t sess
     inode.attr.set_mtime_ns(mtime);
     inode.attr.set_ctime_ns(std::max<int64_t>(ctime, news.ctime_ns()));
   }
+  return false;
 }
 
 }  // namespace
@@ -73,7 +83,7 @@ InodePtr InodeTable::apply(const pb::Inode& news, pb::LeaseMode lease, bool open
   std::lock_guard lock(mutex_);
   InodePtr inode = find_or_create(news.ino());
   std::lock_guard inode_lock(inode->mutex);
-  merge(*inode, news, sequence, session);
+  if (merge(*inode, news, sequence, session) && overtaken_) overtaken_(inode);
   if (!grant_allowed(news.ino(), ticket)) return inode;
   if (inode->lease_session != session) {
     inode->lease = pb::LEASE_NONE;
@@ -97,14 +107,20 @@ void InodeTable::apply_parent_lease(InodeId ino, pb::LeaseMode lease, uint64_t s
   it->second->lease = std::max(it->second->lease, lease);
 }
 
-void InodeTable::mark_stale(InodeId ino, uint64_t sequence) {
+void InodeTable::on_overtaken(Overtaken overtaken) {
+  std::lock_guard lock(mutex_);
+  overtaken_ = std::move(overtaken);
+}
+
+void InodeTable::mark_stale(InodeId ino, uint64_t sequence, uint64_t session) {
   std::lock_guard lock(mutex_);
   const auto it = inodes_.find(ino);
   if (it == inodes_.end()) return;
   std::lock_guard inode_lock(it->second->mutex);
   it->second->attr_stale = true;
   ++it->second->entry_changes;
-  it->second->attr_sequence = std::max(it->second->attr_sequence, sequence);
+  if (it->second->attr_session == session)
+    it->second->attr_sequence = std::max(it->second->attr_sequence, sequence);
 }
 
 void InodeTable::add_lookup(const InodePtr& inode) {

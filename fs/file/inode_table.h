@@ -26,6 +26,12 @@ class InodeTable {
   uint64_t begin_request();
   void end_request(uint64_t ticket);
 
+  // Called when the daemon turns out to have a state of a file that another mount has made while
+  // this one held no lease: uncommitted changes, cached blocks and the kernel's pages are of a
+  // state that is gone. With the table's and the inode's mutex held, on the RPC's I/O thread.
+  using Overtaken = std::function<void(const InodePtr&)>;
+  void on_overtaken(Overtaken);
+
   InodePtr find(InodeId) const;  // null when unknown
   // Merges what the daemon says. `session` is the session the grant belongs to.
   InodePtr apply(const pb::Inode&, pb::LeaseMode lease, bool open, uint64_t sequence,
@@ -33,7 +39,7 @@ class InodeTable {
   void apply_parent_lease(InodeId, pb::LeaseMode, uint64_t session, uint64_t ticket);
 
   // A change up to `sequence` altered attributes that no reply carried: older replies do not count.
-  void mark_stale(InodeId, uint64_t sequence);
+  void mark_stale(InodeId, uint64_t sequence, uint64_t session);
 
   // The kernel got a reference; an inode dropped meanwhile comes back.
   void add_lookup(const InodePtr&);
@@ -67,6 +73,7 @@ class InodeTable {
   bool give_up_if_gone(Inode&);
 
   mutable std::mutex mutex_;
+  Overtaken overtaken_;
   std::unordered_map<InodeId, InodePtr> inodes_;
   std::unordered_set<InodeId> candidates_;         // perhaps unused
   std::unordered_map<InodeId, Release> releases_;  // queued, sent or recently answered

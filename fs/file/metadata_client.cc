@@ -94,7 +94,7 @@ void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
            MetadataClient::Answer& answer) {
   const pb::Reply& reply = answer.reply;
   const uint64_t sequence = reply.sequence();
-  for (const InodeId directory : facts.changed) table.mark_stale(directory, sequence);
+  for (const InodeId directory : facts.changed) table.mark_stale(directory, sequence, session);
   switch (reply.op_case()) {
     case pb::Reply::kAttr:
       if (!reply.attr().has_inode()) break;
@@ -127,6 +127,13 @@ void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
     default:
       break;
   }
+}
+
+// Not ENOENT: that is an answer about a name.
+Error gone(InodeId ino) {
+  return Error::posix(ESTALE, "inode " + std::to_string(ino) +
+                                  " does not exist any more: it had no name when the session that "
+                                  "kept it open ended");
 }
 
 Error unsteady(InodeId ino) {
@@ -255,10 +262,11 @@ void MetadataClient::known_late(Call& call, result<pb::Reply> reply) {
   const bool may_have_happened = reply.error().is(Errc::unavailable);
   const RequestFacts& facts = call.facts;
   if (!may_have_happened || (facts.changed.empty() && !facts.altered)) return;
-  for (const InodeId directory : facts.changed) table_.mark_stale(directory, 0);
-  if (facts.altered) table_.mark_stale(facts.altered, 0);
+  const uint64_t session = client_.session();
+  for (const InodeId directory : facts.changed) table_.mark_stale(directory, 0, session);
+  if (facts.altered) table_.mark_stale(facts.altered, 0, session);
   if (facts.alters_unnamed)
-    for (const auto& inode : table_.all()) table_.mark_stale(inode->ino, 0);
+    for (const auto& inode : table_.all()) table_.mark_stale(inode->ino, 0, session);
   Unwitnessed news{facts.changed, !facts.changed.empty(), facts.alters_unnamed};
   if (facts.altered) news.inodes.push_back(facts.altered);
   tell(news);
@@ -283,7 +291,7 @@ void MetadataClient::give_back(const Call& call, Answer& answer) {
     table_.release_if_unused(inode);
     if (news.entries) news.inodes.push_back(inode->ino);
   }
-  if (facts.altered) table_.mark_stale(facts.altered, answer.reply.sequence());
+  if (facts.altered) table_.mark_stale(facts.altered, answer.reply.sequence(), client_.session());
   if (news.entries || facts.altered) tell(news);
 }
 
@@ -371,8 +379,12 @@ result<UseGuard> UseGuard::acquire(MetadataClient& client, const InodePtr& inode
     if (attempt >= kLeaseAttemptsQuick) {
       TRY(sleep_interruptibly(milliseconds(1)));
     }
-    TRY(auto answer, client.call(lease_request(inode->ino, mode, false), mode));
-    if (answer.pinned) return UseGuard(answer.inode);
+    auto answer = client.call(lease_request(inode->ino, mode, false), mode);
+    if (!answer && answer.error().code() == std::errc::no_such_file_or_directory) {
+      return failure(gone(inode->ino));
+    }
+    if (!answer) return failure(answer.error());
+    if (answer.value().pinned) return UseGuard(answer.value().inode);
   }
   return failure(unsteady(inode->ino));
 }

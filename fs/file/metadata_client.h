@@ -69,6 +69,9 @@ class MetadataClient {
   // Gives back queued leases; at most one request.
   void send_releases();
 
+  // Of the connection to the daemon: whether there is one, and the number of its session.
+  bool connected() const { return client_.connected(); }
+  uint64_t session() const { return client_.session(); }
   InodeTable& table() { return table_; }
 
  private:

@@ -110,16 +110,23 @@ result<void> Mount::build(const std::string& site_name) {
       BlockReader::Dependencies{*client_, *cache_, *stripe_reader_, *sites_, limits});
   pipeline_ = std::make_unique<WritePipeline>(WritePipeline::Dependencies{
       *client_, *sites_, *namer_, *sealer_, *ids_, cloud_, limits, tags_});
-  io_ = std::make_unique<FileIo>(FileIo::Dependencies{
-      *metadata_, *reader_, *pipeline_, *sites_, limits, cloud_.write_sites_min(),
-      [this] {
-        {
-          std::lock_guard lock(mutex_);
-          nudged_ = true;
-        }
-        wake_.notify_all();
-      },
-      [this](InodeId ino) { (void)drop_kernel_pages(ino); }});
+  auto nudge = [this] {
+    {
+      std::lock_guard lock(mutex_);
+      nudged_ = true;
+    }
+    wake_.notify_all();
+  };
+  auto forget_pages = [this](InodeId ino) { (void)drop_kernel_pages(ino); };
+  auto drop_pages = [this](const InodePtr& inode) {
+    later([this, inode] {
+      kernel_.forget_pages_and_attributes(inode->ino);
+      io_->pages_dropped(inode);
+    });
+  };
+  io_ = std::make_unique<FileIo>(FileIo::Dependencies{*metadata_, *reader_, *pipeline_, *sites_,
+                                                      limits, cloud_.write_sites_min(), nudge,
+                                                      forget_pages, drop_pages});
   sites_->on_change([](Site& site) {
     if (site.up())
       spdlog::info("site {} is back", site.name());
@@ -173,6 +180,7 @@ result<void> Mount::serve_metrics(const std::string& address) {
         numbers.cache_bytes_max = config_.mount.cache_bytes_max;
         numbers.degraded_reads = stripe_reader_->degraded_reads();
         numbers.flush_failures = io_->failures();
+        numbers.data_losses = io_->data_losses();
         return mount_metrics(numbers, *sites_);
       }));
   return success();
@@ -202,7 +210,7 @@ bool Mount::stop() {
       const bool unlinked = inode->attr_known && inode->attr.nlink() == 0;
       lock.unlock();
       if (unlinked)
-        io_->discard(inode, false);
+        io_->discard(inode);
       else if (!io_->flush(inode, true))
         clean = false;
     }
@@ -232,6 +240,7 @@ Mount::~Mount() {
   if (flusher_.joinable()) flusher_.join();
   if (keepalive_.joinable()) keepalive_.join();
   if (metadata_) metadata_->on_unwitnessed(nullptr);
+  table_.on_overtaken(nullptr);
   recalls_.reset();
   kernel_calls_.clear();
   pipeline_.reset();

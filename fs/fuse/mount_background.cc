@@ -49,7 +49,7 @@ void Mount::flush_due(bool pressure) {
     (closed || now - inode->dirty_since >= age ? due : young)
         .push_back({inode, inode->dirty_since});
   }
-  for (const auto& inode : unlinked) io_->discard(inode, false);
+  for (const auto& inode : unlinked) io_->discard(inode);
   if (pressure) {
     std::sort(young.begin(), young.end(), [](auto& a, auto& b) { return a.since < b.since; });
     young.resize((young.size() + 1) / 2);
@@ -101,6 +101,7 @@ void Mount::send_keepalive() {
   stats->set_operations(operations_);
   stats->set_degraded_reads(stripe_reader_->degraded_reads());
   stats->set_flush_failures(io_->failures());
+  stats->set_data_losses(io_->data_losses());
   stats->set_last_failure(io_->last_failure());
   const auto reply = client_->call(std::move(request));
   if (!reply) return;

@@ -138,37 +138,30 @@ void Mount::on_session(const pb::HelloReply& hello) {
   if (!hello.resumed()) recalls_->post([this] { session_lost(); });
 }
 
-// Leases of the old session are void already (they carry its id). Dirty data is kept where nobody
-// else has changed the file meanwhile.
+// Leases of the old session are void already (they carry its id). What is open or has changes is
+// asked for at once: that drops what other mounts' changes have overtaken (FileIo::overtaken). The
+// kernel may have kept pages of all the others.
 void Mount::session_lost() {
   spdlog::error("the daemon has ended this mount's session; the mount requests its leases again");
   kernel_.forget_entries();
   for (const auto& inode : table_.all()) {
-    uint64_t size = 0;
-    int64_t ctime = 0;
-    bool dirty = false, was_open = false;
+    bool changes = false, open = false;
     {
       std::lock_guard lock(inode->mutex);
-      dirty = inode->has_changes();
-      was_open = inode->opens > 0;
-      size = inode->attr.blocks_mapped();
-      ctime = inode->attr.ctime_ns();
-      if (dirty && inode->pending.times) ctime = 0;  // ours; compare the map's size instead
+      changes = !inode->clean();
+      open = inode->opens > 0;
     }
-    reader_->invalidate(inode->ino);
-    kernel_.forget_pages_and_attributes(inode->ino);
-    if (was_open) (void)metadata_->ensure_lease(inode, pb::LEASE_READ, true);
-    if (!dirty) continue;
-    pb::Request request;
-    request.mutable_lease()->set_ino(inode->ino);
-    request.mutable_lease()->set_mode(pb::LEASE_WRITE);
-    const auto answer = metadata_->call(std::move(request));
-    const bool unchanged = answer && answer.value().reply.attr().inode().blocks_mapped() == size &&
-                           (ctime == 0 || answer.value().reply.attr().inode().ctime_ns() == ctime);
-    if (!unchanged) {
-      spdlog::critical("unwritten data of inode {} is lost: the file changed or is gone",
-                       inode->ino);
-      io_->discard(inode, true);
+    if (!changes && !open) {
+      reader_->invalidate(inode->ino);
+      kernel_.forget_pages_and_attributes(inode->ino);
+      continue;
+    }
+    kernel_.forget_attributes(inode->ino);
+    const auto mode = changes ? pb::LEASE_WRITE : pb::LEASE_READ;
+    const auto held = metadata_->ensure_lease(inode, mode, open);
+    if (!held && held.error().code() == std::errc::no_such_file_or_directory) {
+      kernel_.forget_pages_and_attributes(inode->ino);
+      io_->discard(inode);
     }
   }
 }

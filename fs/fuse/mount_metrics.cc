@@ -26,6 +26,9 @@ Metrics mount_metrics(const MountNumbers& numbers, SiteSet& sites) {
       numbers.degraded_reads, Type::counter);
   one("datacloud_mount_flush_failures_total", "Attempts to make data durable that failed",
       numbers.flush_failures, Type::counter);
+  one("datacloud_mount_data_losses_total",
+      "Files whose unwritten data were dropped because others had changed them",
+      numbers.data_losses, Type::counter);
   MetricFamily up{
       "datacloud_mount_site_up", "1 while this mount reaches the site", Type::gauge, {}};
   TrafficFamilies traffic("datacloud_mount_site");

@@ -9,7 +9,7 @@ namespace datacloud {
 struct MountNumbers {
   std::string cloud, mountpoint;
   uint64_t operations = 0, dirty_bytes = 0, dirty_bytes_max = 0, cache_bytes = 0,
-           cache_bytes_max = 0, degraded_reads = 0, flush_failures = 0;
+           cache_bytes_max = 0, degraded_reads = 0, flush_failures = 0, data_losses = 0;
 };
 
 // From any thread.

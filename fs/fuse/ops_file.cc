@@ -79,9 +79,10 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   const InodePtr inode = handle_of(fi).inode;
   const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
   if (auto done = drop_set_group_id(req, inode); !done) return reply_error(req, done.error());
+  // Where the kernel writes back its pages it has put the bytes where they belong.
   const auto origin = fi->writepage ? FileIo::Origin::pages : FileIo::Origin::program;
-  auto at =
-      mount.io().write(inode, static_cast<uint64_t>(offset), bytes, fi->flags & O_APPEND, origin);
+  auto at = mount.io().write(inode, static_cast<uint64_t>(offset), bytes,
+                             (fi->flags & O_APPEND) && !fi->writepage, origin);
   if (!at) return reply_error(req, at.error());
   // A page that the kernel writes back stays as it is; what went past its pages makes them old.
   if ((fi->flags & O_DIRECT) && !fi->writepage) {

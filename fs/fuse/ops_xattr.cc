@@ -71,7 +71,7 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
 result<void> change(Mount& mount, fuse_ino_t ino, pb::Request request) {
   TRY(auto inode, known_inode(mount, ino));
   TRY(auto answer, mount.metadata().call(std::move(request)));
-  mount.table().mark_stale(inode->ino, answer.reply.sequence());
+  mount.table().mark_stale(inode->ino, answer.reply.sequence(), mount.metadata().session());
   return success();
 }
 

@@ -48,11 +48,6 @@ struct stat to_stat(const pb::Inode& inode) {
   st.st_rdev = inode.rdev();
   st.st_size = static_cast<off_t>(inode.size());
   st.st_blksize = inode.policy().block_bytes();
-  if (S_ISREG(inode.mode())) {
-    // Committed blocks, and what is still dirty is at most the file's size.
-    const uint64_t mapped = inode.blocks_mapped() * inode.policy().block_bytes();
-    st.st_blocks = static_cast<blkcnt_t>((std::min<uint64_t>(mapped, inode.size()) + 511) / 512);
-  }
   if (S_ISDIR(inode.mode())) st.st_size = 4096;
   if (S_ISLNK(inode.mode())) st.st_size = static_cast<off_t>(inode.symlink_target().size());
   st.st_atim = to_timespec(inode.atime_ns());
@@ -61,29 +56,33 @@ struct stat to_stat(const pb::Inode& inode) {
   return st;
 }
 
-// Uncommitted blocks count too, so that a file just written does not look like a hole. The
-// caller holds the inode's mutex.
-static struct stat stat_of(const Inode& inode) {
+// The caller holds the inode's mutex. `used` was asked for before.
+static struct stat stat_of(const Inode& inode, const FileIo::BlocksUsed& used) {
   struct stat st = to_stat(inode.attr);
-  if (S_ISREG(st.st_mode) && !inode.clean()) st.st_blocks = (st.st_size + 511) / 512;
+  if (S_ISREG(st.st_mode)) {
+    const uint64_t bytes = std::min(used.blocks * inode.block_bytes(), inode.attr.size());
+    st.st_blocks = static_cast<blkcnt_t>((bytes + 511) / 512);
+  }
   return st;
 }
 
 void reply_attr(fuse_req_t req, const InodePtr& inode) {
   Mount& mount = mount_of(req);
+  const auto used = mount.io().blocks_used(inode);
   std::lock_guard lock(inode->mutex);
-  const struct stat st = stat_of(*inode);
-  fuse_reply_attr(req, &st, mount.cache_seconds(*inode));
+  const struct stat st = stat_of(*inode, used);
+  fuse_reply_attr(req, &st, used.exact ? mount.cache_seconds(*inode) : 0);
 }
 
 fuse_entry_param to_entry(Mount& mount, const InodePtr& parent, const InodePtr& inode) {
   fuse_entry_param entry{};
   entry.entry_timeout = mount.entry_cache_seconds(parent);
+  const auto used = mount.io().blocks_used(inode);
   std::lock_guard lock(inode->mutex);
   entry.ino = inode->ino;
   entry.generation = 1;
-  entry.attr = stat_of(*inode);
-  entry.attr_timeout = mount.cache_seconds(*inode);
+  entry.attr = stat_of(*inode, used);
+  entry.attr_timeout = used.exact ? mount.cache_seconds(*inode) : 0;
   return entry;
 }
 

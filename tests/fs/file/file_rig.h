@@ -54,12 +54,20 @@ class FileRig {
         BlockReader::Dependencies{*daemon_, *cache_, *stripes_, *sites_, config_});
     pipeline_ = std::make_unique<WritePipeline>(
         WritePipeline::Dependencies{*daemon_, *sites_, namer_, *sealer_, *ids_, cloud_, config_});
-    io_ = std::make_unique<FileIo>(
-        FileIo::Dependencies{*metadata_, *reader_, *pipeline_, *sites_, config_, 3, [] {}});
+    io_ = std::make_unique<FileIo>(FileIo::Dependencies{
+        *metadata_, *reader_, *pipeline_, *sites_, config_, 3, [] {}, [](InodeId) {},
+        [this](const InodePtr& inode) { pages_to_drop_.push_back(inode); }});
   }
-  ~FileRig() {
+  virtual ~FileRig() {
     pipeline_.reset();
     std::filesystem::remove_all(directory_);
+  }
+
+  void flush_in_time(const InodePtr& inode) {
+    for (int tries = 0; !io_->flush(inode, true); ++tries) {
+      ASSERT_LT(tries, 300);
+      std::this_thread::sleep_for(milliseconds(10));
+    }
   }
 
   // The puts of a site (1 to 5) end so, until changed.
@@ -106,6 +114,8 @@ class FileRig {
                             });
   }
 
+  // What the kernel would be asked to drop.
+  std::vector<InodePtr> pages_to_drop_;
   std::mutex fault_mutex_;
   Fault put_faults_[5];
   std::atomic<int> puts_seen_{0};

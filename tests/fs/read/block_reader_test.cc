@@ -118,7 +118,12 @@ TEST_F(BlockReaderTest, ReadaheadThatCannotStartIsHandedBack) {
   const auto file = ref(5, 1100);
   std::vector<BlockRange> ahead{{1000, 20}, {1020, 60}, {1090, 500}};
   ASSERT_TRUE(reader->read(file, 0, 1, ahead));
-  EXPECT_EQ(ahead, (std::vector<BlockRange>{{1024, 56}, {1090, 500}}));
+  // What the next window's map is needed for: the last range too, unless the map has come already.
+  ASSERT_FALSE(ahead.empty());
+  EXPECT_EQ(ahead[0], (BlockRange{1024, 56}));
+  if (ahead.size() > 1) {
+    EXPECT_EQ(ahead[1], (BlockRange{1090, 500}));
+  }
   for (int i = 0; i < 2000 && !ahead.empty(); ++i) {  // its map comes in the background
     ASSERT_TRUE(reader->read(file, 0, 1, ahead));
     std::this_thread::sleep_for(milliseconds(5));
