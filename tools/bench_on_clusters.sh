@@ -9,7 +9,7 @@ case " $* " in *" --help "* | *" -h "*) exec python3 -B "$script" --help ;; esac
 [ "$(id -u)" = 0 ] || { echo "bench: run as root: it mounts and drops caches" >&2; exit 1; }
 tools/install-deps.sh --test --bench
 build=${DATACLOUD_BUILD:-$PWD/build}
-export CCACHE_BASEDIR=/ CCACHE_NOHASHDIR=1 DATACLOUD_BUILD=$build
+export CCACHE_NOHASHDIR=1 DATACLOUD_BUILD=$build
 mkdir -p "$build"
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DDATACLOUD_TESTS=ON >/dev/null
 ninja -C "$build" datacloud datacloudd mount.datacloud site_relay cls_datacloud \

@@ -14,7 +14,7 @@ case " $* " in *" --help "* | *" -h "*) exec python3 -B tools/bench_reads.py --h
 [ "$(id -u)" = 0 ] || { echo "bench: run as root: it mounts and drops caches" >&2; exit 1; }
 tools/install-deps.sh --test --bench
 build=${DATACLOUD_BUILD:-$PWD/build}
-export CCACHE_BASEDIR=/ CCACHE_NOHASHDIR=1 DATACLOUD_BUILD=$build
+export CCACHE_NOHASHDIR=1 DATACLOUD_BUILD=$build
 mkdir -p "$build"
 extra=
 [ -e "$build/CMakeCache.txt" ] || extra=-DDATACLOUD_TESTS=OFF

@@ -119,7 +119,7 @@ bytes=$(find "$pictures" -type f -printf '%s\n' | awk '{ s += $1 } END { printf 
 say "$files files, $(megabytes "$bytes"): photographs, satellite maps and small files."
 
 title "2. Building (the first time takes some minutes)"
-export CCACHE_BASEDIR=/ CCACHE_NOHASHDIR=1
+export CCACHE_NOHASHDIR=1
 mkdir -p "$build"
 [ -e "$build/CMakeCache.txt" ] || extra=-DDATACLOUD_TESTS=OFF
 began=$(now_ms)

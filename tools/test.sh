@@ -37,7 +37,7 @@ trap 'exit 130' INT TERM HUP
 
 step "packages"
 tools/install-deps.sh --test
-export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-5G}
+export CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-5G}
 export CCACHE_SLOPPINESS=pch_defines,time_macros # for the precompiled header
 clean
 
