@@ -101,7 +101,7 @@ result<void> format_sites(const Config& config, const pb::Cloud& cloud, Undo& un
 }
 
 result<void> make_metadata(const Config& config, const pb::Cloud& cloud, uint32_t uid, uint32_t gid,
-                           Undo& undo) {
+                           const pb::Features& features, Undo& undo) {
   const auto directory = metadata_directory(config.daemon);
   TRY(make_directories(directory.parent_path(), 0700));
   // check_creation found it empty: what is there now, this run has made.
@@ -112,14 +112,13 @@ result<void> make_metadata(const Config& config, const pb::Cloud& cloud, uint32_
   });
   MetadataStore::Options options;
   options.directory = directory.string();
-  return MetadataStore::create(std::move(options), cloud, uid, gid);
+  return MetadataStore::create(std::move(options), cloud, uid, gid, features);
 }
 
 pb::Cloud describe_cloud(const Config& config, std::string uuid) {
   pb::Cloud cloud;
   cloud.set_uuid(std::move(uuid));
   cloud.set_name(config.cloud.name);
-  cloud.set_format_version(1);
   auto* policy = cloud.mutable_root_policy();
   policy->set_code(config.cloud.code);
   policy->set_block_bytes(config.cloud.block_bytes);
@@ -198,7 +197,39 @@ bool undo_format(const SiteConfig& site, const SiteMarker& marker) {
   return std::filesystem::is_empty(site.path, ec) && !ec;
 }
 
-result<CreatedCloud> create_cloud(const Config& config, uint32_t uid, uint32_t gid) {
+result<pb::Features> chosen_features(const std::string& choice) {
+  pb::Features features;
+  const auto add = [&](const KnownFeature& known) {
+    auto* feature = features.add_features();
+    feature->set_name(std::string(known.name));
+    feature->set_version(std::string(known.version));
+    feature->set_since(1);  // the transaction that makes the cloud
+  };
+  if (choice == "all") {
+    for (const auto& known : known_features()) add(known);
+  } else if (choice != "none") {
+    std::set<std::string> names;
+    for (size_t at = 0; at <= choice.size();) {
+      const size_t comma = std::min(choice.find(',', at), choice.size());
+      names.insert(choice.substr(at, comma - at));
+      at = comma + 1;
+    }
+    for (const auto& name : names) {
+      const KnownFeature* known = find_feature(name);
+      if (known == nullptr) {
+        std::string all;
+        for (const auto& one : known_features()) all += fmt::format("{}, ", one.name);
+        return failure(Errc::invalid,
+                       fmt::format("feature \"{}\" is not known: {}all or none", name, all));
+      }
+      add(*known);
+    }
+  }
+  return features;
+}
+
+result<CreatedCloud> create_cloud(const Config& config, uint32_t uid, uint32_t gid,
+                                  const pb::Features& features) {
   TRY(const auto code, make_erasure_code(config.cloud.code));
   TRY(check_creation(config));
   if (config.cloud.write_sites_min > config.sites.size()) {
@@ -215,7 +246,7 @@ result<CreatedCloud> create_cloud(const Config& config, uint32_t uid, uint32_t g
   auto made = [&]() -> result<void> {
     TRY(make_keys(config, created.cloud.uuid(), undo));
     TRY(format_sites(config, created.cloud, undo));
-    return make_metadata(config, created.cloud, uid, gid, undo);
+    return make_metadata(config, created.cloud, uid, gid, features, undo);
   }();
   if (!made) return failure(undo.because(made.error()));
   return created;

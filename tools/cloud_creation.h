@@ -23,8 +23,12 @@ struct CreatedCloud {
   std::vector<std::string> warnings;
 };
 
+// "all", "none" or names with commas between them: what a new cloud uses from the beginning.
+result<pb::Features> chosen_features(const std::string& choice);
+
 // The root directory will belong to uid and gid.
-result<CreatedCloud> create_cloud(const Config&, uint32_t uid, uint32_t gid);
+result<CreatedCloud> create_cloud(const Config&, uint32_t uid, uint32_t gid,
+                                  const pb::Features& features = {});
 
 // A random (version 4) UUID.
 result<std::string> random_uuid();

@@ -64,10 +64,12 @@ std::string created_text(const Config& config, const CreatedCloud& created, bool
 
 }  // namespace
 
-int run_create(const CommandContext& context) {
+int run_create(const CommandContext& context, const std::string& features) {
   auto config = load_config(context.config);
   if (!config) return report_failure(config.error());
-  auto created = create_cloud(config.value(), ::getuid(), ::getgid());
+  const auto chosen = chosen_features(features);
+  if (!chosen) return report_failure(chosen.error());
+  auto created = create_cloud(config.value(), ::getuid(), ::getgid(), chosen.value());
   if (!created) return report_failure(created.error());
   fmt::print("{}", context.json ? json_text(created_json(config.value(), created.value()))
                                 : created_text(config.value(), created.value(), colour_wanted()));

@@ -14,7 +14,10 @@ struct CommandContext {
   bool json = false;
 };
 
-int run_create(const CommandContext&);
+// `features`: "all", "none" or names with commas between them.
+int run_create(const CommandContext&, const std::string& features);
+int run_feature_list(const CommandContext&);
+int run_feature_enable(const CommandContext&, const std::vector<std::string>& names, bool all);
 // interval_s > 0: again and again, until interrupted or `rounds` times (0: no end).
 struct WatchOptions {
   bool watch = false;

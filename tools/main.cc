@@ -152,6 +152,20 @@ void add_site_commands(CLI::App& app, const CommandContext& context, std::string
                 [&] { return run_site_activate(context, name); }));
 }
 
+void add_feature_commands(CLI::App& app, const CommandContext& context,
+                          std::vector<std::string>& names, bool& all, const AddCommand& add) {
+  auto* group =
+      app.add_subcommand("feature", "What the cloud uses beyond format 1, and switching it on");
+  group->require_subcommand(1);
+  group->fallthrough();
+  add(*group, "list", "The features, those in use, and mounts that do not know one",
+      [&] { return run_feature_list(context); });
+  auto* enable = add(*group, "enable", "Switch features on, for good",
+                     [&] { return run_feature_enable(context, names, all); });
+  auto* which = enable->add_option("NAME", names, "As `list` shows them");
+  enable->add_flag("--all", all, "All that the daemon knows")->excludes(which);
+}
+
 void add_quarantine_commands(CLI::App& app, const CommandContext& context,
                              QuarantineOptions& options, const AddCommand& add) {
   auto* group = app.add_subcommand("quarantine",
@@ -223,9 +237,19 @@ int run(int argc, char** argv) {
   auto command = [&](const char* name, const char* help, std::function<int()> action) {
     return add(app, name, help, std::move(action));
   };
-  command("create", "Format a new cloud on the configured sites", [&] {
-    return run_create(context);
-  })->footer(kRadosHelp);
+  std::string features = "all";
+  auto* create = command("create", "Format a new cloud on the configured sites",
+                         [&] { return run_create(context, features); });
+  create
+      ->add_option(
+          "--features", features,
+          "What the cloud uses beyond format 1: all, none (older programs can be used with "
+          "it) or NAME,NAME")
+      ->capture_default_str();
+  create->footer(kRadosHelp);
+  std::vector<std::string> feature_names;
+  bool all_features = false;
+  add_feature_commands(app, context, feature_names, all_features, add);
   WatchOptions watch;
   const auto add_watch = [&](CLI::App* sub) {
     sub->add_option("--interval", watch.interval_s, "Seconds between two reports")

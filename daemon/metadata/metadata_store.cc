@@ -231,11 +231,13 @@ result<std::unique_ptr<MetadataStore>> MetadataStore::open(Options options) {
   pb::Cloud cloud;
   TRY(const bool found, view.get(key::meta("cloud"), cloud));
   if (!found) return missing();
-  if (cloud.format_version() != kMetadataFormatVersion) {
+  if (cloud.format_version() < kMetadataFormatVersion ||
+      cloud.format_version() > kMetadataFormatFeatures) {
     return failure(Errc::unsupported,
                    "metadata store " + directory + " has format " +
-                       std::to_string(cloud.format_version()) + ", this program knows format " +
-                       std::to_string(kMetadataFormatVersion) + "; use the version that wrote it");
+                       std::to_string(cloud.format_version()) + ", this program knows formats " +
+                       std::to_string(kMetadataFormatVersion) + " and " +
+                       std::to_string(kMetadataFormatFeatures) + "; use the version that wrote it");
   }
   TRY(const auto sequence, view.get(key::meta("sequence")));
   if (!sequence || sequence->size() != 8) {
@@ -248,7 +250,7 @@ result<std::unique_ptr<MetadataStore>> MetadataStore::open(Options options) {
 }
 
 result<void> MetadataStore::create(Options options, const pb::Cloud& cloud, uint32_t root_uid,
-                                   uint32_t root_gid) {
+                                   uint32_t root_gid, const pb::Features& features) {
   if (!options.files) options.files = make_posix_file_layer();
   const std::string directory = options.directory;
   auto made = options.files->make_directory(directory);
@@ -265,8 +267,10 @@ result<void> MetadataStore::create(Options options, const pb::Cloud& cloud, uint
     return failure(Errc::exists, directory + " already holds the metadata of a cloud");
   }
   pb::Cloud record = cloud;
-  record.set_format_version(kMetadataFormatVersion);
+  const bool plain = features.features().empty();
+  record.set_format_version(plain ? kMetadataFormatVersion : kMetadataFormatFeatures);
   txn.put(key::meta("cloud"), record);
+  if (!plain) txn.put(key::meta("features"), features);
   txn.put(key::inode(kRootInode), make_root(cloud, root_uid, root_gid));
   write_totals(txn, Totals{.inodes = 1});
   TRY(const Sequence sequence, store->commit(std::move(txn)));

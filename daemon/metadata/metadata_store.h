@@ -29,7 +29,9 @@ namespace datacloud {
 
 class RecordSnapshot;
 
-inline constexpr uint32_t kMetadataFormatVersion = 1;  // Cloud.format_version
+// Cloud.format_version. Programs from before there were features know only the first.
+inline constexpr uint32_t kMetadataFormatVersion = 1;
+inline constexpr uint32_t kMetadataFormatFeatures = 2;  // with a record of features in use
 
 // The store could not write for a reason of its directory, not of its medium: no room, read-only,
 // no permission. What has been committed is whole, and reading goes on.
@@ -104,7 +106,9 @@ class MetadataStore final : private RecordView {
   static result<std::unique_ptr<MetadataStore>> open(Options);
   // Makes a new store holding the cloud record and the root directory, durable on success.
   // exists when there is one.
-  static result<void> create(Options, const pb::Cloud&, uint32_t root_uid, uint32_t root_gid);
+  // `features`: what the cloud uses from the beginning; without any its format is 1.
+  static result<void> create(Options, const pb::Cloud&, uint32_t root_uid, uint32_t root_gid,
+                             const pb::Features& features = {});
   ~MetadataStore() override;
 
   Transaction begin() const { return Transaction(*this); }

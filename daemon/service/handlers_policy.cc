@@ -87,6 +87,8 @@ Answer MetadataService::admin(const CallPtr& call) {
   switch (request.op_case()) {
     case pb::AdminRequest::kPolicy:
       return policy(call, request.policy());
+    case pb::AdminRequest::kFeature:
+      return feature(call, request.feature());
     case pb::AdminRequest::kSiteKey:
       return site_key(call, SiteId{request.site_key().site()});
     case pb::AdminRequest::kLocatePart:

@@ -18,9 +18,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
+#include <string>
+#include <vector>
 
+#include "common/base/features.h"
 #include "common/rpc/rpc.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/maintenance/maintenance.h"
@@ -70,6 +74,8 @@ class MetadataService final : public RpcService, private Responder {
           done);
   // A site went away or came back.
   void on_site_change() { maintenance_.on_site_change(); }
+  // What the cloud uses now. Changes only on the service's thread.
+  const FeatureSet& features() const { return features_; }
 
   static std::span<const Operation> operations();
 
@@ -156,6 +162,14 @@ class MetadataService final : public RpcService, private Responder {
   Answer traffic(const CallPtr&);
   void add_traffic(pb::TrafficReply&);
 
+  // handlers_features.cc
+  result<void> load_features(const Transaction&);
+  Answer feature(const CallPtr&, const pb::FeatureRequest&);
+  // Sessions that do not know the feature, each with what to do.
+  std::vector<std::string> sessions_without(const KnownFeature&) const;
+  // Null when the session's program knows all that the cloud uses.
+  std::optional<Error> lacks_feature(const pb::Session&) const;
+
   // handlers_policy.cc
   Answer admin(const CallPtr&);
   Answer policy(const CallPtr&, const pb::PolicyRequest&);
@@ -179,6 +193,8 @@ class MetadataService final : public RpcService, private Responder {
   std::map<std::pair<SiteId, uint32_t>, pb::SiteTraffic> mount_traffic_;
   MonotonicTime traffic_since_;
   std::map<int, uint64_t> operations_;  // requests by kind since the start
+  pb::Features feature_record_;
+  FeatureSet features_;  // what it says
   // Last: its threads end before anything they use.
   Maintenance maintenance_;
 };

@@ -34,6 +34,7 @@ result<void> MetadataService::start() {
   Transaction txn = store_.begin();
   TRY(start_count_, read_counter(txn, "start", 0));
   put_counter(txn, "start", ++start_count_);
+  TRY(load_features(txn));
   TRY(sessions_.open(txn));
   TRY(inode_ids_.open(txn));
   TRY(const bool had_ids, ranges_.open(txn));
@@ -104,6 +105,7 @@ pb::Reply MetadataService::hello_reply(const Call& call, SessionState& session, 
   hello->set_start(start_count_);
   hello->set_lease_ms(deps_.config.lease_ms);
   *hello->mutable_cloud() = deps_.cloud;
+  *hello->mutable_features() = feature_record_;
   if (!session.tool()) {
     hello->set_name_key(std::string(as_text(deps_.name_key)));
     for (const auto& [site, key] : deps_.audit_keys) {
@@ -138,6 +140,7 @@ void MetadataService::hello(const CallPtr& call) {
     bind(*tool.value(), connection);
     return connection->reply(hello_reply(*call, *tool.value(), false));
   }
+  if (auto lacking = lacks_feature(record)) return refuse(call, *lacking);
   sessions_.count_hello();
   if (SessionState* session = sessions_.find(record.id()); session != nullptr && !session->tool() &&
                                                            same_process(session->record, record) &&
@@ -297,6 +300,7 @@ Answer MetadataService::keepalive(const CallPtr& call) {
   pb::Reply reply;
   maintenance_.add_site_infos(reply.mutable_keepalive()->mutable_sites());
   reply.mutable_keepalive()->set_lease_ms(renewed ? deps_.config.lease_ms : 0);
+  *reply.mutable_keepalive()->mutable_features() = feature_record_;
   return std::optional(std::move(reply));
 }
 

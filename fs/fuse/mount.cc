@@ -51,6 +51,7 @@ result<void> Mount::connect(const std::string& mountpoint) {
   options.session.set_pid(static_cast<uint32_t>(getpid()));
   options.session.set_mountpoint(mountpoint);
   options.session.set_version(DATACLOUD_VERSION);
+  for (const auto& known : known_features()) options.session.add_features(std::string(known.name));
   options.deadline = milliseconds(config_.mount.rpc_deadline_ms);
   options.on_push = [this](const pb::Push& push) { on_push(push); };
   options.on_resume = [this](pb::HelloRequest& hello) { present_leases(hello); };
@@ -58,6 +59,7 @@ result<void> Mount::connect(const std::string& mountpoint) {
   pb::HelloReply hello;
   TRY(client_, connect_session(std::move(options), &hello));
   cloud_ = hello.cloud();
+  TRY(adopt_features(hello.features()));
   namer_ = std::make_unique<ShardNamer>(as_bytes(hello.name_key()));
   std::map<SiteId, SecretKey> audit_keys;
   for (const auto& key : hello.audit_keys()) {

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "common/base/executor.h"
+#include "common/base/features.h"
 #include "common/config/config.h"
 #include "common/crypto/keys.h"
 #include "common/site/metrics.h"
@@ -74,6 +75,8 @@ class Mount {
   // When requests of the kernel have to end, for their loop.
   PendingRequests::Options request_options();
   const MountConfig& config() const { return config_.mount; }
+  // What the cloud uses, as the daemon told last. Any thread.
+  FeatureSet features() const { return features_; }
 
   // How long the kernel may use attributes (or entries) it gets now, in seconds.
   double cache_seconds(const Inode&) const;  // the caller holds the inode's mutex
@@ -90,6 +93,8 @@ class Mount {
   void on_push(const pb::Push& push);
   void on_session(const pb::HelloReply& hello);
   void present_leases(pb::HelloRequest& hello);
+  // unsupported: the cloud uses what this program does not know.
+  result<void> adopt_features(const pb::Features& features);
   void remember_root_and_space();
   void tell_kernel(const MetadataClient::Unwitnessed&);
   void handle_recall(const pb::Recall& recall);
@@ -118,6 +123,7 @@ class Mount {
   std::unique_ptr<RpcSession> client_;
   std::unique_ptr<MetadataClient> metadata_;
   pb::Cloud cloud_;
+  std::atomic<FeatureSet> features_;
   std::unique_ptr<ShardNamer> namer_;
   std::shared_ptr<ShardTags> tags_;
   std::unique_ptr<BlockSealer> sealer_;

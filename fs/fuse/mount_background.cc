@@ -107,6 +107,9 @@ void Mount::send_keepalive() {
   if (!reply) return;
   reported_ = std::move(now);
   follow_sites(reply.value().keepalive().sites());
+  if (auto known = adopt_features(reply.value().keepalive().features()); !known) {
+    spdlog::error("{}", known.error().message());
+  }
 }
 
 }  // namespace datacloud

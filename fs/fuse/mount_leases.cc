@@ -131,8 +131,20 @@ void Mount::present_leases(pb::HelloRequest& hello) {
   }
 }
 
+result<void> Mount::adopt_features(const pb::Features& features) {
+  FeatureSet set;
+  for (const auto& feature : features.features()) {
+    TRY(set.add_named(feature.name(), feature.version()));
+  }
+  features_ = set;
+  return success();
+}
+
 void Mount::on_session(const pb::HelloReply& hello) {
   if (!ids_) return;  // the first hello
+  if (auto known = adopt_features(hello.features()); !known) {
+    spdlog::error("{}", known.error().message());
+  }
   apply_duties(hello.cloud().sites());
   if (hello.ids_revoked() || !hello.resumed()) ids_->revoked();
   if (!hello.resumed()) recalls_->post([this] { session_lost(); });

@@ -63,7 +63,7 @@ TEST_F(MetadataStoreTest, OpenSaysWhatToDo) {
 TEST_F(MetadataStoreTest, RefusesAnotherFormat) {
   ASSERT_TRUE(apply([&](Transaction& txn) -> result<void> {
     pb::Cloud cloud = test_cloud();
-    cloud.set_format_version(kMetadataFormatVersion + 1);
+    cloud.set_format_version(kMetadataFormatFeatures + 1);
     txn.put(key::meta("cloud"), cloud);
     return success();
   }));

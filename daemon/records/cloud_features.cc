@@ -1,0 +1,51 @@
+#include "daemon/records/cloud_features.h"
+
+#include <algorithm>
+
+#include "daemon/metadata/record_keys.h"
+
+namespace datacloud {
+namespace {
+
+constexpr char kRecord[] = "features";
+
+}  // namespace
+
+result<FeatureSet> known_set(const pb::Features& features) {
+  FeatureSet set;
+  for (const auto& feature : features.features()) {
+    TRY(set.add_named(feature.name(), feature.version()));
+  }
+  return set;
+}
+
+result<pb::Features> read_features(const Transaction& txn) {
+  pb::Features features;
+  TRY(txn.get(key::meta(kRecord), features));
+  return features;
+}
+
+result<bool> enable_feature(Transaction& txn, Feature feature, Sequence since) {
+  TRY(auto features, read_features(txn));
+  const KnownFeature& known = describe(feature);
+  if (std::any_of(features.features().begin(), features.features().end(),
+                  [&](const pb::Feature& on) { return on.name() == known.name; })) {
+    return false;
+  }
+  auto* added = features.add_features();
+  added->set_name(std::string(known.name));
+  added->set_version(std::string(known.version));
+  added->set_since(since);
+  txn.put(key::meta(kRecord), features);
+
+  pb::Cloud cloud;
+  TRY(const bool found, txn.get(key::meta("cloud"), cloud));
+  if (!found) return failure(Errc::corrupt, "the cloud's record is gone; run datacloud fsck");
+  if (cloud.format_version() != kMetadataFormatFeatures) {
+    cloud.set_format_version(kMetadataFormatFeatures);
+    txn.put(key::meta("cloud"), cloud);
+  }
+  return true;
+}
+
+}  // namespace datacloud
