@@ -11,6 +11,7 @@
 #include <functional>
 #include <set>
 
+#include "common/base/features.h"
 #include "common/codes/erasure_code.h"
 #include "common/crypto/keys.h"
 #include "common/crypto/sealed_block.h"
