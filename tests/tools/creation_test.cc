@@ -9,10 +9,13 @@
 #include <fstream>
 #include <set>
 
+#include "common/base/features.h"
 #include "common/crypto/keys.h"
 #include "common/site/site_set.h"
 #include "daemon/metadata/metadata_store.h"
+#include "daemon/metadata/record_keys.h"
 #include "daemon/metadata/state_directory.h"
+#include "daemon/records/cloud_features.h"
 #include "tools/cloud_creation.h"
 
 namespace datacloud {
@@ -165,6 +168,33 @@ TEST(RandomUuid, LooksLikeOneAndDiffers) {
     seen.insert(uuid);
   }
   EXPECT_EQ(seen.size(), 100u);
+}
+
+TEST_F(CreationTest, ANewCloudUsesTheFeaturesThatAreChosen) {
+  const auto all = chosen_features("all");
+  ASSERT_TRUE(all);
+  EXPECT_EQ(all.value().features_size(), static_cast<int>(known_features().size()));
+  EXPECT_EQ(chosen_features("none").value().features_size(), 0);
+  const auto two = chosen_features("trees,times,trees");
+  ASSERT_TRUE(two);
+  ASSERT_EQ(two.value().features_size(), 2);
+  EXPECT_EQ(two.value().features(0).name(), "times");
+  for (const char* wrong : {"", "Trees", "trees,", "all,none"}) {
+    const auto refused = chosen_features(wrong);
+    ASSERT_FALSE(refused) << wrong;
+    EXPECT_THAT(refused.error().text(), HasSubstr("trees, all or none")) << wrong;
+  }
+  const auto created = create_cloud(config_, 0, 0, two.value());
+  ASSERT_TRUE(created) << created.error().text();
+  auto store = MetadataStore::open({.directory = metadata_directory(config_.daemon)});
+  ASSERT_TRUE(store) << store.error().text();
+  pb::Cloud cloud;
+  ASSERT_TRUE(store.value()->begin().get(key::meta("cloud"), cloud).value());
+  EXPECT_EQ(cloud.format_version(), kMetadataFormatFeatures);
+  const auto on = known_set(read_features(store.value()->begin()).value());
+  ASSERT_TRUE(on);
+  EXPECT_TRUE(on.value().has(Feature::times));
+  EXPECT_FALSE(on.value().has(Feature::shared_slots));
 }
 
 }  // namespace

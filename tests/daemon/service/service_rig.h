@@ -115,7 +115,8 @@ class ServiceTest : public testing::Test {
     pid_t pid = 0;
     SessionId session = 0;
     uint64_t last_id = 0;
-    Sequence sequence = 0;  // presented by the next hello
+    Sequence sequence = 0;              // presented by the next hello
+    std::vector<std::string> features;  // that its program knows
     std::shared_ptr<FakeConnection> connection;
     pb::HelloReply hello;
   };
@@ -234,6 +235,7 @@ class ServiceTest : public testing::Test {
     hello->set_kind(kind);
     hello->mutable_session()->set_id(client.session);
     hello->set_sequence(client.sequence);
+    for (const auto& name : client.features) hello->mutable_session()->add_features(name);
     for (const auto& lease : leases) *hello->add_leases() = lease;
     service_->on_request(client.connection, request);
     ASSERT_TRUE(until([&] { return !client.connection->replies.empty(); }));
@@ -243,9 +245,10 @@ class ServiceTest : public testing::Test {
     client.hello = reply.hello();
     client.session = reply.hello().session();
   }
-  Client mount(pid_t pid) {
+  Client mount(pid_t pid, std::vector<std::string> features = {}) {
     Client client;
     client.pid = pid;
+    client.features = std::move(features);
     connect(client);
     return client;
   }
