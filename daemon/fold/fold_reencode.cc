@@ -1,4 +1,4 @@
-// Whole columns in, whole columns out; nothing moves inside them.
+// Reads whole columns and writes whole columns; no block moves within its column.
 #include <algorithm>
 
 #include "daemon/fold/fold_switch.h"
@@ -21,7 +21,8 @@ class Reencoding {
   }
 
  private:
-  // Of touched columns what is live, of the others everything, and the new blocks.
+  // What is read: the live blocks of columns that change, the other columns whole, and the new
+  // blocks.
   result<bool> read() {
     for (int c = 0; c < now_.code->k(); ++c) {
       const auto& shard = now_.base.shards(c);

@@ -18,7 +18,7 @@ constexpr uint64_t kBatchLiveMin = 4u << 20;   // of small stripes several are m
 constexpr uint64_t kBatchReadMax = 48u << 20;  // memory of one job
 constexpr size_t kBatchStripesMax = 2000;
 constexpr size_t kSeenMax = 1u << 17;  // updates and bases remembered between passes
-constexpr int kRetriesMax = 3;         // of what was blocked when asked for: repair may help
+constexpr int kRetriesMax = 3;  // of blocked stripes in `fold --wait`: a repair may unblock them
 constexpr auto kRetryAfter = seconds(2);
 constexpr auto kRestMax = seconds(2);          // between folds nobody asked for
 constexpr auto kDelayMax = milliseconds(500);  // of one commit
@@ -74,7 +74,7 @@ void FoldScheduler::begin_pass() {
 }
 
 void FoldScheduler::go_on() {
-  if (posted_ || !active_ || running_ >= jobs_max()) return;  // a job that ends goes on
+  if (posted_ || !active_ || running_ >= jobs_max()) return;  // the end of a job calls this again
   if (resting_ && !in_haste()) return;
   posted_ = true;
   loop_->post([this] {
@@ -83,7 +83,7 @@ void FoldScheduler::go_on() {
   });
 }
 
-// Mounts write to the same disks: they get at least half of the time.
+// Mounts write to the same disks, so at least half of the time is left to them.
 void FoldScheduler::go_on_after(MonotonicTime began) {
   if (in_haste() || resting_) return go_on();
   resting_ = true;
@@ -108,7 +108,8 @@ void FoldScheduler::step_folds() {
   const auto base = next_fold_base(context_.store.begin(), cursor_);
   if (!base) failed("looking for stripes to fold", base.error());
   if (!base || !base.value()) {
-    if (running_ == 0) folds_done();  // else their outcomes say what is not to be merged
+    if (running_ == 0)
+      folds_done();  // else wait: their outcomes say which stripes must not be merged
     return;
   }
   cursor_ = *base.value() + 1;
@@ -149,7 +150,7 @@ void FoldScheduler::begin_fold(StripeId base) {
   FoldOptions options;
   options.live_share_min = 1 - limits_.dead_share;
   if (!asked_) options.is_ripe = [this](StripeId update) { return is_ripe(update); };
-  // Where commits are held back, a stripe that stays hot is not waited for.
+  // While commits are delayed, do not wait for a stripe that is overwritten all the time.
   options.without_unripe = backlog_ > options_.backlog_bytes_max;
   if (const auto it = waiting_.find(base); it != waiting_.end()) {
     const auto waited = loop_->now() - it->second.first;
@@ -217,7 +218,7 @@ void FoldScheduler::finished_fold(StripeId base, const result<FoldOutcome>& outc
   go_on_after(began);
 }
 
-// Neither the base nor what supersedes its blocks is merged meanwhile.
+// Until the fold is done, neither the base nor the stripes with its updates may be merged.
 void FoldScheduler::wait_for(StripeId base, const FoldOutcome& outcome) {
   if (const auto it = waiting_.find(base); it != waiting_.end()) {
     it->second.pass = pass_;
@@ -284,7 +285,7 @@ void FoldScheduler::scan_merges() {
     if (stripe.members_size() > 0 || awaited_.contains(stripe.id())) continue;
     pb::StripeLive live;
     const auto found = txn.get(key::live(stripe.id()), live);
-    // Rows have no slots; dead members go with their group.
+    // XOR rows have no slots to merge; members without live blocks are removed with their group.
     if (found && found.value() && live.slots() > 0) consider(stripe, live);
   }
   if (stripes.size() == kStep) return;
@@ -293,8 +294,8 @@ void FoldScheduler::scan_merges() {
   scanned_ = true;
 }
 
-// Dead are also the ends of slots whose blocks have become shorter: what the columns have more than
-// live blocks.
+// Dead bytes are all bytes of data columns that no live block uses. That includes the rest of a
+// slot whose block was replaced by a shorter one.
 void FoldScheduler::consider(const pb::Stripe& stripe, const pb::StripeLive& live) {
   MergeCandidate candidate{stripe.id(), kind_of(stripe), 0, live.bytes()};
   const auto code = make_erasure_code(stripe.code());
@@ -303,7 +304,7 @@ void FoldScheduler::consider(const pb::Stripe& stripe, const pb::StripeLive& liv
   const double dead =
       1.0 - double(candidate.live_bytes) / double(std::max<uint64_t>(1, candidate.data_bytes));
   const uint64_t full = full_stripe(candidate.kind);
-  // Two small ones fit into one: however often they are merged, they become fewer.
+  // Two of them fit into one new stripe, so each merge leaves fewer stripes than before.
   const bool small = candidate.data_bytes < std::min(limits_.small_bytes, full / 4);
   if (dead <= limits_.dead_share && !small) return;
   Batch& batch = batches_[candidate.kind];
@@ -318,8 +319,8 @@ void FoldScheduler::consider(const pb::Stripe& stripe, const pb::StripeLive& liv
   batch.stripes.push_back(std::move(candidate));
 }
 
-// What is left at the end of a pass is merged where it pays: space comes back, or several small
-// stripes become a large one.
+// At the end of a pass, merges incomplete batches too if that frees space or turns several small
+// stripes into a large one.
 void FoldScheduler::flush(const StripeKind& kind, Batch batch) {
   const double dead = 1.0 - double(batch.live) / double(std::max<uint64_t>(1, batch.read));
   const bool filled = double(batch.live) >= limits_.fill * double(full_stripe(kind));

@@ -1,12 +1,13 @@
-// Keeps stripes in order: brings updates into the stripes they supersede blocks of (parity_fold.h),
-// then has stripes that are half dead or small merged (stripe_merge.h). On the background threads.
+// Decides which stripes are folded and merged, and when. A fold (parity_fold.h) brings updates into
+// the stripe whose blocks they replace; a merge (stripe_merge.h) rewrites stripes that are small or
+// have much dead space as fewer, full ones. Both run as jobs on the background threads.
 //
-// Runs on the loop, in passes: first every stripe with superseded blocks is folded, then all
-// stripes are looked at for merging, without what still waits to be folded. On its own it goes
-// slowly (one fold or merge, then a rest as long; all its jobs once half the limit of the backlog
-// waits) and leaves alone what is young (it may be overwritten at once) or still being rewritten.
-// Asked for (`fold --wait`) it makes one whole pass with stricter limits, and again after what was
-// blocked.
+// The scheduler itself runs on the loop, in passes. A pass first folds every stripe with superseded
+// blocks, then looks at all stripes for merging, except those that still wait for a fold. Left to
+// itself it works slowly: after each fold or merge it rests for as long as the job took, until the
+// backlog reaches half its limit; then it runs as many jobs as it may. It leaves out data that was
+// written recently, because it may be overwritten soon. `fold --wait` asks for one whole pass with
+// stricter limits, which is repeated for stripes that were blocked.
 #pragma once
 
 #include <deque>
@@ -28,7 +29,7 @@ class FoldScheduler {
   struct Limits {
     double dead_share = 0.3;          // merge stripes with more dead bytes than this
     uint64_t small_bytes = 1u << 20;  // stripes with less data, and not a quarter full, are small
-    double fill = 0.5;                // small ones only where they fill this share of a new stripe
+    double fill = 0.5;  // merge small ones only if they fill this share of a new stripe
   };
   struct Options {
     int jobs_max = 2;
@@ -46,7 +47,8 @@ class FoldScheduler {
   void sweep_now();
   bool idle() const { return !asked_ && running_ == 0; }
   void describe(pb::FoldReply&) const;
-  // How long a commit is to be held back: grows with what the backlog is above its limit.
+  // How long a commit has to be delayed. Zero while the backlog is within its limit; above, it
+  // grows with the excess.
   Duration commit_delay() const;
   uint64_t backlog_bytes() const { return backlog_; }
 
@@ -100,7 +102,7 @@ class FoldScheduler {
   std::map<StripeId, Since> waiting_;    // bases whose fold has been put off
   std::set<StripeId> awaited_;           // not merged in this pass: bases and updates put off
   std::map<StripeKind, Batch> batches_;  // being filled
-  std::deque<Batch> ready_;              // of one step of the scan, or its end
+  std::deque<Batch> ready_;              // full batches that wait for a job
   bool scanned_ = false;                 // all stripes, in this pass
   uint64_t backlog_ = 0, next_backlog_ = 0;
   uint64_t blocked_ = 0;  // bases, in this pass

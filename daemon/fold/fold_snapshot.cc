@@ -18,7 +18,8 @@ uint64_t data_bytes(const pb::Stripe& stripe) {
   return sum;
 }
 
-// Columns a fold cannot use: what repair has to see to first, and what is away.
+// Columns that a fold cannot use: damaged or missing ones, which have to be repaired first, and
+// those at sites that are away.
 result<ColumnSet> unusable_columns(const BackgroundContext& context, const Transaction& txn,
                                    const pb::Stripe& stripe, const SiteDuties& duties) {
   TRY(const auto needs, stripe_needs(txn, stripe, duties));
@@ -132,7 +133,7 @@ class Gathering {
           slot >= static_cast<uint32_t>(stripe.slot_length_size())) {
         break;
       }
-      if (taken_[base_slot + i]) continue;  // live, or named twice: the hint is damaged
+      if (taken_[base_slot + i]) continue;  // live, or named twice: the record `F` is damaged
       if (!seen_.insert({ino, run.first_block() + i}).second) continue;
       const int column = static_cast<int>(stripe.slot_column(static_cast<int>(slot)));
       if (contains(source_bad_[run.stripe()], column)) {
@@ -159,8 +160,8 @@ class Gathering {
     return success();
   }
 
-  // Only from stripes that are clearly smaller: large ones stay as they are, and what they
-  // superseded comes back by merging.
+  // Only updates in stripes that are much smaller than the base are folded. Large ones stay where
+  // they are, and merging frees the space of the blocks they replaced.
   result<bool> add_source(StripeId id) {
     if (out_.sources.contains(id)) return true;
     if (large_.contains(id)) return false;

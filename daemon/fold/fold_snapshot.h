@@ -1,7 +1,8 @@
-// What a fold of one stripe builds upon, taken from one state of the metadata: the base stripe, its
-// XOR row, and for each dead slot whose former block has newer contents elsewhere, where these are.
+// The input of a fold, read from one state of the metadata: the base stripe, its XOR row, and for
+// each dead slot whose former block was overwritten, where the newer contents are.
 //
-// A block overwritten several times is one update, its newest contents: the map knows no others.
+// A block that was overwritten several times is one update with its newest contents: the block map
+// has no others.
 #pragma once
 
 #include <functional>
@@ -21,7 +22,7 @@ struct FoldUpdate {
   uint64_t block = 0;
   ContentVersion version = 0;
   uint32_t base_slot = 0;
-  Slot place;           // in the base; as long as there is room until the next slot
+  Slot place;           // in the base; its length is the room up to the next slot
   StripeId source = 0;  // where the newest contents are
   uint32_t source_slot = 0;
   uint32_t new_bytes = 0;
@@ -35,9 +36,9 @@ struct FoldSnapshot {
   std::vector<Slot> live;
   std::vector<FoldUpdate> updates;
   std::map<StripeId, pb::Stripe> sources;
-  size_t unripe = 0;  // updates left out: still young
+  size_t unripe = 0;  // updates that were left out because they are too recent
   uint64_t unripe_bytes = 0;
-  size_t unusable = 0;  // updates left out: they cannot be read now
+  size_t unusable = 0;  // updates that were left out because they cannot be read now
   std::string unusable_reason;
 
   FoldProblem problem(const BackgroundContext&) const;  // refers to this snapshot

@@ -51,7 +51,7 @@ class Switch {
     return switch_shards(txn, expected, switches, duties);
   }
 
-  // The slots, all dead until now, are as long as what they hold from now on.
+  // The slots were dead; each gets the length of the block that it holds now.
   result<void> shorten_slots(Transaction& txn) {
     TRY(const auto switched, get_stripe(txn, now_.base.id()));
     pb::Stripe stripe = *switched;
@@ -71,7 +71,7 @@ class Switch {
         ++outcome_.blocks_changed;
         continue;
       }
-      // With all who share the slot since it was written.
+      // Together with all clones that have come to share the slot since the update was written.
       TRY(const auto users, users_with(txn, update.ino, runs[0]));
       for (const auto& user : users) {
         pb::InodeUpdate change;
@@ -93,7 +93,7 @@ class Switch {
   FoldOutcome& outcome_;
 };
 
-// Records replaced since the snapshot are left alone.
+// Shards whose record has changed since the snapshot are not reported as damaged.
 result<void> report_damage(BackgroundContext& context,
                            const std::vector<const ShardParts*>& failed) {
   return context.threads.on_loop<void>([&]() -> result<void> {

@@ -1,5 +1,5 @@
-// The end of a fold, whichever way it was made: base, XOR row and block map change in one
-// transaction, or nothing does and what was made is abandoned. From jobs.
+// The last step of every fold: one transaction changes the base's record, its XOR row and the block
+// map. If it cannot be made, nothing changes and the new objects are abandoned. Called from jobs.
 #pragma once
 
 #include "daemon/fold/parity_fold.h"
@@ -22,7 +22,7 @@ struct FoldedColumn {
 result<void> switch_fold(BackgroundContext&, const FoldSnapshot&, const std::vector<size_t>& folded,
                          const std::vector<FoldedColumn>&, FoldOutcome&);
 
-// The names will never be committed.
+// Gives up the names of new objects: they will never be committed, and the collector deletes them.
 result<void> abandon_fold(BackgroundContext&, const FoldSnapshot&,
                           const std::vector<FoldedColumn>&);
 
@@ -30,9 +30,9 @@ result<void> abandon_fold(BackgroundContext&, const FoldSnapshot&,
 // and damage is recorded, to be repaired before anything is folded.
 result<bool> accept_parts(BackgroundContext&, const std::vector<ShardParts>&, FoldOutcome&);
 
-// The base's touched columns and parity computed again from all data, in the places they have:
-// where many of a stripe's blocks change, fewer bytes cross than by deltas. For stripes without XOR
-// row.
+// Computes the base's changed columns and its parity anew from all of its data, keeping every slot
+// where it is. When many blocks of a stripe change, this moves fewer bytes between sites than
+// deltas do. Only for stripes without an XOR row.
 result<void> reencode_stripe(BackgroundContext&, BackgroundIds&, const FoldSnapshot&,
                              const std::vector<size_t>& folded, FoldOutcome&);
 

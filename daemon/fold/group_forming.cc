@@ -1,4 +1,4 @@
-// Gathering on the loop, summing up in jobs.
+// Stripes are collected on the loop; rows are computed in jobs.
 #include "daemon/fold/group_forming.h"
 
 #include <fmt/format.h>
@@ -23,7 +23,7 @@ constexpr size_t kWaitingMax = 20'000;
 constexpr auto kTick = seconds(30);  // a stripe is looked at one or two ticks after its commit
 constexpr int kJobsMax = 1;
 
-// What the members' record says is still what the row was computed from.
+// Whether the members' records still say what the row was computed from.
 bool same(const pb::Stripe& a, const pb::Stripe& b) {
   return a.SerializeAsString() == b.SerializeAsString();
 }
@@ -49,7 +49,7 @@ class Forming {
   }
 
  private:
-  // On the loop. Every member is whole, at home and in no group.
+  // On the loop. True when no member has a missing shard or a stand-in, or is in a group already.
   result<bool> gather(const std::vector<StripeId>& ids) {
     const Transaction txn = context_.store.begin();
     const auto duties = context_.duties();
@@ -77,7 +77,7 @@ class Forming {
     return success();
   }
 
-  // False: a shard cannot be read or put now; what was put is in `shards`.
+  // False when a shard cannot be read or written now; `shards` has those that were written.
   result<bool> make_column(int c, std::vector<NewShard>& shards) {
     const SiteId site = members_.front().shards(c).site();
     auto& record = *row_.add_shards();
@@ -152,7 +152,8 @@ class Forming {
   FormedGroup outcome_;
 };
 
-// Empty: not to be grouped. Else equal for stripes that may share a row, beginning with t.
+// A key that is equal for stripes which may share a row; it begins with t. Empty: not to be
+// grouped.
 result<std::string> kind_of(const Transaction& txn, const pb::Stripe& stripe,
                             const SiteDuties& duties) {
   const bool half_full = stripe.parity_bytes() >= shard_bytes_of(stripe.shard_bytes()) / 2;
@@ -214,7 +215,7 @@ void GroupFormer::tick() {
 }
 
 void GroupFormer::step() {
-  if (running_ >= kJobsMax) {  // a job that ends goes on
+  if (running_ >= kJobsMax) {  // the end of a job calls this again
     stepping_ = false;
     return;
   }

@@ -1,11 +1,11 @@
-// Groups made of stripes that were written without: leftovers of streams, stripes written before
-// the policy was set, merged ones.
+// Puts stripes that were written without a group into one: the last stripes of a stream, stripes
+// from before the policy was set, and merged ones.
 //
-// Looks at every stripe once, in the order of their ids and some time after they were written.
-// Those of files whose policy wants groups are gathered by code and by where their columns are; t
-// of a kind get a row. Its columns are made one after the other, next to the columns they sum up:
-// reading is inside the column's site, so nothing but the daemon's own way there crosses a link.
-// Memory: two shards per job, and kWaitingMax ids.
+// Looks at every stripe once, in the order of their ids, some time after it was written. Stripes of
+// files whose policy asks for groups are collected by code and by the sites of their columns; as
+// soon as there are t of one kind, they get an XOR row. Its columns are made one after the other.
+// Each is computed from columns at the same site, so that only the traffic between that site and
+// the daemon crosses a link. Memory: two shards per job, and kWaitingMax ids.
 #pragma once
 
 #include <map>
@@ -21,7 +21,8 @@ struct FormedGroup {
   std::string obstacle;  // why not
   uint64_t bytes_read = 0, bytes_written = 0;
 };
-// A row over these stripes, which have one code and their columns at the same sites. A job; blocks.
+// Makes an XOR row over these stripes, which must have one code and their columns at the same
+// sites. Runs as a job and blocks.
 result<FormedGroup> form_group(BackgroundContext&, BackgroundIds&,
                                const std::vector<StripeId>& members);
 
@@ -33,7 +34,7 @@ class GroupFormer {
   GroupFormer(BackgroundContext& context, BackgroundIds& ids, std::shared_ptr<EventLoop> loop)
       : context_(context), ids_(ids), loop_(std::move(loop)) {}
 
-  // On the loop, from here on by itself.
+  // Called once, on the loop; from then on it runs by itself.
   void start();
   const Counts& counts() const { return counts_; }
 

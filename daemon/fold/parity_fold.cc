@@ -1,4 +1,4 @@
-// Snapshot, plan, read and verify, compute the changes, derive, switch.
+// The steps: snapshot, plan, read and verify, compute the changes, derive new objects, switch.
 #include "daemon/fold/parity_fold.h"
 
 #include <fmt/format.h>
@@ -16,12 +16,13 @@ namespace {
 
 constexpr auto kDeadline = seconds(60);          // of one derivation
 constexpr uint64_t kUpdateBytesMax = 16u << 20;  // of one pass, in memory twice and as changes
-constexpr size_t kVersionRunsMax = 64;           // beyond, all blocks of the shard become one
+constexpr size_t kVersionRunsMax = 64;           // with more, all blocks get one new version
 
 using Kind = FoldOutcome::Kind;
 
-// Where a site derives by itself, changes and their tags cross, together hardly more than one
-// shard; else the whole source and the whole new object do (object_compute.h).
+// If a site can derive objects itself, only changes and their tags are sent to it, hardly more than
+// one shard in all. Otherwise the whole old object is read and the whole new one is written
+// (object_compute.h).
 bool is_copied_at_site(const pb::Shard& shard, const DeriveReply& reply) {
   return reply.bytes_transferred < 2 * uint64_t{shard.bytes()};
 }
@@ -223,7 +224,7 @@ result<FoldPlan> plan_of(const BackgroundContext& context, const FoldSnapshot& n
   problem.live_share_min = options.live_share_min;
   problem.blocked_too_long = options.blocked_too_long;
   TRY(auto plan, plan_fold(problem));
-  // A fold that only waits for a repair or a site is not turned into a merge of the whole base.
+  // If the fold only has to wait for a repair or a site, the base is not merged instead.
   auto& delta = plan.alternatives[0];
   if ((now.base_bad | now.row_bad) == 0 || plan.folded.empty() || delta.impossible.empty()) {
     return plan;
@@ -241,7 +242,8 @@ result<FoldPlan> plan_of(const BackgroundContext& context, const FoldSnapshot& n
   return plan;
 }
 
-// What a pass takes of the updates that fit; the rest is for the next one.
+// Chooses the updates of this pass, as many as fit into memory; the others are left for the next
+// pass.
 std::vector<size_t> limited(const FoldSnapshot& now, const std::vector<size_t>& folded) {
   std::vector<size_t> taken;
   uint64_t bytes = 0;
@@ -304,7 +306,7 @@ result<FoldOutcome> fold_stripe(BackgroundContext& context, BackgroundIds& ids, 
     TRY(reencode_stripe(context, ids, *now, plan.folded, outcome));
     return outcome;
   }
-  // What a row changes by is known from deltas only.
+  // The change of an XOR row can be computed from deltas only.
   const bool delta_possible = plan.alternatives[0].impossible.empty();
   if (*plan.chosen == FoldKind::merge_updates || *plan.chosen == FoldKind::merge ||
       !delta_possible) {

@@ -1,11 +1,12 @@
-// One base stripe takes in the updates that supersede blocks of it, by parity delta: new instances
-// of the touched columns are derived at their sites from the old ones and the change, so that only
-// changes travel. A job of the background threads; blocks.
+// Folds updates into the stripe whose blocks they replace, by parity deltas: each site derives the
+// new instance of its column from the old one and the change, so that only changes cross links.
+// Runs as a job on the background threads and blocks.
 //
-// Nothing is built upon that was not verified by tag: a dead slot that rotted is recorded as damage
-// and repaired before its column is folded into. The switch is one transaction, conditional on the
-// records the fold was computed from, and moves exactly the blocks whose map entry is still the one
-// that was read. Whatever fails before it leaves everything as it was; names made are abandoned.
+// Every byte that is used was verified by its tag. A dead slot whose bytes have decayed is recorded
+// as damage and repaired before its column is folded into. The switch is one transaction, which is
+// made only if the records are still those the fold was computed from; it moves just the blocks
+// whose map entry has not changed meanwhile. A failure before it leaves everything as it was, and
+// the new objects are abandoned.
 #pragma once
 
 #include <string>

@@ -1,5 +1,6 @@
-// The blocks of files that are mapped to slots of a stripe: what has to follow when folding or
-// merging moves a slot's bytes. A slot that is shared has several, and they move together.
+// The users of a stripe's slots: the blocks of files that are mapped to them. When a fold or a
+// merge moves the bytes of a slot, all its users have to be changed together; a shared slot has
+// several.
 //
 // Functions of the loop. The references say which inodes to look at, the map which blocks use the
 // slot.
@@ -24,7 +25,8 @@ struct SlotUser {
   auto operator<=>(const SlotUser&) const = default;  // by inode and block
   // The run of this one block, mapped to that slot.
   pb::Run run_at(StripeId, uint32_t slot) const;
-  // The run's sealing says of the block after its last one what this user says of its own.
+  // Whether this user's block continues the run: it was sealed for the place that follows the run's
+  // last.
   bool sealed_goes_on(const pb::Run&) const;
 };
 
@@ -37,7 +39,7 @@ result<std::vector<SlotUser>> users_with(const Transaction&, InodeId, const pb::
 class UsersNow {
  public:
   explicit UsersNow(const Transaction& txn) : txn_(txn) {}
-  // Before the transaction changes any of these.
+  // Must be called before the transaction changes any of these runs.
   result<bool> are(StripeId, uint32_t slot, const std::vector<SlotUser>&);
 
  private:

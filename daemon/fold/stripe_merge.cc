@@ -1,4 +1,4 @@
-// Gather, read, lay out, put, move.
+// The steps: collect live slots, read them, lay out new stripes, write them, move the blocks.
 #include "daemon/fold/stripe_merge.h"
 
 #include <fmt/format.h>
@@ -15,7 +15,7 @@
 namespace datacloud {
 namespace {
 
-constexpr uint32_t kSpreadBytesMin = 64u << 10;  // less stays in one column
+constexpr uint32_t kSpreadBytesMin = 64u << 10;  // less than this is put into one column
 constexpr size_t kPiecesMax = 65536;             // of one job
 
 // A live slot: where its bytes are, and the blocks that are mapped to it (several when it is
@@ -60,7 +60,8 @@ class Merge {
   }
 
  private:
-  // So that what does not compress fills a stripe as it did when it was written.
+  // Allows for the sealing, so that incompressible data fills a stripe as it did when it was
+  // written.
   static uint64_t unsealed(uint32_t length) {
     return length - std::min<uint64_t>(length, kSealedOverheadBytes);
   }
@@ -121,7 +122,7 @@ class Merge {
     return success();
   }
 
-  // Repaired first; this job does without.
+  // Damage found here is repaired first; this job leaves the stripe out.
   result<void> report_damage(const pb::Stripe& stripe, const std::vector<ShardFailure>& failures) {
     return context_.threads.on_loop<void>([&]() -> result<void> {
       Transaction txn = context_.store.begin();
@@ -143,7 +144,7 @@ class Merge {
     return ByteView(column).subspan(source.stripe.slot_offset(slot), piece.length);
   }
 
-  // False: the sites do not take it now; what is not moved stays where it is.
+  // False when the sites do not accept it now; blocks that were not moved stay where they are.
   result<bool> write_stripe(size_t first, size_t count) {
     std::vector<uint32_t> lengths;
     for (size_t i = first; i < first + count; ++i) lengths.push_back(pieces_[i].length);

@@ -1,10 +1,11 @@
-// The live blocks of several stripes written together as new ones: space of overwritten blocks
-// comes back, and many small stripes become one. A job of the background threads; blocks.
+// Rewrites the live blocks of several stripes as new, full stripes. This frees the space of
+// overwritten blocks and turns many small stripes into one. Runs as a job on the background threads
+// and blocks.
 //
-// Sealed blocks move as they are: nobody needs a data key. Everything read is verified by tag. The
-// switch is one transaction that adds the new stripe and moves exactly the blocks whose map entry
-// is still the one that was read (compare-and-move): a block overwritten meanwhile keeps its newer
-// data. Old stripes go when their last live block has gone.
+// Sealed blocks are copied as they are, so no data key is needed. Everything read is verified by
+// tag. The switch is one transaction that adds the new stripe and moves exactly the blocks whose
+// map entry is still the one that was read (compare-and-move): a block overwritten meanwhile keeps
+// its newer data. An old stripe is removed with its last live block.
 #pragma once
 
 #include <string>

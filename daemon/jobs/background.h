@@ -83,9 +83,9 @@ class Background {
   // From any thread: what mounts moved within the last `span`. It draws upon the same budgets, so
   // that background work has what mounts leave of them, and an eighth of the time at least.
   void foreground(SiteId, uint64_t bytes, uint64_t operations, Duration span);
-  // For jobs: at most half of the threads, and one at least, read for repairs at a time. All who
-  // read share the links: without turns they would read together and then write together, and each
-  // way of the links would stand idle half of the time. ReadingTurn holds one.
+  // For jobs: at most half of the threads (at least one) read for repairs at a time. Readers share
+  // the links. Without turns all jobs would read together and then write together, and each
+  // direction of the links would be idle half of the time. ReadingTurn holds one.
   void begin_reading();
   void end_reading();
   // For jobs: sleeps, or until stop().

@@ -9,7 +9,8 @@
 namespace datacloud {
 namespace {
 
-// As the writers set it: the stripe would not decode after losing any one more site.
+// The same rule as in the write path: true when the stripe would not decode after the loss of one
+// more site.
 result<bool> is_weak(const pb::Stripe& stripe) {
   TRY(const auto code, make_erasure_code(stripe.code()));
   ShardsHeld held;

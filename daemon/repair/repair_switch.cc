@@ -42,7 +42,8 @@ result<bool> StripeRepair::put_and_switch(const Snapshot& now, size_t row, const
   }
   const ShardsPut put = put_shards(context_, stripe.id(), shards, Purpose::repair);
   if (!put.failed.empty()) {
-    // All of them: a part would need a plan of its own, and the next attempt makes one.
+    // If one fails, all are given up: the rest would need another plan, which the next attempt
+    // makes.
     failed_sites_.insert(put.failed_sites.begin(), put.failed_sites.end());
     outcome.reason = put.reasons;
     TRY(abandon_shards(context_, stripe.id(), shards));
@@ -65,7 +66,8 @@ result<bool> StripeRepair::put_and_switch(const Snapshot& now, size_t row, const
   return switched;
 }
 
-// A site that cannot prove what it has just said is durable gets no shard in this run.
+// A site that cannot prove an object which it has just reported as durable gets no shard in this
+// run.
 bool StripeRepair::prove_written(const pb::Stripe& expected, const std::vector<NewShard>& shards,
                                  RepairOutcome& outcome) {
   FanOut<AuditProof> answers;

@@ -100,7 +100,7 @@ result<StripeRepair::Plan> StripeRepair::plan(const Snapshot& now, const Erasure
         problem.combine_at_sites = false;
       }
     }
-    // What tags cannot prove is not combined at the sites: whole shards come here instead.
+    // Sites combine only what tags can prove; otherwise whole shards are read and combined here.
     const uint64_t packet = stripe.parity_bytes() / static_cast<uint64_t>(code.packets());
     if (packet % kAuditBlockBytes != 0) problem.combine_at_sites = false;
     problem.rows.push_back(std::move(row));

@@ -59,7 +59,7 @@ void Repairer::restart() {
 void Repairer::step() {
   if (std::exchange(again_, false)) cursor_ = from_start_ ? std::string() : first_;
   if (running_.size() >= jobs_max_) {
-    passing_ = false;  // a job that ends goes on
+    passing_ = false;  // the end of a job starts the next pass
     again_ = true;
     return;
   }
@@ -127,7 +127,8 @@ void Repairer::finished(const QueuedRepair& entry, result<RepairOutcome> outcome
   go_on();
 }
 
-// False: nothing more can be done. Damage recorded since the job looked keeps the stripe queued.
+// False when nothing more can be done. A stripe stays queued if damage was recorded after the job
+// looked.
 bool Repairer::dequeue(const QueuedRepair& entry) {
   Transaction txn = context_.store.begin();
   const auto stripe = get_stripe(txn, entry.stripe);

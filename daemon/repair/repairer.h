@@ -1,4 +1,4 @@
-// Works the repair queue off, most endangered stripes first, on the background threads.
+// Repairs the stripes of the repair queue on the background threads, those closest to loss first.
 //
 // Runs on the loop; jobs run StripeRepair on the threads. A stripe that cannot be repaired now (its
 // sites are away) is put off with growing pauses, and looked at again when a site returns. A sweep
@@ -71,9 +71,10 @@ class Repairer {
   Counts counts_;
   std::set<StripeId> running_;
   std::map<StripeId, PutOff> put_off_;  // at most kPutOffMax; more wait in the queue
-  // A pass begins at the queue's first entry, as far as is known: what is done leaves a trail of
-  // erased records, which a pass from the very beginning walks over. Such a pass finds what was
-  // queued before it: one for each kick, and one before all is said to be done.
+  // Where a pass begins: at the first entry that may still be there. Entries that are done leave
+  // erased records, which a scan from the very beginning has to skip one by one. Such a scan is
+  // made once after each kick, because something may have been queued in front, and once before the
+  // queue counts as done.
   std::string cursor_, first_;
   bool passing_ = false, again_ = false, sweeping_ = false;
   bool from_start_ = true, whole_pass_ = true;

@@ -1,4 +1,4 @@
-// Snapshot, plan, one move; again until nothing more can be done.
+// Takes a snapshot, plans, makes one move, and repeats until nothing more can be done.
 #include "daemon/repair/stripe_repair.h"
 
 #include <fmt/format.h>
@@ -62,7 +62,7 @@ result<void> StripeRepair::attempts(const std::vector<StripeId>& locked, RepairO
       outcome.kind = now.exists ? RepairOutcome::Kind::whole : RepairOutcome::Kind::gone;
       return success();
     }
-    if (ids_of(now.stripes) != locked) {  // the group has changed: with other locks
+    if (ids_of(now.stripes) != locked) {  // the group has changed: lock its present members
       outcome.kind = RepairOutcome::Kind::busy;
       return success();
     }
@@ -126,7 +126,8 @@ result<bool> StripeRepair::attempt(const Snapshot& now, RepairOutcome& outcome) 
   return true;
 }
 
-// Stand-ins and shards of draining sites: as they are, once nothing of the stripe can be rebuilt.
+// Copies stand-ins and shards of draining sites to their homes, once nothing of the stripe is left
+// to rebuild.
 result<bool> StripeRepair::move_columns(const Snapshot& now, RepairOutcome& outcome) {
   ColumnSet columns = now.needs[now.own].moves;
   for (int c = 0; c < 32; ++c) {
@@ -135,7 +136,7 @@ result<bool> StripeRepair::move_columns(const Snapshot& now, RepairOutcome& outc
   std::vector<Targets> targets(now.stripes.size());
   targets[now.own] = choose_targets(now, now.own, 0, columns);
   if (outcome.reason.empty()) outcome.reason = targets[now.own].obstacle;
-  // One after the other: as much memory as one shard.
+  // One after the other, so that only one shard is in memory.
   for (const auto& [column, site] : targets[now.own].site) {
     const auto began = monotonic_now();
     const Cell cell{static_cast<int>(now.own), column};

@@ -1,4 +1,4 @@
-// A walk is begun, listed page by page, looked up, over: each a job, with a rest in between.
+// The phases of a walk (begin, list page by page, look up, end) are jobs with a rest in between.
 #include "daemon/scrub/continuous_scrub.h"
 
 #include <fmt/format.h>
@@ -23,7 +23,7 @@ std::string walk_key(SiteId site) { return key::meta(fmt::format("scrub_walk/{}"
 
 }  // namespace
 
-// What a job works on: copies, taken back when it has ended.
+// The state a job works on: copied from the loop's, and stored back when the job has ended.
 struct ContinuousScrub::Job {
   pb::ScrubWalk walk;
   std::unique_ptr<ListedNames> names;
