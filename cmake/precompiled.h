@@ -36,3 +36,8 @@
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
+
+// The whole of fmt's formatting would be compiled again in every file that logs.
+// common/base/formatting.cc has it once.
+extern template void fmt::detail::vformat_to<char>(buffer<char>&, basic_string_view<char>,
+                                                   format_args, locale_ref);

@@ -35,11 +35,17 @@ find_tests() {
   printf '%s' "${exact:-$all}"
 }
 
+# The words of a test's command, one a line: of a program of its own, or of its folder's.
+command_of() {
+  ctest --test-dir "$build" --show-only=json-v1 -R "^${1//./\\.}\$" |
+    python3 -c 'import json, sys; print(*json.load(sys.stdin)["tests"][0]["command"], sep="\n")'
+}
+
 # Ninja's targets for one test.
 targets_of() {
   local test=$1 program
-  program=${test#*.} program=${program%%.*}
-  if grep -qx "$program: phony" "$build/.targets" || grep -qx "$program" "$build/.targets"; then
+  program=$(command_of "$test" | head -n 1) program=${program##*/}
+  if grep -qx "$program" "$build/.targets"; then
     echo "$program"
     return
   fi
@@ -55,7 +61,7 @@ targets_of() {
 }
 
 run_tests() {
-  local name=${1:-} tests targets test log
+  local name=${1:-} tests targets test log words
   [ -n "$name" ] || { usage >&2; exit 2; }
   shift
   configure
@@ -80,7 +86,8 @@ run_tests() {
   fi
   export DATACLOUD_BUILD=$build
   test=${tests#*.}
-  if [ -x "$build/tests/$test" ]; then exec "$build/tests/$test" "$@"; fi
+  mapfile -t words < <(command_of "$tests")
+  if [[ ${words[0]} == "$build"/tests/* ]]; then exec "${words[@]}" "$@"; fi
   [ -e "tests/${tests%%.*}/$test.py" ] || die "$tests takes no arguments"
   exec python3 -B "tests/${tests%%.*}/$test.py" "$@"
 }
