@@ -110,7 +110,7 @@ bool is_done(const State& state) {
   return state.tree().state() == pb::TREE_READY || state.tree().state() == pb::TREE_REMOVED;
 }
 
-// Until the conversion is done, has failed, or ^C.
+// Until the conversion is done, has failed, or Ctrl-C.
 result<State> wait_for_end(const CommandContext& context, DaemonLink& link, State state) {
   std::signal(SIGINT, [](int) { interrupted = 1; });
   Progress progress(context.json);
@@ -121,12 +121,19 @@ result<State> wait_for_end(const CommandContext& context, DaemonLink& link, Stat
   while (!is_done(state) && state.failure().empty() && interrupted == 0) {
     const bool removing = state.tree().state() == pb::TREE_REMOVING;
     const uint64_t left = removing ? state.counters().inodes() : 0;
-    progress.show(
-        state.converted(), removing ? state.converted() + left : 0,
-        fmt::format("{}: {} inodes", state_name(state.tree().state()), state.converted()));
+    progress.show(state.converted(), removing ? state.converted() + left : 0,
+                  fmt::format("{}: {} {}", state_name(state.tree().state()), state.converted(),
+                              state.tree().state() == pb::TREE_CHECKING ? "names" : "inodes"));
     pause.sleep();
     if (interrupted != 0) break;
-    TRY(auto now, ask_one(link, request));
+    auto asked = ask_one(link, request);
+    if (!asked) {
+      return failure(asked.error().in(fmt::format(
+          "the daemon goes on with tree {} when it is back, `datacloud tree list` shows "
+          "how far it is",
+          state.tree().id())));
+    }
+    State now = std::move(asked).value();
     // A tree that is gone has no path any more.
     if (now.path().empty()) now.set_path(state.path());
     state = std::move(now);

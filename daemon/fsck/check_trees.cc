@@ -135,7 +135,7 @@ class Trees {
     if (!cloud_raw || !parses(*cloud_raw, cloud)) return success();
     cloud.set_format_version(kMetadataFormatFeatures);
     p_.add({.kind = "namespace",
-            .text = fmt::format("the cloud has trees, and the feature \"{}\" is not in use", name),
+            .text = fmt::format("the cloud has trees, and the feature {} is not in use", name),
             .action = "it is switched on",
             .records = {replaced(k, std::move(raw), features.SerializeAsString()),
                         replaced(c, std::move(cloud_raw), cloud.SerializeAsString())},
@@ -364,7 +364,7 @@ class Trees {
       if (row.tree != 0 && !row.named && (root || !known_.contains(row.tree))) {
         p_.add({.kind = "namespace",
                 .text = fmt::format("inode {} carries tree {}, which {}", row.ino, row.tree,
-                                    root ? "the cloud's root is in none of" : "does not exist"),
+                                    root ? "the root of the cloud is never in" : "does not exist"),
                 .action = "it gets the cloud's",
                 .inodes = {{row.ino, InodeChange::Field::tree, row.tree, 0}}});
       }

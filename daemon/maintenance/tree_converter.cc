@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <utility>
+
 #include "common/base/log.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/namespace_ops.h"
@@ -196,6 +198,11 @@ result<void> TreeConverter::created(const Transaction& txn, const pb::Inode& fil
     members_.insert(file.ino());
   }
   return success();
+}
+
+uint64_t TreeConverter::converted() const {
+  if (walk_) return walk_->converted();
+  return scan_ ? scan_->progress.entries.load() : 0;
 }
 
 std::string TreeConverter::failure_of(uint32_t id) const {

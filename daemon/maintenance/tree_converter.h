@@ -58,8 +58,9 @@ class TreeConverter {
   // A file has been made in the directory.
   result<void> created(const Transaction&, const pb::Inode& file, InodeId directory);
 
-  // Inodes that the conversion under way has converted since the daemon's start.
-  uint64_t converted() const { return walk_ ? walk_->converted() : 0; }
+  // Inodes that the conversion under way has converted since the daemon's start; during the check
+  // entries seen.
+  uint64_t converted() const;
   // Why the conversion of this tree was given up; empty: it was not, or that is long ago.
   std::string failure_of(uint32_t id) const;
 

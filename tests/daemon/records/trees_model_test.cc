@@ -100,7 +100,10 @@ class TreesModelTest : public TreesTest {
 
   void do_rename() {
     const uint64_t from = pick_directory(), to = pick_directory();
-    const std::string name = pick_name(), new_name = pick_name();
+    std::string name = pick_name();
+    const std::string new_name = pick_name();
+    const auto& entries = model_.nodes[from].entries;
+    if (!entries.empty() && random_() % 4) name = entries.begin()->first;
     const bool exchange = random_() % 3 == 0;
     const uint64_t source = entry(from, name), target = entry(to, new_name);
     int e = 0;
@@ -244,7 +247,7 @@ TEST_F(TreesModelTest, BehavesLikeTheModel) {
       default:
         go_on();
     }
-    if (round % 50 == 0) compare();
+    if (round % 80 == 0) compare();
     if (round % 200 == 0) reclaim_some();
     ASSERT_FALSE(HasFailure()) << "step " << round;
   }

@@ -209,7 +209,7 @@ TEST_F(ServiceTreesTest, RestartsAtEveryTransaction) {
   enable();
   {
     auto client = mount(10);
-    populate(client, "d", 4);
+    populate(client, "d", 10);
   }
   const auto each_transaction = [&](uint32_t id, const std::function<bool()>& done) {
     int restarts = 0;
@@ -230,7 +230,7 @@ TEST_F(ServiceTreesTest, RestartsAtEveryTransaction) {
   const uint32_t id = create_tree("/d").state().tree().id();
   EXPECT_GT(each_transaction(id, [&] { return ready(id); }), 4);
   const uint64_t inodes = show(id).counters().inodes();
-  EXPECT_GT(inodes, 4 * TreeWalk::kEntriesPerStep);
+  EXPECT_GT(inodes, 10 * TreeWalk::kEntriesPerStep);
   ASSERT_EQ(remove_tree("/d").error, "");
   EXPECT_GT(each_transaction(id, [&] { return !tree(id); }), 3);
   EXPECT_EQ(show(id).tree().state(), pb::TREE_REMOVED);
