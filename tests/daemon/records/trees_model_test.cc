@@ -123,7 +123,7 @@ class TreesModelTest : public TreesTest {
   void begin_something() {
     if (area_) return;
     const uint64_t ino = pick_directory();
-    if (roots_.contains(ino) || (random_() % 2 && !roots_.empty())) {
+    if (roots_.contains(ino) || (random_() % 5 == 0 && !roots_.empty())) {
       auto it = roots_.begin();
       std::advance(it, static_cast<long>(random_() % roots_.size()));
       const auto [root, id] = *it;
@@ -254,13 +254,13 @@ TEST_F(TreesModelTest, BehavesLikeTheModel) {
   while (area_ && !HasFailure()) go_on();
   compare();
   // The walk met what it is meant to meet.
-  EXPECT_GT(outcomes_["rename"][EXDEV], 50);
+  EXPECT_GT(outcomes_["rename"][EXDEV], 5);
   EXPECT_GT(outcomes_["rename"][0], 50);
-  EXPECT_GT(outcomes_["link"][EXDEV], 20);
-  EXPECT_GT(outcomes_["link"][0], 20);
-  EXPECT_GT(outcomes_["tree create"][0], 10);
-  EXPECT_GT(outcomes_["tree remove"][0], 5);
-  EXPECT_GT(outcomes_["check"][0], 5);
+  EXPECT_GT(outcomes_["link"][EXDEV], 3);
+  EXPECT_GT(outcomes_["link"][0], 5);
+  EXPECT_GT(outcomes_["tree create"][0], 5);
+  EXPECT_GT(outcomes_["tree remove"][0], 0);
+  EXPECT_GT(outcomes_["check"][0], 1);
 }
 
 }  // namespace

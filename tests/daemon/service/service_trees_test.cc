@@ -102,7 +102,7 @@ class ServiceTreesTest : public ServiceTest {
 };
 
 TEST_F(ServiceTreesTest, RefusalsNameTheRemedy) {
-  auto client = mount(10);
+  auto client = mount(10, {"trees"});
   dir(client, kRootInode, "d");
   create(client, "f");
   EXPECT_THAT(create_tree("/d").error, HasSubstr("datacloud feature enable trees"));
@@ -117,7 +117,7 @@ TEST_F(ServiceTreesTest, RefusalsNameTheRemedy) {
 }
 
 TEST_F(ServiceTreesTest, ListedShownAndWithADfOfItsOwn) {
-  auto client = mount(10);
+  auto client = mount(10, {"trees"});
   enable();
   const InodeId d = dir(client, kRootInode, "d");
   const auto made = create_tree("/d");
@@ -146,7 +146,7 @@ TEST_F(ServiceTreesTest, ListedShownAndWithADfOfItsOwn) {
 }
 
 TEST_F(ServiceTreesTest, AConversionLetsRequestsThrough) {
-  auto client = mount(10);
+  auto client = mount(10, {"trees"});
   enable();
   const InodeId top = populate(client, "d", 3);
   const InodeId out = dir(client, kRootInode, "out"), f = create(client, "f");
@@ -173,7 +173,7 @@ TEST_F(ServiceTreesTest, AConversionLetsRequestsThrough) {
 }
 
 TEST_F(ServiceTreesTest, LinksOfFilesOnAnUnknownSideWait) {
-  auto client = mount(10);
+  auto client = mount(10, {"trees"});
   enable();
   const InodeId d = dir(client, kRootInode, "d"), in = make(client, d, "in", S_IFREG | 0644);
   const InodeId out = create(client, "out");
@@ -193,7 +193,7 @@ TEST_F(ServiceTreesTest, LinksOfFilesOnAnUnknownSideWait) {
 }
 
 TEST_F(ServiceTreesTest, AFileWithANameOutsideIsTold) {
-  auto client = mount(10);
+  auto client = mount(10, {"trees"});
   enable();
   const InodeId d = dir(client, kRootInode, "d"), f = make(client, d, "f", S_IFREG | 0644);
   ASSERT_EQ(call(client, link(f, kRootInode, "g")).error(), 0);
@@ -208,7 +208,7 @@ TEST_F(ServiceTreesTest, AFileWithANameOutsideIsTold) {
 TEST_F(ServiceTreesTest, RestartsAtEveryTransaction) {
   enable();
   {
-    auto client = mount(10);
+    auto client = mount(10, {"trees"});
     populate(client, "d", 10);
   }
   const auto each_transaction = [&](uint32_t id, const std::function<bool()>& done) {
@@ -243,7 +243,7 @@ TEST_F(ServiceTreesTest, RestartsAtEveryTransaction) {
 TEST_F(ServiceTreesTest, RandomNamesBesideConversions) {
   std::mt19937_64 random(test_seed());
   enable();
-  auto client = mount(10);
+  auto client = mount(10, {"trees"});
   std::vector<InodeId> directories{kRootInode, populate(client, "d", 2)};
   const InodeId top = directories[1];
   for (int i = 0; i < 20; ++i) {
