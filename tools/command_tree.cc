@@ -150,7 +150,7 @@ result<State> change(const CommandContext& context, const std::string& path,
 }
 
 int tell_change(const CommandContext& context, const result<State>& changed,
-                const std::string& path, const char* done) {
+                const std::string& path, pb::TreeState wanted, const char* done) {
   if (!changed) return report_failure(changed.error());
   const State& state = changed.value();
   if (!state.failure().empty()) {
@@ -163,6 +163,12 @@ int tell_change(const CommandContext& context, const result<State>& changed,
                state.tree().id());
     return kExitFailed;
   }
+  if (state.tree().state() != wanted) {  // removed since, or given up by a daemon that forgot why
+    return report_failure(Error(
+        Errc::not_found, fmt::format("tree {} is gone again: try once more to see what stands in "
+                                     "the way",
+                                     state.tree().id())));
+  }
   if (context.json) {
     tell(context, state);
   } else {
@@ -174,13 +180,13 @@ int tell_change(const CommandContext& context, const result<State>& changed,
 }  // namespace
 
 int run_tree_create(const CommandContext& context, const std::string& path) {
-  return tell_change(context, change(context, path, pb::TreeRequest::CREATE), path,
+  return tell_change(context, change(context, path, pb::TreeRequest::CREATE), path, pb::TREE_READY,
                      "is a tree now");
 }
 
 int run_tree_remove(const CommandContext& context, const std::string& path) {
   return tell_change(context, change(context, path, pb::TreeRequest::REMOVE), path,
-                     "is part of the tree around it");
+                     pb::TREE_REMOVED, "is part of the tree around it");
 }
 
 int run_tree_show(const CommandContext& context, const std::string& path) {
