@@ -100,6 +100,10 @@ std::string meaning(const Record& record) {
       return text(pb::Entry());
     case 'B':
       return text(pb::Damage());
+    case 'T':
+      return text(pb::Tree());
+    case 'U':
+      return text(pb::TreeCounters());
     default:
       return {};
   }

@@ -18,6 +18,10 @@ struct CommandContext {
 int run_create(const CommandContext&, const std::string& features);
 int run_feature_list(const CommandContext&);
 int run_feature_enable(const CommandContext&, const std::vector<std::string>& names, bool all);
+int run_tree_create(const CommandContext&, const std::string& path);
+int run_tree_remove(const CommandContext&, const std::string& path);
+int run_tree_show(const CommandContext&, const std::string& path);
+int run_tree_list(const CommandContext&);
 // interval_s > 0: again and again, until interrupted or `rounds` times (0: no end).
 struct WatchOptions {
   bool watch = false;

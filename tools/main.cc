@@ -166,6 +166,28 @@ void add_feature_commands(CLI::App& app, const CommandContext& context,
   enable->add_flag("--all", all, "All that the daemon knows")->excludes(which);
 }
 
+void add_tree_commands(CLI::App& app, const CommandContext& context, std::string& path,
+                       const AddCommand& add) {
+  auto* group = app.add_subcommand(
+      "tree", "Directories with a border, counters and a df of their own: create, remove, list");
+  group->require_subcommand(1);
+  group->fallthrough();
+  const auto with_path = [&](CLI::App* command) {
+    command->add_option("DIR", path, "A directory below a mount, or a path inside the cloud")
+        ->required();
+  };
+  with_path(add(*group, "create",
+                "Make DIR a tree: rename and hard links across its border fail like those between "
+                "file systems",
+                [&] { return run_tree_create(context, path); }));
+  with_path(add(*group, "remove", "Make the tree DIR part of the tree around it; its files stay",
+                [&] { return run_tree_remove(context, path); }));
+  with_path(
+      add(*group, "show", "The tree that DIR is in", [&] { return run_tree_show(context, path); }));
+  add(*group, "list", "The trees: id, what they hold, and their state",
+      [&] { return run_tree_list(context); });
+}
+
 void add_quarantine_commands(CLI::App& app, const CommandContext& context,
                              QuarantineOptions& options, const AddCommand& add) {
   auto* group = app.add_subcommand("quarantine",
@@ -300,6 +322,7 @@ int run(int argc, char** argv) {
   PolicyOptions policy;
   BackgroundOptions background;
   add_policy_commands(app, context, path, policy, background, add);
+  add_tree_commands(app, context, path, add);
   FsckOptions fsck;
   bool ignored = false;
   auto* check = command("fsck", "Check the cloud's records and sites, and mend them",

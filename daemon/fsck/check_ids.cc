@@ -19,6 +19,9 @@ class Ids {
     TRY(instances_, counter("next_id/instance", "instance ids", p_.instance_max));
     TRY(versions_, counter("next_id/version", "content versions",
                            p_.version_max == 0 ? 0 : p_.version_max - 1));
+    if (p_.tree_max > 0) {
+      TRY(counter("next_id/tree", "tree ids", p_.tree_max, kTreeJump));
+    }
     TRY(grants());
     TRY(replies());
     TRY(pending());
@@ -26,21 +29,24 @@ class Ids {
   }
 
  private:
+  // Far behind: also ids that were given out and are not named any more stay used.
+  static constexpr uint64_t kJump = uint64_t{1} << 40;
+  static constexpr uint64_t kTreeJump = uint64_t{1} << 16;  // they have 32 bits
+
   // An id at or above the counter would be given out a second time. Returns the counter.
-  result<uint64_t> counter(const char* name, const char* what, uint64_t used_max) {
+  result<uint64_t> counter(const char* name, const char* what, uint64_t used_max,
+                           uint64_t jump = kJump) {
     const std::string k = key::meta(name);
     TRY(auto raw, p_.view.get(k));
     const bool whole = !raw || raw->size() == 8;
     const uint64_t next = raw && whole ? key::u64_at(*raw, 0) : 1;
     if (whole && (next > used_max || (used_max == kRootInode && !raw))) return next;
-    // Far behind: also ids that were given out and are not named any more stay used.
-    constexpr uint64_t kJump = uint64_t{1} << 40;
     p_.add({.kind = "ids",
             .text = fmt::format("the counter of {} would give {} again", what, used_max),
             .action = "it jumps far behind",
-            .records = {replaced(k, std::move(raw), big_endian(used_max + kJump))},
+            .records = {replaced(k, std::move(raw), big_endian(used_max + jump))},
             .offline_only = true});
-    return used_max + kJump;
+    return used_max + jump;
   }
 
   result<void> grants() {

@@ -189,10 +189,12 @@ class InodeRecords {
     using Field = InodeChange::Field;
     ++p_.recount.inodes;
     const uint64_t block = at.record.policy().block_bytes();
-    p_.recount.blocks_logical_bytes += at.blocks * block;
+    uint64_t logical = at.blocks * block;
     if (at.last_block && at.record.size() % block != 0) {
-      p_.recount.blocks_logical_bytes -= block - at.record.size() % block;
+      logical -= block - at.record.size() % block;
     }
+    p_.recount.blocks_logical_bytes += logical;
+    if (at.record.tree() != 0) p_.count_in_tree(at.record.tree(), logical);
     if (at.runs && !S_ISREG(at.record.mode()) && !S_ISDIR(at.record.mode())) {
       pb::Inode file = at.record;
       file.set_mode(S_IFREG | 0600);

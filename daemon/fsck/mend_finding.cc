@@ -40,6 +40,7 @@ result<Obstacle> change_inode(Transaction& txn, const InodeChange& change) {
                        : change.field == Field::attributes  ? inode.xattr_count()
                        : change.field == Field::next_cookie ? inode.next_cookie()
                        : change.field == Field::parent      ? inode.parent()
+                       : change.field == Field::tree        ? inode.tree()
                                                             : inode.blocks_mapped();
   if (now != change.was) return Obstacle(changed(fmt::format("inode {}", change.ino)));
   switch (change.field) {
@@ -54,6 +55,9 @@ result<Obstacle> change_inode(Transaction& txn, const InodeChange& change) {
       break;
     case Field::parent:
       inode.set_parent(change.becomes);
+      break;
+    case Field::tree:
+      inode.set_tree(static_cast<uint32_t>(change.becomes));
       break;
     case Field::blocks:
       inode.set_blocks_mapped(change.becomes);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
 #include "common/proto/records.pb.h"
 #include "daemon/fsck/lost_runs.h"
@@ -73,6 +74,23 @@ struct RecordPasses {
 
   static constexpr size_t kQueuedMax = 4u << 20;
 
+  // What carries the id of a tree, by the id.
+  struct TreeCount {
+    uint64_t inodes = 0, logical_bytes = 0;
+  };
+  static constexpr size_t kTreesCountedMax = 1u << 20;  // beyond: damage gone wild
+  std::map<uint32_t, TreeCount> tree_counts{};
+  bool trees_counted = true;
+  uint32_t tree_max = 0;  // of the ids that records name
+
+  void count_in_tree(uint32_t id, uint64_t logical_bytes) {
+    trees_counted &= tree_counts.size() < kTreesCountedMax || tree_counts.contains(id);
+    if (!trees_counted) return;
+    auto& count = tree_counts[id];
+    ++count.inodes;
+    count.logical_bytes += logical_bytes;
+  }
+
   void add(Finding finding) {
     ++report.findings_total;
     if (report.findings.size() < limits.findings_max) report.findings.push_back(std::move(finding));
@@ -118,6 +136,7 @@ inline RecordChange replaced(std::string key, std::optional<std::string> was, st
 result<void> check_inode_records(RecordPasses&);  // 'I' with 'X', 'O', 'M', and 'E' of no inode
 result<void> check_directories(RecordPasses&);    // 'E' with 'D' and their directories
 result<void> check_links(RecordPasses&);          // 'E' with the inodes they name, by ranges
+result<void> check_trees(RecordPasses&);          // 'T', 'U', and which tree inodes are in
 result<void> check_runs(RecordPasses&);           // 'M' with 'R'
 result<void> check_stripes(RecordPasses&);        // 'S' with 'L', 'R', 'F', 'B', 'K' and rows
 result<void> check_ids(RecordPasses&);            // counters, 'G', 'P', 'Q', and the totals

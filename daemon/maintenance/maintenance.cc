@@ -47,6 +47,8 @@ Maintenance::Maintenance(ServiceDependencies& deps, const Shared& shared)
       scrub_(store_, committer_, deps_.sites, namer_, ranges_, deps_.loop),
       stripe_statistics_(store_, deps_.loop, [this] { return away_sites(); }),
       space_(deps_.sites, deps_.loop, deps_.code),
+      tree_converter_(store_, committer_, deps_.loop, background_,
+                      {[this] { return !deps_.space || !deps_.space->refusal(); }}),
       background_(deps_.loop, background_limits(deps_.config)),
       background_context_(background_context()),
       background_ids_(background_context_),
@@ -72,6 +74,7 @@ Maintenance::Maintenance(ServiceDependencies& deps, const Shared& shared)
 
 Maintenance::~Maintenance() {
   stop_fsck();
+  tree_converter_.stop();
   background_.stop();
 }
 
@@ -120,6 +123,7 @@ result<void> Maintenance::open(Transaction& txn) {
   TRY(scrub_.open(txn));
   orphan_cleaner_.pause(true);
   TRY(orphan_cleaner_.open(txn));
+  TRY(tree_converter_.open(txn));
   TRY(repairer_.open(txn));
   TRY(auditor_.open(txn));
   std::error_code error;
@@ -135,6 +139,7 @@ result<void> Maintenance::open(Transaction& txn) {
 }
 
 void Maintenance::start() {
+  tree_converter_.start();
   collector_.kick();
   scrub_.kick();
   repairer_.kick();

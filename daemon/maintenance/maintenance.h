@@ -23,6 +23,7 @@
 #include "daemon/maintenance/queue_rates.h"
 #include "daemon/maintenance/service_dependencies.h"
 #include "daemon/maintenance/status_problems.h"
+#include "daemon/maintenance/tree_converter.h"
 #include "daemon/metadata/committer.h"
 #include "daemon/repair/repairer.h"
 #include "daemon/repair/site_jobs.h"
@@ -91,6 +92,11 @@ class Maintenance {
   Answer audit(const CallPtr&);
   Answer fold(const CallPtr&);
   Answer admin(const CallPtr&, const pb::AdminRequest&);
+  // `enabled`: the cloud uses trees, so that there may be new ones.
+  Answer tree(const CallPtr&, const pb::TreeRequest&, bool enabled);
+
+  // The conversion of a tree that is running, if one is.
+  TreeConverter& trees() { return tree_converter_; }
 
   void add_site_infos(google::protobuf::RepeatedPtrField<pb::SiteInfo>*) const;
 
@@ -106,6 +112,12 @@ class Maintenance {
 
   // handlers_repair.cc
   Answer repair_details(const pb::RepairDetailsRequest&);
+
+  // handlers_trees.cc
+  result<pb::TreeReply::State> describe_tree(const pb::Tree&) const;
+  result<pb::TreeReply> list_trees(uint32_t first) const;
+  result<pb::Tree> tree_to_show(const pb::TreeRequest&) const;
+  result<pb::Tree> change_tree(const pb::TreeRequest&);
 
   // handlers_quarantine.cc
   Answer quarantine(const CallPtr&, const pb::QuarantineRequest&);
@@ -165,6 +177,7 @@ class Maintenance {
   QueueRates queue_rates_;
   MonotonicTime last_gc_{}, last_repair_{};
   std::set<SiteId> leaving_;  // sites about to leave
+  TreeConverter tree_converter_;
   // Last: their threads end before anything they use.
   Background background_;
   BackgroundContext background_context_;

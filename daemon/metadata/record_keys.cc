@@ -47,6 +47,18 @@ std::string session(SessionId id) { return with_u64('C', id); }
 std::string reply(SessionId id, uint64_t request) { return with_two('Q', id, request); }
 std::string pending(uint64_t number) { return with_u64('P', number); }
 
+std::string tree(uint32_t id) {
+  std::string k = "T";
+  append_u32(k, id);
+  return k;
+}
+
+std::string tree_counters(uint32_t id) {
+  std::string k = "U";
+  append_u32(k, id);
+  return k;
+}
+
 std::string quarantine(std::string_view key) { return std::string("Z").append(key); }
 std::string quarantine_note(std::string_view key) { return std::string("Y").append(key); }
 

@@ -24,6 +24,8 @@ std::string owner(StripeId, uint32_t first_slot);          // 'R' stripe slot ->
 std::string shared(StripeId, uint32_t first_slot, InodeId, uint64_t first_block);
 std::string former(StripeId, uint32_t first_slot);  // 'F' stripe slot -> previous Owner
 std::string orphan(InodeId);                        // 'O' ino: nlink 0, to be reclaimed
+std::string tree(uint32_t id);                      // 'T' tree -> Tree
+std::string tree_counters(uint32_t id);             // 'U' tree -> TreeCounters
 std::string session(SessionId);                     // 'C' session
 std::string reply(SessionId, uint64_t request);     // 'Q' session request -> pb::Reply
 std::string pending_fence();                        // 'Q' before all replies

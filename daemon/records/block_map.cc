@@ -16,6 +16,7 @@
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/namespace_records.h"
 #include "daemon/records/stripe_records.h"
+#include "daemon/records/trees.h"
 
 namespace datacloud {
 namespace {
@@ -181,14 +182,12 @@ class MapChange {
   std::vector<Dead> dead_;
 };
 
-// File bytes in mapped blocks: whole blocks, less what the last one has beyond the file's end.
-result<uint64_t> logical_bytes(const Transaction& txn, const pb::Inode& inode) {
-  const uint64_t block = inode.policy().block_bytes();
-  const uint64_t whole = inode.blocks_mapped() * block;
-  if (whole == 0 || inode.size() % block == 0) return whole;
-  const uint64_t last_block = inode.size() / block;
-  TRY(const auto runs, overlapping(txn, inode.ino(), last_block, last_block + 1, 1));
-  return runs.empty() ? whole : whole - (block - inode.size() % block);
+// Of the cloud and of the inode's tree, once the totals hold all else of the change.
+result<void> count_logical(Transaction& txn, const pb::Inode& inode, uint64_t before,
+                           Totals& totals) {
+  TRY(const uint64_t after, logical_bytes(txn, inode));
+  totals.blocks_logical_bytes += after - before;
+  return trees::count(txn, inode.tree(), 0, after - before);
 }
 
 result<void> check_update(const pb::Inode& inode, const pb::InodeUpdate& update) {
@@ -236,6 +235,15 @@ result<void> erase_xattrs(Transaction& txn, InodeId ino) {
 
 }  // namespace
 
+result<uint64_t> logical_bytes(const Transaction& txn, const pb::Inode& inode) {
+  const uint64_t block = inode.policy().block_bytes();
+  const uint64_t whole = inode.blocks_mapped() * block;
+  if (whole == 0 || inode.size() % block == 0) return whole;
+  const uint64_t last_block = inode.size() / block;
+  TRY(const auto runs, overlapping(txn, inode.ino(), last_block, last_block + 1, 1));
+  return runs.empty() ? whole : whole - (block - inode.size() % block);
+}
+
 bool may_follow(const pb::Inode& inode, const pb::InodeUpdate& update) {
   const auto& follows = update.follows();
   return follows.empty() || inode.change_id() == update.change_id() ||
@@ -263,8 +271,7 @@ result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update, 
   if (displaced == Displaced::superseded) {
     inode.set_change_id(update.change_id() ? update.change_id() : inode.change_id() + 1);
   }
-  TRY(const uint64_t logical_after, logical_bytes(txn, inode));
-  totals.blocks_logical_bytes += logical_after - logical_before;
+  TRY(count_logical(txn, inode, logical_before, totals));
   write_totals(txn, totals);
   txn.put(key::inode(inode.ino()), inode);
   return inode;
@@ -337,8 +344,7 @@ result<pb::Inode> clone_range(Transaction& txn, const CloneRange& range) {
   target.set_size(std::max(target.size(), range.grow_to));
   target.set_mtime_ns(range.now_ns);
   target.set_ctime_ns(range.now_ns);
-  TRY(const uint64_t logical_after, logical_bytes(txn, target));
-  totals.blocks_logical_bytes += logical_after - logical_before;
+  TRY(count_logical(txn, target, logical_before, totals));
   write_totals(txn, totals);
   txn.put(key::inode(target.ino()), target);
   return target;
@@ -362,8 +368,7 @@ result<bool> reclaim_inode(Transaction& txn, InodeId ino, uint32_t runs_max) {
   TRY(const uint64_t from, reclaimed_until(txn, ino));
   TRY(const uint64_t until, change.cut(from, UINT64_MAX, runs_max));
   TRY(change.finish());
-  TRY(const uint64_t logical_after, logical_bytes(txn, inode));
-  totals.blocks_logical_bytes += logical_after - logical_before;
+  TRY(count_logical(txn, inode, logical_before, totals));
   const bool done = inode.blocks_mapped() == 0;
   if (!done && until == from) {
     return failure(Errc::corrupt, "inode " + std::to_string(ino) + " counts " +
@@ -375,6 +380,7 @@ result<bool> reclaim_inode(Transaction& txn, InodeId ino, uint32_t runs_max) {
     txn.erase(key::inode(ino));
     txn.erase(key::orphan(ino));
     --totals.inodes;
+    TRY(trees::count(txn, inode.tree(), ~uint64_t{0}, 0));
   } else {
     txn.put(key::inode(ino), inode);
     txn.put(key::orphan(ino), key::inode(until).substr(1));

@@ -21,6 +21,9 @@ namespace datacloud {
 // Blocks that are mapped and whose data are lost: reading them is an error.
 inline bool is_lost(const pb::Run& run) { return run.stripe() == 0; }
 
+// File bytes in mapped blocks: whole blocks, less what the last one has beyond the file's end.
+result<uint64_t> logical_bytes(const Transaction&, const pb::Inode&);
+
 // Structural check of a stripe record from a mount or from storage: known code, n shards, slots
 // inside their columns, lengths within bounds. invalid names the field.
 result<void> validate_stripe(const pb::Stripe&);

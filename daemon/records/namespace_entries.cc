@@ -54,6 +54,7 @@ void inherit(const pb::Inode& parent, const pb::CreateRequest& request, pb::Inod
     if (is_directory(inode)) inode.set_mode(inode.mode() | S_ISGID);
   }
   inode.set_realm(parent.realm());
+  inode.set_tree(parent.tree());
   *inode.mutable_policy() = parent.policy();
 }
 
@@ -136,11 +137,12 @@ result<Created> create(Transaction& txn, const pb::CreateRequest& request, Inode
   put_inode(txn, inode);
   TRY(auto totals, read_totals(txn));
   ++totals.inodes;
+  TRY(trees::count(txn, inode.tree(), 1, 0));
   write_totals(txn, totals);
   return Created{std::move(inode), false};
 }
 
-result<pb::Inode> link(Transaction& txn, const pb::LinkRequest& request) {
+result<pb::Inode> link(Transaction& txn, const pb::LinkRequest& request, const TreeArea* area) {
   TRY(check_name(request.name()));
   TRY(auto inode, get_inode(txn, request.ino()));
   TRY(auto parent, get_live_directory(txn, request.parent()));
@@ -153,6 +155,15 @@ result<pb::Inode> link(Transaction& txn, const pb::LinkRequest& request) {
   if (inode.nlink() >= kLinksMax) {
     return failure(Error::posix(EMLINK, "inode " + std::to_string(inode.ino())));
   }
+  if (area != nullptr || inode.tree() != parent.tree()) {
+    TRY(const auto border, trees::link_border(txn, inode, parent, area));
+    if (border != trees::LinkBorder::within) {
+      return failure(Error::posix(EXDEV, "inode " + std::to_string(inode.ino()) +
+                                             " and directory " + std::to_string(parent.ino()) +
+                                             " are in different trees"));
+    }
+    TRY(trees::entered(txn, inode, parent, area));
+  }
   add_entry(txn, parent, request.name(), inode);
   touch_directory(parent, request.now_ns());
   put_inode(txn, parent);
@@ -162,7 +173,7 @@ result<pb::Inode> link(Transaction& txn, const pb::LinkRequest& request) {
   return inode;
 }
 
-result<pb::Inode> unlink(Transaction& txn, const pb::UnlinkRequest& request) {
+result<pb::Inode> unlink(Transaction& txn, const pb::UnlinkRequest& request, const TreeArea* area) {
   TRY(check_name(request.name()));
   TRY(auto parent, get_directory(txn, request.parent()));
   TRY(const auto entry, get_entry(txn, parent.ino(), request.name()));
@@ -171,12 +182,16 @@ result<pb::Inode> unlink(Transaction& txn, const pb::UnlinkRequest& request) {
     if (!is_directory(inode)) return failure(Error::posix(ENOTDIR, "'" + request.name() + "'"));
     TRY(const bool occupied, has_entries(txn, inode.ino()));
     if (occupied) return failure(Error::posix(ENOTEMPTY, "'" + request.name() + "'"));
+    TRY(trees::check_removal(inode, area));
   } else if (is_directory(inode)) {
     return failure(Error::posix(EISDIR, "'" + request.name() + "'"));
   }
   remove_entry(txn, parent.ino(), request.name(), entry);
   touch_directory(parent, request.now_ns());
-  if (is_directory(inode)) add_links(parent, -1);
+  if (is_directory(inode)) {
+    add_links(parent, -1);
+    TRY(trees::directory_removed(txn, inode));
+  }
   put_inode(txn, parent);
   drop_name(txn, inode, request.now_ns());
   return inode;

@@ -4,6 +4,7 @@
 // set-group-id inheritance, link counts, times, sticky and type rules of rename.
 //
 // Errors are POSIX (Error::posix). Names: 1 to 255 bytes, no '/' or NUL, not "." or "..".
+// `area`: of the conversion of a tree that is running, if one is.
 #pragma once
 
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "common/proto/rpc.pb.h"
 #include "daemon/metadata/metadata_store.h"
+#include "daemon/records/trees.h"
 
 namespace datacloud {
 
@@ -23,14 +25,18 @@ struct Created {
 };
 // `new_ino` is used only when something is created.
 result<Created> create(Transaction&, const pb::CreateRequest&, InodeId new_ino);
-result<pb::Inode> link(Transaction&, const pb::LinkRequest&);
+// EXDEV also while it is not known yet on which side of a tree's new border the file is
+// (trees::link_border).
+result<pb::Inode> link(Transaction&, const pb::LinkRequest&, const TreeArea* area = nullptr);
 // The removed inode as it is afterwards (nlink 0: an orphan record was written).
-result<pb::Inode> unlink(Transaction&, const pb::UnlinkRequest&);
+// With a tree's root the tree goes: EBUSY while its conversion is running.
+result<pb::Inode> unlink(Transaction&, const pb::UnlinkRequest&, const TreeArea* area = nullptr);
 struct Renamed {
   pb::Inode moved;
   std::optional<pb::Inode> replaced;  // as it is afterwards; with RENAME_EXCHANGE the other one
 };
-result<Renamed> rename(Transaction&, const pb::RenameRequest&);
+// EXDEV between trees; EBUSY as unlink().
+result<Renamed> rename(Transaction&, const pb::RenameRequest&, const TreeArea* area = nullptr);
 result<pb::Inode> set_attributes(Transaction&, const pb::SetAttrRequest&);
 result<pb::ReadDirReply> read_directory(const Transaction&, const pb::ReadDirRequest&);
 

@@ -77,6 +77,17 @@ result<pb::Inode> get_live_directory(const Transaction& txn, InodeId ino) {
   return inode;
 }
 
+result<bool> is_at_or_above(const Transaction& txn, InodeId ancestor, InodeId directory) {
+  for (uint32_t depth = 0; depth < kDirectoryDepthMax; ++depth) {
+    if (directory == ancestor) return true;
+    if (directory == kRootInode) return false;
+    TRY(const auto inode, get_directory(txn, directory));
+    directory = inode.parent();
+  }
+  return failure(Errc::corrupt, "directory " + std::to_string(directory) +
+                                    " does not lead to the root; stop the daemon");
+}
+
 result<std::optional<pb::Entry>> find_entry(const Transaction& txn, InodeId parent,
                                             const std::string& name) {
   pb::Entry entry;

@@ -35,6 +35,9 @@ result<pb::Inode> get_directory(const Transaction&, InodeId);  // ENOENT, ENOTDI
 // ENOENT also when it was removed: nothing can be added to it any more.
 result<pb::Inode> get_live_directory(const Transaction&, InodeId);
 
+// True when `ancestor` is `directory` or above it.
+result<bool> is_at_or_above(const Transaction&, InodeId ancestor, InodeId directory);
+
 result<std::optional<pb::Entry>> find_entry(const Transaction&, InodeId parent,
                                             const std::string& name);
 result<pb::Entry> get_entry(const Transaction&, InodeId parent, const std::string& name);  // ENOENT

@@ -33,18 +33,6 @@ struct Plan {
   pb::Inode& to() { return same_parent ? old_parent : new_parent; }
 };
 
-// True when `ancestor` is `directory` or above it.
-result<bool> is_at_or_above(const Transaction& txn, InodeId ancestor, InodeId directory) {
-  for (uint32_t depth = 0; depth < kDirectoryDepthMax; ++depth) {
-    if (directory == ancestor) return true;
-    if (directory == kRootInode) return false;
-    TRY(const auto inode, get_directory(txn, directory));
-    directory = inode.parent();
-  }
-  return failure(Errc::corrupt, "directory " + std::to_string(directory) +
-                                    " does not lead to the root; stop the daemon");
-}
-
 result<Plan> read_plan(const Transaction& txn, const pb::RenameRequest& request) {
   Plan plan;
   TRY(plan.old_parent, get_directory(txn, request.parent()));
@@ -62,6 +50,20 @@ result<Plan> read_plan(const Transaction& txn, const pb::RenameRequest& request)
     TRY(plan.target, get_inode(txn, plan.target_entry->ino()));
   }
   return plan;
+}
+
+// Entries belong to the tree of their directory, also that of a nested tree's root. So only the two
+// directories matter, as between file systems.
+result<void> check_trees(const Transaction& txn, const Plan& plan, bool exchange,
+                         const TreeArea* area) {
+  if (!plan.same_parent) {
+    TRY(trees::check_move(txn, plan.old_parent, plan.new_parent, area));
+  }
+  if (exchange || !plan.target || !is_directory(*plan.target) ||
+      plan.target->ino() == plan.source.ino()) {
+    return success();
+  }
+  return trees::check_removal(*plan.target, area);
 }
 
 result<void> check_rename(const Transaction& txn, const pb::RenameRequest& request,
@@ -116,7 +118,10 @@ void touch_parents(Transaction& txn, Plan& plan, int64_t now_ns) {
   put_inode(txn, plan.new_parent);
 }
 
-Renamed exchange_entries(Transaction& txn, const pb::RenameRequest& request, Plan& plan) {
+result<Renamed> exchange_entries(Transaction& txn, const pb::RenameRequest& request, Plan& plan,
+                                 const TreeArea* area) {
+  TRY(trees::entered(txn, plan.source, plan.to(), area));
+  TRY(trees::entered(txn, *plan.target, plan.old_parent, area));
   replace_entry(txn, request.parent(), request.name(), plan.source_entry, *plan.target);
   replace_entry(txn, request.new_parent(), request.new_name(), *plan.target_entry, plan.source);
   move_directory(plan.source, plan.old_parent, plan.to());
@@ -126,16 +131,21 @@ Renamed exchange_entries(Transaction& txn, const pb::RenameRequest& request, Pla
   plan.target->set_ctime_ns(request.now_ns());
   put_inode(txn, plan.source);
   put_inode(txn, *plan.target);
-  return {std::move(plan.source), std::move(plan.target)};
+  return Renamed{std::move(plan.source), std::move(plan.target)};
 }
 
-Renamed move_entry(Transaction& txn, const pb::RenameRequest& request, Plan& plan) {
+result<Renamed> move_entry(Transaction& txn, const pb::RenameRequest& request, Plan& plan,
+                           const TreeArea* area) {
+  TRY(trees::entered(txn, plan.source, plan.to(), area));
   remove_entry(txn, request.parent(), request.name(), plan.source_entry);
   if (!plan.target && plan.same_parent) {
     rename_entry(txn, plan.old_parent, request.new_name(), plan.source_entry, plan.source);
   } else if (plan.target) {
     replace_entry(txn, request.new_parent(), request.new_name(), *plan.target_entry, plan.source);
-    if (is_directory(*plan.target)) add_links(plan.to(), -1);
+    if (is_directory(*plan.target)) {
+      add_links(plan.to(), -1);
+      TRY(trees::directory_removed(txn, *plan.target));
+    }
     drop_name(txn, *plan.target, request.now_ns());
   } else {
     add_entry(txn, plan.to(), request.new_name(), plan.source);
@@ -144,25 +154,27 @@ Renamed move_entry(Transaction& txn, const pb::RenameRequest& request, Plan& pla
   touch_parents(txn, plan, request.now_ns());
   plan.source.set_ctime_ns(request.now_ns());
   put_inode(txn, plan.source);
-  return {std::move(plan.source), std::move(plan.target)};
+  return Renamed{std::move(plan.source), std::move(plan.target)};
 }
 
 }  // namespace
 
-result<Renamed> rename(Transaction& txn, const pb::RenameRequest& request) {
+result<Renamed> rename(Transaction& txn, const pb::RenameRequest& request, const TreeArea* area) {
   if (request.flags() & ~(kNoReplace | kExchange) || request.flags() == (kNoReplace | kExchange)) {
     return failure(Error::posix(EINVAL, "rename flags " + std::to_string(request.flags())));
   }
   TRY(check_name(request.name()));
   TRY(check_name(request.new_name()));
   TRY(auto plan, read_plan(txn, request));
+  const bool exchange = request.flags() & kExchange;
+  TRY(check_trees(txn, plan, exchange, area));
   TRY(check_rename(txn, request, plan));
   // Two names of one inode: POSIX lets both stand and changes nothing.
   if (plan.target && plan.target->ino() == plan.source.ino()) {
     return Renamed{std::move(plan.source), std::nullopt};
   }
-  return request.flags() & kExchange ? exchange_entries(txn, request, plan)
-                                     : move_entry(txn, request, plan);
+  return exchange ? exchange_entries(txn, request, plan, area)
+                  : move_entry(txn, request, plan, area);
 }
 
 }  // namespace datacloud

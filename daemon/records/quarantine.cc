@@ -71,6 +71,11 @@ std::string describe_record(std::string_view key) {
     if (kind == 'I') return fmt::format("inode {}", id);
     if (kind == 'O') return fmt::format("inode {} to be reclaimed", id);
   }
+  if (key.size() == 5) {
+    const uint32_t id = key::u32_at(key, 1);
+    if (kind == 'T') return fmt::format("tree {}", id);
+    if (kind == 'U') return fmt::format("counters of tree {}", id);
+  }
   if (key.size() == 17) {
     if (kind == 'M') return numbers(key, "run of inode", " from block ");
     if (kind == 'D') return numbers(key, "directory", ", position ");

@@ -65,6 +65,7 @@ Answer MetadataService::create(const CallPtr& call) {
   if (!created.existed) {
     TRY(commit(std::move(txn), *call, reply));
     inode_ids_.take();
+    TRY(maintenance_.trees().created(store_.begin(), reply.attr().inode(), request.parent()));
   }
   auto* attr = reply.mutable_attr();
   attr->set_lease(
@@ -77,12 +78,32 @@ Answer MetadataService::create(const CallPtr& call) {
   return after_notice(call, notice, std::move(reply));
 }
 
+// While the files below a directory that becomes a tree are being gathered, links of files that may
+// be on either side of its border wait.
+result<bool> MetadataService::held_by_conversion(const CallPtr& call,
+                                                 const pb::LinkRequest& request) {
+  auto& conversion = maintenance_.trees();
+  if (!conversion.gathering()) return false;
+  const Transaction txn = store_.begin();
+  TRY(const auto inode, get_inode(txn, request.ino()));
+  TRY(const auto parent, get_inode(txn, request.parent()));
+  if (!S_ISDIR(parent.mode()) || S_ISDIR(inode.mode())) return false;
+  TRY(const auto border, trees::link_border(txn, inode, parent, conversion.area()));
+  if (border != trees::LinkBorder::unknown) return false;
+  conversion.hold([this, call] {
+    dispatch(call);
+    pump();
+  });
+  return true;
+}
+
 Answer MetadataService::link(const CallPtr& call) {
   const auto& request = call->request.link();
   TRY(get_inode(store_.begin(), request.ino()));
-  if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
+  TRY(const bool held, held_by_conversion(call, request));
+  if (held || !admitted(call, request.ino(), pb::LEASE_NONE)) return later();
   Transaction txn = store_.begin();
-  TRY(auto inode, datacloud::link(txn, request));
+  TRY(auto inode, datacloud::link(txn, request, maintenance_.trees().area()));
   pb::Reply reply = attr_reply(std::move(inode));
   TRY(commit(std::move(txn), *call, reply));
   reply.mutable_attr()->set_lease(
@@ -102,7 +123,7 @@ void MetadataService::notice_removed(SessionId author, const pb::Inode& inode,
 Answer MetadataService::unlink(const CallPtr& call) {
   const auto& request = call->request.unlink();
   Transaction txn = store_.begin();
-  TRY(auto removed, datacloud::unlink(txn, request));
+  TRY(auto removed, datacloud::unlink(txn, request, maintenance_.trees().area()));
   LeaseTable::NoticePtr notice;
   pb::Reply reply = attr_reply(std::move(removed));
   TRY(commit(std::move(txn), *call, reply));
@@ -116,7 +137,7 @@ Answer MetadataService::unlink(const CallPtr& call) {
 Answer MetadataService::rename(const CallPtr& call) {
   const auto& request = call->request.rename();
   Transaction txn = store_.begin();
-  TRY(auto renamed, datacloud::rename(txn, request));
+  TRY(auto renamed, datacloud::rename(txn, request, maintenance_.trees().area()));
   pb::Reply reply;
   *reply.mutable_rename()->mutable_moved() = std::move(renamed.moved);
   if (renamed.replaced) *reply.mutable_rename()->mutable_replaced() = std::move(*renamed.replaced);
@@ -199,13 +220,23 @@ Answer MetadataService::removexattr(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
+// Of a tree: what it uses, and what the cloud has free for it. So df shows the tree's size.
 Answer MetadataService::statfs(const CallPtr& call) {
   maintenance_.get_space([this, call](const SiteSpace::Report& report) {
+    const Transaction txn = store_.begin();
     pb::Reply reply;
     auto* fs = reply.mutable_statfs();
     fs->set_bytes_total(report.bytes_total);
     fs->set_bytes_free(report.bytes_free);
-    if (const auto totals = read_totals(store_.begin())) fs->set_inodes(totals.value().inodes);
+    if (const auto totals = read_totals(txn)) fs->set_inodes(totals.value().inodes);
+    const InodeId asked = call->request.statfs().ino();
+    const auto inode = get_inode(txn, asked != 0 ? asked : kRootInode);
+    if (inode && inode.value().tree() != 0) {
+      if (const auto tree = trees::read_counters(txn, inode.value().tree())) {
+        fs->set_bytes_total(tree.value().logical_bytes() + report.bytes_free);
+        fs->set_inodes(tree.value().inodes());
+      }
+    }
     answer(call, std::move(reply));
   });
   return later();

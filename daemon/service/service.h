@@ -129,6 +129,7 @@ class MetadataService final : public RpcService, private Responder {
   Answer setattr(const CallPtr&);
   Answer create(const CallPtr&);
   Answer link(const CallPtr&);
+  result<bool> held_by_conversion(const CallPtr&, const pb::LinkRequest&);
   Answer unlink(const CallPtr&);
   Answer rename(const CallPtr&);
   Answer readdir(const CallPtr&);

@@ -154,7 +154,7 @@ void Mount::remember_root_and_space() {
   pb::Request request;
   request.mutable_statfs();
   if (const auto answer = metadata_->call(std::move(request)))
-    space_.remember(answer.value().reply.statfs());
+    space_.remember(kRootInode, answer.value().reply.statfs());
 }
 
 PendingRequests::Options Mount::request_options() {

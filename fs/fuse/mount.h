@@ -23,28 +23,12 @@
 #include "common/site/site_set.h"
 #include "fs/file/file_io.h"
 #include "fs/fuse/kernel_notifier.h"
+#include "fs/fuse/last_known_space.h"
 #include "fs/fuse/page_invalidator.h"
 #include "fs/fuse/raw/kernel_channel.h"
 #include "fs/fuse/raw/pending_requests.h"
 
 namespace datacloud {
-
-// The newest numbers of statfs that the daemon told. Thread safety: all methods from any thread.
-class LastKnownSpace {
- public:
-  void remember(const pb::StatFsReply& numbers) {
-    std::lock_guard lock(mutex_);
-    last_ = numbers;
-  }
-  std::optional<pb::StatFsReply> last() const {
-    std::lock_guard lock(mutex_);
-    return last_;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::optional<pb::StatFsReply> last_;
-};
 
 class Mount {
  public:

@@ -162,15 +162,18 @@ void reply_statfs(fuse_req_t req, const pb::StatFsReply& fs) {
   fuse_reply_statfs(req, &st);
 }
 
-void op_statfs(fuse_req_t req, fuse_ino_t) {
+// In a cloud with trees the numbers are those of the tree that the inode is in; without any they
+// are the cloud's, as those of the root always are.
+void op_statfs(fuse_req_t req, fuse_ino_t ino) {
   Mount& mount = mount_of(req);
   mount.count_operation();
+  const InodeId asked = mount.features().has(Feature::trees) ? ino : kRootInode;
   pb::Request request;
-  request.mutable_statfs();
+  request.mutable_statfs()->set_ino(asked);
   mount.metadata().ask(std::move(request), kLastKnownPatience,
-                       [&mount, req](result<MetadataClient::Answer> answer) {
-                         if (answer) mount.space().remember(answer.value().reply.statfs());
-                         const auto known = mount.space().last();
+                       [&mount, req, asked](result<MetadataClient::Answer> answer) {
+                         if (answer) mount.space().remember(asked, answer.value().reply.statfs());
+                         const auto known = mount.space().last(asked);
                          if (!known) return reply_error(req, answer.error());
                          reply_statfs(req, *known);
                        });
