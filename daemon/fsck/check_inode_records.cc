@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "daemon/fsck/inode_times.h"
 #include "daemon/fsck/lost_runs.h"
 #include "daemon/fsck/record_passes.h"
 #include "daemon/records/block_map.h"
@@ -63,7 +64,10 @@ class InodeRecords {
       at.raw = std::string(inodes_.value());
       at.parsed = inodes_.key().size() == 9 && parses(inodes_.value(), at.record) &&
                   names::validate_inode(at.ino, at.record);
-      if (at.parsed) check_block_size(at);
+      if (at.parsed) {
+        check_block_size(at);
+        check_times(at);
+      }
       p_.ino_max = std::max(p_.ino_max, at.ino);
     }
     for (; id_at(attributes_) == at.ino && attributes_.valid(); attributes_.next()) {
@@ -112,6 +116,18 @@ class InodeRecords {
                                 at.ino, was),
             .action = fmt::format("it gets the cloud's, {} bytes", policy_.block_bytes()),
             .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
+  }
+
+  void check_times(Gathered& at) {
+    if (std::string wrong = correct_times(at.record); !wrong.empty()) {
+      p_.add({.kind = "namespace",
+              .text = fmt::format("inode {}: {}", at.ino, wrong),
+              .action = "what is shown now is kept, in the one form for it",
+              .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
+    }
+    if (uses_times(at.record)) {
+      p_.note_use("times", [&] { return fmt::format("inode {}", at.ino); });
+    }
   }
 
   result<void> add_run(Gathered& at) {

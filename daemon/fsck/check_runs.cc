@@ -90,6 +90,12 @@ class Runs {
         continue;
       }
       const auto& run = use->run;
+      if (run.has_sealed_for() || kind == 'J') {
+        p_.note_use("shared-slots", [&] {
+          return fmt::format("{} {} of inode {}", add ? "run" : "the reference of run",
+                             run.first_block(), use->ino);
+        });
+      }
       if (is_lost(run)) continue;
       const auto& sealed = run.sealed_for();
       const auto words = {use->ino,     run.first_block(),          uint64_t{run.count()},

@@ -5,6 +5,10 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "common/proto/records.pb.h"
 #include "daemon/fsck/lost_runs.h"
@@ -71,7 +75,21 @@ struct RecordPasses {
   std::vector<StripeId> queued{};  // for repair, sorted; at most kQueuedMax
   bool queued_whole = true;
 
+  // Records that need a feature, by its name: a handful of names at most.
+  struct Use {
+    uint64_t records = 0;
+    std::string first;  // of them, for people
+  };
+  std::map<std::string, Use> uses{};
+
   static constexpr size_t kQueuedMax = 4u << 20;
+
+  // `what` gives the record in words.
+  template <class What>
+  void note_use(const std::string& feature, const What& what) {
+    Use& use = uses[feature];
+    if (use.records++ == 0) use.first = what();
+  }
 
   void add(Finding finding) {
     ++report.findings_total;
@@ -121,5 +139,6 @@ result<void> check_links(RecordPasses&);          // 'E' with the inodes they na
 result<void> check_runs(RecordPasses&);           // 'M' with 'R'
 result<void> check_stripes(RecordPasses&);        // 'S' with 'L', 'R', 'F', 'B', 'K' and rows
 result<void> check_ids(RecordPasses&);            // counters, 'G', 'P', 'Q', and the totals
+result<void> check_features(RecordPasses&);       // what all of them use, with the cloud's list
 
 }  // namespace datacloud

@@ -11,6 +11,7 @@
 #include <map>
 #include <set>
 
+#include "common/proto/file_time.h"
 #include "common/stripe/stripe_layout.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/namespace_ops.h"
@@ -216,8 +217,8 @@ result<void> check_update(const pb::Inode& inode, const pb::InodeUpdate& update)
 
 void apply_attributes(const pb::InodeUpdate& update, pb::Inode& inode) {
   if (update.has_grow_to()) inode.set_size(std::max(inode.size(), update.grow_to()));
-  if (update.has_mtime_ns()) inode.set_mtime_ns(update.mtime_ns());
-  if (update.has_ctime_ns()) inode.set_ctime_ns(update.ctime_ns());
+  take_mtime(update, inode);
+  if (update.has_ctime_ns()) set_ctime(inode, from_ns(update.ctime_ns()));
   if (update.has_mode()) inode.set_mode((inode.mode() & S_IFMT) | (update.mode() & 07777));
 }
 
@@ -335,8 +336,8 @@ result<pb::Inode> clone_range(Transaction& txn, const CloneRange& range) {
   }
   TRY(change.finish());
   target.set_size(std::max(target.size(), range.grow_to));
-  target.set_mtime_ns(range.now_ns);
-  target.set_ctime_ns(range.now_ns);
+  set_mtime(target, from_ns(range.now_ns));
+  set_ctime(target, from_ns(range.now_ns));
   TRY(const uint64_t logical_after, logical_bytes(txn, target));
   totals.blocks_logical_bytes += logical_after - logical_before;
   write_totals(txn, totals);

@@ -22,7 +22,10 @@ struct Created {
   bool existed = false;  // a non-exclusive create met the name
 };
 // `new_ino` is used only when something is created.
-result<Created> create(Transaction&, const pb::CreateRequest&, InodeId new_ino);
+// Whether inodes keep when they were made: feature "times".
+enum class BirthTime { unknown, kept };
+result<Created> create(Transaction&, const pb::CreateRequest&, InodeId new_ino,
+                       BirthTime = BirthTime::unknown);
 result<pb::Inode> link(Transaction&, const pb::LinkRequest&);
 // The removed inode as it is afterwards (nlink 0: an orphan record was written).
 result<pb::Inode> unlink(Transaction&, const pb::UnlinkRequest&);

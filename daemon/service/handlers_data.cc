@@ -123,6 +123,7 @@ result<void> MetadataService::check_commit(const pb::CommitRequest& request,
     if (update.truncate_to() > kFileBytesMax || update.grow_to() > kFileBytesMax) {
       return failure(Error::posix(EFBIG, fmt::format("inode {}", update.ino())));
     }
+    TRY(check_sent_time(update.has_mtime(), update.mtime(), update.has_mtime_ns(), time_range()));
     for (const auto& run : update.runs()) {
       if (ranges_.granted(session, IdKind::version, run.version(), run.count())) continue;
       return failure(Errc::revoked,
