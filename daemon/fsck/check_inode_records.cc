@@ -174,8 +174,8 @@ class InodeRecords {
     pb::Owner owner;
     TRY(auto reference, find_reference(p_.view, at.ino, before.run));
     auto& raw = reference.raw;
-    const bool own = !is_lost(before.run) && raw && parses(*raw, owner) && owner.ino() == at.ino &&
-                     owner.first_block() == first;
+    const bool own = names_slots(before.run) && raw && parses(*raw, owner) &&
+                     owner.ino() == at.ino && owner.first_block() == first;
     before.further = own && reference.further;
     if (own && owner.count() > 0 && owner.count() <= kept) {
       pb::Run shorter = before.run;

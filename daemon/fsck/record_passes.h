@@ -137,6 +137,7 @@ result<void> check_inode_records(RecordPasses&);  // 'I' with 'X', 'O', 'M', and
 result<void> check_directories(RecordPasses&);    // 'E' with 'D' and their directories
 result<void> check_links(RecordPasses&);          // 'E' with the inodes they name, by ranges
 result<void> check_runs(RecordPasses&);           // 'M' with 'R'
+result<void> check_inline(RecordPasses&);         // 'M' with 'V' and 'W'
 result<void> check_stripes(RecordPasses&);        // 'S' with 'L', 'R', 'F', 'B', 'K' and rows
 result<void> check_ids(RecordPasses&);            // counters, 'G', 'P', 'Q', and the totals
 result<void> check_features(RecordPasses&);       // what all of them use, with the cloud's list

@@ -30,6 +30,12 @@ result<void> check_runs(const pb::CommitRequest& request) {
   for (const auto& stripe : request.stripes()) slots[stripe.id()].resize(stripe.slot_length_size());
   for (const auto& update : request.updates()) {
     for (const auto& run : update.runs()) {
+      if (run.inline_() || run.patches() > 0) {
+        return failure(Errc::invalid,
+                       fmt::format("inode {} maps inline bytes or patches, which the "
+                                   "cloud does not use",
+                                   update.ino()));
+      }
       const auto it = slots.find(run.stripe());
       if (it == slots.end()) {
         return failure(Errc::invalid, fmt::format("inode {} maps stripe {}, which this commit does "
