@@ -5,6 +5,7 @@
 #include <set>
 
 #include "common/stripe/shard_size.h"
+#include "daemon/fold/slot_users.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/slot_references.h"
@@ -122,7 +123,7 @@ class Gathering {
   }
 
   result<void> add_run(const pb::Run& run, InodeId ino, uint32_t base_slot) {
-    if (run.stripe() == out_.base.id() || is_lost(run)) return success();
+    if (run.stripe() == out_.base.id() || !names_slots(run)) return success();
     TRY(const bool usable, add_source(run.stripe()));
     if (!usable) return success();
     const auto source = out_.sources.find(run.stripe());
@@ -134,6 +135,7 @@ class Gathering {
         break;
       }
       if (taken_[base_slot + i]) continue;  // live, or named twice: the record `F` is damaged
+      if (run.patches() > 0 || patched_[run.stripe()].contains(slot)) continue;
       if (!seen_.insert({ino, run.first_block() + i}).second) continue;
       const int column = static_cast<int>(stripe.slot_column(static_cast<int>(slot)));
       if (contains(source_bad_[run.stripe()], column)) {
@@ -171,6 +173,12 @@ class Gathering {
       return false;
     }
     TRY(source_bad_[id], unusable_columns(context_, txn_, *stripe, duties_));
+    pb::StripeLive live;
+    TRY(txn_.get(key::live(id), live));
+    if (live.shared() > 0) {  // another user of the slot may have patches
+      TRY(const auto users, users_of_slots(txn_, id));
+      patched_[id] = patched_slots(users);
+    }
     out_.sources[id] = std::move(*stripe);
     return true;
   }
@@ -183,6 +191,7 @@ class Gathering {
   std::vector<uint32_t> room_;  // by slot
   std::vector<bool> taken_;     // by live blocks and updates
   std::map<StripeId, ColumnSet> source_bad_;
+  std::map<StripeId, std::set<uint32_t>> patched_;  // of shared sources: slots that stay
   std::set<StripeId> large_;
   std::set<std::pair<InodeId, uint64_t>> seen_;
 };

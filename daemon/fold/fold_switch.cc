@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "daemon/fold/slot_users.h"
 #include "daemon/jobs/shard_switch.h"
 #include "daemon/records/block_map.h"
@@ -73,6 +75,11 @@ class Switch {
       }
       // Together with all clones that have come to share the slot since the update was written.
       TRY(const auto users, users_with(txn, update.ino, runs[0]));
+      if (std::any_of(users.begin(), users.end(),
+                      [](const SlotUser& user) { return user.patches > 0; })) {
+        ++outcome_.blocks_changed;
+        continue;
+      }
       for (const auto& user : users) {
         pb::InodeUpdate change;
         change.set_ino(user.ino);

@@ -12,6 +12,7 @@ namespace {
 
 SlotUser user_of(InodeId ino, const pb::Run& run, uint32_t i) {
   SlotUser user{ino, run.first_block() + i, run.version() + i};
+  user.patches = run.patches();
   if (run.has_sealed_for()) {
     user.sealed_realm = run.sealed_for().realm();
     user.sealed_ino = run.sealed_for().ino();
@@ -65,6 +66,17 @@ result<std::map<uint32_t, std::vector<SlotUser>>> users_of_slots(const Transacti
     of_slot.erase(std::unique(of_slot.begin(), of_slot.end()), of_slot.end());
   }
   return users;
+}
+
+std::set<uint32_t> patched_slots(const std::map<uint32_t, std::vector<SlotUser>>& users) {
+  std::set<uint32_t> slots;
+  for (const auto& [slot, of_slot] : users) {
+    if (std::any_of(of_slot.begin(), of_slot.end(),
+                    [](const SlotUser& user) { return user.patches > 0; })) {
+      slots.insert(slot);
+    }
+  }
+  return slots;
 }
 
 result<std::vector<SlotUser>> users_with(const Transaction& txn, InodeId ino, const pb::Run& run) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <vector>
 
 #include "daemon/metadata/metadata_store.h"
@@ -21,6 +22,7 @@ struct SlotUser {
   uint32_t sealed_realm = 0;
   InodeId sealed_ino = 0;
   uint64_t sealed_block = 0;
+  uint32_t patches = 0;  // of the block: it has to stay where it is while there are any
 
   auto operator<=>(const SlotUser&) const = default;  // by inode and block
   // The run of this one block, mapped to that slot.
@@ -32,6 +34,9 @@ struct SlotUser {
 
 // By slot, each in order.
 result<std::map<uint32_t, std::vector<SlotUser>>> users_of_slots(const Transaction&, StripeId);
+// The slots among them that have to stay where they are, because a user has patches for what they
+// hold.
+std::set<uint32_t> patched_slots(const std::map<uint32_t, std::vector<SlotUser>>&);
 // All users of the slot that the inode's run (of one block) is mapped to.
 result<std::vector<SlotUser>> users_with(const Transaction&, InodeId, const pb::Run&);
 

@@ -77,9 +77,15 @@ class Merge {
         outcome_.obstacle = fmt::format("stripe {} is to be repaired first", stripe->id());
         continue;
       }
+      TRY(auto users, users_of_slots(txn, stripe->id()));
+      if (!patched_slots(users).empty()) {
+        outcome_.obstacle = fmt::format(
+            "stripe {} has blocks with patches, which wait for being written whole", stripe->id());
+        continue;
+      }
       Source source;
       const size_t before = pieces_.size();
-      TRY(gather_pieces(txn, *stripe, source));
+      gather_pieces(*stripe, std::move(users), source);
       if (pieces_.size() > kPiecesMax) {
         pieces_.resize(before);
         break;
@@ -90,15 +96,14 @@ class Merge {
     return success();
   }
 
-  result<void> gather_pieces(const Transaction& txn, const pb::Stripe& stripe, Source& source) {
-    TRY(auto users, users_of_slots(txn, stripe.id()));
+  void gather_pieces(const pb::Stripe& stripe, std::map<uint32_t, std::vector<SlotUser>> users,
+                     Source& source) {
     for (auto& [slot, of_slot] : users) {
       if (slot >= static_cast<uint32_t>(stripe.slot_length_size())) break;
       pieces_.push_back(
           {stripe.id(), slot, stripe.slot_length(static_cast<int>(slot)), std::move(of_slot)});
       source.needed |= ColumnSet{1} << stripe.slot_column(static_cast<int>(slot));
     }
-    return success();
   }
 
   result<void> read_sources() {

@@ -12,6 +12,7 @@
 
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
+#include "daemon/records/inline_blocks.h"
 #include "daemon/records/stripe_groups.h"
 
 namespace datacloud {
@@ -24,6 +25,11 @@ struct SeenStripe {
   std::vector<bool> mapped;  // by slot
   pb::StripeLive counted, stored;
   bool has_live = false;
+};
+
+struct SeenRecords {
+  pb::Run run;  // of one block; empty: there is none that has such records
+  uint32_t blocks = 0, patches = 0, early = 0;
 };
 
 struct SeenInode {
@@ -41,6 +47,7 @@ class Checker {
     TRY(read_inodes());
     TRY(read_stripes());
     TRY(read_runs());
+    TRY(read_inline());
     TRY(read_owners());
     TRY(read_former());
     TRY(read_references());
@@ -120,13 +127,40 @@ class Checker {
       const uint64_t block = inode.record.policy().block_bytes();
       const uint64_t last = block == 0 ? 0 : inode.record.size() / block;
       inode.last_block |= last >= run.first_block() && last < inode.mapped_end;
-      if (is_lost(run)) {
+      if (const char* why = inline_blocks::malformed(run)) find(name + " " + why);
+      if (run.inline_() && names_slots(run)) find(name + " is inline and names a stripe");
+      if (inline_blocks::has_records(run)) with_records_[{ino, run.first_block()}].run = run;
+      if (!names_slots(run)) {
         if (run.has_sealed_for()) find(name + " is lost and says what it was sealed for");
         return;
       }
       runs_.insert({{run.stripe(), run.first_slot(), ino, run.first_block()}, run});
       count_slots(run, name);
     });
+  }
+
+  // Inline bytes and patches have runs which say so, and these have all of theirs.
+  result<void> read_inline() {
+    TRY(txn_.scan("V", key::after_prefix("V"), [&](std::string_view k, std::string_view) {
+      if (k.size() == 17) ++with_records_[{key::u64_at(k, 1), key::u64_at(k, 9)}].blocks;
+      return true;
+    }));
+    TRY(txn_.scan("W", key::after_prefix("W"), [&](std::string_view k, std::string_view) {
+      if (k.size() != 25) return true;
+      auto& seen = with_records_[{key::u64_at(k, 1), key::u64_at(k, 9)}];
+      ++seen.patches;
+      if (key::u64_at(k, 17) <= seen.run.version()) ++seen.early;
+      return true;
+    }));
+    for (const auto& [place, seen] : with_records_) {
+      if (seen.blocks == seen.run.inline_() && seen.patches == seen.run.patches() &&
+          seen.early == 0 && seen.patches <= kBlockPatchesMax) {
+        continue;
+      }
+      find("block " + std::to_string(place.second) + " of inode " + std::to_string(place.first) +
+           " has other inline bytes or patches than its run says");
+    }
+    return success();
   }
 
   void count_slots(const pb::Run& run, const std::string& name) {
@@ -310,6 +344,7 @@ class Checker {
   std::vector<std::string> findings_;
   std::map<InodeId, SeenInode> inodes_;
   std::map<StripeId, SeenStripe> stripes_;
+  std::map<std::pair<InodeId, uint64_t>, SeenRecords> with_records_;  // by first block
   // By stripe, first slot, inode, first block.
   std::map<std::tuple<StripeId, uint32_t, InodeId, uint64_t>, pb::Run> runs_;
   Totals recount_;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "daemon/fsck/inode_times.h"
 #include "daemon/fsck/lost_runs.h"
 #include "daemon/fsck/record_passes.h"
 #include "daemon/records/block_map.h"
@@ -63,7 +64,10 @@ class InodeRecords {
       at.raw = std::string(inodes_.value());
       at.parsed = inodes_.key().size() == 9 && parses(inodes_.value(), at.record) &&
                   names::validate_inode(at.ino, at.record);
-      if (at.parsed) check_block_size(at);
+      if (at.parsed) {
+        check_block_size(at);
+        check_times(at);
+      }
       p_.ino_max = std::max(p_.ino_max, at.ino);
     }
     for (; id_at(attributes_) == at.ino && attributes_.valid(); attributes_.next()) {
@@ -114,6 +118,18 @@ class InodeRecords {
             .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
   }
 
+  void check_times(Gathered& at) {
+    if (std::string wrong = correct_times(at.record); !wrong.empty()) {
+      p_.add({.kind = "namespace",
+              .text = fmt::format("inode {}: {}", at.ino, wrong),
+              .action = "what is shown now is kept, in the one form for it",
+              .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
+    }
+    if (uses_times(at.record)) {
+      p_.note_use("times", [&] { return fmt::format("inode {}", at.ino); });
+    }
+  }
+
   result<void> add_run(Gathered& at) {
     pb::Run run;
     at.runs = true;
@@ -158,8 +174,8 @@ class InodeRecords {
     pb::Owner owner;
     TRY(auto reference, find_reference(p_.view, at.ino, before.run));
     auto& raw = reference.raw;
-    const bool own = !is_lost(before.run) && raw && parses(*raw, owner) && owner.ino() == at.ino &&
-                     owner.first_block() == first;
+    const bool own = names_slots(before.run) && raw && parses(*raw, owner) &&
+                     owner.ino() == at.ino && owner.first_block() == first;
     before.further = own && reference.further;
     if (own && owner.count() > 0 && owner.count() <= kept) {
       pb::Run shorter = before.run;

@@ -90,7 +90,13 @@ class Runs {
         continue;
       }
       const auto& run = use->run;
-      if (is_lost(run)) continue;
+      if (run.has_sealed_for() || kind == 'J') {
+        p_.note_use("shared-slots", [&] {
+          return fmt::format("{} {} of inode {}", add ? "run" : "the reference of run",
+                             run.first_block(), use->ino);
+        });
+      }
+      if (!names_slots(run) || run.inline_()) continue;  // if both: check_inline.cc
       const auto& sealed = run.sealed_for();
       const auto words = {use->ino,     run.first_block(),          uint64_t{run.count()},
                           run.stripe(), uint64_t{run.first_slot()}, uint64_t{sealed.realm()},
@@ -110,7 +116,9 @@ class Runs {
       TRY(p_.count());
       const auto use = run_at(at.key(), at.value());
       if (!use && broken_.size() < p_.limits.findings_max) broken_.insert(std::string(at.key()));
-      if (!use || is_lost(use->run) || !p_.runs.differs(use->run.stripe())) continue;
+      if (!use || !names_slots(use->run) || use->run.inline_() ||
+          !p_.runs.differs(use->run.stripe()))
+        continue;
       TRY(auto reference, find_reference(p_.view, use->ino, use->run));
       const auto owner = reference.raw ? owner_at(reference.key, *reference.raw) : std::nullopt;
       if (owner && same(*use, *owner)) continue;

@@ -9,6 +9,7 @@
 #include "common/stripe/shard_size.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
+#include "daemon/records/inline_blocks.h"
 #include "daemon/records/stripe_records.h"
 
 namespace datacloud {
@@ -24,6 +25,10 @@ pb::Run part_of(const pb::Run& run, uint64_t skip, uint64_t count, Fate fate) {
   if (fate == Fate::lost) return part;
   part.set_stripe(run.stripe());
   part.set_first_slot(static_cast<uint32_t>(run.first_slot() + skip));
+  if (count == run.count()) {  // of one block: nothing of it can be a part
+    part.set_inline_(run.inline_());
+    part.set_patches(run.patches());
+  }
   if (run.has_sealed_for()) {
     *part.mutable_sealed_for() = run.sealed_for();
     part.mutable_sealed_for()->set_first_block(run.sealed_for().first_block() + skip);
@@ -157,7 +162,7 @@ bool is_run(std::string_view key, const pb::Run& run) {
   constexpr uint64_t kBlocksMax = uint64_t{1} << 51;
   const auto& sealed = run.sealed_for();
   return key.size() == 17 && run.first_block() == key::u64_at(key, 9) && run.count() > 0 &&
-         run.count() <= kStripeSlotsMax &&
+         run.count() <= kStripeSlotsMax && inline_blocks::malformed(run) == nullptr &&
          (!run.has_sealed_for() || (sealed.ino() != 0 && sealed.first_block() < kBlocksMax));
 }
 

@@ -3,9 +3,11 @@
 #include <sys/stat.h>
 
 #include "common/base/clock.h"
+#include "common/proto/file_time.h"
 #include "daemon/fsck/record_check.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
+#include "daemon/records/cloud_features.h"
 #include "daemon/records/namespace_records.h"
 #include "daemon/records/quarantine.h"
 #include "daemon/records/repair_queue.h"
@@ -67,7 +69,8 @@ result<Obstacle> change_inode(Transaction& txn, const InodeChange& change) {
   return Obstacle();
 }
 
-pb::Inode make_lost_and_found(Transaction& txn, pb::Inode& root, InodeId ino, int64_t now_ns) {
+result<pb::Inode> make_lost_and_found(Transaction& txn, pb::Inode& root, InodeId ino,
+                                      int64_t now_ns) {
   pb::Inode made;
   made.set_ino(ino);
   made.set_mode(S_IFDIR | 0700);
@@ -75,9 +78,11 @@ pb::Inode make_lost_and_found(Transaction& txn, pb::Inode& root, InodeId ino, in
   made.set_parent(kRootInode);
   made.set_next_cookie(names::kFirstCookie);
   made.set_size(names::kDirectorySize);
-  made.set_atime_ns(now_ns);
-  made.set_mtime_ns(now_ns);
-  made.set_ctime_ns(now_ns);
+  set_atime(made, from_ns(now_ns));
+  set_mtime(made, from_ns(now_ns));
+  set_ctime(made, from_ns(now_ns));
+  TRY(const auto features, read_features(txn));
+  if (includes(features, Feature::times)) made.set_btime_ns(now_ns);
   made.set_generation(1);
   *made.mutable_policy() = root.policy();
   names::add_entry(txn, root, kLostAndFound, made);
@@ -104,7 +109,7 @@ result<Obstacle> link_as_found(Transaction& txn, InodeId ino,
       return Obstacle("/lost+found exists and is no directory: rename it first");
     }
   } else {
-    found = make_lost_and_found(txn, root, new_ino(), now_ns);
+    TRY(found, make_lost_and_found(txn, root, new_ino(), now_ns));
   }
   std::string name = std::to_string(ino);
   for (int copy = 2;; ++copy) {

@@ -32,8 +32,10 @@ result<RecordCheckReport> check_records(const RecordSnapshot& view, const Record
       {"links", check_links},
       {"trees", check_trees},
       {"block runs", check_runs},
+      {"inline blocks", check_inline},
       {"stripes", check_stripes},
       {"ids", check_ids},
+      {"features", check_features},
   };
   RecordPasses passes{view, limits, progress, SetSums(limits.buckets, std::random_device{}())};
   progress.expected = expected_reads(view, limits);

@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "common/proto/records.pb.h"
 #include "daemon/fsck/lost_runs.h"
@@ -72,6 +75,13 @@ struct RecordPasses {
   std::vector<StripeId> queued{};  // for repair, sorted; at most kQueuedMax
   bool queued_whole = true;
 
+  // Records that need a feature, by its name: a handful of names at most.
+  struct Use {
+    uint64_t records = 0;
+    std::string first;  // of them, for people
+  };
+  std::map<std::string, Use> uses{};
+
   static constexpr size_t kQueuedMax = 4u << 20;
 
   // What carries the id of a tree, by the id.
@@ -89,6 +99,13 @@ struct RecordPasses {
     auto& count = tree_counts[id];
     ++count.inodes;
     count.logical_bytes += logical_bytes;
+  }
+
+  // `what` gives the record in words.
+  template <class What>
+  void note_use(const std::string& feature, const What& what) {
+    Use& use = uses[feature];
+    if (use.records++ == 0) use.first = what();
   }
 
   void add(Finding finding) {
@@ -138,7 +155,9 @@ result<void> check_directories(RecordPasses&);    // 'E' with 'D' and their dire
 result<void> check_links(RecordPasses&);          // 'E' with the inodes they name, by ranges
 result<void> check_trees(RecordPasses&);          // 'T', 'U', and which tree inodes are in
 result<void> check_runs(RecordPasses&);           // 'M' with 'R'
+result<void> check_inline(RecordPasses&);         // 'M' with 'V' and 'W'
 result<void> check_stripes(RecordPasses&);        // 'S' with 'L', 'R', 'F', 'B', 'K' and rows
 result<void> check_ids(RecordPasses&);            // counters, 'G', 'P', 'Q', and the totals
+result<void> check_features(RecordPasses&);       // what all of them use, with the cloud's list
 
 }  // namespace datacloud

@@ -23,6 +23,8 @@
 #include <vector>
 
 #include "common/base/clock.h"
+#include "common/base/features.h"
+#include "common/proto/file_time.h"
 #include "daemon/metadata/leveldb_env.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/metadata/record_snapshot.h"
@@ -48,7 +50,8 @@ std::string encode_sequence(Sequence sequence) {
   return out;
 }
 
-pb::Inode make_root(const pb::Cloud& cloud, uint32_t uid, uint32_t gid) {
+pb::Inode make_root(const pb::Cloud& cloud, uint32_t uid, uint32_t gid,
+                    const pb::Features& features) {
   const int64_t now_ns = wall_now_ns();
   pb::Inode root;
   root.set_ino(kRootInode);
@@ -57,9 +60,12 @@ pb::Inode make_root(const pb::Cloud& cloud, uint32_t uid, uint32_t gid) {
   root.set_uid(uid);
   root.set_gid(gid);
   root.set_size(4096);
-  root.set_atime_ns(now_ns);
-  root.set_mtime_ns(now_ns);
-  root.set_ctime_ns(now_ns);
+  set_atime(root, from_ns(now_ns));
+  set_mtime(root, from_ns(now_ns));
+  set_ctime(root, from_ns(now_ns));
+  for (const auto& feature : features.features()) {
+    if (feature.name() == describe(Feature::times).name) root.set_btime_ns(now_ns);
+  }
   root.set_generation(1);
   *root.mutable_policy() = cloud.root_policy();
   root.set_parent(kRootInode);
@@ -271,7 +277,7 @@ result<void> MetadataStore::create(Options options, const pb::Cloud& cloud, uint
   record.set_format_version(plain ? kMetadataFormatVersion : kMetadataFormatFeatures);
   txn.put(key::meta("cloud"), record);
   if (!plain) txn.put(key::meta("features"), features);
-  txn.put(key::inode(kRootInode), make_root(cloud, root_uid, root_gid));
+  txn.put(key::inode(kRootInode), make_root(cloud, root_uid, root_gid, features));
   write_totals(txn, Totals{.inodes = 1});
   TRY(const Sequence sequence, store->commit(std::move(txn)));
   return store->wait_durable(sequence);

@@ -38,6 +38,12 @@ std::string entry(InodeId parent, std::string_view name) { return with_name('E',
 std::string cookie(InodeId parent, uint64_t cookie) { return with_two('D', parent, cookie); }
 std::string xattr(InodeId ino, std::string_view name) { return with_name('X', ino, name); }
 std::string run(InodeId ino, uint64_t first_block) { return with_two('M', ino, first_block); }
+std::string inline_block(InodeId ino, uint64_t block) { return with_two('V', ino, block); }
+std::string patch(InodeId ino, uint64_t block, ContentVersion version) {
+  std::string k = with_two('W', ino, block);
+  append_u64(k, version);
+  return k;
+}
 std::string run_fence() { return with_two('N', 0, 0); }
 std::string pending_fence() { return with_two('Q', 0, 0); }
 std::string stripe(StripeId id) { return with_u64('S', id); }

@@ -16,10 +16,13 @@ std::string entry(InodeId parent, std::string_view name);  // 'E' parent name
 std::string cookie(InodeId parent, uint64_t cookie);       // 'D' parent cookie -> name
 std::string xattr(InodeId, std::string_view name);         // 'X' ino name
 std::string run(InodeId, uint64_t first_block);            // 'M' ino first_block
-std::string run_fence();                                   // 'N' behind all runs
-std::string stripe(StripeId);                              // 'S' stripe
-std::string live(StripeId);                                // 'L' stripe -> StripeLive
-std::string owner(StripeId, uint32_t first_slot);          // 'R' stripe slot -> Owner
+std::string inline_block(InodeId, uint64_t block);         // 'V' ino block -> sealed block
+// 'W' ino block version -> sealed patch
+std::string patch(InodeId, uint64_t block, ContentVersion);
+std::string run_fence();                           // 'N' behind all runs
+std::string stripe(StripeId);                      // 'S' stripe
+std::string live(StripeId);                        // 'L' stripe -> StripeLive
+std::string owner(StripeId, uint32_t first_slot);  // 'R' stripe slot -> Owner
 // 'J' stripe slot ino block -> Owner: a further reference to slots that have one
 std::string shared(StripeId, uint32_t first_slot, InodeId, uint64_t first_block);
 std::string former(StripeId, uint32_t first_slot);  // 'F' stripe slot -> previous Owner

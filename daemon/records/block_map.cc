@@ -11,8 +11,10 @@
 #include <map>
 #include <set>
 
+#include "common/proto/file_time.h"
 #include "common/stripe/stripe_layout.h"
 #include "daemon/metadata/record_keys.h"
+#include "daemon/records/inline_blocks.h"
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/namespace_records.h"
 #include "daemon/records/stripe_records.h"
@@ -77,6 +79,9 @@ result<std::vector<pb::Run>> overlapping(const Transaction& txn, InodeId ino, ui
   return runs;
 }
 
+// Whether inline bytes and patches of what is cut may go: new contents or none come instead.
+enum class Loss { meant, refused };
+
 // One inode's map while it is changed.
 class MapChange {
  public:
@@ -85,14 +90,20 @@ class MapChange {
 
   // Takes [first, end) out of the runs that overlap it, at most runs_max of them; what remains of
   // these stays; whose the slots were is remembered for folds when asked. The slots are counted
-  // dead by finish(). Returns the end of the last run cut.
-  result<uint64_t> cut(uint64_t first, uint64_t end, size_t runs_max, bool remember = false) {
+  // dead by finish(). Inline bytes and patches go with their run. Returns the end of the last run
+  // cut.
+  result<uint64_t> cut(uint64_t first, uint64_t end, size_t runs_max, bool remember = false,
+                       Loss loss = Loss::meant) {
     if (inode_.blocks_mapped() == 0) return first;
     TRY(const auto runs, overlapping(txn_, inode_.ino(), first, end, runs_max));
     for (const auto& run : runs) {
       txn_.erase(key::run(inode_.ino(), run.first_block()));
       ErasedReference reference;
-      if (!is_lost(run)) {
+      if (inline_blocks::has_records(run)) {
+        if (loss == Loss::refused) return failure(would_lose(run));
+        TRY(inline_blocks::erase_records(txn_, inode_.ino(), run));
+      }
+      if (names_slots(run)) {
         TRY(reference, stripes::erase_reference(txn_, inode_.ino(), run));
       }
       if (run.first_block() < first) {
@@ -103,14 +114,16 @@ class MapChange {
       }
       pb::Run part = clip(run, first, end);
       inode_.set_blocks_mapped(inode_.blocks_mapped() - part.count());
-      if (!is_lost(run)) dead_.push_back({std::move(part), reference.shared, remember});
+      if (names_slots(run)) dead_.push_back({std::move(part), reference.shared, remember});
     }
     return runs.empty() ? first : end_of(runs.back());
   }
 
   result<void> map(const pb::Run& run, Displaced displaced, SlotUse use) {
-    TRY(cut(run.first_block(), end_of(run), SIZE_MAX, displaced == Displaced::superseded));
-    if (!is_lost(run)) {
+    const bool superseded = displaced == Displaced::superseded;
+    TRY(cut(run.first_block(), end_of(run), SIZE_MAX, superseded,
+            superseded ? Loss::meant : Loss::refused));
+    if (names_slots(run)) {
       TRY(stripes::map_slots(txn_, inode_.ino(), run, use, totals_));
     }
     txn_.put(key::run(inode_.ino(), run.first_block()), run);
@@ -142,6 +155,13 @@ class MapChange {
   }
 
  private:
+  // Who moves slots must have left this block out: its patches would not open any more.
+  Error would_lose(const pb::Run& run) const {
+    return Error(Errc::corrupt, "block " + std::to_string(run.first_block()) + " of inode " +
+                                    std::to_string(inode_.ino()) +
+                                    " has inline bytes or patches and cannot be moved");
+  }
+
   struct Dead {
     pb::Run run;
     bool shared = false;  // its slots may have other users
@@ -150,7 +170,7 @@ class MapChange {
 
   result<void> keep(const pb::Run& run, const ErasedReference& reference) {
     txn_.put(key::run(inode_.ino(), run.first_block()), run);
-    if (is_lost(run)) return success();
+    if (!names_slots(run)) return success();
     return stripes::keep_reference(txn_, inode_.ino(), run, reference);
   }
 
@@ -209,14 +229,18 @@ result<void> check_update(const pb::Inode& inode, const pb::InodeUpdate& update)
     if (run.version() > UINT64_MAX - run.count()) {
       return failure(invalid_update(ino, "content versions beyond 2^64"));
     }
+    if (run.patches() > 0 || inline_blocks::malformed(run) != nullptr ||
+        (run.inline_() && names_slots(run))) {
+      return failure(invalid_update(ino, "a run with patches, or that is inline and in a stripe"));
+    }
   }
   return success();
 }
 
 void apply_attributes(const pb::InodeUpdate& update, pb::Inode& inode) {
   if (update.has_grow_to()) inode.set_size(std::max(inode.size(), update.grow_to()));
-  if (update.has_mtime_ns()) inode.set_mtime_ns(update.mtime_ns());
-  if (update.has_ctime_ns()) inode.set_ctime_ns(update.ctime_ns());
+  take_mtime(update, inode);
+  if (update.has_ctime_ns()) set_ctime(inode, from_ns(update.ctime_ns()));
   if (update.has_mode()) inode.set_mode((inode.mode() & S_IFMT) | (update.mode() & 07777));
 }
 
@@ -334,6 +358,12 @@ result<pb::Inode> clone_range(Transaction& txn, const CloneRange& range) {
       overlapping(txn, source.ino(), range.first_block, range.first_block + range.count, SIZE_MAX));
   TRY(auto totals, read_totals(txn));
   TRY(const uint64_t logical_before, logical_bytes(txn, target));
+  for (const auto& run : runs) {
+    if (!inline_blocks::has_records(run)) continue;
+    return failure(Errc::no_space, "block " + std::to_string(run.first_block()) + " of inode " +
+                                       std::to_string(source.ino()) +
+                                       " has inline bytes or patches: copy the data");
+  }
   MapChange change(txn, target, totals);
   TRY(change.cut(range.target_block, range.target_block + range.count, SIZE_MAX));
   for (const auto& run : runs) {
@@ -342,8 +372,8 @@ result<pb::Inode> clone_range(Transaction& txn, const CloneRange& range) {
   }
   TRY(change.finish());
   target.set_size(std::max(target.size(), range.grow_to));
-  target.set_mtime_ns(range.now_ns);
-  target.set_ctime_ns(range.now_ns);
+  set_mtime(target, from_ns(range.now_ns));
+  set_ctime(target, from_ns(range.now_ns));
   TRY(count_logical(txn, target, logical_before, totals));
   write_totals(txn, totals);
   txn.put(key::inode(target.ino()), target);
@@ -398,6 +428,18 @@ result<std::vector<pb::Run>> runs_of(const Transaction& txn, InodeId ino, uint64
   return runs;
 }
 
+namespace {
+
+// No mount reads such blocks yet: what it would read instead are zeros, or what was there before.
+Error unreadable(InodeId ino, const pb::Run& run) {
+  return Error(Errc::unsupported,
+               "block " + std::to_string(run.first_block()) + " of inode " + std::to_string(ino) +
+                   " has inline bytes or patches, which no mount of this version (" +
+                   DATACLOUD_VERSION + ") reads; run `datacloud fsck`");
+}
+
+}  // namespace
+
 result<pb::MapReply> read_map(const Transaction& txn, const pb::MapRequest& request) {
   constexpr size_t kRunsMax = 4096;
   constexpr size_t kReplyBytesMax = 12u << 20;  // below the RPC's frame limit
@@ -410,8 +452,9 @@ result<pb::MapReply> read_map(const Transaction& txn, const pb::MapRequest& requ
   TRY(const auto runs, overlapping(txn, request.ino(), first, end, kRunsMax));
   std::vector<StripeId> seen;
   for (const auto& run : runs) {
+    if (inline_blocks::has_records(run)) return failure(unreadable(request.ino(), run));
     *reply.add_runs() = clip(run, first, end);
-    if (!is_lost(run)) seen.push_back(run.stripe());
+    if (names_slots(run)) seen.push_back(run.stripe());
   }
   std::sort(seen.begin(), seen.end());
   seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
@@ -447,7 +490,7 @@ result<StripesOfInode> stripes_of_inode(const Transaction& txn, InodeId ino, siz
     if (damaged) return false;
     if (is_lost(run)) {
       found.blocks_lost += run.count();
-    } else if (!seen.contains(run.stripe())) {
+    } else if (names_slots(run) && !seen.contains(run.stripe())) {
       if (found.ids.size() >= count_max) {
         found.next_block = run.first_block();
         return false;

@@ -18,8 +18,11 @@
 
 namespace datacloud {
 
-// Blocks that are mapped and whose data are lost: reading them is an error.
-inline bool is_lost(const pb::Run& run) { return run.stripe() == 0; }
+// Blocks that are mapped to slots of a stripe, which they have a reference to.
+inline bool names_slots(const pb::Run& run) { return run.stripe() != 0; }
+// Blocks that are mapped and whose data are lost: reading them is an error. (Those of inline runs
+// are in records: inline_blocks.h.)
+inline bool is_lost(const pb::Run& run) { return !names_slots(run) && !run.inline_(); }
 
 // File bytes in mapped blocks: whole blocks, less what the last one has beyond the file's end.
 result<uint64_t> logical_bytes(const Transaction&, const pb::Inode&);
@@ -59,8 +62,9 @@ struct CloneRange {
   int64_t now_ns = 0;    // its mtime and ctime
 };
 // The target as it is then. invalid: not both regular files, or of different block sizes, or the
-// ranges overlap. EXDEV: of different realms. no_space: a stripe is shared too often already: the
-// data are to be copied. EFBIG.
+// ranges overlap. EXDEV: of different realms. no_space: the data are to be copied: a stripe is
+// shared too often already, or a block is inline or has patches, which are sealed for its place
+// alone. EFBIG.
 result<pb::Inode> clone_range(Transaction&, const CloneRange&);
 
 // Stripes added by a commit whose slots no run maps (their inodes are gone): drop them again.

@@ -19,6 +19,12 @@ result<FeatureSet> known_set(const pb::Features& features) {
   return set;
 }
 
+bool includes(const pb::Features& features, Feature feature) {
+  const std::string_view name = describe(feature).name;
+  return std::any_of(features.features().begin(), features.features().end(),
+                     [&](const pb::Feature& on) { return on.name() == name; });
+}
+
 result<pb::Features> read_features(const Transaction& txn) {
   pb::Features features;
   TRY(txn.get(key::meta(kRecord), features));
@@ -27,11 +33,8 @@ result<pb::Features> read_features(const Transaction& txn) {
 
 result<bool> enable_feature(Transaction& txn, Feature feature, Sequence since) {
   TRY(auto features, read_features(txn));
+  if (includes(features, feature)) return false;
   const KnownFeature& known = describe(feature);
-  if (std::any_of(features.features().begin(), features.features().end(),
-                  [&](const pb::Feature& on) { return on.name() == known.name; })) {
-    return false;
-  }
   auto* added = features.add_features();
   added->set_name(std::string(known.name));
   added->set_version(std::string(known.version));

@@ -15,6 +15,7 @@ namespace datacloud {
 // unsupported: the cloud uses a feature that this program does not know; the text names it and the
 // version to install.
 result<FeatureSet> known_set(const pb::Features&);
+bool includes(const pb::Features&, Feature);
 // The record; empty when there is none, as in a cloud of format 1.
 result<pb::Features> read_features(const Transaction&);
 // Switches the feature on as of `since`; false when it is on already. With the first one the

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "common/proto/file_time.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/namespace_records.h"
@@ -46,9 +47,9 @@ result<pb::Inode> set_attributes(Transaction& txn, const pb::SetAttrRequest& req
   if (request.has_mode()) inode.set_mode((inode.mode() & S_IFMT) | (request.mode() & 07777));
   if (request.has_uid()) inode.set_uid(request.uid());
   if (request.has_gid()) inode.set_gid(request.gid());
-  if (request.has_atime_ns()) inode.set_atime_ns(request.atime_ns());
-  if (request.has_mtime_ns()) inode.set_mtime_ns(request.mtime_ns());
-  inode.set_ctime_ns(request.ctime_ns());
+  take_atime(request, inode);
+  take_mtime(request, inode);
+  set_ctime(inode, from_ns(request.ctime_ns()));
   put_inode(txn, inode);
   return inode;
 }
@@ -99,7 +100,7 @@ result<pb::Inode> set_xattr(Transaction& txn, const pb::SetXattrRequest& request
   if (existing && *existing == request.value()) return inode;
   txn.put(key, request.value());
   if (!existing) inode.set_xattr_count(inode.xattr_count() + 1);
-  inode.set_ctime_ns(request.now_ns());
+  set_ctime(inode, from_ns(request.now_ns()));
   put_inode(txn, inode);
   return inode;
 }
@@ -112,7 +113,7 @@ result<pb::Inode> remove_xattr(Transaction& txn, const pb::RemoveXattrRequest& r
   if (!existing) return failure(no_attribute(request.ino(), request.name()));
   txn.erase(key);
   inode.set_xattr_count(inode.xattr_count() - 1);
-  inode.set_ctime_ns(request.now_ns());
+  set_ctime(inode, from_ns(request.now_ns()));
   put_inode(txn, inode);
   return inode;
 }

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 
+#include "common/proto/file_time.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/metadata/totals.h"
 #include "daemon/records/namespace_ops.h"
@@ -58,15 +59,18 @@ void inherit(const pb::Inode& parent, const pb::CreateRequest& request, pb::Inod
   *inode.mutable_policy() = parent.policy();
 }
 
-pb::Inode make_inode(const pb::Inode& parent, const pb::CreateRequest& request, InodeId ino) {
+pb::Inode make_inode(const pb::Inode& parent, const pb::CreateRequest& request, InodeId ino,
+                     BirthTime birth) {
   pb::Inode inode;
   inode.set_ino(ino);
   inherit(parent, request, inode);
   inode.set_nlink(1);
   inode.set_generation(1);
-  inode.set_atime_ns(request.now_ns());
-  inode.set_mtime_ns(request.now_ns());
-  inode.set_ctime_ns(request.now_ns());
+  const FileTime now = from_ns(request.now_ns());
+  set_atime(inode, now);
+  set_mtime(inode, now);
+  set_ctime(inode, now);
+  if (birth == BirthTime::kept) inode.set_btime_ns(request.now_ns());
   switch (inode.mode() & S_IFMT) {
     case S_IFREG:
       // Differs from that of a file which had this inode number in records that were replaced by
@@ -123,13 +127,14 @@ result<pb::Inode> lookup(const Transaction& txn, InodeId parent, const std::stri
   return get_inode(txn, entry.ino());
 }
 
-result<Created> create(Transaction& txn, const pb::CreateRequest& request, InodeId new_ino) {
+result<Created> create(Transaction& txn, const pb::CreateRequest& request, InodeId new_ino,
+                       BirthTime birth) {
   TRY(check_create(request));
   TRY(auto parent, get_live_directory(txn, request.parent()));
   TRY(const auto existing, find_entry(txn, parent.ino(), request.name()));
   if (existing) return open_existing(txn, request, *existing);
 
-  auto inode = make_inode(parent, request, new_ino);
+  auto inode = make_inode(parent, request, new_ino, birth);
   add_entry(txn, parent, request.name(), inode);
   touch_directory(parent, request.now_ns());
   if (is_directory(inode)) add_links(parent, 1);
@@ -168,7 +173,7 @@ result<pb::Inode> link(Transaction& txn, const pb::LinkRequest& request, const T
   touch_directory(parent, request.now_ns());
   put_inode(txn, parent);
   add_links(inode, 1);
-  inode.set_ctime_ns(request.now_ns());
+  set_ctime(inode, from_ns(request.now_ns()));
   put_inode(txn, inode);
   return inode;
 }

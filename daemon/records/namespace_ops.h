@@ -24,7 +24,10 @@ struct Created {
   bool existed = false;  // a non-exclusive create met the name
 };
 // `new_ino` is used only when something is created.
-result<Created> create(Transaction&, const pb::CreateRequest&, InodeId new_ino);
+// Whether inodes keep when they were made: feature "times".
+enum class BirthTime { unknown, kept };
+result<Created> create(Transaction&, const pb::CreateRequest&, InodeId new_ino,
+                       BirthTime = BirthTime::unknown);
 // EXDEV also while it is not known yet on which side of a tree's new border the file is
 // (trees::link_border).
 result<pb::Inode> link(Transaction&, const pb::LinkRequest&, const TreeArea* area = nullptr);

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "common/crypto/sealed_block.h"
+#include "common/proto/file_time.h"
 #include "common/stripe/shard_size.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/namespace_ops.h"
@@ -149,8 +150,8 @@ void remove_entry(Transaction& txn, InodeId directory, const std::string& name,
 }
 
 void touch_directory(pb::Inode& directory, int64_t now_ns) {
-  directory.set_mtime_ns(now_ns);
-  directory.set_ctime_ns(now_ns);
+  set_mtime(directory, from_ns(now_ns));
+  set_ctime(directory, from_ns(now_ns));
 }
 
 void add_links(pb::Inode& inode, int change) {
@@ -158,7 +159,7 @@ void add_links(pb::Inode& inode, int change) {
 }
 
 void drop_name(Transaction& txn, pb::Inode& inode, int64_t now_ns) {
-  inode.set_ctime_ns(now_ns);
+  set_ctime(inode, from_ns(now_ns));
   if (is_directory(inode)) {
     inode.set_nlink(0);
     inode.set_size(0);

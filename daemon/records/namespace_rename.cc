@@ -10,6 +10,7 @@
 
 #include <cerrno>
 
+#include "common/proto/file_time.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/namespace_records.h"
@@ -127,8 +128,8 @@ result<Renamed> exchange_entries(Transaction& txn, const pb::RenameRequest& requ
   move_directory(plan.source, plan.old_parent, plan.to());
   move_directory(*plan.target, plan.to(), plan.old_parent);
   touch_parents(txn, plan, request.now_ns());
-  plan.source.set_ctime_ns(request.now_ns());
-  plan.target->set_ctime_ns(request.now_ns());
+  set_ctime(plan.source, from_ns(request.now_ns()));
+  set_ctime(*plan.target, from_ns(request.now_ns()));
   put_inode(txn, plan.source);
   put_inode(txn, *plan.target);
   return Renamed{std::move(plan.source), std::move(plan.target)};
@@ -152,7 +153,7 @@ result<Renamed> move_entry(Transaction& txn, const pb::RenameRequest& request, P
   }
   move_directory(plan.source, plan.old_parent, plan.to());
   touch_parents(txn, plan, request.now_ns());
-  plan.source.set_ctime_ns(request.now_ns());
+  set_ctime(plan.source, from_ns(request.now_ns()));
   put_inode(txn, plan.source);
   return Renamed{std::move(plan.source), std::move(plan.target)};
 }

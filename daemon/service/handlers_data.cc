@@ -30,6 +30,12 @@ result<void> check_runs(const pb::CommitRequest& request) {
   for (const auto& stripe : request.stripes()) slots[stripe.id()].resize(stripe.slot_length_size());
   for (const auto& update : request.updates()) {
     for (const auto& run : update.runs()) {
+      if (run.inline_() || run.patches() > 0) {
+        return failure(Errc::invalid,
+                       fmt::format("inode {} maps inline bytes or patches, which the "
+                                   "cloud does not use",
+                                   update.ino()));
+      }
       const auto it = slots.find(run.stripe());
       if (it == slots.end()) {
         return failure(Errc::invalid, fmt::format("inode {} maps stripe {}, which this commit does "
@@ -123,6 +129,7 @@ result<void> MetadataService::check_commit(const pb::CommitRequest& request,
     if (update.truncate_to() > kFileBytesMax || update.grow_to() > kFileBytesMax) {
       return failure(Error::posix(EFBIG, fmt::format("inode {}", update.ino())));
     }
+    TRY(check_sent_time(update.has_mtime(), update.mtime(), update.has_mtime_ns(), time_range()));
     for (const auto& run : update.runs()) {
       if (ranges_.granted(session, IdKind::version, run.version(), run.count())) continue;
       return failure(Errc::revoked,

@@ -40,6 +40,8 @@ Answer MetadataService::lookup(const CallPtr& call) {
 
 Answer MetadataService::setattr(const CallPtr& call) {
   const auto& request = call->request.setattr();
+  TRY(check_sent_time(request.has_atime(), request.atime(), request.has_atime_ns(), time_range()));
+  TRY(check_sent_time(request.has_mtime(), request.mtime(), request.has_mtime_ns(), time_range()));
   TRY(get_inode(store_.begin(), request.ino()));
   if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
   Transaction txn = store_.begin();
@@ -54,7 +56,9 @@ Answer MetadataService::setattr(const CallPtr& call) {
 Answer MetadataService::create(const CallPtr& call) {
   const auto& request = call->request.create();
   Transaction txn = store_.begin();
-  TRY(auto created, datacloud::create(txn, request, inode_ids_.peek(txn)));
+  TRY(auto created,
+      datacloud::create(txn, request, inode_ids_.peek(txn),
+                        features_.has(Feature::times) ? BirthTime::kept : BirthTime::unknown));
   const InodeId ino = created.inode.ino();
   if (created.existed && !admitted(call, ino, pb::LEASE_READ)) return later();
   if (request.open() && !leases_.has_room(call->session, ino)) {

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "common/base/features.h"
+#include "common/proto/file_time.h"
 #include "common/rpc/rpc.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/maintenance/maintenance.h"
@@ -76,6 +77,9 @@ class MetadataService final : public RpcService, private Responder {
   void on_site_change() { maintenance_.on_site_change(); }
   // What the cloud uses now. Changes only on the service's thread.
   const FeatureSet& features() const { return features_; }
+  TimeRange time_range() const {
+    return features_.has(Feature::times) ? TimeRange::wide : TimeRange::narrow;
+  }
 
   static std::span<const Operation> operations();
 

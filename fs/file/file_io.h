@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "common/base/log_limit.h"
+#include "common/proto/file_time.h"
 #include "fs/file/dirty_budget.h"
 #include "fs/file/inode.h"
 #include "fs/file/metadata_client.h"
@@ -45,6 +46,8 @@ class FileIo {
     std::function<void(InodeId)> forget_pages = [](InodeId) {};
     // The same later, by another thread, and then pages_dropped(); must not block.
     std::function<void(const InodePtr&)> drop_pages = {};
+    // Of the times that the cloud holds now. Any thread; must not block.
+    std::function<TimeRange()> time_range = [] { return TimeRange::wide; };
   };
   explicit FileIo(Dependencies);
   ~FileIo();
@@ -71,7 +74,7 @@ class FileIo {
                         Origin = Origin::program);
   result<void> truncate(const InodePtr&, uint64_t size);
   // Takes an explicit mtime into changes that are not committed yet; false when there are none.
-  bool set_mtime_if_changed(const InodePtr&, int64_t mtime_ns);
+  bool set_mtime_if_changed(const InodePtr&, const FileTime& mtime);
   // Next offset at or after `offset` with (or without) data, for SEEK_DATA and SEEK_HOLE.
   result<uint64_t> seek(const InodePtr&, uint64_t offset, bool data);
   // Blocks that hold data, committed or not: committing does not change it.

@@ -103,8 +103,8 @@ FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
   unit.size = complete ? inode.attr.size() : std::min<uint64_t>(inode.attr.size(), covered);
   unit.truncate_to = inode.pending.truncate_to;
   if (inode.pending.times) {
-    unit.mtime_ns = inode.attr.mtime_ns();
-    unit.ctime_ns = inode.attr.ctime_ns();
+    unit.mtime = kept_time(mtime_of(inode.attr), d_.time_range());
+    unit.ctime_ns = to_ns(ctime_of(inode.attr));
   }
   inode.pending = {};
   if (!complete) {

@@ -155,8 +155,8 @@ bool FileIo::give_up(const InodePtr& inode, int error) {
     if (answer) {
       const pb::Inode& committed = answer.value().reply.attr().inode();
       inode->attr.set_size(committed.size());
-      inode->attr.set_mtime_ns(committed.mtime_ns());
-      inode->attr.set_ctime_ns(committed.ctime_ns());
+      set_mtime(inode->attr, mtime_of(committed));
+      set_ctime(inode->attr, ctime_of(committed));
     } else {
       inode->attr_known = false;  // asked for before anything else is done with the file
     }

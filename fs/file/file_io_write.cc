@@ -84,9 +84,9 @@ void FileIo::remember(const InodePtr& inode) {
 
 void FileIo::touch(const InodePtr& inode) {
   remember(inode);
-  const int64_t now = wall_now_ns();
-  inode->attr.set_mtime_ns(now);
-  inode->attr.set_ctime_ns(now);
+  const FileTime now = from_ns(wall_now_ns());
+  set_mtime(inode->attr, now);
+  set_ctime(inode->attr, now);
   inode->pending.times = true;
 }
 
@@ -204,11 +204,11 @@ void FileIo::hand_over_stripes(const InodePtr& inode) {
   });
 }
 
-bool FileIo::set_mtime_if_changed(const InodePtr& inode, int64_t mtime_ns) {
+bool FileIo::set_mtime_if_changed(const InodePtr& inode, const FileTime& mtime) {
   std::lock_guard lock(inode->mutex);
   if (inode->clean() || !d_.metadata.holds(*inode, pb::LEASE_WRITE)) return false;
   touch(inode);
-  inode->attr.set_mtime_ns(mtime_ns);
+  set_mtime(inode->attr, mtime);
   return true;
 }
 

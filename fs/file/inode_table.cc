@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+#include "common/proto/file_time.h"
+
 namespace datacloud {
 namespace {
 
@@ -22,7 +24,7 @@ bool merge(Inode& inode, const pb::Inode& news, uint64_t sequence, uint64_t sess
       inode.attr_known && !overtaken &&
       ((inode.lease == pb::LEASE_WRITE && inode.lease_session == session) || !inode.clean());
   const uint64_t size = inode.attr.size();
-  const int64_t mtime = inode.attr.mtime_ns(), ctime = inode.attr.ctime_ns();
+  const FileTime mtime = mtime_of(inode.attr), ctime = ctime_of(inode.attr);
   inode.attr = news;
   inode.attr_sequence = sequence;
   inode.attr_session = session;
@@ -34,8 +36,8 @@ bool merge(Inode& inode, const pb::Inode& news, uint64_t sequence, uint64_t sess
   bool times = inode.pending.times;
   for (const auto& [number, unit] : inode.units) times = times || unit.carries.times;
   if (times) {
-    inode.attr.set_mtime_ns(mtime);
-    inode.attr.set_ctime_ns(std::max<int64_t>(ctime, news.ctime_ns()));
+    set_mtime(inode.attr, mtime);
+    set_ctime(inode.attr, std::max(ctime, ctime_of(news)));
   }
   return false;
 }

@@ -126,9 +126,9 @@ result<void> Mount::build(const std::string& site_name) {
       io_->pages_dropped(inode);
     });
   };
-  io_ = std::make_unique<FileIo>(FileIo::Dependencies{*metadata_, *reader_, *pipeline_, *sites_,
-                                                      limits, cloud_.write_sites_min(), nudge,
-                                                      forget_pages, drop_pages});
+  io_ = std::make_unique<FileIo>(FileIo::Dependencies{
+      *metadata_, *reader_, *pipeline_, *sites_, limits, cloud_.write_sites_min(), nudge,
+      forget_pages, drop_pages, [this] { return time_range(); }});
   sites_->on_change([](Site& site) {
     if (site.up())
       spdlog::info("site {} is back", site.name());

@@ -19,6 +19,7 @@
 #include "common/base/features.h"
 #include "common/config/config.h"
 #include "common/crypto/keys.h"
+#include "common/proto/file_time.h"
 #include "common/site/metrics.h"
 #include "common/site/site_set.h"
 #include "fs/file/file_io.h"
@@ -61,6 +62,9 @@ class Mount {
   const MountConfig& config() const { return config_.mount; }
   // What the cloud uses, as the daemon told last. Any thread.
   FeatureSet features() const { return features_; }
+  TimeRange time_range() const {
+    return features().has(Feature::times) ? TimeRange::wide : TimeRange::narrow;
+  }
 
   // How long the kernel may use attributes (or entries) it gets now, in seconds.
   double cache_seconds(const Inode&) const;  // the caller holds the inode's mutex

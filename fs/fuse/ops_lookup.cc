@@ -1,6 +1,7 @@
 // Looking things up and changing attributes.
 #include <sys/stat.h>
 
+#include "common/proto/file_time.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/reply.h"
 
@@ -83,7 +84,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
 }
 
 // Everything but the size: a change at the daemon.
-pb::Request setattr_request(fuse_ino_t ino, const struct stat& attr, int to_set) {
+pb::Request setattr_request(fuse_ino_t ino, const struct stat& attr, int to_set, TimeRange range) {
   pb::Request request;
   auto* set = request.mutable_setattr();
   const int64_t now = wall_now_ns();
@@ -95,11 +96,11 @@ pb::Request setattr_request(fuse_ino_t ino, const struct stat& attr, int to_set)
   if (to_set & FUSE_SET_ATTR_ATIME_NOW)
     set->set_atime_ns(now);
   else if (to_set & FUSE_SET_ATTR_ATIME)
-    set->set_atime_ns(wall_ns(attr.st_atim));
+    set_atime(*set, kept_time(attr.st_atim, range));
   if (to_set & FUSE_SET_ATTR_MTIME_NOW)
     set->set_mtime_ns(now);
   else if (to_set & FUSE_SET_ATTR_MTIME)
-    set->set_mtime_ns(wall_ns(attr.st_mtim));
+    set_mtime(*set, kept_time(attr.st_mtim, range));
   return request;
 }
 
@@ -112,15 +113,18 @@ result<void> set_daemon_attributes(Mount& mount, const InodePtr& inode, const st
   constexpr int kMtime = FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
   if (to_set & kMtime) {
     // With writes not committed yet the time goes with them: theirs must not come back later.
-    const int64_t mtime = to_set & FUSE_SET_ATTR_MTIME_NOW ? wall_now_ns() : wall_ns(attr.st_mtim);
+    const FileTime mtime = to_set & FUSE_SET_ATTR_MTIME_NOW
+                               ? from_ns(wall_now_ns())
+                               : kept_time(attr.st_mtim, mount.time_range());
     if (mount.io().set_mtime_if_changed(inode, mtime)) to_set &= ~kMtime;
     if (!(to_set & kDaemonAttributes)) return success();
   }
   const bool sets_mtime = to_set & kMtime;
-  TRY(auto answer, mount.metadata().call(setattr_request(inode->ino, attr, to_set)));
+  TRY(auto answer,
+      mount.metadata().call(setattr_request(inode->ino, attr, to_set, mount.time_range())));
   if (sets_mtime && answer.inode) {
     std::lock_guard lock(inode->mutex);
-    inode->attr.set_mtime_ns(answer.reply.attr().inode().mtime_ns());
+    set_mtime(inode->attr, mtime_of(answer.reply.attr().inode()));
   }
   return success();
 }

@@ -8,6 +8,7 @@
 
 #include "common/base/log.h"
 #include "common/base/log_limit.h"
+#include "common/proto/file_time.h"
 
 namespace datacloud {
 
@@ -50,9 +51,9 @@ struct stat to_stat(const pb::Inode& inode) {
   st.st_blksize = inode.policy().block_bytes();
   if (S_ISDIR(inode.mode())) st.st_size = 4096;
   if (S_ISLNK(inode.mode())) st.st_size = static_cast<off_t>(inode.symlink_target().size());
-  st.st_atim = to_timespec(inode.atime_ns());
-  st.st_mtim = to_timespec(inode.mtime_ns());
-  st.st_ctim = to_timespec(inode.ctime_ns());
+  st.st_atim = to_timespec(atime_of(inode));
+  st.st_mtim = to_timespec(mtime_of(inode));
+  st.st_ctim = to_timespec(ctime_of(inode));
   return st;
 }
 

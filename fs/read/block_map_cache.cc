@@ -41,6 +41,16 @@ result<void> check_run(const pb::Run& run, const pb::Stripe& stripe) {
                   run.count(), stripe.id(), stripe.slot_column_size()));
 }
 
+// A block whose newest bytes the daemon has, which this program cannot ask for: zeros or the bytes
+// in the stripe would be wrong.
+result<void> check_readable(InodeId ino, const pb::Run& run) {
+  if (!run.inline_() && run.patches() == 0) return success();
+  return failure(Errc::unsupported,
+                 fmt::format("block {} of inode {} has inline bytes or patches, which this program "
+                             "(version {}) does not read; install a later version on this node",
+                             run.first_block(), ino, DATACLOUD_VERSION));
+}
+
 SealedPlace sealed_place(const pb::Run& run) {
   const auto& sealed = run.sealed_for();
   return {sealed.realm(), sealed.ino(), sealed.first_block()};
@@ -137,6 +147,7 @@ result<bool> BlockMapCache::end(InodeId ino, Ticket ticket, const pb::MapRequest
   }
   uint64_t end = request.first_block() + request.blocks();
   for (const pb::Run& run : reply->runs()) {
+    TRY(check_readable(ino, run));
     if (run.stripe() == 0) {  // the daemon knows that its data are lost
       if (!stripes[0]) stripes[0] = intern(std::make_shared<pb::Stripe>());
       continue;

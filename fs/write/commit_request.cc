@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "common/proto/file_time.h"
+
 namespace datacloud {
 
 std::vector<pb::Run> runs_of(const Piece& piece, StripeId stripe) {
@@ -32,7 +34,7 @@ pb::InodeUpdate update_of(const Piece& piece, StripeId stripe) {
   for (const uint64_t id : unit.follows) update.add_follows(id);
   if (piece.leads()) {
     if (unit.truncate_to) update.set_truncate_to(*unit.truncate_to);
-    if (unit.mtime_ns) update.set_mtime_ns(*unit.mtime_ns);
+    if (unit.mtime) set_mtime(update, *unit.mtime);
     if (unit.ctime_ns) update.set_ctime_ns(*unit.ctime_ns);
     if (unit.mode) update.set_mode(*unit.mode);
   }

@@ -39,6 +39,7 @@
 #include "common/base/ids.h"
 #include "common/config/config.h"
 #include "common/crypto/sealed_block.h"
+#include "common/proto/file_time.h"
 #include "common/rpc/rpc.h"
 #include "common/site/site_set.h"
 #include "common/stripe/shard_size.h"
@@ -65,7 +66,8 @@ struct FlushUnit {
   uint64_t size = 0;               // of the file once all blocks are committed
   // First effects of the transaction that carries the first block:
   std::optional<uint64_t> truncate_to;
-  std::optional<int64_t> mtime_ns, ctime_ns;
+  std::optional<FileTime> mtime;
+  std::optional<int64_t> ctime_ns;
   std::optional<uint32_t> mode;
   // Of the state this unit makes, and of those it may follow (InodeUpdate).
   uint64_t change_id = 0;

@@ -1,8 +1,11 @@
-"""A cloud made by the first format (golden/format1.tar.xz) is read, written and sound; metadata, sites
-and keys of a format that nobody knows yet are refused by name, and left as they are.
+"""Clouds made by earlier programs (golden/format*.tar.xz: one of the first format, one with features) are
+read, written and sound; one of the first format stays that until its features are switched on, and then
+gets them while it is mounted. Metadata, sites and keys of a format that nobody knows yet are refused by
+name, and left as they are.
 
-`golden_test.py --make FILE` makes such an archive with the programs of this build: once per format,
-never again for the same one.
+`golden_test.py --make FILE` makes such an archive with the programs of this build, with all features
+that have something to show in FEATURE_FILLS. Once per release: what a release wrote stays, and a feature
+that comes later gets an archive of its own.
 """
 
 import argparse
@@ -18,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
-from cloud import Cloud, CloudError, wait_for  # noqa: E402
+from cloud import BUILD, Cloud, CloudError, wait_for  # noqa: E402
 from harness import check, check_equal  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -33,7 +36,8 @@ def describe(top):
             path = Path(directory) / name
             stat = path.lstat()
             one = {"mode": stat.st_mode, "links": stat.st_nlink, "uid": stat.st_uid,
-                   "gid": stat.st_gid, "mtime_ns": stat.st_mtime_ns}
+                   "gid": stat.st_gid, "mtime_ns": stat.st_mtime_ns,
+                   "atime_ns": stat.st_atime_ns}
             if path.is_symlink():
                 one["target"] = os.readlink(path)
             elif path.is_file():
@@ -44,6 +48,13 @@ def describe(top):
                                      if a.startswith("user.")}
             found[str(path.relative_to(top))] = one
     return found
+
+
+def as_recorded(found, recorded):
+    """The same without what was not recorded then."""
+    return {path: {what: value for what, value in one.items()
+                   if what in recorded.get(path, {"": None})}
+            for path, one in found.items()}
 
 
 def fill(top, rng):
@@ -74,6 +85,34 @@ def fill(top, rng):
     os.sync()
 
 
+TIMES = {"1901": -2_147_483_648, "1902": -2_145_916_800, "1969": -1, "2262": 9_223_372_036,
+         "2263": 9_223_372_037, "2300": 10_413_792_000, "2446": 15_032_385_535}
+
+
+def fill_times(top, _cloud):
+    """Times in both forms and at their borders, of every kind of inode."""
+    place = top / "times"
+    place.mkdir()
+    for name, seconds in TIMES.items():
+        ns = seconds * 10**9 + (0 if name in ("1901", "2446") else 123_456_789)
+        (place / name).write_text(name)
+        (place / f"directory {name}").mkdir()
+        (place / f"link {name}").symlink_to(name)
+        for path in (name, f"directory {name}", f"link {name}"):
+            os.utime(place / path, ns=(ns, ns), follow_symlinks=False)
+
+
+# What shows a feature: a function of the mount point and the cloud, run after `fill`. A feature that
+# gets one is in the next archive that is made.
+FEATURE_FILLS = {"times": fill_times}
+
+
+def features_of(cloud):
+    """{name: whether it is in use}"""
+    return {feature["name"]: feature["enabled"]
+            for feature in json.loads(cloud.tool("feature", "list", "--json"))["features"]}
+
+
 def make(archive):
     rng = random.Random(1)
     with Cloud(cloud={"block_bytes": 4096},
@@ -81,6 +120,11 @@ def make(archive):
         cloud.start_daemon()
         mount = cloud.mount()
         fill(mount.point, rng)
+        for feature in sorted(features_of(cloud)):
+            if feature in FEATURE_FILLS:
+                FEATURE_FILLS[feature](mount.point, cloud)
+            else:
+                print(f"note: nothing shows the feature {feature}", file=sys.stderr)
         cloud.take_away(cloud.names[4])  # stand-ins and missing shards
         (mount / "written while a site was away").write_bytes(rng.randbytes(10_000))
         subprocess.run(["sync", mount.point], check=True)
@@ -118,7 +162,10 @@ def reads_golden_data(cloud, archive):
     cloud.tool("key", "verify")
     cloud.start_daemon()
     mount = cloud.mount()
-    check_equal(describe(mount.point), expected, f"{archive.name}: every file is as it was")
+    check_equal(as_recorded(describe(mount.point), expected), expected,
+                f"{archive.name}: every file is as it was")
+    check_equal(any(features_of(cloud).values()), archive.name != "format1.tar.xz",
+                "it uses the features it was made with")
     (mount / "new").write_text("written by a later version\n")
     os.sync()
     mount.remount()
@@ -127,6 +174,125 @@ def reads_golden_data(cloud, archive):
     check_equal(cloud.run_tool("fsck", "-n").returncode, 0, "records and sites are sound")
     mount.unmount()
     cloud.stop_daemon()
+
+
+def records(cloud):
+    """{key: value} of the metadata, while no daemon runs."""
+    done = subprocess.run([BUILD / "tests" / "dump_records", cloud.root / "state" / "metadata"],
+                          capture_output=True, text=True, check=True)
+    return {bytes.fromhex(key): bytes.fromhex(value) for key, value in
+            (line.split(" ") for line in done.stdout.splitlines())}
+
+
+def fields(message):
+    """Numbers of the fields of a protobuf message, of its highest level."""
+    def varint(at):
+        value = shift = 0
+        while True:
+            byte = message[at]
+            value |= (byte & 127) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 128:
+                return value, at
+
+    found, at = set(), 0
+    while at < len(message):
+        tag, at = varint(at)
+        found.add(tag >> 3)
+        kind = tag & 7
+        if kind == 0:
+            _, at = varint(at)
+        elif kind == 2:
+            size, at = varint(at)
+            at += size
+        else:
+            at += {1: 8, 5: 4}[kind]
+    return found
+
+
+# The last field that format 1 has, by the letter of the key.
+FORMAT_1_FIELDS = {b"I": 19, b"E": 4, b"M": 5, b"S": 12, b"L": 2, b"R": 4, b"F": 4, b"B": 6, b"P": 5}
+FORMAT_1_LETTERS = b"AIEDXMNSLRFOBPCQKYZG"
+
+
+def stays_format_1(cloud, archive):
+    """Used by these programs, without anybody having switched a feature on."""
+    unpack(cloud, archive)
+    before = records(cloud)
+    cloud.start_daemon()
+    mount = cloud.mount()
+    check(not any(features_of(cloud).values()), "the cloud of format 1 uses no feature")
+    place = mount / "by a later version"
+    place.mkdir()
+    fill(place, random.Random(2))
+    os.utime(place / "text", ns=(2**65, 2**65))
+    (place / "hole").unlink()
+    os.sync()
+    mount.unmount()
+    cloud.collect()
+    cloud.stop_daemon()
+    after = records(cloud)
+    check(b"Afeatures" not in after, "it has no record of features")
+    check_equal(after[b"Acloud"], before[b"Acloud"], "its own record is byte for byte as it was")
+    check(all(key[:1] in FORMAT_1_LETTERS for key in after), "all kinds of records are of format 1",
+          {key[:1] for key in after})
+    beyond = {key: fields(value) for key, value in after.items()
+              if key[:1] in FORMAT_1_FIELDS
+              and max(fields(value), default=0) > FORMAT_1_FIELDS[key[:1]]}
+    check_equal(beyond, {}, "and all of their fields")
+    root = b"I" + (1).to_bytes(8, "big")  # it got an entry
+    touched = {key for key, value in before.items() if key[:1] in b"IEDXMR" and key != root
+               and after.get(key) != value}
+    check_equal(touched, set(), "what nobody changed is byte for byte as it was (stripes may have been repaired)")
+    check(any(key[:1] == b"I" and key not in before for key in after), "and there are new records")
+    cloud.start_daemon()
+    mount = cloud.mount()
+    check_equal(os.stat(mount / "by a later version" / "text").st_mtime, 9_223_372_036,
+                "times are clamped as before")
+    mount.unmount()
+    cloud.stop_daemon()
+
+
+def gets_features_while_mounted(cloud, archive):
+    unpack(cloud, archive)
+    expected = json.loads((cloud.root / "manifest.json").read_text())
+    cloud.start_daemon()
+    mount = cloud.mount()
+    open_file = open(mount / "text", "rb")
+    cloud.tool("feature", "enable", "--all")
+    check(all(features_of(cloud).values()), "all features are on, with a mount", features_of(cloud))
+    cloud.tool("feature", "enable", "--all")
+
+    def everything_is_there(when):
+        check_equal(as_recorded(describe(mount.point), expected), expected,
+                    f"every file is as it was, {when}")
+
+    everything_is_there("through the mount from before")
+    check_equal(open_file.read(), (mount / "text").read_bytes(), "also through an open file")
+    open_file.close()
+    wanted = TIMES["2300"] * 10**9 + 5
+    probe = mount / "times of the new format"
+
+    def holds_wide_times():
+        os.utime(probe, ns=(wanted, wanted))
+        return os.stat(probe).st_mtime_ns == wanted
+
+    probe.write_text("x")
+    wait_for(holds_wide_times, 30, "the mount to hear of the features")
+    check(True, "wide times work without a new mount")
+    os.sync()
+    cloud.kill_daemon()
+    cloud.start_daemon()
+    check(all(features_of(cloud).values()), "the features survive the daemon's end")
+    check_equal(os.stat(probe).st_mtime_ns, wanted, "and so does the time")
+    mount.remount()
+    check_equal((os.stat(probe).st_mtime_ns, probe.read_text()), (wanted, "x"), "in a new mount too")
+    probe.unlink()
+    everything_is_there("in a new mount")
+    mount.unmount()
+    cloud.stop_daemon()
+    check_equal(cloud.run_tool("fsck", "-n").returncode, 0, "the records are sound")
+    check(b"Afeatures" in records(cloud), "and the record of features is there")
 
 
 def changed(path):
@@ -169,6 +335,9 @@ def test(_options):
         with Cloud(create=False, daemon={"audit_cycle_ms": 0}) as cloud:
             reads_golden_data(cloud, archive)
             refuses_other_formats(cloud)
+    for upgrade in (stays_format_1, gets_features_while_mounted):
+        with Cloud(create=False, daemon={"audit_cycle_ms": 0}) as cloud:
+            upgrade(cloud, GOLDEN / "format1.tar.xz")
 
 
 if __name__ == "__main__":
@@ -177,4 +346,4 @@ if __name__ == "__main__":
         parser.add_argument("--make", type=Path)
         make(parser.parse_args().make)
     else:
-        harness.main(test, 120)
+        harness.main(test, 240)

@@ -152,10 +152,11 @@ class Mount:
 
 class Cloud:
     """Five (or `sites`) sites and one daemon; mounts are made by mount(). `stores` as
-    cloud_sites.make_sites; by default RADOS where $DATACLOUD_CEPH_SITES is set, else directories."""
+    cloud_sites.make_sites; by default RADOS where $DATACLOUD_CEPH_SITES is set, else directories.
+    `features` as for datacloud create: by default all."""
 
     def __init__(self, sites=5, code="rs-3-2", cloud=None, daemon=None, mount=None, create=True,
-                 stores=None):
+                 stores=None, features=None):
         clean_stale()
         self.root = BASE / f"{PREFIX}{os.getpid()}-{random.SystemRandom().randrange(1 << 32):08x}"
         self.root.mkdir(mode=0o755)
@@ -171,7 +172,7 @@ class Cloud:
         self.socket = self.root / "daemon.sock"
         self.write_config(code, cloud or {}, daemon or {}, mount or {})
         if create:
-            self.tool("create")
+            self.tool("create", *(["--features", features] if features else []))
 
     def __enter__(self):
         return self

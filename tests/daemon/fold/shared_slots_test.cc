@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "daemon/fold/stripe_merge.h"
+#include "daemon/records/inline_blocks.h"
 #include "daemon/records/slot_references.h"
 #include "tests/daemon/fold/fold_rig.h"
 
@@ -84,6 +85,26 @@ class SharedSlotsTest : public FoldRig {
     return outcome ? outcome.value() : MergeOutcome();
   }
 
+  // A patch, of any bytes: neither fold nor merge can open one.
+  void patch(InodeId ino, uint64_t block, ContentVersion version) {
+    commit([&](Transaction& txn) {
+      return inline_blocks::put_patch(txn,
+                                      {ino, block, version, std::string(100, 'p'), version, 0});
+    });
+  }
+  uint32_t patches(InodeId ino, uint64_t block) {
+    uint32_t count = 0;
+    on_loop([&] {
+      const auto txn = store_->begin();
+      const auto runs = runs_of(txn, ino, block, 1).value();
+      ASSERT_EQ(runs.size(), 1u);
+      const auto records = inline_blocks::read_records(txn, ino, runs[0]);
+      ASSERT_TRUE(records) << records.error().message();
+      count = static_cast<uint32_t>(records.value().patches.size());
+    });
+    return count;
+  }
+
   std::map<std::pair<InodeId, uint64_t>, std::pair<Bytes, uint64_t>> clones_;
 };
 
@@ -115,6 +136,47 @@ TEST_F(SharedSlotsTest, AFoldTakesAllUsersOfAnUpdateAlong) {
   EXPECT_EQ(all_stripes(), std::vector<StripeId>{base});
   EXPECT_EQ(shared(base), 2u);
   expect_clones();
+  expect_audits_clean();
+  expect_no_orphans();
+}
+
+TEST_F(SharedSlotsTest, AFoldLeavesUpdatesWhereTheyArePatched) {
+  make_files();
+  const StripeId base = write(random_blocks(0, 12, kBlock));
+  for (const uint64_t block : {1, 5, 7}) write({{block, random_bytes(kBlock)}});
+  const StripeId patched = stripe_of(kFile, 1), shared_with_one = stripe_of(kFile, 7);
+  patch(kFile, 1, 1u << 20);
+  clone(kClone, 7, 50, 1);
+  patch(kClone, 50, 1u << 21);
+  const auto outcome = fold(base);
+  EXPECT_EQ(outcome.kind, Kind::folded) << outcome.reason;
+  EXPECT_EQ(outcome.blocks_folded, 1u);
+  EXPECT_EQ(stripe_of(kFile, 5), base);
+  EXPECT_EQ(stripe_of(kFile, 1), patched);
+  EXPECT_EQ(stripe_of(kFile, 7), shared_with_one);
+  EXPECT_EQ(stripe_of(kClone, 50), shared_with_one);
+  EXPECT_EQ(patches(kFile, 1), 1u);
+  EXPECT_EQ(patches(kClone, 50), 1u);
+  EXPECT_EQ(fold(base).blocks_folded, 0u) << "and nothing is left to try again";
+  expect_clones();
+  expect_audits_clean();
+  expect_no_orphans();
+}
+
+TEST_F(SharedSlotsTest, AMergeLeavesStripesWithPatchedBlocks) {
+  make_files();
+  const StripeId first = write(random_blocks(0, 6, kBlock));
+  const StripeId second = write(random_blocks(6, 6, kBlock));
+  const StripeId third = write(random_blocks(12, 6, kBlock));
+  patch(kFile, 2, 1u << 20);
+  const auto outcome = merge({first, second, third});
+  EXPECT_EQ(outcome.stripes_made, 1u);
+  EXPECT_NE(outcome.obstacle.find("has blocks with patches"), std::string::npos);
+  EXPECT_EQ(stripe_of(kFile, 2), first);
+  EXPECT_EQ(patches(kFile, 2), 1u);
+  EXPECT_FALSE(record(second).has_value());
+  EXPECT_FALSE(record(third).has_value());
+  expect_readable();
   expect_audits_clean();
   expect_no_orphans();
 }

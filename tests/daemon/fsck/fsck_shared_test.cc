@@ -1,5 +1,6 @@
 // Damage of slots that files share: found, told by looking, repaired without loss where the rest of
 // the records tells what is right.
+#include "daemon/records/cloud_features.h"
 #include "daemon/records/slot_references.h"
 #include "tests/daemon/fsck/fsck_rig.h"
 
@@ -12,6 +13,9 @@ class FsckSharedTest : public FsckTest {
   void SetUp() override {
     FsckTest::SetUp();
     clone_ = make(kRootInode, "clone", S_IFREG | 0644);
+    damage([&](Transaction& txn) {
+      ASSERT_TRUE(enable_feature(txn, Feature::shared_slots, store_->sequence() + 1));
+    });
     const auto done = apply([&](Transaction& txn) {
       return clone_range(txn, {file_, clone_, 1, 7, 2, 9 * 4096, 1});
     });

@@ -89,7 +89,8 @@ class Mutator {
         return r->SetEnumValue(&message, field, static_cast<int>(n % 2 ? n : n % 3));
       case FieldDescriptor::CPPTYPE_STRING:
         if (field->type() == FieldDescriptor::TYPE_STRING) {
-          return r->SetString(&message, field, n % 2 ? "rs-3-2" : "x");
+          const std::string text = n % 2 ? "rs-3-2" : "x";
+          return many ? r->AddString(&message, field, text) : r->SetString(&message, field, text);
         }
         return many ? r->AddString(&message, field, bytes())
                     : r->SetString(&message, field, bytes());
@@ -255,6 +256,25 @@ TEST_F(HostileTest, WritersDropSetUserIdAndNothingElse) {
   update->set_mode(S_IFDIR | 02777);
   EXPECT_EQ(call(a, request).error(), 0);
   EXPECT_EQ(call(a, lookup_request("f")).attr().inode().mode(), S_IFREG | 02755u);
+}
+
+TEST_F(HostileTest, CommitsBringNoInlineBytesOrPatches) {
+  Client a = mount(1);
+  const InodeId ino = create(a, "f");
+  const auto refused = [&](const std::function<void(pb::Run&)>& change) {
+    auto request = commit_request(put_stripe(grant(a, IdKind::stripe), grant(a, IdKind::instance)),
+                                  ino, grant(a, IdKind::version));
+    change(*request.mutable_commit()->mutable_updates(0)->mutable_runs(0));
+    return call(a, request).error();
+  };
+  EXPECT_EQ(refused([](pb::Run& run) { run.set_patches(1); }), -static_cast<int>(Errc::invalid));
+  EXPECT_EQ(refused([](pb::Run& run) { run.set_inline_(true); }), -static_cast<int>(Errc::invalid));
+  EXPECT_EQ(refused([](pb::Run& run) {
+              run.set_inline_(true);
+              run.clear_stripe();
+            }),
+            -static_cast<int>(Errc::invalid));
+  EXPECT_EQ(refused([](pb::Run&) {}), 0);
 }
 
 }  // namespace

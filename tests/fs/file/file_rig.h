@@ -56,7 +56,8 @@ class FileRig {
         WritePipeline::Dependencies{*daemon_, *sites_, namer_, *sealer_, *ids_, cloud_, config_});
     io_ = std::make_unique<FileIo>(FileIo::Dependencies{
         *metadata_, *reader_, *pipeline_, *sites_, config_, 3, [] {}, [](InodeId) {},
-        [this](const InodePtr& inode) { pages_to_drop_.push_back(inode); }});
+        [this](const InodePtr& inode) { pages_to_drop_.push_back(inode); },
+        [this] { return time_range_.load(); }});
   }
   virtual ~FileRig() {
     pipeline_.reset();
@@ -114,6 +115,7 @@ class FileRig {
                             });
   }
 
+  std::atomic<TimeRange> time_range_{TimeRange::wide};  // of the cloud
   // What the kernel would be asked to drop.
   std::vector<InodePtr> pages_to_drop_;
   std::mutex fault_mutex_;

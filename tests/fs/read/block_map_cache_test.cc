@@ -189,6 +189,30 @@ TEST(BlockMapCache, ContradictoryRepliesAreRefused) {
   EXPECT_FALSE(refused(run(0, 10, 7, 1), true));
 }
 
+// The bytes in the stripe are not the newest, and zeros would be wrong as well.
+TEST(BlockMapCache, BlocksThatOnlyLaterVersionsReadAreRefused) {
+  BlockMapCache cache(1 << 20);
+  pb::MapRequest request;
+  request.set_ino(5);
+  request.set_first_block(0);
+  request.set_blocks(4);
+  pb::Run patched = run(1, 1, 100, 100);
+  patched.set_patches(2);
+  pb::Run inlined = run(2, 1, 0, 100);
+  inlined.set_inline_(true);
+  for (const auto& bad : {patched, inlined}) {
+    pb::MapReply reply;
+    *reply.add_stripes() = *stripe(100, 4);
+    *reply.add_runs() = run(0, 1, 100, 100);
+    *reply.add_runs() = bad;
+    const auto refused = cache.end(5, cache.begin(5), request, &reply);
+    ASSERT_FALSE(refused);
+    EXPECT_TRUE(refused.error().is(Errc::unsupported));
+    EXPECT_NE(refused.error().message().find("install a later version"), std::string::npos);
+    EXPECT_EQ(cache.known_end(5, 0), 0u) << "nothing of the reply is believed";
+  }
+}
+
 TEST(BlockMapCache, EqualRecordsAreOneObject) {
   BlockMapCache cache(1u << 20);
   cache.committed(1, {run(0, 2, 7, 1)}, {stripe(7, 10)});

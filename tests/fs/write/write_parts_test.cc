@@ -156,7 +156,7 @@ std::shared_ptr<WriteUnit> unit_of(const std::vector<uint64_t>& blocks) {
   }
   unit->flush.size = blocks.empty() ? 0 : blocks.back() * 4096 + 10;
   unit->flush.truncate_to = 7;
-  unit->flush.mtime_ns = 8;
+  unit->flush.mtime = from_ns(8);
   return unit;
 }
 

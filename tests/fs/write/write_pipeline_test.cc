@@ -125,7 +125,7 @@ TEST(WritePipeline, ALargeUnitSpansStripesAndGrowsThroughPrefixes) {
   expected[2][9999].resize(17);
   auto unit = WriteCloud::unit(2, 0, blocks);
   unit.truncate_to = 0;
-  unit.mtime_ns = 77;
+  unit.mtime = from_ns(77);
   const auto r = cloud.write(std::move(unit)).get();
   ASSERT_TRUE(r) << r.error().message();
   EXPECT_GE(r.value().stripes.size(), 4u);
@@ -171,7 +171,7 @@ TEST(WritePipeline, AttributesAndTruncatesStayInOrder) {
   truncate.code = "rs-3-2";
   truncate.block_bytes = kTestBlock;
   truncate.truncate_to = 0;
-  truncate.mtime_ns = 5;
+  truncate.mtime = from_ns(5);
   auto second = cloud.write(truncate, Urgency::batch, true);
   auto third = cloud.write(WriteCloud::unit(2, 0, {Bytes(10, 3)}));
   ASSERT_TRUE(first.get());
@@ -192,7 +192,7 @@ TEST(WritePipeline, ManyAttributeUnitsNeedFewCommits) {
     FlushUnit unit;
     unit.ino = static_cast<InodeId>(2 + i % 500);
     unit.code = "rs-3-2";
-    unit.mtime_ns = i;
+    unit.mtime = from_ns(i);
     answers.push_back(cloud.write(unit));
   }
   for (auto& answer : answers) ASSERT_TRUE(answer.get());
