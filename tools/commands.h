@@ -31,6 +31,12 @@ struct WatchOptions {
 int run_status(const CommandContext&, const WatchOptions&);
 int run_top(const CommandContext&, const WatchOptions&);
 int run_locate(const CommandContext&, const std::string& path, bool stripes);
+struct CloneOptions {
+  std::string source, target;
+  bool force = false;         // takes the place of a target that exists
+  bool copy_allowed = false;  // what cannot be shared is copied
+};
+int run_clone(const CommandContext&, const CloneOptions&);
 int run_traffic(const CommandContext&, bool reset);
 int run_gc(const CommandContext&, bool wait);
 // `plan`: how repairs are planned from now on; empty: as they are.

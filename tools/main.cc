@@ -291,6 +291,14 @@ int run(int argc, char** argv) {
                          [&] { return run_locate(context, path, stripes); });
   locate->add_option("PATH", path, "A file below a mount, or a path inside the cloud")->required();
   locate->add_flag("--stripes", stripes, "Each stripe, also of a file with more than twenty");
+  CloneOptions clone;
+  auto* cloning = command("clone", "Copy a file of a mount without its data: both share the blocks",
+                          [&] { return run_clone(context, clone); });
+  cloning->add_option("SOURCE", clone.source, "A file below a mount")->required();
+  cloning->add_option("TARGET", clone.target, "The new file, below the same mount")->required();
+  cloning->add_flag("--force", clone.force, "Replace TARGET if it exists");
+  cloning->add_flag("--copy-allowed", clone.copy_allowed,
+                    "Copy what cannot be shared, and tell how much that was");
   bool reset = false;
   command("traffic", "Bytes moved per site and purpose since the daemon started", [&] {
     return run_traffic(context, reset);

@@ -131,6 +131,16 @@ class MapChange {
     return success();
   }
 
+  // A run of slots that have a user, where cut() has made room.
+  result<void> share(const pb::Run& run) {
+    if (!is_lost(run)) {
+      TRY(stripes::map_slots(txn_, inode_.ino(), run, SlotUse::cloned, totals_));
+    }
+    txn_.put(key::run(inode_.ino(), run.first_block()), run);
+    inode_.set_blocks_mapped(inode_.blocks_mapped() + run.count());
+    return success();
+  }
+
   result<void> finish() {
     std::map<StripeId, std::vector<const Dead*>> shared;
     for (const auto& dead : dead_) {
@@ -234,6 +244,12 @@ result<void> check_update(const pb::Inode& inode, const pb::InodeUpdate& update)
       return failure(invalid_update(ino, "a run with patches, or that is inline and in a stripe"));
     }
   }
+  for (const auto& clone : update.clones()) {
+    if (clone.blocks() > blocks_max || clone.to_block() > blocks_max - clone.blocks() ||
+        clone.from_block() > blocks_max - clone.blocks()) {
+      return failure(Error::posix(EFBIG, "inode " + std::to_string(ino)));
+    }
+  }
   return success();
 }
 
@@ -254,6 +270,38 @@ result<uint64_t> reclaimed_until(const Transaction& txn, InodeId ino) {
 result<void> erase_xattrs(Transaction& txn, InodeId ino) {
   TRY(const auto names, list_xattrs(txn, ino));
   for (const auto& name : names) txn.erase(key::xattr(ino, name));
+  return success();
+}
+
+// A run of the source as one of the target.
+pb::Run cloned(const pb::Inode& source, const pb::Run& run, const CloneRange& range) {
+  pb::Run out = run;
+  out.set_first_block(range.target_block + (run.first_block() - range.first_block));
+  if (is_lost(run)) return out;
+  if (!run.has_sealed_for()) {
+    auto& sealed = *out.mutable_sealed_for();
+    sealed.set_realm(source.realm());
+    sealed.set_ino(source.ino());
+    sealed.set_first_block(run.first_block());
+  }
+  const auto& sealed = out.sealed_for();
+  if (sealed.realm() == source.realm() && sealed.ino() == range.target &&
+      sealed.first_block() == out.first_block()) {
+    out.clear_sealed_for();  // it has come home
+  }
+  return out;
+}
+
+// Blocks of the source take the place of what the change's inode has there. All slots of the source
+// have a user, itself, until the change is finished.
+result<void> share_range(const Transaction& txn, MapChange& change, const pb::Inode& source,
+                         const CloneRange& range) {
+  const uint64_t end = range.first_block + range.count;
+  TRY(change.cut(range.target_block, range.target_block + range.count, SIZE_MAX));
+  TRY(const auto runs, overlapping(txn, source.ino(), range.first_block, end, SIZE_MAX));
+  for (const auto& run : runs) {
+    TRY(change.share(cloned(source, clip(run, range.first_block, end), range)));
+  }
   return success();
 }
 
@@ -287,6 +335,15 @@ result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update, 
     TRY(change.cut(kept, UINT64_MAX, SIZE_MAX));
     inode.set_size(update.truncate_to());
   }
+  for (const auto& clone : update.clones()) {
+    TRY(const auto source, get_inode(txn, clone.from_ino()));
+    TRY(share_range(txn, change, source,
+                    {.source = source.ino(),
+                     .target = inode.ino(),
+                     .first_block = clone.from_block(),
+                     .target_block = clone.to_block(),
+                     .count = clone.blocks()}));
+  }
   for (const auto& run : update.runs()) {
     TRY(change.map(run, displaced, use));
   }
@@ -302,25 +359,6 @@ result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update, 
 }
 
 namespace {
-
-// A run of the source as one of the target.
-pb::Run cloned(const pb::Inode& source, const pb::Run& run, const CloneRange& range) {
-  pb::Run out = run;
-  out.set_first_block(range.target_block + (run.first_block() - range.first_block));
-  if (is_lost(run)) return out;
-  if (!run.has_sealed_for()) {
-    auto& sealed = *out.mutable_sealed_for();
-    sealed.set_realm(source.realm());
-    sealed.set_ino(source.ino());
-    sealed.set_first_block(run.first_block());
-  }
-  const auto& sealed = out.sealed_for();
-  if (sealed.realm() == source.realm() && sealed.ino() == range.target &&
-      sealed.first_block() == out.first_block()) {
-    out.clear_sealed_for();  // it has come home
-  }
-  return out;
-}
 
 result<void> check_clone(const pb::Inode& source, const pb::Inode& target,
                          const CloneRange& range) {
@@ -354,8 +392,6 @@ result<pb::Inode> clone_range(Transaction& txn, const CloneRange& range) {
   TRY(const auto source, get_inode(txn, range.source));
   TRY(auto target, get_inode(txn, range.target));
   TRY(check_clone(source, target, range));
-  TRY(const auto runs,
-      overlapping(txn, source.ino(), range.first_block, range.first_block + range.count, SIZE_MAX));
   TRY(auto totals, read_totals(txn));
   TRY(const uint64_t logical_before, logical_bytes(txn, target));
   for (const auto& run : runs) {
@@ -365,11 +401,7 @@ result<pb::Inode> clone_range(Transaction& txn, const CloneRange& range) {
                                        " has inline bytes or patches: copy the data");
   }
   MapChange change(txn, target, totals);
-  TRY(change.cut(range.target_block, range.target_block + range.count, SIZE_MAX));
-  for (const auto& run : runs) {
-    const auto part = clip(run, range.first_block, range.first_block + range.count);
-    TRY(change.map(cloned(source, part, range), Displaced::superseded, SlotUse::shared));
-  }
+  TRY(share_range(txn, change, source, range));
   TRY(change.finish());
   target.set_size(std::max(target.size(), range.grow_to));
   set_mtime(target, from_ns(range.now_ns));

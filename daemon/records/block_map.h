@@ -37,17 +37,18 @@ result<void> add_stripe(Transaction&, const pb::Stripe&);
 // Why mapped slots lose their blocks: new data supersede them, which a fold may bring back into
 // these slots, or the same data are mapped elsewhere.
 enum class Displaced { superseded, moved };
-// Whether the slots that runs name may have users already. Commits of mounts bring new stripes:
-// never.
-enum class SlotUse { alone, shared };
+// Whether the slots that runs name may have users already. Runs that mounts commit are of new
+// stripes: never. Of clones all have: the source.
+enum class SlotUse { alone, shared, cloned };
 
 // Whether the inode is in a state that the update may follow (InodeUpdate.follows).
 bool may_follow(const pb::Inode&, const pb::InodeUpdate&);
 
-// Truncates, maps runs, grows, sets times: one inode's part of a commit. The inode's change id
-// becomes the update's, or just another when that has none; moved data keep it. Stripes whose last
-// live slot goes are turned into pending deletions. At most `runs_max` existing runs are unmapped
-// per call when the inode is being reclaimed (see reclaim_inode).
+// Truncates, clones, maps runs, grows, sets times: one inode's part of a commit. Clones must be
+// such as may_share() has allowed (clone_rules.h). The inode's change id becomes the update's, or
+// just another when that has none; moved data keep it. Stripes whose last live slot goes are turned
+// into pending deletions. At most `runs_max` existing runs are unmapped per call when the inode is
+// being reclaimed (see reclaim_inode).
 result<pb::Inode> update_inode(Transaction&, const pb::InodeUpdate&,
                                Displaced = Displaced::superseded, SlotUse = SlotUse::alone);
 

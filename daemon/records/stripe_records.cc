@@ -339,7 +339,14 @@ result<void> map_slots(Transaction& txn, InodeId ino, const pb::Run& run, SlotUs
   pb::StripeLive live;
   TRY(txn.get(key::live(range.stripe), live));
   std::vector<bool> covered;
-  if (live.slots() > 0 && (use == SlotUse::shared || live.shared() > 0)) {
+  if (use == SlotUse::cloned) {
+    if (live.slots() == 0) {
+      return failure(Errc::corrupt, "stripe " + std::to_string(range.stripe) +
+                                        " has no live slots, and a file uses some of them; stop "
+                                        "the daemon and run `datacloud fsck`");
+    }
+    covered.assign(range.count, true);  // by the source
+  } else if (live.slots() > 0 && (use == SlotUse::shared || live.shared() > 0)) {
     TRY(covered, covered_slots(txn, range.stripe, range.first, range.count, live.shared() > 0));
   } else if (live.slots() > 0) {
     TRY(check_unmapped(txn, range, parsed.added_here));
@@ -361,7 +368,7 @@ result<void> map_slots(Transaction& txn, InodeId ino, const pb::Run& run, SlotUs
                                        std::to_string(kSharedReferencesMax) +
                                        " times, the most that is allowed: copy the data");
   }
-  if (!parsed.added_here) {
+  if (!parsed.added_here && fresh > 0) {  // of live slots there is none
     TRY(forget_former(txn, range));
   }
   live.set_slots(live.slots() + fresh);

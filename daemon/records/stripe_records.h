@@ -19,7 +19,8 @@ struct SlotRange {
 };
 
 // The slots of the run become mapped, and it gets its reference. invalid: no such stripe, slots
-// beyond its end, or (`alone`) already mapped. `shared`: slots may have users already.
+// beyond its end, or (`alone`) already mapped. `shared`: slots may have users already; `cloned`:
+// all have. no_space: the stripe is shared too often.
 result<void> map_slots(Transaction&, InodeId, const pb::Run&, SlotUse, Totals&);
 // No reference covers the slots any more. A stripe without live slots is dropped.
 result<void> unmap_slots(Transaction&, const SlotRange&, Totals&);

@@ -10,6 +10,7 @@
 
 #include "common/stripe/write_quorum.h"
 #include "daemon/records/block_map.h"
+#include "daemon/records/clone_rules.h"
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/stripe_groups.h"
 #include "daemon/repair/site_jobs.h"
@@ -125,7 +126,13 @@ result<void> MetadataService::check_commit(const pb::CommitRequest& request,
     TRY(check_stripe(stripe, session));
   }
   TRY(check_runs(request));
+  TRY(check_clones(request));
   for (const auto& update : request.updates()) {
+    if (update.clones_size() > 0 && !features_.has(Feature::shared_slots)) {
+      return failure(Errc::invalid, fmt::format("inode {}: the cloud does not use shared-slots; "
+                                                "`datacloud feature enable shared-slots`",
+                                                update.ino()));
+    }
     if (update.truncate_to() > kFileBytesMax || update.grow_to() > kFileBytesMax) {
       return failure(Error::posix(EFBIG, fmt::format("inode {}", update.ino())));
     }
@@ -159,6 +166,15 @@ result<void> MetadataService::add_rows(Transaction& txn, const pb::CommitRequest
   return success();
 }
 
+// The lease on a source says that no other mount has data for it that are not committed yet.
+result<bool> MetadataService::may_clone(const Transaction& txn, const pb::Inode& target,
+                                        const pb::InodeUpdate& update, SessionId session) const {
+  for (const auto& clone : update.clones()) {
+    if (leases_.held(session, clone.from_ino()) < pb::LEASE_READ) return false;
+  }
+  return may_share(txn, target, update);
+}
+
 Answer MetadataService::commit_data(const CallPtr& call) {
   const auto& request = call->request.commit();
   TRY(check_commit(request, call->session));
@@ -181,6 +197,11 @@ Answer MetadataService::commit_data(const CallPtr& call) {
     }
     if (!may_follow(inode.value(), sent)) {
       outcome->set_outcome(pb::UpdateOutcome::OVERTAKEN);
+      continue;
+    }
+    TRY(const bool can_share, may_clone(txn, inode.value(), sent, call->session));
+    if (!can_share) {
+      outcome->set_outcome(pb::UpdateOutcome::NOT_SHARED);
       continue;
     }
     pb::InodeUpdate update = sent;

@@ -148,6 +148,8 @@ class MetadataService final : public RpcService, private Responder {
   Answer map(const CallPtr&);
   Answer commit_data(const CallPtr&);
   result<void> check_commit(const pb::CommitRequest&, SessionId) const;
+  result<bool> may_clone(const Transaction&, const pb::Inode& target, const pb::InodeUpdate&,
+                         SessionId) const;
   result<void> check_stripe(const pb::Stripe&, SessionId) const;
   result<void> add_rows(Transaction&, const pb::CommitRequest&, SessionId) const;
   Answer abandon(const CallPtr&);

@@ -21,6 +21,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -52,6 +53,8 @@ class FileIo {
   explicit FileIo(Dependencies);
   ~FileIo();
 
+  static constexpr uint64_t kFileBytesMax = uint64_t{1} << 44;  // 16 TiB, as ext4
+
   // What a read returns: views into shared buffers, zeros included, in file order. `use` is held
   // until the kernel has the reply, so that a recall never overtakes it.
   struct Pieces {
@@ -73,6 +76,25 @@ class FileIo {
   result<Written> write(const InodePtr&, uint64_t offset, ByteView data, bool append,
                         Origin = Origin::program);
   result<void> truncate(const InodePtr&, uint64_t size);
+
+  // copy_file_range(2): whole blocks are shared (their data are neither read nor written), in
+  // commits of their own, and the rest is copied. What of the source is not committed yet is
+  // before, and what the target has; small ranges of such files are not worth that.
+  // Fewer bytes than asked for, as copy_file_range(2) may say: at the end of the source, after many
+  // that had to be copied, or when an error came later.
+  // EOPNOTSUPP: nothing can be shared, and nothing has been done: the caller copies. With `share`
+  // EINVAL instead, when the ranges or the files do not allow it, and EMLINK when it cannot be done
+  // now or not so often. EINVAL: overlapping ranges of one file. EFBIG.
+  enum class Copying { share_or_copy, share };
+  struct Copied {
+    uint64_t bytes = 0;
+    uint64_t shared = 0;  // of these
+  };
+  result<Copied> copy_range(FileHandle& from, uint64_t from_offset, FileHandle& to,
+                            uint64_t to_offset, uint64_t length, Copying);
+  // Until no commit of copy_range() is under way; afterwards pipeline and daemon may go.
+  void wait_shared();
+
   // Takes an explicit mtime into changes that are not committed yet; false when there are none.
   bool set_mtime_if_changed(const InodePtr&, const FileTime& mtime);
   // Next offset at or after `offset` with (or without) data, for SEEK_DATA and SEEK_HOLE.
@@ -116,6 +138,24 @@ class FileIo {
   std::string last_failure() const;
 
  private:
+  // file_io_clone.cc
+  struct Sharing;
+  struct CloneCommit;
+  struct SharedPart;
+  using SharingPtr = std::shared_ptr<Sharing>;
+  result<SharingPtr> settle(const InodePtr& source, const InodePtr& target);
+  result<void> share_blocks(SharedPart&);
+  result<void> share_settled(const SharingPtr&, SharedPart&);
+  result<void> commit_clone(const SharingPtr&, const std::shared_ptr<CloneCommit>&);
+  void clone_answered(Sharing&, CloneCommit&, const result<MetadataClient::Answer>&);
+  void note_cloned(Inode&, const CloneCommit&, const pb::UpdateOutcome&, Sequence);
+  result<uint64_t> range_length(const InodePtr& source, uint64_t from_offset,
+                                const InodePtr& target, uint64_t to_offset, uint64_t length);
+  std::optional<Error> copy_parts(FileHandle& from, SharedPart range, Copying, Copied& out,
+                                  bool& in_doubt);
+  result<uint64_t> copy_bytes(FileHandle& from, uint64_t from_offset, const InodePtr& to,
+                              uint64_t to_offset, uint64_t length);
+  static result<void> wait_while_sharing(Inode&, std::unique_lock<std::mutex>&);
   void hand_over_stripes(const InodePtr&);
   bool quorum_in_doubt();
   uint64_t shard_bytes_of_more(Inode&, uint64_t bytes) const;
@@ -161,6 +201,8 @@ class FileIo {
   LogLimit log_limit_{1, seconds(60)};
   std::atomic<uint64_t> failures_{0}, data_losses_{0};
   MonotonicTime checked_at_{};
+  int clones_under_way_ = 0;  // commits not answered yet
+  std::condition_variable clones_answered_;
 };
 
 }  // namespace datacloud

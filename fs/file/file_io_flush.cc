@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
-#include <random>
 
 #include "common/base/log.h"
 #include "common/base/out_of_space.h"
 #include "fs/base/interruption.h"
+#include "fs/file/change_ids.h"
 #include "fs/file/file_io.h"
 
 namespace datacloud {
@@ -20,39 +20,10 @@ constexpr auto kHealthAge = milliseconds(500);
 // Small writes are often followed by others into the same blocks, which then need no read; what
 // streams through would only push out better things.
 constexpr uint64_t kKeptBytesMax = 1u << 20;
-// Failed units whose change ids are remembered apart; later ones share the last.
-constexpr size_t kUnsureMax = 64;
 // A connection that broke is made anew within this, if there is a daemon.
 constexpr auto kReconnectPatience = seconds(1);
 // Sessions that may be lost during one flush.
 constexpr int kFlushAttemptsMax = 8;
-
-// Never 0, which is the id of files written before there were such ids.
-uint64_t random_change_id() {
-  static std::mutex mutex;
-  static std::mt19937_64 random = [] {
-    std::random_device device;
-    std::seed_seq seed{device(), device(), device(), device()};
-    return std::mt19937_64(seed);
-  }();
-  std::lock_guard lock(mutex);
-  for (;;)
-    if (const uint64_t id = random()) return id;
-}
-
-// What a new unit may follow: the unit before it, with which it fails, or what the daemon has for
-// certain or perhaps.
-std::vector<uint64_t> states_to_follow(const Inode& inode) {
-  for (auto unit = inode.units.rbegin(); unit != inode.units.rend(); ++unit)
-    if (!unit->second.dropped) return {unit->second.change_id};
-  std::vector<uint64_t> states = inode.unsure;
-  states.push_back(inode.stored.change_id);
-  return states;
-}
-
-bool session_is_over(const Error& error) {
-  return error.is(Errc::session_lost) || error.is(Errc::stale);
-}
 
 }  // namespace
 
@@ -70,7 +41,7 @@ FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
   unit.home_site = inode.attr.policy().home_site();
   unit.shard_bytes = shard_bytes_of(inode.attr.policy().shard_bytes());
 
-  unit.change_id = inode.unsure.size() < kUnsureMax ? random_change_id() : inode.unsure.back();
+  unit.change_id = next_change_id(inode);
   unit.follows = states_to_follow(inode);
 
   *number = inode.next_unit++;
@@ -233,9 +204,7 @@ void FileIo::accept(Inode& inode, UnitInFlight& unit, uint64_t number) {
 void FileIo::restore(const InodePtr& inode, UnitInFlight& unit, uint64_t number) {
   uint64_t kept = 0;
   remember(inode);
-  auto& unsure = inode->unsure;
-  if (std::find(unsure.begin(), unsure.end(), unit.change_id) == unsure.end())
-    unsure.push_back(unit.change_id);
+  note_unsure(*inode, unit.change_id);
   for (const uint64_t block : unit.blocks) {
     const auto it = inode->flushing.find(block);
     if (it == inode->flushing.end() || it->second.unit != number) continue;

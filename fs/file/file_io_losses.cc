@@ -18,8 +18,6 @@ constexpr auto kPagesPatience = seconds(5);  // for the kernel to drop its pages
 
 }  // namespace
 
-FileIo::~FileIo() { d_.metadata.table().on_overtaken(nullptr); }
-
 // The caller holds the inode's mutex. False: there was nothing.
 bool FileIo::drop_changes(Inode& inode) {
   bool had = inode.has_changes();

@@ -6,20 +6,26 @@
 #include "common/base/out_of_space.h"
 #include "common/codes/erasure_code.h"
 #include "common/stripe/shard_size.h"
+#include "fs/base/interruption.h"
 #include "fs/file/file_io.h"
 
 namespace datacloud {
-namespace {
 
-constexpr uint64_t kFileBytesMax = uint64_t{1} << 44;  // 16 TiB, as ext4
-
-}  // namespace
-
+// Blocks that are being replaced by shared ones are not changed meanwhile: what a partial write
+// would take over of them is of the state before. `lock`: of the inode's mutex.
+result<void> FileIo::wait_while_sharing(Inode& inode, std::unique_lock<std::mutex>& lock) {
+  return wait_interruptibly(inode.changed, lock, [&] { return !inode.sharing; });
+}
 FileIo::FileIo(Dependencies d)
     : d_(std::move(d)),
       budget_(d_.config.dirty_bytes_max),
       zeros_(std::make_shared<const Bytes>(kBlockBytesMax)) {
   d_.metadata.table().on_overtaken([this](const InodePtr& inode) { overtaken(inode); });
+}
+
+FileIo::~FileIo() {
+  wait_shared();
+  d_.metadata.table().on_overtaken(nullptr);
 }
 
 // Whether changing [begin, end) of a block that is neither dirty nor flushing needs what is stored.
@@ -36,14 +42,17 @@ bool FileIo::needs_old_contents(const Inode& inode, uint64_t block, uint64_t beg
 // Makes a block dirty with its stored contents, unless it became dirty meanwhile.
 result<void> FileIo::load_partial(const InodePtr& inode, uint64_t block, uint64_t begin,
                                   uint64_t end) {
+  uint64_t shares = 0;
   {
     std::lock_guard lock(inode->mutex);
-    if (inode->dirty.count(block) || inode->flushing.count(block) ||
+    if (inode->sharing || inode->dirty.count(block) || inode->flushing.count(block) ||
         !needs_old_contents(*inode, block, begin, end))
       return success();
+    shares = inode->shares;
   }
   TRY(auto stored, fetch_block(inode, block));
   std::lock_guard lock(inode->mutex);
+  if (inode->shares != shares) return success();  // perhaps other contents by now
   if (inode->dirty.count(block) || inode->flushing.count(block)) return success();
   const auto limit = inode->mapped_limit();
   if (limit && block >= *limit) return success();  // truncated meanwhile
@@ -127,6 +136,7 @@ result<FileIo::Written> FileIo::write(const InodePtr& inode, uint64_t offset, By
   const uint64_t bs = inode->block_bytes();
   if (bs < kBlockBytesMin) return failure(Errc::corrupt, "the file's block size is invalid");
   for (;;) {
+    TRY(wait_while_sharing(*inode, lock));
     if (origin == Origin::pages && is_overtaken_page(*inode))
       return Written{offset, std::move(use)};
     if (append) offset = inode->attr.size();
@@ -219,6 +229,7 @@ result<void> FileIo::truncate(const InodePtr& inode, uint64_t size) {
   const uint64_t bs = inode->block_bytes();
   if (bs < kBlockBytesMin) return failure(Errc::corrupt, "the file's block size is invalid");
   const uint64_t tail = size / bs, tail_bytes = size % bs;
+  TRY(wait_while_sharing(*inode, lock));
   // The block that contains the new end keeps no bytes beyond it.
   if (size < inode->attr.size() && tail_bytes) {
     while (!inode->dirty.count(tail) && !inode->flushing.count(tail) && size < inode->attr.size() &&
@@ -226,6 +237,7 @@ result<void> FileIo::truncate(const InodePtr& inode, uint64_t size) {
       lock.unlock();
       TRY(load_partial(inode, tail, tail_bytes, bs));
       lock.lock();
+      TRY(wait_while_sharing(*inode, lock));
     }
   }
   touch(inode);

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
@@ -100,6 +101,8 @@ struct Inode {
   std::vector<uint64_t> unsure;  // change ids of failed units: they may have been committed
   uint64_t next_unit = 1;
   uint64_t dirty_bytes = 0;
+  bool sharing = false;       // its blocks are being replaced by shared ones: changes wait
+  uint64_t shares = 0;        // counts how often that was begun: what was read before may be old
   bool handing_over = false;  // a task of the pipeline is handing full stripes over
   uint32_t data_columns = 0;  // k of its code, once looked up
   MonotonicTime dirty_since{};
@@ -149,8 +152,10 @@ using InodePtr = std::shared_ptr<Inode>;
 struct FileHandle {
   InodePtr inode;
   std::mutex mutex;
-  std::unique_ptr<ReadAhead> ahead;  // since the first read
-  uint64_t losses_seen = 0;          // of its inode
+  std::unique_ptr<ReadAhead> ahead;     // since the first read
+  uint64_t losses_seen = 0;             // of its inode
+  bool synchronous = false;             // opened with O_SYNC or O_DSYNC
+  std::atomic<bool> share_only{false};  // copy_file_range into it shares blocks or fails
 };
 
 }  // namespace datacloud

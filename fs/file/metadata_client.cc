@@ -143,6 +143,10 @@ Error unsteady(InodeId ino) {
 
 }  // namespace
 
+bool session_is_over(const Error& error) {
+  return error.is(Errc::session_lost) || error.is(Errc::stale);
+}
+
 pb::Request lease_request(InodeId ino, pb::LeaseMode mode, bool open) {
   pb::Request request;
   auto* lease = request.mutable_lease();
@@ -365,17 +369,19 @@ void MetadataClient::send_releases() {
   table_.released(leases);
 }
 
+std::optional<UseGuard> UseGuard::acquire_held(MetadataClient& client, const InodePtr& inode,
+                                               pb::LeaseMode mode) {
+  std::lock_guard lock(inode->mutex);
+  if (!client.holds(*inode, mode) || !inode->attr_known || inode->attr_stale) return std::nullopt;
+  ++inode->users;
+  if (inode->recalling) ++inode->served_while_recalled;
+  return UseGuard(inode);
+}
+
 result<UseGuard> UseGuard::acquire(MetadataClient& client, const InodePtr& inode,
                                    pb::LeaseMode mode) {
   for (int attempt = 0; attempt < kLeaseAttemptsMax; ++attempt) {
-    {
-      std::lock_guard lock(inode->mutex);
-      if (client.holds(*inode, mode) && inode->attr_known && !inode->attr_stale) {
-        ++inode->users;
-        if (inode->recalling) ++inode->served_while_recalled;
-        return UseGuard(inode);
-      }
-    }
+    if (auto held = acquire_held(client, inode, mode)) return std::move(*held);
     if (attempt >= kLeaseAttemptsQuick) {
       TRY(sleep_interruptibly(milliseconds(1)));
     }

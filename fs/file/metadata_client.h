@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "common/rpc/rpc_session.h"
 #include "fs/base/timer_queue.h"
@@ -53,6 +54,7 @@ class MetadataClient {
   // From now on a change of names, attributes or extended attributes is durable when call() returns
   // (-o sync and -o dirsync).
   void set_synchronous(bool on) { synchronous_ = on; }
+  bool synchronous() const { return synchronous_; }
 
   // Makes sure this mount holds at least `mode` (and is registered as having it open, if asked).
   // Attributes are then true as of this call; the lease itself may already be recalled again,
@@ -91,6 +93,10 @@ class MetadataClient {
   TimerQueue timers_;  // of ask(); last: its tasks use the above
 };
 
+// With the session, or without the lease it was made under, a request has come to nothing or may
+// have been executed: it is to be made again under a new lease.
+bool session_is_over(const Error&);
+
 // A request for a lease (and to be registered as having it open).
 pb::Request lease_request(InodeId, pb::LeaseMode, bool open);
 
@@ -100,6 +106,9 @@ class UseGuard {
  public:
   // Ensures the lease and registers the use in one step.
   static result<UseGuard> acquire(MetadataClient&, const InodePtr&, pb::LeaseMode mode);
+  // The same without asking for anything; null when the lease is not held now. Who uses one file
+  // may not wait for the lease of another: its holder could be waiting for the first.
+  static std::optional<UseGuard> acquire_held(MetadataClient&, const InodePtr&, pb::LeaseMode mode);
   UseGuard(UseGuard&& other) noexcept : inode_(std::move(other.inode_)) {}
   UseGuard& operator=(UseGuard&&) = delete;
   ~UseGuard();

@@ -222,6 +222,7 @@ bool Mount::stop() {
   if (!clean)
     spdlog::critical("unwritten data of {} files is lost: {}", io_->dirty_inodes().size(),
                      io_->last_failure());
+  io_->wait_shared();
   pipeline_.reset();
   send_keepalive();
   if (clean) {
@@ -243,6 +244,7 @@ Mount::~Mount() {
   if (keepalive_.joinable()) keepalive_.join();
   if (metadata_) metadata_->on_unwitnessed(nullptr);
   table_.on_overtaken(nullptr);
+  if (io_) io_->wait_shared();
   recalls_.reset();
   kernel_calls_.clear();
   pipeline_.reset();

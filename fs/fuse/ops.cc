@@ -44,6 +44,7 @@ fuse_lowlevel_ops fuse_operations() {
   add_lookup_operations(ops);
   add_entry_operations(ops);
   add_file_operations(ops);
+  add_clone_operations(ops);
   add_directory_operations(ops);
   add_xattr_operations(ops);
   return ops;

@@ -75,6 +75,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* name, mode_t m
   }
   auto handle = std::make_unique<FileHandle>();
   handle->inode = inode;
+  handle->synchronous = fi->flags & (O_SYNC | O_DSYNC);
   {
     std::lock_guard lock(inode->mutex);
     ++inode->opens;

@@ -18,6 +18,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   if (!inode) return reply_error(req, inode.error());
   auto handle = std::make_unique<FileHandle>();
   handle->inode = inode.value();
+  handle->synchronous = fi->flags & (O_SYNC | O_DSYNC);
   {
     std::lock_guard lock(inode.value()->mutex);
     ++inode.value()->opens;  // before the lease: a recall then leaves the registration alone

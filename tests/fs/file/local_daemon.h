@@ -14,6 +14,7 @@
 #include "common/rpc/rpc_session.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/records/block_map.h"
+#include "daemon/records/clone_rules.h"
 #include "daemon/records/namespace_ops.h"
 
 namespace datacloud {
@@ -53,6 +54,9 @@ class LocalDaemon final : public RpcSession {
   // Commits wait before they are executed, whatever becomes of their session.
   std::atomic<bool> hold_commits{false};
   std::atomic<uint32_t> commits_held{0};  // grows while one waits
+
+  std::atomic<bool> refuse_clones{false};
+  std::atomic<uint32_t> clones_made{0};
 
   void end_session() {
     std::lock_guard lock(mutex_);
@@ -124,6 +128,7 @@ class LocalDaemon final : public RpcSession {
   }
 
   result<void> commit(Transaction& tx, const pb::CommitRequest& request, pb::CommitReply& reply) {
+    TRY(check_clones(request));
     for (const auto& stripe : request.stripes()) {
       TRY(add_stripe(tx, stripe));
     }
@@ -138,6 +143,12 @@ class LocalDaemon final : public RpcSession {
       }
       if (leased_[update.ino()] != session_)
         return failure(Errc::stale, "the write lease is of a session that has ended");
+      TRY(const bool can_share, may_share(tx, inode.value(), update));
+      if (!can_share || (refuse_clones && update.clones_size() > 0)) {
+        outcome->set_outcome(pb::UpdateOutcome::NOT_SHARED);
+        continue;
+      }
+      clones_made += static_cast<uint32_t>(update.clones_size());
       TRY(auto updated, update_inode(tx, update));
       outcome->set_blocks_mapped(updated.blocks_mapped());
       outcome->set_size(updated.size());
