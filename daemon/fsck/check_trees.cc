@@ -44,7 +44,10 @@ class Trees {
     const bool ways_known = p_.report.findings_total == 0;
     TRY(read_records());
     if (known_.empty() && !strays_) return counters_of_nothing();
-    TRY(check_feature());
+    if (!known_.empty()) {
+      p_.note_use(std::string(describe(Feature::trees).name),
+                  [&] { return fmt::format("tree {}", known_.begin()->first); });
+    }
     TRY(find_tops());
     for (auto& [id, known] : known_) {
       TRY(judge_root(id, known));
@@ -113,33 +116,6 @@ class Trees {
       }
     }
     if (!known_.empty()) p_.tree_max = known_.rbegin()->first;
-    return success();
-  }
-
-  result<void> check_feature() {
-    const std::string name(describe(Feature::trees).name);
-    const std::string k = key::meta("features");
-    TRY(auto raw, p_.view.get(k));
-    pb::Features features;
-    if (raw && !parses(*raw, features)) return success();  // the daemon does not start
-    for (const auto& feature : features.features()) {
-      if (feature.name() == name) return success();
-    }
-    auto* added = features.add_features();
-    added->set_name(name);
-    added->set_version(std::string(describe(Feature::trees).version));
-    added->set_since(1);
-    const std::string c = key::meta("cloud");
-    TRY(auto cloud_raw, p_.view.get(c));
-    pb::Cloud cloud;
-    if (!cloud_raw || !parses(*cloud_raw, cloud)) return success();
-    cloud.set_format_version(kMetadataFormatFeatures);
-    p_.add({.kind = "namespace",
-            .text = fmt::format("the cloud has trees, and the feature {} is not in use", name),
-            .action = "it is switched on",
-            .records = {replaced(k, std::move(raw), features.SerializeAsString()),
-                        replaced(c, std::move(cloud_raw), cloud.SerializeAsString())},
-            .offline_only = true});
     return success();
   }
 

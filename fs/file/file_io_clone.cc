@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "common/proto/file_time.h"
 #include "common/rpc/clone_limits.h"
 #include "fs/base/interruption.h"
 #include "fs/file/change_ids.h"
@@ -234,8 +235,9 @@ void FileIo::note_cloned(Inode& inode, const CloneCommit& commit, const pb::Upda
                          Sequence sequence) {
   d_.reader.invalidate(inode.ino);
   inode.attr.set_size(std::max(inode.attr.size(), commit.grow_to));
-  inode.attr.set_mtime_ns(commit.now_ns);
-  inode.attr.set_ctime_ns(std::max(inode.attr.ctime_ns(), commit.now_ns));
+  const FileTime now = from_ns(commit.now_ns);
+  set_mtime(inode.attr, now);
+  if (ctime_of(inode.attr) < now) set_ctime(inode.attr, now);
   if (d_.metadata.session() == inode.attr_session && sequence >= inode.attr_sequence) {
     inode.stored = {outcome.size(), outcome.blocks_mapped(), commit.change_id};
     inode.attr.set_blocks_mapped(outcome.blocks_mapped());
