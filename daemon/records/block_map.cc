@@ -297,8 +297,14 @@ pb::Run cloned(const pb::Inode& source, const pb::Run& run, const CloneRange& ra
 result<void> share_range(const Transaction& txn, MapChange& change, const pb::Inode& source,
                          const CloneRange& range) {
   const uint64_t end = range.first_block + range.count;
-  TRY(change.cut(range.target_block, range.target_block + range.count, SIZE_MAX));
   TRY(const auto runs, overlapping(txn, source.ino(), range.first_block, end, SIZE_MAX));
+  for (const auto& run : runs) {
+    if (!inline_blocks::has_records(run)) continue;
+    return failure(Errc::no_space, "block " + std::to_string(run.first_block()) + " of inode " +
+                                       std::to_string(source.ino()) +
+                                       " has inline bytes or patches: copy the data");
+  }
+  TRY(change.cut(range.target_block, range.target_block + range.count, SIZE_MAX));
   for (const auto& run : runs) {
     TRY(change.share(cloned(source, clip(run, range.first_block, end), range)));
   }
@@ -394,12 +400,6 @@ result<pb::Inode> clone_range(Transaction& txn, const CloneRange& range) {
   TRY(check_clone(source, target, range));
   TRY(auto totals, read_totals(txn));
   TRY(const uint64_t logical_before, logical_bytes(txn, target));
-  for (const auto& run : runs) {
-    if (!inline_blocks::has_records(run)) continue;
-    return failure(Errc::no_space, "block " + std::to_string(run.first_block()) + " of inode " +
-                                       std::to_string(source.ino()) +
-                                       " has inline bytes or patches: copy the data");
-  }
   MapChange change(txn, target, totals);
   TRY(share_range(txn, change, source, range));
   TRY(change.finish());
