@@ -27,8 +27,13 @@ result<RecordCheckReport> check_records(const RecordSnapshot& view, const Record
     result<void> (*run)(RecordPasses&);
   };
   static constexpr Pass kPasses[] = {
-      {"inodes", check_inode_records}, {"directories", check_directories}, {"links", check_links},
-      {"block runs", check_runs},      {"stripes", check_stripes},         {"ids", check_ids},
+      {"inodes", check_inode_records},
+      {"directories", check_directories},
+      {"links", check_links},
+      {"block runs", check_runs},
+      {"stripes", check_stripes},
+      {"nodes", check_nodes},
+      {"ids", check_ids},
   };
   RecordPasses passes{view, limits, progress, SetSums(limits.buckets, std::random_device{}())};
   progress.expected = expected_reads(view, limits);

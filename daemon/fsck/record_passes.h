@@ -120,6 +120,7 @@ result<void> check_directories(RecordPasses&);    // 'E' with 'D' and their dire
 result<void> check_links(RecordPasses&);          // 'E' with the inodes they name, by ranges
 result<void> check_runs(RecordPasses&);           // 'M' with 'R'
 result<void> check_stripes(RecordPasses&);        // 'S' with 'L', 'R', 'F', 'B', 'K' and rows
+result<void> check_nodes(RecordPasses&);          // 'n'
 result<void> check_ids(RecordPasses&);            // counters, 'G', 'P', 'Q', and the totals
 
 }  // namespace datacloud
