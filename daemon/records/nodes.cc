@@ -58,12 +58,14 @@ void Nodes::put(Transaction& txn, pb::Node node) {
   nodes_[std::move(name)] = std::move(node);
 }
 
-void add_certificate(pb::Node& node, ByteView serial, int64_t not_after_ns, int64_t now_ns) {
+void add_certificate(pb::Node& node, ByteView serial, int64_t not_after_ns, int64_t now_ns,
+                     ByteView used) {
   auto& all = *node.mutable_certificates();
   all.erase(std::remove_if(all.begin(), all.end(),
                            [&](const auto& old) { return old.not_after_ns() < now_ns; }),
             all.end());
-  while (all.size() >= kNodeCertificatesMax) all.erase(all.begin());
+  while (all.size() >= kNodeCertificatesMax)
+    all.erase(all.begin() + (all.Get(0).serial() == as_text(used) ? 1 : 0));
   auto* added = all.Add();
   added->set_serial(std::string(as_text(serial)));
   added->set_not_after_ns(not_after_ns);

@@ -35,8 +35,10 @@ class Nodes {
 
 // What is wrong with a node's record; empty: nothing.
 std::string node_problem(const std::string& key, std::string_view value);
-// Adds a certificate to those in force, without the oldest and those that have expired.
-void add_certificate(pb::Node&, ByteView serial, int64_t not_after_ns, int64_t now_ns);
+// Adds a certificate to those in force, without those that have expired and the oldest ones; that
+// of serial number `used` stays, because its connection is open.
+void add_certificate(pb::Node&, ByteView serial, int64_t not_after_ns, int64_t now_ns,
+                     ByteView used = {});
 bool holds_certificate(const pb::Node&, ByteView serial);
 
 }  // namespace datacloud

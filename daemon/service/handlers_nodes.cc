@@ -168,14 +168,15 @@ result<void> MetadataService::identify_node(const pb::HelloRequest& hello,
   return committer_.apply(std::move(txn));
 }
 
-result<pb::Reply> MetadataService::certify(Transaction& txn, pb::Node node, ByteView request) {
+result<pb::Reply> MetadataService::certify(Transaction& txn, pb::Node node, ByteView request,
+                                           ByteView used) {
   if (!deps_.authority) return failure(Errc::unsupported, "this daemon has no authority");
   TRY(const NodeKey key, read_certificate_request(request));
   NodeIdentity identity{deps_.cloud.uuid(), node.name(), roles_of(node)};
   const int64_t now = wall_now_ns();
   const auto issued = deps_.authority->issue(
       key, identity, now, static_cast<int64_t>(deps_.config.certificate_ms) * kNsPerMs);
-  add_certificate(node, issued.serial, issued.not_after_ns, now);
+  add_certificate(node, issued.serial, issued.not_after_ns, now, used);
   pb::Reply reply;
   auto* certificate = reply.mutable_certificate();
   certificate->set_certificate(std::string(as_text(issued.der)));
@@ -210,7 +211,7 @@ void MetadataService::join(const CallPtr& call) {
                  connection->peer().address);
   }
   Transaction txn = store_.begin();
-  auto reply = certify(txn, std::move(node), as_bytes(request));
+  auto reply = certify(txn, std::move(node), as_bytes(request), {});
   if (!reply) return refuse(call, reply.error());
   if (auto applied = committer_.apply(std::move(txn)); !applied)
     return refuse(call, applied.error());
@@ -226,7 +227,7 @@ Answer MetadataService::renew_certificate(const CallPtr& call) {
   Refusal reason{};
   TRY(const pb::Node* node, node_in_force(peer, reason));
   Transaction txn = store_.begin();
-  TRY(auto reply, certify(txn, *node, as_bytes(call->request.renew().request())));
+  TRY(auto reply, certify(txn, *node, as_bytes(call->request.renew().request()), peer.serial));
   reply.mutable_certificate()->clear_sealed();
   TRY(committer_.apply(std::move(txn)));
   answer_when_durable(call, std::move(reply));

@@ -142,7 +142,7 @@ class MetadataService final : public RpcService, private Responder {
   void end_sessions_of(const std::string& node, const std::string& why);
   void list_nodes(const std::string& only, pb::NodeReply&);
   result<const pb::Node*> node_in_force(const PeerCredentials&, Refusal& reason) const;
-  result<pb::Reply> certify(Transaction&, pb::Node, ByteView request);
+  result<pb::Reply> certify(Transaction&, pb::Node, ByteView request, ByteView used);
   result<void> identify_node(const pb::HelloRequest&, const PeerCredentials&, pb::Session&);
   std::optional<Error> forbidden(const Call&, Access) const;
   std::optional<Error> forbidden(const Call&, const pb::AdminRequest&) const;

@@ -43,11 +43,15 @@ void send_all(ByteStream& stream, ByteView bytes, std::mt19937 random) {
       parts[count++] = {const_cast<uint8_t*>(bytes.data()) + offset, size};
       offset += size;
     }
-    const auto sent = stream.send({parts, count});
-    ASSERT_NE(sent.state, ByteStream::State::broken);
-    bytes = bytes.subspan(sent.bytes);
-    pollfd waiting{stream.fd(), POLLOUT, 0};
-    if (sent.state == ByteStream::State::blocked) ::poll(&waiting, 1, 1000);
+    // What was refused is offered again as it was.
+    for (;;) {
+      const auto sent = stream.send({parts, count});
+      ASSERT_NE(sent.state, ByteStream::State::broken);
+      bytes = bytes.subspan(sent.bytes);
+      if (sent.state == ByteStream::State::done) break;
+      pollfd waiting{stream.fd(), POLLOUT, 0};
+      ::poll(&waiting, 1, 1000);
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 // Nodes as the service sees them: who is admitted, who joins, what roles permit, and revocation.
 #include "common/proto/admin.pb.h"
 #include "common/tls/join_line.h"
+#include "daemon/metadata/record_keys.h"
 #include "tests/daemon/service/service_rig.h"
 
 namespace datacloud {
@@ -251,6 +252,7 @@ TEST_F(NodesTest, SessionsAreResumedBySecretAndEndByLease) {
 TEST_F(NodesTest, ReadOnlyNodesChangeNothing) {
   auto writer = mount(10);
   const InodeId ino = create(writer, "file");
+  EXPECT_EQ(call(writer, release_request(ino)).error(), 0);
   Machine machine = joined("viewer", {"mount-ro"});
   const auto greeted = hello(machine);
   ASSERT_EQ(greeted.error(), 0) << greeted.error_text();
@@ -333,7 +335,7 @@ TEST_F(NodesTest, RevocationHoldsAtOnceOnOpenConnections) {
 TEST_F(NodesTest, CertificatesAreRenewedAndOldOnesStayInForce) {
   Machine machine = joined("gpu07");
   ASSERT_EQ(hello(machine).error(), 0);
-  for (int i = 0; i < 6; ++i) {
+  for (int i = 0; i < 10; ++i) {
     pb::Request request;
     request.mutable_renew()->set_request(
         std::string(as_text(make_certificate_request(machine.key))));
