@@ -67,6 +67,11 @@ std::string created_text(const Config& config, const CreatedCloud& created, bool
 int run_create(const CommandContext& context, const std::string& features) {
   auto config = load_config(context.config);
   if (!config) return report_failure(config.error());
+  if (config.value().node.joined()) {
+    return report_failure(Error(Errc::invalid, context.config.string() +
+                                                   " is the configuration of a node: its cloud "
+                                                   "exists already"));
+  }
   const auto chosen = chosen_features(features);
   if (!chosen) return report_failure(chosen.error());
   auto created = create_cloud(config.value(), ::getuid(), ::getgid(), chosen.value());

@@ -37,6 +37,15 @@ std::array<KeyPlace, 2> places(const Config& config) {
                    config.keys.service}};
 }
 
+// Of the machine that has both keys.
+result<Config> load_own_config(const CommandContext& context) {
+  TRY(auto config, load_config(context.config));
+  if (!config.node.joined()) return config;
+  return failure(Errc::invalid, context.config.string() +
+                                    " is the configuration of a node: care for the keys where the "
+                                    "daemon runs");
+}
+
 result<std::string> read_backup_text(const std::string& file) {
   FILE* in = file == "-" ? stdin : std::fopen(file.c_str(), "re");
   if (in == nullptr) return failure(Error::posix(errno, "cannot read the backup " + file));
@@ -184,7 +193,7 @@ result<void> restore(const Config& config, const std::vector<KeyFile>& keys) {
 }  // namespace
 
 int run_key_backup(const CommandContext& context, const std::string& output) {
-  const auto config = load_config(context.config);
+  const auto config = load_own_config(context);
   if (!config) return report_failure(config.error());
   auto text = backup_text(config.value());
   if (!text) return report_failure(text.error());
@@ -205,7 +214,7 @@ int run_key_backup(const CommandContext& context, const std::string& output) {
 }
 
 int run_key_verify(const CommandContext& context, const std::string& backup_file) {
-  const auto config = load_config(context.config);
+  const auto config = load_own_config(context);
   if (!config) return report_failure(config.error());
   std::optional<std::vector<KeyFile>> backup;
   if (!backup_file.empty()) {
@@ -234,7 +243,7 @@ int run_key_verify(const CommandContext& context, const std::string& backup_file
 }
 
 int run_key_info(const CommandContext& context) {
-  const auto config = load_config(context.config);
+  const auto config = load_own_config(context);
   if (!config) return report_failure(config.error());
   Json json = Json::object();
   std::string text;
@@ -263,7 +272,7 @@ int run_key_info(const CommandContext& context) {
 }
 
 int run_key_restore(const CommandContext& context, const std::string& backup_file) {
-  const auto config = load_config(context.config);
+  const auto config = load_own_config(context);
   if (!config) return report_failure(config.error());
   if (backup_file == "-" && ::isatty(STDIN_FILENO))
     fmt::print(stderr, "Type the numbered lines of the backup, then Ctrl-D:\n");

@@ -93,6 +93,17 @@ int run_site_drain(const CommandContext&, const std::string& name);
 int run_site_activate(const CommandContext&, const std::string& name);
 // Empty: datacloud-support-TIME.tar in the current directory.
 int run_support_bundle(const CommandContext&, const std::string& output);
+struct NodeAddOptions {
+  std::string name;
+  std::vector<std::string> roles;      // mount, mount-ro, admin, auditor
+  std::vector<std::string> addresses;  // tls://; none: as the daemon's configuration says
+  std::string valid = "24h";
+};
+int run_node_add(const CommandContext&, const NodeAddOptions&);
+int run_node_list(const CommandContext&, const std::string& name);  // empty: all
+int run_node_revoke(const CommandContext&, const std::string& name);
+int run_node_renew(const CommandContext&);  // this machine's certificate
+int run_join(const CommandContext&, const std::string& line, const std::string& directory);
 // `output` empty or "-": to stdout. Backup files "-": from stdin.
 int run_key_backup(const CommandContext&, const std::string& output);
 int run_key_verify(const CommandContext&, const std::string& backup_file);  // empty: without one

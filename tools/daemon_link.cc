@@ -5,12 +5,14 @@
 
 #include <array>
 
+#include "common/config/node_certificate.h"
+
 namespace datacloud {
 
 result<DaemonLink> connect_to_daemon(const CommandContext& context, Duration deadline) {
   TRY(const auto config, load_config(context.config));
   RpcClient::Options options;
-  options.addresses = config.daemon.listen;
+  set_daemon(config, options);
   options.kind = pb::CLIENT_TOOL;
   options.deadline = deadline;
   std::array<char, 256> host{};

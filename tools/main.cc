@@ -188,6 +188,36 @@ void add_tree_commands(CLI::App& app, const CommandContext& context, std::string
       [&] { return run_tree_list(context); });
 }
 
+void add_node_commands(CLI::App& app, const CommandContext& context, NodeAddOptions& options,
+                       const AddCommand& add) {
+  auto* group = app.add_subcommand(
+      "node", "Machines that use the cloud from afar: add, list, show, revoke, renew");
+  group->require_subcommand(1);
+  group->fallthrough();
+  auto* invite = add(*group, "add", "Print the line by which a machine joins (`datacloud join`)",
+                     [&] { return run_node_add(context, options); });
+  invite->add_option("NAME", options.name, "The node's name, such as gpu07")->required();
+  invite
+      ->add_option("--role", options.roles,
+                   "mount, mount-ro (changes nothing), admin or auditor; may be repeated")
+      ->required();
+  invite->add_option("--address", options.addresses,
+                     "Where the node reaches the daemon, tls://HOST:PORT; may be repeated");
+  invite->add_option("--valid", options.valid, "How long the line can be used, such as 30min")
+      ->capture_default_str();
+  add(*group, "list", "The nodes, their roles, and whether they are connected",
+      [&] { return run_node_list(context, ""); });
+  const auto with_name = [&](CLI::App* command) {
+    command->add_option("NAME", options.name, "As `list` shows it")->required();
+  };
+  with_name(add(*group, "show", "One node, with its certificates",
+                [&] { return run_node_list(context, options.name); }));
+  with_name(add(*group, "revoke", "Shut a node out, at once and for good",
+                [&] { return run_node_revoke(context, options.name); }));
+  add(*group, "renew", "Get a new certificate for this machine now; it is renewed by itself, too",
+      [&] { return run_node_renew(context); });
+}
+
 void add_quarantine_commands(CLI::App& app, const CommandContext& context,
                              QuarantineOptions& options, const AddCommand& add) {
   auto* group = app.add_subcommand("quarantine",
@@ -272,6 +302,15 @@ int run(int argc, char** argv) {
   std::vector<std::string> feature_names;
   bool all_features = false;
   add_feature_commands(app, context, feature_names, all_features, add);
+  NodeAddOptions node;
+  add_node_commands(app, context, node, add);
+  std::string join_line, join_directory = "/etc/datacloud";
+  auto* join = command("join", "Make this machine a node of a cloud, by a line of `node add`",
+                       [&] { return run_join(context, join_line, join_directory); });
+  join->add_option("LINE", join_line, "What `datacloud node add` has printed; - reads it")
+      ->required();
+  join->add_option("--dir", join_directory, "Where configuration and keys are put")
+      ->capture_default_str();
   WatchOptions watch;
   const auto add_watch = [&](CLI::App* sub) {
     sub->add_option("--interval", watch.interval_s, "Seconds between two reports")

@@ -65,6 +65,10 @@ Json mount_json(const pb::StatusReply& status, const pb::StatusDetails& details,
   return {{"session", mount.session().id()},
           {"host", mount.session().host()},
           {"pid", mount.session().pid()},
+          {"node", mount.session().node()},
+          {"address", mount.session().address()},
+          {"roles", std::vector<std::string>(mount.session().roles().begin(),
+                                             mount.session().roles().end())},
           {"mountpoint", mount.session().mountpoint()},
           {"version", mount.session().version()},
           {"connected", mount.connected()},
@@ -189,12 +193,19 @@ std::string site_table(const pb::StatusReply& status, bool colours) {
   return table.text(colours);
 }
 
+// "4711", or "gpu07 (mount) 10.0.0.7:53412".
+std::string client_of(const pb::Session& session) {
+  if (session.node().empty()) return std::to_string(session.pid());
+  return printable(fmt::format("{} ({}) {}", session.node(), fmt::join(session.roles(), ","),
+                               session.address()));
+}
+
 std::string mount_table(const pb::StatusReply& status, bool colours) {
   if (status.mounts().empty()) return "no mounts\n";
   using Align = Table::Align;
   Table table({{"MOUNT"},
                {"HOST"},
-               {"PID", Align::right},
+               {"PROCESS OR NODE"},
                {"VERSION"},
                {"STATE"},
                {"LEASES", Align::right},
@@ -205,7 +216,7 @@ std::string mount_table(const pb::StatusReply& status, bool colours) {
   for (const auto& mount : status.mounts()) {
     const auto& stats = mount.stats();
     table.add({printable(mount.session().mountpoint()), printable(mount.session().host()),
-               uint64_t{mount.session().pid()}, printable(mount.session().version()),
+               client_of(mount.session()), printable(mount.session().version()),
                mount.connected() ? Table::Cell("connected", Colour::good)
                                  : Table::Cell("silent", Colour::warning),
                uint64_t{mount.leases()}, human_bytes(stats.dirty_bytes()),

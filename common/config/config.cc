@@ -20,6 +20,7 @@
 #include "common/config/mount_options.h"
 #include "common/config/site_list.h"
 #include "common/crypto/sealed_block.h"
+#include "common/net/address.h"
 #include "common/stripe/shard_size.h"
 
 namespace datacloud {
@@ -201,9 +202,15 @@ result<void> read_cloud(Section s, CloudConfig& cloud) {
 
 result<void> check_listen(const Section& s, const std::string& address) {
   constexpr size_t path_bytes_max = sizeof(sockaddr_un::sun_path) - 1;
+  if (is_tls_address(address)) {
+    if (auto tls = parse_tls_address(address); !tls)
+      return failure(s.error("listen", "listen " + tls.error().text()));
+    return success();
+  }
   if (!address.starts_with("unix:/"))
-    return failure(s.error("listen", "listen address " + in_quotes(address) +
-                                         " is not understood; write \"unix:/PATH\""));
+    return failure(
+        s.error("listen", "listen address " + in_quotes(address) +
+                              " is not understood; write \"unix:/PATH\" or \"tls://HOST:PORT\""));
   if (address.size() - 5 > path_bytes_max || address.find('\0') != std::string::npos)
     return failure(s.error("listen", "the socket path in " + in_quotes(address) +
                                          " is longer than " + std::to_string(path_bytes_max) +
@@ -254,6 +261,8 @@ result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::st
   if (!daemon.site.empty() && !sites.contains(daemon.site))
     return failure(s.error("site", "no [[site]] is named " + in_quotes(daemon.site) +
                                        suggestion(daemon.site, {sites.begin(), sites.end()})));
+  TRY(s.number("certificate_ms", daemon.certificate_ms, 1000, 3650ull * 24 * kHourMs,
+               parse_milliseconds));
   TRY(s.number("lease_ms", daemon.lease_ms, 10, kHourMs, parse_milliseconds));
   TRY(s.number("sessions_max", daemon.sessions_max, 1, 65536));
   TRY(s.number("leases_max", daemon.leases_max, 1, 1'000'000'000));
@@ -288,6 +297,36 @@ result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::st
   if (!daemon.metrics.empty()) {
     if (auto good = check_metrics_address(daemon.metrics); !good)
       return failure(s.error("metrics", good.error().text()));
+  }
+  return s.refuse_unknown();
+}
+
+// Of a machine that has joined: no daemon runs there.
+result<void> read_node(Section s, NodeConfig& node) {
+  constexpr size_t addresses_max = 16;
+  const toml::node* found = s.find("daemon");
+  const auto* list = found != nullptr ? found->as_array() : nullptr;
+  for (size_t i = 0; list != nullptr && i < list->size(); ++i)
+    if (const auto* text = list->get(i)->as_string()) node.daemon.push_back(text->get());
+  if (list == nullptr || node.daemon.size() != list->size() || list->empty() ||
+      list->size() > addresses_max)
+    return failure(s.error("daemon",
+                           "daemon must be a list of 1 to 16 addresses such as "
+                           "[\"tls://HOST:PORT\"]"));
+  for (const auto& address : node.daemon) {
+    if (auto tls = parse_tls_address(address); !tls)
+      return failure(s.error("daemon", tls.error().text()));
+  }
+  TRY(s.absolute_path("key", node.key));
+  TRY(s.absolute_path("certificate", node.certificate));
+  TRY(s.absolute_path("authority", node.authority));
+  return s.refuse_unknown();
+}
+
+// A node has no service key, and a data key only if it mounts.
+result<void> read_node_keys(Section s, KeysConfig& keys) {
+  if (s.find("data") != nullptr) {
+    TRY(s.absolute_path("data", keys.data));
   }
   return s.refuse_unknown();
 }
@@ -411,8 +450,14 @@ result<Config> read_all(const toml::table& document, const std::filesystem::path
   config.file = path;
   Section root(document, "the configuration", file);
   TRY(auto cloud, find_table(root, "cloud", true));
-  TRY(auto daemon, find_table(root, "daemon", true));
-  TRY(auto keys, find_table(root, "keys", true));
+  const bool joined = root.find("node") != nullptr;
+  TRY(auto node, find_table(root, "node", false));
+  TRY(auto daemon, find_table(root, "daemon", !joined));
+  if (joined && !daemon->empty())
+    return failure(root.error("node",
+                              "a machine has joined another's cloud, [node], or runs its "
+                              "daemon, [daemon]; not both by one configuration"));
+  TRY(auto keys, find_table(root, "keys", !joined));
   TRY(auto mount, find_table(root, "mount", false));
   TRY(read_sites(root, file, config.sites));
   TRY(root.refuse_unknown());
@@ -420,8 +465,13 @@ result<Config> read_all(const toml::table& document, const std::filesystem::path
   std::set<std::string> names;
   for (const auto& site : config.sites) names.insert(site.name);
   TRY(read_cloud(Section(*cloud, "[cloud]", file), config.cloud));
-  TRY(read_daemon(Section(*daemon, "[daemon]", file), config.daemon, names));
-  TRY(read_keys(Section(*keys, "[keys]", file), config.keys));
+  if (joined) {
+    TRY(read_node(Section(*node, "[node]", file), config.node));
+    TRY(read_node_keys(Section(*keys, "[keys]", file), config.keys));
+  } else {
+    TRY(read_daemon(Section(*daemon, "[daemon]", file), config.daemon, names));
+    TRY(read_keys(Section(*keys, "[keys]", file), config.keys));
+  }
   TRY(read_mount(Section(*mount, "[mount]", file), *mount, config.mount));
   if (config.cloud.write_sites_min > config.sites.size())
     return failure(Section(*cloud, "[cloud]", file)
@@ -433,6 +483,14 @@ result<Config> read_all(const toml::table& document, const std::filesystem::path
 }
 
 }  // namespace
+
+std::vector<std::string> Config::daemon_addresses() const {
+  if (node.joined()) return node.daemon;
+  std::vector<std::string> local;
+  for (const auto& address : daemon.listen)
+    if (!is_tls_address(address)) local.push_back(address);
+  return local;
+}
 
 result<Config> parse_config(const std::string& text, const std::filesystem::path& file) {
   try {
@@ -475,7 +533,7 @@ result<std::vector<SiteConfig>> load_site_list(const std::filesystem::path& path
   try {
     const toml::table document = toml::parse(text, file);
     Section root(document, "the configuration", file);
-    for (const char* other : {"cloud", "daemon", "keys", "mount"}) (void)root.find(other);
+    for (const char* other : {"cloud", "daemon", "node", "keys", "mount"}) (void)root.find(other);
     std::vector<SiteConfig> sites;
     TRY(read_sites(root, file, sites));
     TRY(root.refuse_unknown());

@@ -36,7 +36,8 @@ struct CloudConfig {
 
 struct DaemonConfig {
   std::filesystem::path state;
-  std::vector<std::string> listen;  // "unix:/path"
+  std::vector<std::string> listen;                     // "unix:/path", "tls://HOST:PORT"
+  uint64_t certificate_ms = 90ull * 24 * 3600 * 1000;  // of nodes; renewed at two thirds
   std::string site;
   uint32_t lease_ms = 20'000;
   uint32_t sessions_max = 1024;
@@ -59,6 +60,15 @@ struct DaemonConfig {
   uint64_t background_outside_bytes_per_second_max = 1u << 20;  // and outside of them, per site
   std::string log_format = "text";                              // or "json"
   std::string metrics;  // "127.0.0.1:9555": Prometheus' /metrics is served there; empty: nowhere
+};
+
+// A machine that has joined (`datacloud join`): it runs no daemon.
+struct NodeConfig {
+  std::vector<std::string> daemon;  // "tls://HOST:PORT", where the daemon is; empty: no node
+  std::filesystem::path key;        // PEM, made here
+  std::filesystem::path certificate;
+  std::filesystem::path authority;  // certificate of whom we trust
+  bool joined() const { return !daemon.empty(); }
 };
 
 struct KeysConfig {
@@ -86,9 +96,14 @@ struct Config {
   std::filesystem::path file;
   CloudConfig cloud;
   DaemonConfig daemon;
+  NodeConfig node;
   KeysConfig keys;
   MountConfig mount;
   std::vector<SiteConfig> sites;
+
+  // Where this machine's programs reach the daemon: of a node, the daemon's addresses; beside the
+  // daemon, its Unix sockets.
+  std::vector<std::string> daemon_addresses() const;
 };
 
 // Errors are `invalid` and read "FILE:LINE: what is wrong; what to do".

@@ -1,4 +1,4 @@
-// RPC between mounts, the tool and the daemon: protobuf frames over a Unix socket (TLS later).
+// RPC between mounts, the tool and the daemon: protobuf frames over a Unix socket or TLS.
 //
 // Frame: magic u32 LE 0x31434444 ("DDC1"), length u32 LE (at most kFrameBytesMax), then a
 // pb::Frame. A frame that does not parse closes the connection; nothing a peer sends can make the
@@ -18,6 +18,8 @@
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/proto/rpc.pb.h"
+#include "common/rpc/peer_refusals.h"
+#include "common/tls/tls_stream.h"
 
 namespace datacloud {
 
@@ -25,10 +27,21 @@ inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr uint32_t kFrameBytesMax = 16u << 20;
 inline constexpr uint32_t kFrameMagic = 0x31434444;
 
+// Who is at the other end: a process of this machine, a node, or a machine that may become one.
 struct PeerCredentials {
   pid_t pid = 0;
   uid_t uid = 0;
   gid_t gid = 0;
+  // Over TLS, instead:
+  std::string address;  // "10.0.0.7:53412"; empty: a process of this machine
+  std::string node;     // by its certificate; empty: an invitation
+  NodeRoles roles;
+  Bytes serial;  // of the certificate
+  int64_t certificate_end_ns = 0;
+  Bytes invitation;  // hash of the key that it was admitted by
+
+  bool remote() const { return !address.empty(); }
+  std::string describe() const;  // "process PID (uid UID)" or "node NAME at ADDRESS"
 };
 
 // Fills error fields of a reply; and back (error 0 gives success).
@@ -59,6 +72,17 @@ class RpcService {
   virtual void on_disconnect(std::shared_ptr<RpcConnection>) = 0;
 };
 
+// What the server asks about peers over TLS; all on the service's thread.
+struct TlsServing {
+  // What the daemon shows; asked at each connection, so that a renewed certificate is used.
+  std::function<std::shared_ptr<const TlsContext>()> context;
+  // Who the peer is: fills node and roles, or invitation. A failure is told to the peer, logged and
+  // counted under `reason`.
+  std::function<result<void>(const PeerCertificate&, PeerCredentials&, Refusal& reason)> admit;
+  std::shared_ptr<PeerRefusals> refusals;
+  Duration handshake_patience = seconds(10);
+};
+
 // Listens and runs everything on ONE thread (the caller of run()): requests, disconnects, posted
 // functions and timers never run concurrently.
 class RpcServer {
@@ -66,7 +90,9 @@ class RpcServer {
   virtual ~RpcServer() = default;
   // "unix:/path": replaces a stale socket file, refuses a live one; mode 0666 with peer
   // credentials checked against `allow` (root and the daemon's own uid may always connect).
+  // "tls://HOST:PORT": all addresses of a name; needs serve_tls first.
   virtual result<void> listen(const std::string& address) = 0;
+  virtual void serve_tls(TlsServing) = 0;
   virtual void run() = 0;                                   // until stop()
   virtual void stop() = 0;                                  // from any thread
   virtual void post(std::function<void()>) = 0;             // from any thread
@@ -83,7 +109,11 @@ std::unique_ptr<RpcServer> make_rpc_server(RpcService&);
 class RpcClient {
  public:
   struct Options {
-    std::vector<std::string> addresses;  // tried in order
+    // Unix sockets are tried in order, then all others at once, a quarter of a second apart.
+    std::vector<std::string> addresses;
+    // What we show over TLS, and whom we trust; asked at each connection. Empty: tls:// addresses
+    // cannot be used.
+    std::function<result<std::shared_ptr<const TlsContext>>()> tls;
     pb::ClientKind kind = pb::CLIENT_TOOL;
     pb::Session session;              // who we are; id 0
     Duration deadline = seconds(30);  // of each call, reconnects included

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -68,7 +67,6 @@ RpcSessionClient::~RpcSessionClient() {
   }
   wake();
   if (thread_.joinable()) thread_.join();
-  if (fd_ >= 0) ::close(fd_);
   if (wake_fd_ >= 0) ::close(wake_fd_);
 }
 
@@ -133,7 +131,7 @@ bool RpcSessionClient::transmit(SharedFrame frame) {
   // When something is queued, the I/O thread is waiting for room already. A broken socket is
   // noticed by the I/O thread, which reads from it.
   if (!direct) return true;
-  const auto state = out_.write_to(fd_);
+  const auto state = out_.write_to(*stream_);
   if (state == FrameWriter::State::blocked) wake();
   return state != FrameWriter::State::broken;
 }
@@ -161,7 +159,8 @@ void RpcSessionClient::run() {
       if (stop_) break;
     }
     expire_overdue();
-    if (fd_ < 0 && monotonic_now() >= retry_at_) connect_now();
+    if (remote_ && stream_) end_silence();
+    if (!stream_ && !dial_ && monotonic_now() >= retry_at_) connect_now();
     poll_once();
   }
   PendingMap left;
@@ -174,37 +173,49 @@ void RpcSessionClient::run() {
 }
 
 void RpcSessionClient::poll_once() {
-  pollfd fds[2] = {{wake_fd_, POLLIN, 0}, {fd_, POLLIN, 0}};
-  MonotonicTime until = fd_ < 0 ? retry_at_ : MonotonicTime::max();
+  pollfd fds[2] = {{wake_fd_, POLLIN, 0}, {-1, POLLIN, 0}};
+  MonotonicTime until = MonotonicTime::max();
+  if (stream_)
+    fds[1].fd = stream_->fd();
+  else if (dial_)
+    fds[1].fd = dial_->ready_fd();
+  else
+    until = retry_at_;
   {
     std::lock_guard lock(mutex_);
-    if (!out_.empty()) fds[1].events |= POLLOUT;
+    if (stream_ && (!out_.empty() || stream_->receive_waits_for_room())) fds[1].events |= POLLOUT;
     if (!pending_.empty()) {
       until = std::min(until, pending_.begin()->second.sent + options_.deadline);
     }
     if (stop_) return;
   }
-  until = std::min(until, monotonic_now() + kTick);
-  if (::poll(fds, 2, milliseconds_until(until)) <= 0) return;
+  until = unread_ ? monotonic_now() : std::min(until, monotonic_now() + kTick);
+  if (::poll(fds, 2, milliseconds_until(until)) <= 0 && !unread_) return;
   if (fds[0].revents != 0) {
     uint64_t count;
     (void)!::read(wake_fd_, &count, sizeof(count));
   }
-  if ((fds[1].revents & POLLOUT) != 0) {
-    std::lock_guard lock(mutex_);
-    out_.write_to(fd_);
+  if (!stream_) {
+    if (fds[1].revents != 0) take_dialled();
+    return;
   }
-  if ((fds[1].revents & ~POLLOUT) != 0 && !receive())
-    disconnect("the daemon closed the connection");
+  const bool room = (fds[1].revents & POLLOUT) != 0;
+  const bool readable =
+      (fds[1].revents & ~POLLOUT) != 0 || unread_ || (room && stream_->receive_waits_for_room());
+  if (room) {
+    std::lock_guard lock(mutex_);
+    out_.write_to(*stream_);
+  }
+  if (readable && !receive()) disconnect("the daemon closed the connection");
 }
 
 bool RpcSessionClient::receive() {
+  unread_ = false;
   for (int i = 0; i < kReadsPerWakeMax; i++) {
     const MutableByteView space = reader_.space();
-    const ssize_t got = ::recv(fd_, space.data(), space.size(), MSG_DONTWAIT);
-    if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-    if (got == 0) return false;
-    reader_.filled(static_cast<size_t>(got));
+    const auto got = stream_->receive(space);
+    if (got.state != ByteStream::State::done) return got.state == ByteStream::State::blocked;
+    reader_.filled(got.bytes);
     {
       std::lock_guard lock(mutex_);
       heard_ = monotonic_now();
@@ -219,8 +230,9 @@ bool RpcSessionClient::receive() {
       if (!more.value()) break;
       if (!handle(frame)) return true;  // closed by its handler already
     }
-    if (static_cast<size_t>(got) < space.size()) return true;
+    if (!got.more) return true;
   }
+  unread_ = true;
   return true;
 }
 

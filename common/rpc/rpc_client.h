@@ -18,6 +18,8 @@
 #include <optional>
 #include <thread>
 
+#include "common/net/byte_stream.h"
+#include "common/rpc/rpc_dial.h"
 #include "common/rpc/rpc_frame.h"
 #include "common/rpc/rpc_session.h"
 
@@ -68,8 +70,11 @@ class RpcSessionClient final : public RpcSession {
 
   // Connecting (rpc_connect.cc).
   void connect_now();
-  result<int> connect_any();
-  void adopt(int fd);
+  void take_dialled();
+  void connect_failed(const Error&);
+  result<std::unique_ptr<ByteStream>> connect_local() const;
+  void adopt(std::unique_ptr<ByteStream>, bool remote);
+  void end_silence();
   pb::HelloRequest make_hello();
   bool hello_refused(const Error&);
   Error unreachable() const;
@@ -84,7 +89,7 @@ class RpcSessionClient final : public RpcSession {
   mutable std::mutex mutex_;
   std::condition_variable first_hello_done_;
   State state_ = State::down;
-  int fd_ = -1;  // changed by the I/O thread only
+  std::unique_ptr<ByteStream> stream_;  // changed by the I/O thread only
   FrameWriter out_;
   PendingMap pending_;
   // Sent on this connection and not answered by their deadline; at most kRequestsInFlightMax.
@@ -99,6 +104,10 @@ class RpcSessionClient final : public RpcSession {
   bool stop_ = false;
 
   // I/O thread only.
+  std::unique_ptr<Dial> dial_;  // while a connection over TLS is being made
+  bool remote_ = false;         // the connection is over TLS
+  bool unread_ = false;         // the stream may hold bytes that poll does not see
+  Duration lease_{};            // of the session, as the daemon has said
   FrameReader reader_;
   bool session_lost_ = false;  // to be told once a new session is there
   uint64_t sequence_ = 0;      // the newest of the replies of this session

@@ -22,14 +22,16 @@ constexpr Duration kBackoffMax = seconds(1);
 constexpr Duration kToolPatience = milliseconds(500);
 // Long calls have long deadlines; hello is never one of them.
 constexpr Duration kFirstHelloMax = seconds(30);
+constexpr Duration kHelloAnswerMax = seconds(15);  // over TLS; then the connection is tried anew
 
-result<int> connect_unix(const std::string& address) {
+result<std::unique_ptr<ByteStream>> connect_unix(const std::string& address) {
   TRY(auto path, unix_socket_path(address));
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return failure(Error::posix(errno, "cannot make a socket"));
   sockaddr_un to;
   fill_unix_address(path, to);
-  if (::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0) return fd;
+  if (::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0)
+    return make_socket_stream(fd);
   Error error = Error::posix(errno, address);
   ::close(fd);
   return failure(std::move(error));
@@ -80,28 +82,71 @@ Error RpcSessionClient::unreachable() const {
 
 void RpcSessionClient::connect_now() {
   backoff_ = std::clamp(backoff_ * 2, kBackoffMin, kBackoffMax);
+  auto local = connect_local();
+  if (local) return adopt(std::move(local).value(), false);
+  std::vector<std::string> remote;
+  for (const auto& address : options_.addresses)
+    if (is_tls_address(address)) remote.push_back(address);
+  if (remote.empty()) return connect_failed(local.error());
+  if (!options_.tls) {
+    return connect_failed(Error(Errc::invalid, remote[0] +
+                                                   ": this machine has no certificate to show; "
+                                                   "`datacloud join` makes one"));
+  }
+  auto context = options_.tls();
+  if (!context) return connect_failed(context.error());
+  dial_ = std::make_unique<Dial>(std::move(remote), std::move(context).value());
+}
+
+void RpcSessionClient::take_dialled() {
+  auto outcome = dial_->take();
+  if (!outcome) return;
+  dial_.reset();
+  if (!*outcome) return connect_failed(outcome->error());
+  adopt(std::move(outcome->value()), true);
+}
+
+void RpcSessionClient::connect_failed(const Error& error) {
   retry_at_ = monotonic_now() + backoff_;
-  auto fd = connect_any();
-  if (fd) return adopt(fd.value());
   std::lock_guard lock(mutex_);
-  last_failure_ = fd.error().message();
-  const bool give_up =
-      fd.error().is(Errc::invalid) ||
-      (options_.kind == pb::CLIENT_TOOL && monotonic_now() - started_ >= kToolPatience);
+  last_failure_ = error.message();
+  const bool give_up = error.is(Errc::invalid) || (options_.kind == pb::CLIENT_TOOL &&
+                                                   monotonic_now() - started_ >= kToolPatience);
   if (!first_hello_ && give_up) {
-    first_hello_ = fd.error().is(Errc::invalid) ? fd.error() : unreachable();
+    first_hello_ = error.is(Errc::invalid) ? error : unreachable();
     first_hello_done_.notify_all();
   }
 }
 
-result<int> RpcSessionClient::connect_any() {
-  Error last;
+// The first Unix socket that answers.
+result<std::unique_ptr<ByteStream>> RpcSessionClient::connect_local() const {
+  Error last(Errc::unavailable, "there is no local address");
   for (const auto& address : options_.addresses) {
-    auto fd = connect_unix(address);
-    if (fd) return fd;
-    last = fd.error();
+    if (is_tls_address(address)) continue;
+    auto stream = connect_unix(address);
+    if (stream) return stream;
+    last = stream.error();
   }
   return failure(std::move(last));
+}
+
+// A network can lose a connection without a word. A mount hears from its daemon with every
+// keepalive; without an answer to some the connection is made anew, long before TCP gives up.
+void RpcSessionClient::end_silence() {
+  Duration silent{}, patience{};
+  {
+    std::lock_guard lock(mutex_);
+    silent = monotonic_now() - std::max(heard_, hello_sent_);
+    if (state_ == State::hello_sent)
+      patience = kHelloAnswerMax;
+    else if (options_.kind == pb::CLIENT_MOUNT && lease_ > Duration{})
+      patience = lease_ / 4 + seconds(1);
+    else
+      return;
+  }
+  if (silent <= patience) return;
+  disconnect(fmt::format("the daemon has said nothing for {} s",
+                         std::chrono::duration_cast<seconds>(silent).count()));
 }
 
 pb::HelloRequest RpcSessionClient::make_hello() {
@@ -117,7 +162,7 @@ pb::HelloRequest RpcSessionClient::make_hello() {
 }
 
 // Sends hello with request id 0: it belongs to the connection, not to the session.
-void RpcSessionClient::adopt(int fd) {
+void RpcSessionClient::adopt(std::unique_ptr<ByteStream> stream, bool remote) {
   pb::Frame frame;
   *frame.mutable_request()->mutable_hello() = make_hello();
   auto encoded = encode_frame(frame);
@@ -128,14 +173,16 @@ void RpcSessionClient::adopt(int fd) {
     encoded = encode_frame(frame);
   }
   reader_ = FrameReader();
+  remote_ = remote;
+  unread_ = remote;  // what came with the handshake
   std::lock_guard lock(mutex_);
-  fd_ = fd;
+  stream_ = std::move(stream);
   state_ = State::hello_sent;
   out_.clear();
   hello_sent_ = monotonic_now();
   hello_suspended_ = options_.suspended();
   out_.push(std::move(encoded).value());
-  out_.write_to(fd_);
+  out_.write_to(*stream_);
 }
 
 // True: the connection stays.
@@ -155,6 +202,7 @@ bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
     session_lost_ = false;
     if (!hello.resumed()) sequence_ = 0;  // perhaps of another history
     session_ = hello.session();
+    lease_ = milliseconds(hello.lease_ms());
     lease_end_ = hello_sent_ + milliseconds(hello.lease_ms());
     lease_suspended_ = hello_suspended_;
   }
@@ -168,7 +216,7 @@ bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
     out_.push(request.frame);
     request.maybe_delivered = true;
   }
-  out_.write_to(fd_);
+  out_.write_to(*stream_);
   if (!first_hello_) {
     first_hello_ = hello;
     first_hello_done_.notify_all();
@@ -198,14 +246,14 @@ void RpcSessionClient::disconnect(const std::string& why) {
   Error error;
   {
     std::lock_guard lock(mutex_);
-    ::close(fd_);
-    fd_ = -1;
+    stream_.reset();
     state_ = State::down;
     out_.clear();
     last_failure_ = why;
     error = unreachable();
     if (options_.kind == pb::CLIENT_TOOL) failed.swap(pending_);
   }
+  unread_ = false;
   retry_at_ = monotonic_now() + std::max(backoff_, kBackoffMin);
   fail(std::move(failed), error);
   lose_late_answers();

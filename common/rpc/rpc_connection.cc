@@ -6,8 +6,8 @@
 
 namespace datacloud {
 
-ServerConnection::ServerConnection(int fd, PeerCredentials peer, Hooks hooks)
-    : peer_(peer), hooks_(std::move(hooks)), fd_(fd) {}
+ServerConnection::ServerConnection(ByteStream& stream, PeerCredentials peer, Hooks hooks)
+    : peer_(std::move(peer)), hooks_(std::move(hooks)), stream_(&stream) {}
 
 bool ServerConnection::admit() {
   if (unanswered_.load() >= kRequestsInFlightMax) return false;
@@ -41,10 +41,10 @@ void ServerConnection::send(const pb::Frame& frame, uint64_t reply_id) {
     encoded = encode_frame(instead);
   }
   std::lock_guard lock(mutex_);
-  if (fd_ < 0 || closing()) return;
+  if (stream_ == nullptr || closing()) return;
   out_.push(std::move(encoded).value());
   if (out_.bytes() > kQueuedBytesMax) {
-    spdlog::warn("RPC: process {} does not read its replies: connection closed", peer_.pid);
+    spdlog::warn("RPC: {} does not read its replies: connection closed", peer_.describe());
     out_.clear();
     close_locked();
     return;
@@ -64,8 +64,8 @@ void ServerConnection::flush() {
 }
 
 void ServerConnection::flush_locked() {
-  if (fd_ < 0) return;
-  switch (out_.write_to(fd_)) {
+  if (stream_ == nullptr) return;
+  switch (out_.write_to(*stream_)) {
     case FrameWriter::State::empty:
       return;
     case FrameWriter::State::blocked:
@@ -81,20 +81,20 @@ void ServerConnection::flush_locked() {
 
 void ServerConnection::close() {
   std::lock_guard lock(mutex_);
-  if (fd_ < 0 || closing()) return;
-  out_.write_to(fd_);  // what the socket takes at once: the reason for closing, say
+  if (stream_ == nullptr || closing()) return;
+  out_.write_to(*stream_);  // what the socket takes at once: the reason for closing, say
   close_locked();
 }
 
 void ServerConnection::close_locked() {
   if (closing_.exchange(true)) return;
-  if (fd_ >= 0) hooks_.close_soon();
+  if (stream_ != nullptr) hooks_.close_soon();
 }
 
 void ServerConnection::detach() {
   std::lock_guard lock(mutex_);
   closing_ = true;
-  fd_ = -1;
+  stream_ = nullptr;
   out_.clear();
   hooks_ = {};
 }

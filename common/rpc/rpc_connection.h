@@ -1,8 +1,8 @@
 // The sending half of a server connection: what a service sees as RpcConnection.
 //
 // It outlives the socket: a service may keep it as long as it likes, and replies after the end go
-// nowhere. It knows nothing of Asio; the server's reading half (rpc_server.cc) gives it hooks and
-// calls detach() before the descriptor is closed.
+// nowhere. It knows nothing of Asio; the server's reading half (rpc_link.h) gives it hooks and
+// calls detach() before the stream ends.
 //
 // Replies from the service thread are gathered until the current batch of requests is done, then
 // sent with one call; from other threads they are sent at once.
@@ -32,7 +32,7 @@ class ServerConnection final : public RpcConnection {
     std::function<void()> close_soon;      // detach and close on the service thread
   };
 
-  ServerConnection(int fd, PeerCredentials peer, Hooks hooks);
+  ServerConnection(ByteStream& stream, PeerCredentials peer, Hooks hooks);
 
   const PeerCredentials& peer() const override { return peer_; }
   void reply(const pb::Reply&) override;
@@ -40,7 +40,7 @@ class ServerConnection final : public RpcConnection {
   void close() override;
 
   void flush();
-  void detach();  // the descriptor is about to be closed: drops what is queued
+  void detach();  // the stream is about to end: drops what is queued
   bool closing() const { return closing_.load(std::memory_order_relaxed); }
 
   // Counts a request; false when the peer has too many unanswered ones.
@@ -56,8 +56,8 @@ class ServerConnection final : public RpcConnection {
   std::atomic<size_t> unanswered_{0};
 
   std::mutex mutex_;
-  Hooks hooks_;  // empty once detached
-  int fd_;       // -1 once detached
+  Hooks hooks_;         // empty once detached
+  ByteStream* stream_;  // null once detached
   FrameWriter out_;
   bool flush_posted_ = false;  // flush_soon or flush_writable is under way
 };

@@ -2,12 +2,9 @@
 #include "common/rpc/rpc_frame.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 
 #include "common/base/check.h"
@@ -93,7 +90,7 @@ void FrameWriter::push(SharedFrame frame) {
   queue_.push_back(std::move(frame));
 }
 
-FrameWriter::State FrameWriter::write_to(int fd) {
+FrameWriter::State FrameWriter::write_to(ByteStream& stream) {
   while (!queue_.empty()) {
     std::array<iovec, kFramesPerWrite> parts;
     const size_t count = std::min(queue_.size(), parts.size());
@@ -101,16 +98,11 @@ FrameWriter::State FrameWriter::write_to(int fd) {
       const size_t skip = i == 0 ? sent_ : 0;
       parts[i] = {const_cast<char*>(queue_[i]->data()) + skip, queue_[i]->size() - skip};
     }
-    msghdr message{};
-    message.msg_iov = parts.data();
-    message.msg_iovlen = count;
-    const ssize_t sent = ::sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0) {
-      if (errno == EINTR) continue;
-      return errno == EAGAIN || errno == EWOULDBLOCK ? State::blocked : State::broken;
-    }
-    bytes_ -= static_cast<size_t>(sent);
-    sent_ += static_cast<size_t>(sent);
+    const auto sent = stream.send({parts.data(), count});
+    if (sent.state == ByteStream::State::blocked) return State::blocked;
+    if (sent.state == ByteStream::State::broken) return State::broken;
+    bytes_ -= sent.bytes;
+    sent_ += sent.bytes;
     while (!queue_.empty() && sent_ >= queue_.front()->size()) {
       sent_ -= queue_.front()->size();
       queue_.pop_front();
@@ -122,29 +114,6 @@ FrameWriter::State FrameWriter::write_to(int fd) {
 void FrameWriter::clear() {
   queue_.clear();
   sent_ = bytes_ = 0;
-}
-
-result<std::string> unix_socket_path(const std::string& address) {
-  const std::string prefix = "unix:";
-  if (address.compare(0, prefix.size(), prefix) != 0) {
-    return failure(Errc::invalid, "address \"" + address + "\" is not of the form unix:/PATH");
-  }
-  std::string path = address.substr(prefix.size());
-  if (path.empty() || path[0] != '/' || path.find('\0') != std::string::npos) {
-    return failure(Errc::invalid, "address \"" + address + "\" needs an absolute path");
-  }
-  if (path.size() >= sizeof(sockaddr_un{}.sun_path)) {
-    return failure(Errc::invalid,
-                   fmt::format("socket path {} is too long: at most {} characters fit", path,
-                               sizeof(sockaddr_un{}.sun_path) - 1));
-  }
-  return path;
-}
-
-void fill_unix_address(const std::string& path, sockaddr_un& address) {
-  std::memset(&address, 0, sizeof(address));
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.data(), std::min(path.size(), sizeof(address.sun_path) - 1));
 }
 
 }  // namespace datacloud

@@ -11,9 +11,9 @@
 
 #include "common/base/bytes.h"
 #include "common/base/error.h"
+#include "common/net/address.h"
+#include "common/net/byte_stream.h"
 #include "common/rpc/rpc.h"
-
-struct sockaddr_un;
 
 namespace datacloud {
 
@@ -45,8 +45,8 @@ class FrameWriter {
   enum class State { empty, blocked, broken };
 
   void push(SharedFrame);
-  // Sends what the socket takes without waiting.
-  State write_to(int fd);
+  // Sends what the stream takes without waiting.
+  State write_to(ByteStream&);
   size_t bytes() const { return bytes_; }
   size_t frames() const { return queue_.size(); }
   bool empty() const { return queue_.empty(); }
@@ -57,9 +57,5 @@ class FrameWriter {
   size_t sent_ = 0;   // bytes of the first frame already sent
   size_t bytes_ = 0;  // bytes not yet sent
 };
-
-// "unix:/path" to a path that fits a socket address. invalid says what is wrong.
-result<std::string> unix_socket_path(const std::string& address);
-void fill_unix_address(const std::string& path, sockaddr_un&);
 
 }  // namespace datacloud

@@ -1,4 +1,5 @@
-// The RPC server: Boost.Asio on one thread, Unix sockets, peer credentials.
+// The RPC server: Boost.Asio on one thread; Unix sockets with peer credentials, and TLS
+// (tls_gate.h).
 //
 // Everything a service sees happens on the thread of run(): requests, disconnects, timers, posted
 // functions. Nothing a peer sends closes any connection but its own; log lines a peer can cause
@@ -9,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <algorithm>
 #include <filesystem>
 #include <set>
 #include <thread>
@@ -17,8 +18,10 @@
 #include "common/base/asio.h"
 #include "common/base/log.h"
 #include "common/rpc/rpc.h"
-#include "common/rpc/rpc_connection.h"
 #include "common/rpc/rpc_frame.h"
+#include "common/rpc/rpc_link.h"
+#include "common/rpc/rpc_loop.h"
+#include "common/rpc/tls_gate.h"
 
 namespace datacloud {
 namespace {
@@ -28,139 +31,9 @@ using Socket = asio::local::stream_protocol::socket;
 using boost::system::error_code;
 
 constexpr size_t kConnectionsMax = 4096;
+constexpr size_t kConnectionsOfOneNodeMax = 64;
+constexpr Duration kHelloPatience = seconds(10);  // of an admitted peer, to get a session
 constexpr auto kAcceptRetry = milliseconds(100);
-
-// At most ten lines a second of what peers can cause.
-class PeerLog {
- public:
-  bool allow() {
-    const auto now = monotonic_now();
-    if (now - window_start_ > seconds(1)) {
-      window_start_ = now;
-      lines_ = 0;
-    }
-    return ++lines_ <= 10;
-  }
-
- private:
-  MonotonicTime window_start_{};
-  int lines_ = 0;
-};
-
-// What the reading half needs of the server. Used on the service thread only, besides thread().
-struct Loop {
-  explicit Loop(RpcService& s) : service(s) {}
-  RpcService& service;
-  PeerLog peer_log;
-  std::atomic<std::thread::id> thread{};
-  asio::io_context io{1};
-};
-
-// The reading half of a connection: owns the socket, lives in Asio's handlers.
-class Link : public std::enable_shared_from_this<Link> {
- public:
-  using Closed = std::function<void(const std::shared_ptr<Link>&)>;
-
-  Link(Loop& loop, Socket socket, PeerCredentials peer, Closed on_closed)
-      : loop_(loop), socket_(std::move(socket)), peer_(peer), on_closed_(std::move(on_closed)) {}
-  ~Link() {
-    if (connection_) connection_->detach();
-  }
-
-  void start() {
-    ServerConnection::Hooks hooks;
-    hooks.on_service_thread = [loop = &loop_] {
-      return loop->thread.load(std::memory_order_relaxed) == std::this_thread::get_id();
-    };
-    std::weak_ptr<Link> weak = weak_from_this();
-    hooks.flush_soon = [this, weak] { post_to(weak, [](Link& l) { l.connection_->flush(); }); };
-    hooks.flush_writable = [this, weak] { post_to(weak, [](Link& l) { l.wait_writable(); }); };
-    hooks.close_soon = [this, weak] { post_to(weak, [](Link& l) { l.close(); }); };
-    connection_ =
-        std::make_shared<ServerConnection>(socket_.native_handle(), peer_, std::move(hooks));
-    read();
-  }
-
-  void close() {
-    if (!socket_.is_open()) return;
-    connection_->detach();
-    error_code ignored;
-    socket_.close(ignored);
-    auto self = shared_from_this();
-    on_closed_(self);
-    loop_.service.on_disconnect(connection_);
-  }
-
- private:
-  // Called with the connection's lock held, which keeps the link alive (detach() takes that lock).
-  void post_to(std::weak_ptr<Link> weak, void (*action)(Link&)) {
-    asio::post(loop_.io, [weak = std::move(weak), action] {
-      if (auto self = weak.lock(); self && self->socket_.is_open()) action(*self);
-    });
-  }
-
-  void wait_writable() {
-    socket_.async_wait(Socket::wait_write, [self = shared_from_this()](error_code ec) {
-      if (!ec) self->connection_->flush();
-    });
-  }
-
-  void read() {
-    const MutableByteView space = reader_.space();
-    socket_.async_read_some(asio::buffer(space.data(), space.size()),
-                            [self = shared_from_this()](error_code ec, size_t bytes) {
-                              if (ec) return self->close();
-                              self->reader_.filled(bytes);
-                              if (self->handle_frames()) self->read();
-                            });
-  }
-
-  // False when the connection is closed.
-  bool handle_frames() {
-    for (;;) {
-      if (connection_->closing()) {
-        close();
-        return false;
-      }
-      pb::Frame frame;
-      auto more = reader_.next(frame);
-      if (!more) return refuse(more.error().text());
-      if (!more.value()) return true;
-      if (!frame.has_request()) return refuse("a frame that is not a request");
-      handle(std::move(*frame.mutable_request()));
-    }
-  }
-
-  void handle(pb::Request request) {
-    pb::Reply reply;
-    reply.set_id(request.id());
-    if (request.op_case() == pb::Request::OP_NOT_SET) {
-      set_error(reply, Error(Errc::unsupported, "the daemon does not know this request"));
-    } else if (!connection_->admit()) {
-      set_error(reply, Error(Errc::unavailable, "too many unanswered requests on one connection"));
-    } else {
-      loop_.service.on_request(connection_, std::move(request));
-      return;
-    }
-    connection_->reply(reply);
-  }
-
-  bool refuse(const std::string& reason) {
-    if (loop_.peer_log.allow()) {
-      spdlog::warn("RPC: process {} (uid {}) sent {}: connection closed", peer_.pid, peer_.uid,
-                   reason);
-    }
-    close();
-    return false;
-  }
-
-  Loop& loop_;
-  Socket socket_;
-  const PeerCredentials peer_;
-  Closed on_closed_;
-  FrameReader reader_;
-  std::shared_ptr<ServerConnection> connection_;
-};
 
 // One bound address.
 struct Listener {
@@ -218,6 +91,13 @@ class AsioRpcServer final : public RpcServer {
   }
 
   result<void> listen(const std::string& address) override;
+  void serve_tls(TlsServing serving) override {
+    gate_ = std::make_unique<TlsGate>(
+        loop_, std::move(serving),
+        [this](std::unique_ptr<ByteStream>& stream, PeerCredentials peer) -> result<void> {
+          return admit_node(stream, std::move(peer));
+        });
+  }
 
   void run() override {
     loop_.thread = std::this_thread::get_id();
@@ -267,11 +147,36 @@ class AsioRpcServer final : public RpcServer {
       return turn_away(socket, EAGAIN,
                        fmt::format("the daemon has {} connections already", links_.size()));
     }
-    auto link = std::make_shared<Link>(loop_, std::move(socket),
-                                       PeerCredentials{cred.pid, cred.uid, cred.gid},
-                                       [this](const auto& closed) { links_.erase(closed); });
+    (void)add_link(make_socket_stream(socket.release()), {cred.pid, cred.uid, cred.gid});
+  }
+
+  std::shared_ptr<RpcLink> add_link(std::unique_ptr<ByteStream> stream, PeerCredentials peer) {
+    auto link = std::make_shared<RpcLink>(loop_, std::move(stream), std::move(peer),
+                                          [this](const auto& closed) { links_.erase(closed); });
     links_.insert(link);
     link->start();
+    return link;
+  }
+
+  result<void> admit_node(std::unique_ptr<ByteStream>& stream, PeerCredentials peer) {
+    const auto of_node = std::count_if(links_.begin(), links_.end(), [&](const auto& link) {
+      return link->peer().remote() && link->peer().node == peer.node;
+    });
+    if (links_.size() >= kConnectionsMax) {
+      return failure(Error::posix(
+          EAGAIN, fmt::format("the daemon has {} connections already", links_.size())));
+    }
+    if (static_cast<size_t>(of_node) >= kConnectionsOfOneNodeMax) {
+      return failure(Error::posix(
+          EAGAIN, fmt::format("{} has {} connections already", peer.describe(), of_node)));
+    }
+    const auto link = add_link(std::move(stream), std::move(peer));
+    link->expect_session_within(kHelloPatience, [this, text = link->peer().describe()] {
+      gate_->refusals().count(Refusal::slow);
+      if (loop_.peer_log.allow())
+        spdlog::warn("RPC: {} turned away (slow): it has said no hello", text);
+    });
+    return success();
   }
 
   // A reply with id 0 concerns the connection; the socket is closed on return.
@@ -281,15 +186,21 @@ class AsioRpcServer final : public RpcServer {
     set_error(*frame.mutable_reply(), Error::posix(errno_value, text));
     FrameWriter writer;
     if (auto encoded = encode_frame(frame)) writer.push(std::move(encoded).value());
-    writer.write_to(socket.native_handle());
+    writer.write_to(*make_socket_stream(socket.release()));
   }
 
-  Loop loop_;
-  std::set<std::shared_ptr<Link>> links_;  // destroyed before loop_, which their sockets use
+  RpcLoop loop_;
+  std::set<std::shared_ptr<RpcLink>> links_;  // destroyed before loop_, which they use
   std::vector<std::unique_ptr<Listener>> listeners_;
+  std::unique_ptr<TlsGate> gate_;
 };
 
 result<void> AsioRpcServer::listen(const std::string& address) {
+  if (is_tls_address(address)) {
+    TRY(const auto tls, parse_tls_address(address));
+    if (!gate_) return failure(Errc::unsupported, address + ": there is no certificate to show");
+    return gate_->listen(tls);
+  }
   TRY(auto path, unix_socket_path(address));
   std::error_code ec;
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ec);

@@ -34,6 +34,7 @@ result<RecordCheckReport> check_records(const RecordSnapshot& view, const Record
       {"block runs", check_runs},
       {"inline blocks", check_inline},
       {"stripes", check_stripes},
+      {"nodes", check_nodes},
       {"ids", check_ids},
       {"features", check_features},
   };

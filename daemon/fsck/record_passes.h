@@ -157,6 +157,7 @@ result<void> check_trees(RecordPasses&);          // 'T', 'U', and which tree in
 result<void> check_runs(RecordPasses&);           // 'M' with 'R'
 result<void> check_inline(RecordPasses&);         // 'M' with 'V' and 'W'
 result<void> check_stripes(RecordPasses&);        // 'S' with 'L', 'R', 'F', 'B', 'K' and rows
+result<void> check_nodes(RecordPasses&);          // 'n'
 result<void> check_ids(RecordPasses&);            // counters, 'G', 'P', 'Q', and the totals
 result<void> check_features(RecordPasses&);       // what all of them use, with the cloud's list
 

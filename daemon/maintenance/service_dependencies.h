@@ -13,7 +13,9 @@
 #include "common/codes/erasure_code.h"
 #include "common/config/config.h"
 #include "common/crypto/keys.h"
+#include "common/rpc/peer_refusals.h"
 #include "common/site/site_set.h"
+#include "common/tls/certificate.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/metadata/state_space.h"
@@ -42,6 +44,9 @@ struct ServiceDependencies {
   };
   std::function<result<Joined>(const pb::SiteInfo&)> open_site = {};
   std::shared_ptr<StateSpace> space = {};  // null: the disk of the metadata is never full
+  // Signs the certificates of nodes; null: there are none.
+  std::shared_ptr<const CertificateAuthority> authority = {};
+  std::shared_ptr<PeerRefusals> refusals = {};  // what peers over TLS were turned away for
   // The metadata store has failed: nothing more can be promised. Stops the daemon.
   std::function<void(const Error&)> fatal;
 };

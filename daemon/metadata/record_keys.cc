@@ -108,6 +108,8 @@ std::string repair(uint8_t remaining, StripeId id) {
   return k;
 }
 
+std::string node(std::string_view name) { return std::string(1, 'n') += name; }
+
 uint64_t u64_at(std::string_view key, size_t offset) {
   uint64_t v = 0;
   for (size_t i = offset; i < offset + 8; ++i) v = v << 8 | static_cast<uint8_t>(key[i]);

@@ -165,6 +165,18 @@ void add_mounts(const pb::StatusReply& status, Metrics& out) {
       one("datacloud_mounts_dirty_bytes", "Written and not yet durable, all mounts", dirty));
 }
 
+void add_refusals(const pb::StatusReply& status, Metrics& out) {
+  pb::StatusDetails details;
+  if (!details.ParseFromString(status.details())) return;
+  MetricFamily family{"datacloud_peers_refused_total",
+                      "Connections over TLS that were turned away, by reason",
+                      Type::counter,
+                      {}};
+  for (const auto& refusal : details.refusals())
+    family.samples.push_back({{{"reason", refusal.reason()}}, number(refusal.count())});
+  out.push_back(std::move(family));
+}
+
 }  // namespace
 
 Metrics daemon_metrics(const pb::StatusReply& status, const pb::TrafficReply& traffic,
@@ -185,6 +197,7 @@ Metrics daemon_metrics(const pb::StatusReply& status, const pb::TrafficReply& tr
   add_traffic(status, traffic, out);
   add_folds(folds, out);
   add_mounts(status, out);
+  add_refusals(status, out);
   return out;
 }
 

@@ -206,6 +206,9 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
   for (const auto& site : config.sites) {
     locations[site.name] = site_place(site, cloud.uuid());
   }
+  const auto authority = std::make_shared<const CertificateAuthority>(
+      CertificateAuthority::derive(key.key, cloud.uuid()));
+  const auto refusals = std::make_shared<PeerRefusals>();
   Bytes name_key = derive_name_key(key.key, cloud.uuid());
   service_ = std::make_unique<MetadataService>(MetadataService::Dependencies{
       .store = *store_,
@@ -223,11 +226,24 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
       .open_site = [file = config.file, cloud, key = key.key](
                        const pb::SiteInfo& info) { return open_joining(file, cloud, key, info); },
       .space = space_,
+      .authority = authority,
+      .refusals = refusals,
       .fatal = [this](const Error& error) { store_failed(error); },
   });
   TRY(service_->start());
   server_ = make_rpc_server(*service_);
   loop_->attach(server_.get());
+  certificate_ = std::make_unique<DaemonCertificate>(authority);
+  server_->serve_tls(
+      {.context = [this] { return certificate_->context(); },
+       .admit = [this](const PeerCertificate& shown, PeerCredentials& peer,
+                       Refusal& reason) { return service_->admit_peer(shown, peer, reason); },
+       .refusals = refusals});
+  if (config.node.joined()) {
+    return failure(Errc::invalid, config.file.string() +
+                                      " is the configuration of a node: the "
+                                      "daemon runs elsewhere");
+  }
   if (config.daemon.listen.empty()) {
     return failure(Errc::invalid, config.file.string() + ": daemon.listen is not set");
   }

@@ -7,6 +7,7 @@
 #include "common/config/config.h"
 #include "common/crypto/keys.h"
 #include "common/rpc/rpc.h"
+#include "daemon/program/daemon_certificate.h"
 #include "daemon/program/metrics_source.h"
 #include "daemon/service/service.h"
 
@@ -46,6 +47,7 @@ class Daemon {
   std::shared_ptr<StateSpace> space_;
   std::unique_ptr<MetadataStore> store_;
   LocalProcessProbe processes_;
+  std::unique_ptr<DaemonCertificate> certificate_;
   std::unique_ptr<MetadataService> service_;
   std::unique_ptr<RpcServer> server_;
   std::shared_ptr<MetricsSource> metrics_;

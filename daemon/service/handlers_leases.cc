@@ -15,6 +15,9 @@ Answer MetadataService::lease(const CallPtr& call) {
   // Directories change at the daemon only: nobody needs more than READ.
   const auto mode =
       S_ISDIR(inode.mode()) ? std::min(request.mode(), pb::LEASE_READ) : request.mode();
+  if (mode == pb::LEASE_WRITE) {
+    if (auto no = forbidden(*call, Access::write)) return failure(*no);
+  }
   const auto others = mode == pb::LEASE_WRITE ? pb::LEASE_NONE : pb::LEASE_READ;
   if (mode != pb::LEASE_NONE && !admitted(call, request.ino(), others)) return later();
   if (request.open() && !leases_.has_room(call->session, request.ino())) {

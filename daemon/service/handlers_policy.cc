@@ -84,7 +84,10 @@ Answer MetadataService::admin(const CallPtr& call) {
   if (!request.ParseFromString(call->request.admin())) {
     return failure(Errc::invalid, "the administrator's request does not parse");
   }
+  if (auto no = forbidden(*call, request)) return failure(*no);
   switch (request.op_case()) {
+    case pb::AdminRequest::kNode:
+      return node(call, request.node());
     case pb::AdminRequest::kPolicy:
       return policy(call, request.policy());
     case pb::AdminRequest::kFeature:

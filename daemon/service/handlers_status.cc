@@ -48,6 +48,7 @@ void MetadataService::add_mounts(pb::StatusReply& status) {
     if (session->tool()) continue;
     auto* out = status.add_mounts();
     *out->mutable_session() = session->record;
+    out->mutable_session()->clear_secret();
     out->set_connected(session->connection != nullptr);
     *out->mutable_stats() = session->stats;
     out->set_leases(static_cast<uint32_t>(leases_.leases_of(id)));
@@ -69,6 +70,11 @@ void MetadataService::add_activity(pb::StatusDetails& details) const {
     auto* operation = details.add_operations();
     operation->set_name(field != nullptr ? field->name() : "?");
     operation->set_count(count);
+  }
+  for (size_t i = 0; deps_.refusals && i < kRefusalCount; ++i) {
+    auto* refusal = details.add_refusals();
+    refusal->set_reason(refusal_name(static_cast<Refusal>(i)));
+    refusal->set_count(deps_.refusals->of(static_cast<Refusal>(i)));
   }
 }
 

@@ -35,6 +35,7 @@ void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::
     hello(call);
     return pump();
   }
+  if (call->request.has_join()) return join(call);
   SessionState* session = sessions_.find(call->connection->session);
   if (session == nullptr || session->connection != call->connection) {
     return refuse(call, Error(Errc::session_lost, "this connection has no session; say hello"));
@@ -54,6 +55,7 @@ void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::
   if (session->tool() && !call->operation->for_tools) {
     return refuse(call, Error(Errc::invalid, "this request is for mounts only"));
   }
+  if (auto no = forbidden(*call, call->operation->access)) return refuse(call, *no);
   if (call->operation->may_wait) {
     if (session->in_flight.size() > 2 * deps_.config.requests_in_flight_max) {
       return refuse(call, Error(Errc::unavailable, "too many unanswered requests of one mount"));

@@ -32,6 +32,7 @@
 #include "daemon/maintenance/service_dependencies.h"
 #include "daemon/metadata/committer.h"
 #include "daemon/metadata/metadata_store.h"
+#include "daemon/records/nodes.h"
 #include "daemon/sessions/call.h"
 #include "daemon/sessions/id_ranges.h"
 #include "daemon/sessions/lease_table.h"
@@ -40,6 +41,16 @@
 namespace datacloud {
 
 class MetadataService;
+
+// Which nodes may send a request. Processes of the daemon's machine may send all.
+enum class Access {
+  session,   // whoever has one
+  read,      // mounts, and the tool of an administrator
+  write,     // mounts that may change the cloud
+  observe,   // administrators and auditors
+  admin,     // administrators
+  by_admin,  // decided by the kind of AdminRequest
+};
 
 // What the service does with one kind of request. Hello is not among them: it makes the session
 // that all others need.
@@ -55,6 +66,7 @@ struct Operation {
   // It makes the metadata grow for good (of commits: those that bring stripes): refused while their
   // disk is full. Everything else, deleting above all, uses what is kept free (state_space.h).
   bool adds;
+  Access access;
 };
 
 class MetadataService final : public RpcService, private Responder {
@@ -73,6 +85,8 @@ class MetadataService final : public RpcService, private Responder {
   void snapshot(
       std::function<void(const pb::StatusReply&, const pb::TrafficReply&, const pb::FoldReply&)>
           done);
+  // Decides who a peer over TLS is (TlsServing).
+  result<void> admit_peer(const PeerCertificate&, PeerCredentials&, Refusal& reason);
   // A site went away or came back.
   void on_site_change() { maintenance_.on_site_change(); }
   // What the cloud uses now. Changes only on the service's thread.
@@ -122,6 +136,21 @@ class MetadataService final : public RpcService, private Responder {
   bool in_grace(const Call&) const;
   void run_held_back();
   void renew(SessionState&);
+
+  // handlers_nodes.cc: nodes, their certificates and what they may do
+  void join(const CallPtr&);
+  Answer renew_certificate(const CallPtr&);
+  Answer node(const CallPtr&, const pb::NodeRequest&);
+  result<void> add_node(Transaction&, const pb::NodeRequest&);
+  result<void> revoke_node(Transaction&, const std::string& name);
+  void end_sessions_of(const std::string& node, const std::string& why);
+  void list_nodes(const std::string& only, pb::NodeReply&);
+  result<const pb::Node*> node_in_force(const PeerCredentials&, Refusal& reason) const;
+  result<pb::Reply> certify(Transaction&, pb::Node, ByteView request, ByteView used);
+  result<void> identify_node(const pb::HelloRequest&, const PeerCredentials&, pb::Session&);
+  std::optional<Error> forbidden(const Call&, Access) const;
+  std::optional<Error> forbidden(const Call&, const pb::AdminRequest&) const;
+  void end_expired();
 
   // handlers_leases.cc
   Answer lease(const CallPtr&);
@@ -193,6 +222,7 @@ class MetadataService final : public RpcService, private Responder {
   size_t sessions_at_start_ = 0;
   Sessions sessions_;
   IdRanges ranges_;
+  Nodes nodes_;
   InodeIds inode_ids_;
   LeaseTable leases_;
   std::deque<CallPtr> held_back_;  // until the grace after a start is over

@@ -23,7 +23,10 @@ constexpr auto kForegroundSpanMax = seconds(10);
 constexpr int kHealthRowsMax = 256;
 constexpr size_t kReportTextMax = 1024;
 
-bool same_process(const pb::Session& a, const pb::Session& b) {
+// A node's mount is known by its secret, a local one by its process.
+bool same_client(const pb::Session& a, const pb::Session& b) {
+  if (a.node() != b.node()) return false;
+  if (!a.node().empty()) return !a.secret().empty() && a.secret() == b.secret();
   return a.pid() == b.pid() && a.process_start() == b.process_start() && a.boot_id() == b.boot_id();
 }
 
@@ -36,6 +39,7 @@ result<void> MetadataService::start() {
   put_counter(txn, "start", ++start_count_);
   TRY(load_features(txn));
   TRY(sessions_.open(txn));
+  TRY(nodes_.open(txn));
   TRY(inode_ids_.open(txn));
   TRY(const bool had_ids, ranges_.open(txn));
   TRY(maintenance_.open(txn));
@@ -62,6 +66,7 @@ void MetadataService::tick() {
   std::vector<SessionId> ids;
   for (const auto& [id, session] : sessions_.all()) ids.push_back(id);
   for (const SessionId id : ids) end_if_over(id);
+  end_expired();
   maintenance_.tick();
   pump();
   loop_.after(kTick, [this] { tick(); });
@@ -114,6 +119,8 @@ pb::Reply MetadataService::hello_reply(const Call& call, SessionState& session, 
       out->set_key(std::string(as_text(key.view())));
     }
   }
+  hello->set_read_only(call.connection->peer().remote() &&
+                       !call.connection->peer().roles.has(NodeRole::mount));
   hello->set_resumed(resumed);
   hello->set_ids_revoked(resumed && session.ids_revoked);
   return reply;
@@ -133,7 +140,15 @@ void MetadataService::hello(const CallPtr& call) {
     return refuse(call, Error(Errc::invalid, "this connection has said hello already"));
   }
   pb::Session record = hello.session();
-  deps_.processes.identify(connection->peer().pid, record);
+  for (const auto clear : {&pb::Session::clear_node, &pb::Session::clear_address,
+                           &pb::Session::clear_roles, &pb::Session::clear_secret}) {
+    (record.*clear)();
+  }
+  if (!connection->peer().remote()) {
+    deps_.processes.identify(connection->peer().pid, record);
+  } else if (auto known = identify_node(hello, connection->peer(), record); !known) {
+    return refuse(call, known.error());
+  }
   if (hello.kind() == pb::CLIENT_TOOL) {
     auto tool = sessions_.add_tool(std::move(record));
     if (!tool) return refuse(call, tool.error());
@@ -143,7 +158,7 @@ void MetadataService::hello(const CallPtr& call) {
   if (auto lacking = lacks_feature(record)) return refuse(call, *lacking);
   sessions_.count_hello();
   if (SessionState* session = sessions_.find(record.id()); session != nullptr && !session->tool() &&
-                                                           same_process(session->record, record) &&
+                                                           same_client(session->record, record) &&
                                                            resume(*session, *call)) {
     return;
   }
@@ -182,6 +197,7 @@ bool MetadataService::resume(SessionState& session, const Call& call) {
     }
     session.resumed = true;
   }
+  session.record.set_address(call.connection->peer().address);
   bind(session, call.connection);
   spdlog::info("session {}: {} is back", session.id(), session.describe());
   call.connection->reply(hello_reply(call, session, true));

@@ -20,6 +20,10 @@ void cut(std::string& text) {
 }  // namespace
 
 std::string SessionState::describe() const {
+  if (!record.node().empty()) {
+    return fmt::format("mount {}:{} (node {} at {})", record.host(), record.mountpoint(),
+                       record.node(), record.address());
+  }
   return fmt::format("mount {}:{} (process {})", record.host(), record.mountpoint(), record.pid());
 }
 

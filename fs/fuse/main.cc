@@ -19,6 +19,7 @@
 #include "common/base/background_process.h"
 #include "common/base/log.h"
 #include "common/base/service_notifier.h"
+#include "common/config/node_certificate.h"
 #include "common/rpc/rpc.h"
 #include "fs/fuse/arguments.h"
 #include "fs/fuse/mount.h"
@@ -56,6 +57,17 @@ std::string source_name(const std::filesystem::path& file) {
   return canonical.empty() ? file.string() : canonical.string();
 }
 
+// `mount -t datacloud NAME`: /etc/datacloud/NAME.toml, where `datacloud join` puts it. Not of what
+// has a slash, or is a file.
+std::optional<std::filesystem::path> named_cloud(const std::string& source) {
+  std::error_code ignored;
+  if (source.find('/') != std::string::npos || std::filesystem::exists(source, ignored))
+    return std::nullopt;
+  const auto file = std::filesystem::path("/etc/datacloud") / (source + ".toml");
+  if (!std::filesystem::exists(file, ignored)) return std::nullopt;
+  return file;
+}
+
 std::string escaped(const std::string& text) {
   std::string out;
   for (const char c : text) {
@@ -66,8 +78,10 @@ std::string escaped(const std::string& text) {
 }
 
 std::vector<std::string> fuse_arguments(const MountArguments& arguments, const Config& config) {
-  std::string options = "fsname=" + escaped(source_name(config.file)) +
-                        ",subtype=datacloud,default_permissions,max_read=1048576";
+  const bool by_name = named_cloud(arguments.config_file).has_value();
+  std::string options =
+      "fsname=" + escaped(by_name ? arguments.config_file : source_name(config.file)) +
+      ",subtype=datacloud,default_permissions,max_read=1048576";
   if (arguments.allow_other) options += ",allow_other";
   for (const auto& option : arguments.flags.libfuse_options(::geteuid() == 0))
     options += "," + option;
@@ -75,7 +89,8 @@ std::vector<std::string> fuse_arguments(const MountArguments& arguments, const C
 }
 
 result<Config> load(const MountArguments& arguments) {
-  TRY(auto config, load_config(std::filesystem::absolute(arguments.config_file)));
+  const auto named = named_cloud(arguments.config_file);
+  TRY(auto config, load_config(named ? *named : std::filesystem::absolute(arguments.config_file)));
   for (const auto& option : arguments.limits) {
     TRY(auto known, apply_mount_option(config.mount, option));
     (void)known;
@@ -107,11 +122,12 @@ result<void> mount_session(fuse_session* session, const MountArguments& argument
 
 // Runs the mount; `mounted` is called once the kernel has it.
 template <class Mounted>
-int serve(const MountArguments& arguments, const Config& config, Mounted mounted) {
+int serve(MountArguments arguments, const Config& config, Mounted mounted) {
   const auto notifier = ServiceNotifier::from_environment();
   auto mount = Mount::open(config, arguments.site, arguments.mountpoint);
   if (!mount) return fail(mount.error().message());
 
+  if (mount.value()->read_only()) arguments.flags.apply("ro");
   if (!arguments.metrics.empty()) {
     if (auto served = mount.value()->serve_metrics(arguments.metrics); !served)
       return fail(served.error().text());
@@ -163,7 +179,7 @@ void tell_what_takes_long(int ready, const Config& config) {
   pollfd waiting{.fd = ready, .events = POLLIN};
   if (::poll(&waiting, 1, kSilence) != 0) return;
   RpcClient::Options options;
-  options.addresses = config.daemon.listen;
+  set_daemon(config, options);
   options.kind = pb::CLIENT_TOOL;
   options.deadline = seconds(1);
   const auto daemon = connect_rpc(std::move(options), nullptr);

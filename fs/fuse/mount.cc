@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "common/base/log.h"
+#include "common/config/node_certificate.h"
 #include "fs/fuse/mount_metrics.h"
 #include "fs/fuse/mount_point.h"
 #include "fs/fuse/raw/caller.h"
@@ -29,6 +30,10 @@ Mount::Mount(const Config& config, SecretKey data_key)
 
 result<std::unique_ptr<Mount>> Mount::open(const Config& config, const std::string& site_name,
                                            const std::string& mountpoint) {
+  if (config.keys.data.empty())
+    return failure(Errc::invalid, config.file.string() +
+                                      " names no data key: this node's role is "
+                                      "not to mount");
   TRY(auto key, read_key_file(config.keys.data, KeyFileKind::data));
   std::unique_ptr<Mount> mount(new Mount(config, key.key));
   mount->mountpoint_ = mountpoint;
@@ -45,7 +50,9 @@ result<std::unique_ptr<Mount>> Mount::open(const Config& config, const std::stri
 result<void> Mount::connect(const std::string& mountpoint) {
   recalls_ = std::make_unique<Executor>(4, 1024);
   RpcClient::Options options;
-  options.addresses = config_.daemon.listen;
+  set_daemon(config_, options);
+  const SecretKey secret = SecretKey::random();
+  options.session.set_secret(std::string(as_text(secret.view())));
   options.kind = pb::CLIENT_MOUNT;
   options.session.set_host(host_name());
   options.session.set_pid(static_cast<uint32_t>(getpid()));
@@ -59,6 +66,8 @@ result<void> Mount::connect(const std::string& mountpoint) {
   pb::HelloReply hello;
   TRY(client_, connect_session(std::move(options), &hello));
   cloud_ = hello.cloud();
+  lease_ = milliseconds(hello.lease_ms());
+  read_only_ = hello.read_only();
   TRY(adopt_features(hello.features()));
   namer_ = std::make_unique<ShardNamer>(as_bytes(hello.name_key()));
   std::map<SiteId, SecretKey> audit_keys;

@@ -59,6 +59,8 @@ class Mount {
   LastKnownSpace& space() { return space_; }
   // When requests of the kernel have to end, for their loop.
   PendingRequests::Options request_options();
+  // The daemon takes no changes from this node: the kernel shall refuse them.
+  bool read_only() const { return read_only_; }
   const MountConfig& config() const { return config_.mount; }
   // What the cloud uses, as the daemon told last. Any thread.
   FeatureSet features() const { return features_; }
@@ -93,6 +95,7 @@ class Mount {
   void flush_due(bool pressure);
   void keepalive_loop();
   void send_keepalive();
+  void keep_certificate();
 
   // mount_sites.cc
   void apply_duties(const google::protobuf::RepeatedPtrField<pb::SiteInfo>&);
@@ -134,6 +137,9 @@ class Mount {
   std::thread flusher_, keepalive_;
   std::string mountpoint_;
   bool dirsync_ = false;
+  bool read_only_ = false;
+  Duration lease_ = seconds(20);               // as the daemon has said at the first hello
+  MonotonicTime look_at_certificate_{};        // the keepalive thread's
   std::unique_ptr<MetricsExporter> exporter_;  // before all it shows goes
 };
 

@@ -2,12 +2,14 @@
 #include <algorithm>
 
 #include "common/base/log.h"
+#include "common/config/node_certificate.h"
 #include "fs/fuse/mount.h"
 
 namespace datacloud {
 namespace {
 
 constexpr auto kFlusherTick = milliseconds(50);
+constexpr Duration kCertificateLook = seconds(60);
 
 }  // namespace
 
@@ -65,10 +67,24 @@ void Mount::keepalive_loop() {
   for (;;) {
     {
       std::unique_lock lock(mutex_);
-      if (wake_.wait_for(lock, milliseconds(config_.daemon.lease_ms / 8), [this] { return stop_; }))
-        return;
+      if (wake_.wait_for(lock, lease_ / 8, [this] { return stop_; })) return;
     }
     send_keepalive();
+    keep_certificate();
+  }
+}
+
+// A node renews its certificate over the running connection, long before it ends. Looked at now and
+// then: the clock may have been set.
+void Mount::keep_certificate() {
+  const auto now = monotonic_now();
+  if (!config_.node.joined() || now < look_at_certificate_) return;
+  look_at_certificate_ = now + std::min<Duration>(kCertificateLook, lease_);
+  if (!renewal_is_due(config_.node)) return;
+  if (auto renewed = renew_node_certificate(config_.node, *client_); !renewed) {
+    spdlog::warn("this node's certificate cannot be renewed yet: {}", renewed.error().message());
+  } else {
+    spdlog::info("this node's certificate is renewed");
   }
 }
 

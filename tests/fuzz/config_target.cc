@@ -13,8 +13,10 @@ void run(ByteView input) {
   const auto config = parse_config(text, "f.toml");
   if (config) {
     require(!config.value().sites.empty(), "a configuration has a site");
-    require(!config.value().daemon.listen.empty(), "a configuration has a listen address");
-    require(config.value().keys.data.is_absolute(), "paths are absolute");
+    require(config.value().node.joined() || !config.value().daemon.listen.empty(),
+            "a configuration has the address of a daemon");
+    require(config.value().node.joined() || config.value().keys.data.is_absolute(),
+            "paths are absolute");
   } else {
     const std::string& error = config.error().text();
     require(error.starts_with("f.toml:") && std::isdigit(static_cast<unsigned char>(error[7])),

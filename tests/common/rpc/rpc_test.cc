@@ -1,8 +1,10 @@
-// The RPC against a real socket: order, resending, sessions, pushes, and peers that misbehave.
+// The RPC against a real socket, a Unix one and one with TLS: order, resending, sessions, pushes,
+// and peers that misbehave.
 #include "common/rpc/rpc_session.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -14,12 +16,15 @@
 #include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <mutex>
 #include <random>
 #include <set>
 #include <thread>
 
+#include "common/rpc/rpc_dial.h"
 #include "common/rpc/rpc_frame.h"
+#include "tests/support/tls_rig.h"
 
 namespace datacloud {
 namespace {
@@ -99,8 +104,9 @@ class EchoService final : public RpcService {
 // A server on its own thread, stopped on destruction.
 class RunningServer {
  public:
-  RunningServer(RpcService& service, const std::string& address)
+  RunningServer(RpcService& service, const std::string& address, TlsServing tls = {})
       : server(make_rpc_server(service)) {
+    if (tls.context) server->serve_tls(std::move(tls));
     auto listening = server->listen(address);
     EXPECT_TRUE(listening) << (listening ? "" : listening.error().message());
     thread_ = std::thread([this] { server->run(); });
@@ -130,23 +136,72 @@ pb::Request echo(const std::string& text) {
   return request;
 }
 
-class RpcTest : public ::testing::Test {
+// A peer that speaks bytes, not RPC; blocking.
+class RawPeer {
+ public:
+  explicit RawPeer(std::unique_ptr<ByteStream> stream) : stream_(std::move(stream)) {}
+  // False when the connection is gone.
+  bool send(std::string_view bytes) {
+    while (!bytes.empty()) {
+      const iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+      const auto sent = stream_->send({&part, 1});
+      if (sent.state == ByteStream::State::broken) return false;
+      bytes.remove_prefix(sent.bytes);
+      if (sent.state == ByteStream::State::blocked && !wait(POLLOUT)) return false;
+    }
+    return true;
+  }
+  // 0: the connection is gone.
+  size_t receive(MutableByteView space) {
+    for (;;) {
+      const auto got = stream_->receive(space);
+      if (got.state != ByteStream::State::blocked) return got.bytes;
+      if (!wait(POLLIN)) return 0;
+    }
+  }
+
+ private:
+  bool wait(short events) {
+    pollfd waiting{stream_->fd(), events, 0};
+    return ::poll(&waiting, 1, 10'000) > 0;
+  }
+  std::unique_ptr<ByteStream> stream_;
+};
+
+enum class Transport { unix_socket, tls };
+
+class RpcRig {
  protected:
-  RpcTest() {
+  explicit RpcRig(Transport transport) {
     char pattern[] = "/tmp/datacloud-rpc-XXXXXX";
     directory_ = ::mkdtemp(pattern);
     path_ = directory_ + "/socket";
-    address_ = "unix:" + path_;
+    tls_ = transport == Transport::tls;
+    address_ = tls_ ? "tls://127.0.0.1:" + std::to_string(free_port()) : "unix:" + path_;
     start();
   }
-  ~RpcTest() override {
+  ~RpcRig() {
     server_.reset();
     std::filesystem::remove_all(directory_);
   }
-  void start() { server_ = std::make_unique<RunningServer>(service_, address_); }
+  void start() {
+    TlsServing tls;
+    tls.context = [this] { return daemon_; };
+    tls.admit = [](const PeerCertificate& shown, PeerCredentials& peer, Refusal&) -> result<void> {
+      peer.node = shown.identity.name;
+      if (shown.verdict == PeerCertificate::Verdict::good) return success();
+      return failure(Error::posix(EACCES, shown.problem));
+    };
+    tls.refusals = std::make_shared<PeerRefusals>();
+    server_ = std::make_unique<RunningServer>(service_, address_, std::move(tls));
+  }
+  void reach(RpcClient::Options& options) {
+    options.addresses = {address_};
+    options.tls = [this]() -> result<std::shared_ptr<const TlsContext>> { return node_; };
+  }
 
   std::unique_ptr<RpcClient> client(RpcClient::Options options = mount_options()) {
-    options.addresses = {address_};
+    reach(options);
     auto connected = connect_rpc(std::move(options), nullptr);
     EXPECT_TRUE(connected) << (connected ? "" : connected.error().message());
     return connected ? std::move(connected).value() : nullptr;
@@ -157,24 +212,46 @@ class RpcTest : public ::testing::Test {
     options.deadline = seconds(10);
     return options;
   }
-  int raw_connection() {
+  RawPeer raw_connection() {
+    if (tls_) {
+      auto stream = Dial({address_}, node_).wait();
+      EXPECT_TRUE(stream) << (stream ? "" : stream.error().message());
+      return RawPeer(std::move(stream).value());
+    }
     const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_un address;
     fill_unix_address(path_, address);
     EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    return fd;
+    return RawPeer(make_socket_stream(fd));
   }
 
+  bool tls_ = false;
+  TestCloud cloud_;
+  std::shared_ptr<const TlsContext> daemon_ = cloud_.daemon(), node_ = cloud_.node("gpu07");
   std::string directory_, path_, address_;
   EchoService service_;
   std::unique_ptr<RunningServer> server_;
+};
+
+class RpcTest : public RpcRig, public ::testing::TestWithParam<Transport> {
+ protected:
+  RpcTest() : RpcRig(GetParam()) {}
+};
+INSTANTIATE_TEST_SUITE_P(Over, RpcTest, testing::Values(Transport::unix_socket, Transport::tls),
+                         [](const auto& info) {
+                           return std::string(info.param == Transport::tls ? "Tls" : "UnixSocket");
+                         });
+
+class RpcUnixTest : public RpcRig, public ::testing::Test {
+ protected:
+  RpcUnixTest() : RpcRig(Transport::unix_socket) {}
 };
 
 std::string value_of(const result<pb::Reply>& reply) {
   return reply ? reply.value().xattr().value() : reply.error().message();
 }
 
-TEST_F(RpcTest, AnswersAndErrorsArrive) {
+TEST_P(RpcTest, AnswersAndErrorsArrive) {
   auto c = client();
   EXPECT_TRUE(c->connected());
   EXPECT_EQ(c->session(), 100u);
@@ -195,7 +272,7 @@ TEST_F(RpcTest, AnswersAndErrorsArrive) {
   EXPECT_TRUE(unknown.error().is(Errc::unsupported));
 }
 
-TEST_F(RpcTest, ManyThreadsShareOneConnection) {
+TEST_P(RpcTest, ManyThreadsShareOneConnection) {
   auto c = client();
   std::vector<std::thread> threads;
   std::atomic<int> right{0};
@@ -219,7 +296,7 @@ TEST_F(RpcTest, ManyThreadsShareOneConnection) {
   EXPECT_EQ(service_.acknowledged(), 4000u);
 }
 
-TEST_F(RpcTest, LargeRequestsAndRepliesPass) {
+TEST_P(RpcTest, LargeRequestsAndRepliesPass) {
   auto c = client();
   const std::string large(8u << 20, 'y');
   EXPECT_EQ(value_of(c->call(echo(large))), large);
@@ -235,7 +312,7 @@ TEST_F(RpcTest, LargeRequestsAndRepliesPass) {
   EXPECT_EQ(service_.hellos().size(), 1u);
 }
 
-TEST_F(RpcTest, PushesArriveInOrderBeforeTheReply) {
+TEST_P(RpcTest, PushesArriveInOrderBeforeTheReply) {
   auto options = mount_options();
   std::vector<uint64_t> pushed;
   options.on_push = [&](const pb::Push& push) { pushed.push_back(push.recall().id()); };
@@ -248,7 +325,7 @@ TEST_F(RpcTest, PushesArriveInOrderBeforeTheReply) {
   EXPECT_TRUE(std::is_sorted(pushed.begin(), pushed.end()));
 }
 
-TEST_F(RpcTest, RestartResendsExactlyTheUnrepliedInOrder) {
+TEST_P(RpcTest, RestartResendsExactlyTheUnrepliedInOrder) {
   auto options = mount_options();
   std::atomic<int> sessions{0};
   options.on_session = [&](const pb::HelloReply&) { sessions++; };
@@ -280,7 +357,7 @@ TEST_F(RpcTest, RestartResendsExactlyTheUnrepliedInOrder) {
   EXPECT_EQ(service_.hellos()[1].leases_size(), 1);
 }
 
-TEST_F(RpcTest, ALeaseEndsEarlierByWhatTheMachineWasSuspended) {
+TEST_P(RpcTest, ALeaseEndsEarlierByWhatTheMachineWasSuspended) {
   auto options = mount_options();
   std::atomic<int> slept_s{1000};  // before; it does not count
   options.suspended = [&] { return Duration(seconds(slept_s)); };
@@ -294,7 +371,7 @@ TEST_F(RpcTest, ALeaseEndsEarlierByWhatTheMachineWasSuspended) {
   EXPECT_GE(c->lease_end(), monotonic_now() + seconds(50)) << "asked for after that";
 }
 
-TEST_F(RpcTest, LostSessionFailsWhatMayHaveBeenExecuted) {
+TEST_P(RpcTest, LostSessionFailsWhatMayHaveBeenExecuted) {
   auto options = mount_options();
   std::mutex mutex;
   std::vector<std::string> events;
@@ -329,7 +406,7 @@ TEST_F(RpcTest, LostSessionFailsWhatMayHaveBeenExecuted) {
   EXPECT_THAT(events, ElementsAre("session 100", "session 101", "failed", "failed", "failed"));
 }
 
-TEST_F(RpcTest, ToolsFailInsteadOfResuming) {
+TEST_P(RpcTest, ToolsFailInsteadOfResuming) {
   RpcClient::Options options;
   options.kind = pb::CLIENT_TOOL;
   auto c = client(options);
@@ -344,7 +421,7 @@ TEST_F(RpcTest, ToolsFailInsteadOfResuming) {
   EXPECT_EQ(service_.hellos().back().session().id(), 0u);
 }
 
-TEST_F(RpcTest, DeadlineAnswersUnavailable) {
+TEST_P(RpcTest, DeadlineAnswersUnavailable) {
   auto options = mount_options();
   options.deadline = milliseconds(300);
   auto c = client(options);
@@ -364,10 +441,10 @@ TEST_F(RpcTest, DeadlineAnswersUnavailable) {
 }
 
 // What became of requests whose deadline had passed: the late reply, or that there will be none.
-TEST_F(RpcTest, LateOutcomesAreTold) {
+TEST_P(RpcTest, LateOutcomesAreTold) {
   auto options = mount_options();
   options.deadline = milliseconds(200);
-  options.addresses = {address_};
+  reach(options);
   auto session = connect_session(std::move(options), nullptr);
   ASSERT_TRUE(session);
   service_.mute = true;
@@ -395,7 +472,7 @@ TEST_F(RpcTest, LateOutcomesAreTold) {
   EXPECT_EQ(told, 1);
 }
 
-TEST_F(RpcTest, NobodyListening) {
+TEST_F(RpcUnixTest, NobodyListening) {
   RpcClient::Options options;
   options.addresses = {"unix:" + directory_ + "/nothing"};
   const auto before = monotonic_now();
@@ -410,7 +487,7 @@ TEST_F(RpcTest, NobodyListening) {
   EXPECT_TRUE(connect_rpc(options, nullptr).error().is(Errc::invalid));
 }
 
-TEST_F(RpcTest, LeaseCountsFromSending) {
+TEST_P(RpcTest, LeaseCountsFromSending) {
   const auto before = monotonic_now();
   auto c = client();
   EXPECT_GE(c->lease_end(), before + seconds(20));
@@ -423,7 +500,7 @@ TEST_F(RpcTest, LeaseCountsFromSending) {
   EXPECT_LE(c->lease_end(), monotonic_now() + seconds(60));
 }
 
-TEST_F(RpcTest, SocketFiles) {
+TEST_F(RpcUnixTest, SocketFiles) {
   EchoService other;
   auto second = make_rpc_server(other);
   auto live = second->listen(address_);
@@ -448,7 +525,7 @@ TEST_F(RpcTest, SocketFiles) {
   EXPECT_FALSE(std::filesystem::exists(stale));
 }
 
-TEST_F(RpcTest, TimersAndPostsRunOnTheServiceThread) {
+TEST_P(RpcTest, TimersAndPostsRunOnTheServiceThread) {
   std::mutex mutex;
   std::vector<std::thread::id> threads;
   auto note = [&] {
@@ -471,7 +548,7 @@ TEST_F(RpcTest, TimersAndPostsRunOnTheServiceThread) {
   EXPECT_NE(threads[0], std::this_thread::get_id());
 }
 
-TEST_F(RpcTest, PeerCredentials) {
+TEST_F(RpcUnixTest, PeerCredentials) {
   auto c = client();
   EXPECT_EQ(service_.last()->peer().pid, ::getpid());
   EXPECT_EQ(service_.last()->peer().uid, ::getuid());
@@ -503,23 +580,22 @@ TEST_F(RpcTest, PeerCredentials) {
   EXPECT_EQ(service_.hellos().size(), 1u);
 }
 
-TEST_F(RpcTest, SlowReaderIsCutOff) {
-  const int fd = raw_connection();
+TEST_P(RpcTest, SlowReaderIsCutOff) {
+  RawPeer peer = raw_connection();
   pb::Frame frame;
   frame.mutable_request()->set_id(1);
   frame.mutable_request()->mutable_readdir()->set_count_max(4u << 20);
   const auto encoded = encode_frame(frame).value();
   for (int i = 0; i < 40; i++) {  // asks for 160 MiB and reads nothing
-    if (::send(fd, encoded->data(), encoded->size(), MSG_NOSIGNAL) < 0) break;
+    if (!peer.send(*encoded)) break;
   }
   EXPECT_TRUE(eventually([&] { return service_.disconnects == 1; }));
   EXPECT_EQ(value_of(client()->call(echo("others"))), "others");
-  ::close(fd);
 }
 
-TEST_F(RpcTest, TooManyUnansweredRequests) {
+TEST_P(RpcTest, TooManyUnansweredRequests) {
   service_.mute = true;
-  const int fd = raw_connection();
+  RawPeer peer = raw_connection();
   std::string batch;
   for (size_t i = 1; i <= kRequestsInFlightMax + 1; i++) {
     pb::Frame frame;
@@ -527,24 +603,22 @@ TEST_F(RpcTest, TooManyUnansweredRequests) {
     frame.mutable_request()->set_id(i);
     batch += *encode_frame(frame).value();
   }
-  ASSERT_EQ(::send(fd, batch.data(), batch.size(), 0), static_cast<ssize_t>(batch.size()));
+  ASSERT_TRUE(peer.send(batch));
   FrameReader reader;
   pb::Frame frame;
   for (bool done = false; !done;) {
-    auto space = reader.space();
-    const ssize_t got = ::recv(fd, space.data(), space.size(), 0);
-    ASSERT_GT(got, 0);
-    reader.filled(static_cast<size_t>(got));
+    const size_t got = peer.receive(reader.space());
+    ASSERT_GT(got, 0u);
+    reader.filled(got);
     done = reader.next(frame).value();
   }
   EXPECT_EQ(frame.reply().id(), kRequestsInFlightMax + 1);
   EXPECT_EQ(frame.reply().error(), -static_cast<int>(Errc::unavailable));
   EXPECT_EQ(service_.seen().size(), kRequestsInFlightMax);
-  ::close(fd);
 }
 
 // Mutated, truncated and invented frames close their own connection at most.
-TEST_F(RpcTest, HostileBytes) {
+TEST_P(RpcTest, HostileBytes) {
   const auto seed = std::random_device()();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
@@ -571,9 +645,7 @@ TEST_F(RpcTest, HostileBytes) {
       default:  // valid header, noise inside
         for (size_t i = kFrameHeaderBytes; i < bytes.size(); i++) bytes[i] ^= random() % 4 == 0;
     }
-    const int fd = raw_connection();
-    (void)!::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    ::close(fd);
+    (void)raw_connection().send(bytes);
     if (round % 50 == 0) {
       ASSERT_EQ(value_of(good->call(echo("fine"))), "fine");
     }

@@ -389,6 +389,37 @@ TEST_F(FsckTest, GrantsRepliesAndDeletionsThatAreNoneGo) {
   expect_mended("is to be deleted and in use");
 }
 
+TEST_F(FsckTest, NodesThatCannotBeAreTakenOut) {
+  pb::Node good;
+  good.set_name("gpu07");
+  good.add_roles("mount");
+  good.set_state(pb::NODE_JOINED);
+  good.add_certificates()->set_serial("1");
+  damage([&](Transaction& txn) { txn.put(key::node("gpu07"), good); });
+  EXPECT_EQ(run(false).findings_total(), 0u);
+  damage([&](Transaction& txn) { txn.put(key::node("gpu08"), good); });
+  expect_mended("stored under another name");
+  damage([&](Transaction& txn) { txn.put(key::node("gpu09"), std::string("\xff\xff")); });
+  expect_mended("does not parse");
+  const auto wrong = [&](const std::function<void(pb::Node&)>& change) {
+    pb::Node node = good;
+    node.set_name("gpu10");
+    change(node);
+    damage([&](Transaction& txn) { txn.put(key::node("gpu10"), node); });
+  };
+  wrong([](pb::Node& node) { node.add_roles("king"); });
+  expect_mended("roles that do not exist");
+  wrong([](pb::Node& node) { node.add_roles("daemon"); });
+  expect_mended("roles that do not exist");
+  wrong([](pb::Node& node) { node.set_state(pb::NODE_REVOKED); });
+  expect_mended("was revoked and has certificates");
+  wrong([](pb::Node& node) {
+    for (int i = 0; i < 4; ++i) node.add_certificates()->set_serial("2");
+  });
+  expect_mended("more certificates");
+  EXPECT_EQ(get<pb::Node>(key::node("gpu07")).name(), "gpu07") << "the sound one stays";
+}
+
 TEST_F(FsckTest, WhatNeedsRepairIsQueued) {
   auto stripe = get<pb::Stripe>(key::stripe(5));
   stripe.mutable_shards(4)->set_state(pb::SHARD_MISSING);

@@ -51,6 +51,12 @@ class MetadataFormat : public BlockMapFixture {
     session.set_host("node1");
     session.set_pid(77);
     txn.put(key::session(3), session);
+    pb::Node node;
+    node.set_name("gpu07");
+    node.add_roles("mount");
+    node.set_state(pb::NODE_JOINED);
+    node.set_created_ns(1000);
+    txn.put(key::node("gpu07"), node);
     pb::GrantedRange range;
     range.set_kind(static_cast<uint32_t>(IdKind::instance));
     range.set_first(4096);

@@ -22,6 +22,7 @@ Kinds kinds_of(const google::protobuf::Descriptor& message) {
 TEST(RequestTable, HoldsEveryKindOfRequestOnce) {
   Kinds kinds = kinds_of(*pb::Request::descriptor());
   EXPECT_EQ(kinds.erase(pb::Request::kHello), 1u) << "makes the session that all others need";
+  EXPECT_EQ(kinds.erase(pb::Request::kJoin), 1u) << "of machines that have no session";
   for (const auto& operation : MetadataService::operations()) {
     EXPECT_NE(operation.handler, nullptr);
     EXPECT_EQ(kinds.erase(operation.request), 1u) << operation.request;

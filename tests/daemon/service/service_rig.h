@@ -89,6 +89,7 @@ class FakeProcesses final : public ProcessProbe {
 class FakeConnection final : public RpcConnection {
  public:
   explicit FakeConnection(pid_t pid) : peer_{pid, 0, 0} {}
+  explicit FakeConnection(PeerCredentials peer) : peer_(std::move(peer)) {}
   const PeerCredentials& peer() const override { return peer_; }
   void reply(const pb::Reply& reply) override {
     if (!closed) replies.push_back(reply);
@@ -174,6 +175,8 @@ class ServiceTest : public testing::Test {
         .audit_keys = ShardTags::derive_keys(service_key_, cloud_),
         .audit_signer =
             std::make_shared<const SigningKey>(derive_audit_signer(service_key_, cloud_.uuid())),
+        .authority = authority_,
+        .refusals = std::make_shared<PeerRefusals>(),
         .fatal = [](const Error& e) { ADD_FAILURE() << "fatal: " << e.message(); },
     });
     const auto started = service_->start();
@@ -445,6 +448,9 @@ class ServiceTest : public testing::Test {
   }
 
   const SecretKey service_key_ = SecretKey(Bytes(32, 5));
+  const std::shared_ptr<const CertificateAuthority> authority_ =
+      std::make_shared<const CertificateAuthority>(
+          CertificateAuthority::derive(service_key_, "00000000-0000-4000-8000-000000000001"));
   std::string root_;
   pb::Cloud cloud_;
   DaemonConfig config_;

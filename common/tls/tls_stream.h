@@ -1,0 +1,81 @@
+// TLS 1.3 over a connected TCP socket: mutual certificates, nothing older, no resumption.
+//
+// The handshake only proves that the peer has the key of the certificate it shows; the owner judges
+// that certificate (peer()) before it reads or sends anything else. Both sides complete the
+// handshake with any certificate, so that a server can say why it turns a peer away.
+#pragma once
+
+#include <memory>
+#include <mutex>
+
+#include "common/net/byte_stream.h"
+#include "common/tls/certificate.h"
+
+struct ssl_ctx_st;
+struct ssl_st;
+
+namespace datacloud {
+
+// What one side shows. `authority` signed the certificate, and is what peers are judged by; empty:
+// not known yet (a joining node).
+struct TlsCredentials {
+  Bytes certificate;
+  NodeKey key;
+  Bytes authority;
+};
+
+// Immutable; any number of connections share it.
+class TlsContext {
+ public:
+  enum class Side { client, server };
+  // invalid: key and certificate do not belong together.
+  static result<std::shared_ptr<const TlsContext>> make(Side, const TlsCredentials&);
+  ~TlsContext();
+  TlsContext(const TlsContext&) = delete;
+  TlsContext& operator=(const TlsContext&) = delete;
+  Side side() const { return side_; }
+  const Bytes& authority() const { return authority_; }
+  ssl_ctx_st* native() const { return context_; }
+
+ private:
+  TlsContext(Side side, Bytes authority) : side_(side), authority_(std::move(authority)) {}
+  const Side side_;
+  const Bytes authority_;
+  ssl_ctx_st* context_ = nullptr;
+};
+
+class TlsStream final : public ByteStream {
+ public:
+  // Owns `fd`, which is connected and non-blocking.
+  TlsStream(int fd, std::shared_ptr<const TlsContext>);
+  ~TlsStream() override;
+
+  // True when it is complete; false: call again when the socket has bytes, or room
+  // (handshake_waits_for_room). The failure says why there will be none.
+  result<bool> handshake();
+  bool handshake_waits_for_room() const { return waits_for_room_; }
+
+  // The peer, judged by the context's authority at that time. After the handshake.
+  PeerCertificate peer(int64_t now_ns) const;
+  // The certificate that the peer has sent behind its own; empty: none.
+  Bytes authority_shown() const;
+  // The peer judged by that other authority.
+  PeerCertificate peer_by(ByteView authority, int64_t now_ns) const;
+
+  int fd() const override { return fd_; }
+  Received receive(MutableByteView) override;
+  Sent send(std::span<const iovec>) override;
+  bool receive_waits_for_room() const override { return waits_for_room_; }
+  // Tells the peer that nothing more will be sent; what it still sends can be received.
+  void finish_sending();
+
+ private:
+  const int fd_;
+  const std::shared_ptr<const TlsContext> context_;
+  mutable std::mutex mutex_;  // OpenSSL's connections are for one thread at a time
+  ssl_st* ssl_ = nullptr;
+  bool waits_for_room_ = false;
+  Bytes gathered_;  // small parts become one record
+};
+
+}  // namespace datacloud

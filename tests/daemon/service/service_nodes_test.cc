@@ -1,0 +1,390 @@
+// Nodes as the service sees them: who is admitted, who joins, what roles permit, and revocation.
+#include "common/proto/admin.pb.h"
+#include "common/tls/join_line.h"
+#include "daemon/metadata/record_keys.h"
+#include "tests/daemon/service/service_rig.h"
+
+namespace datacloud {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int64_t kDayNs = 24ll * 3600 * kNsPerSecond;
+
+class NodesTest : public ServiceTest {
+ protected:
+  // A machine: its key, its certificate, and how it comes in.
+  struct Machine {
+    NodeKey key = NodeKey::generate();
+    Bytes certificate;
+    Client client;
+  };
+
+  result<pb::NodeReply> ask(pb::NodeRequest wanted) {
+    auto asker = tool();
+    pb::AdminRequest admin;
+    *admin.mutable_node() = std::move(wanted);
+    pb::Request request;
+    request.set_admin(admin.SerializeAsString());
+    const auto reply = call(asker, request);
+    TRY(reply_error(reply));
+    pb::AdminReply answer;
+    EXPECT_TRUE(answer.ParseFromString(reply.admin()));
+    return answer.node();
+  }
+  result<pb::NodeReply> add(const std::string& name, const SecretKey& secret,
+                            std::vector<std::string> roles = {"mount"},
+                            uint64_t valid_ms = 3'600'000) {
+    pb::NodeRequest request;
+    request.set_action(pb::NODE_ADD);
+    request.set_name(name);
+    for (auto& role : roles) request.add_roles(role);
+    request.set_key_hash(std::string(as_text(invitation_key(secret).hash())));
+    request.set_sealed("sealed for " + name);
+    request.set_valid_ms(valid_ms);
+    return ask(request);
+  }
+  result<pb::NodeReply> revoke(const std::string& name) {
+    pb::NodeRequest request;
+    request.set_action(pb::NODE_REVOKE);
+    request.set_name(name);
+    return ask(request);
+  }
+
+  result<PeerCredentials> admit(ByteView certificate, Refusal* told = nullptr,
+                                int64_t later_ns = 0) {
+    PeerCredentials peer;
+    peer.address = "10.0.0.7:1234";
+    Refusal reason = Refusal::handshake;
+    const auto shown = judge_certificate(certificate, authority_->certificate(),
+                                         CertificateUse::client, wall_now_ns() + later_ns);
+    const auto done = service_->admit_peer(shown, peer, reason);
+    if (told != nullptr) *told = reason;
+    if (!done) return failure(done.error());
+    return peer;
+  }
+  void expect_refused(ByteView certificate, Refusal reason, const std::string& text,
+                      int64_t later_ns = 0) {
+    Refusal told{};
+    const auto peer = admit(certificate, &told, later_ns);
+    ASSERT_FALSE(peer);
+    EXPECT_EQ(told, reason) << refusal_name(told);
+    EXPECT_THAT(peer.error().text(), HasSubstr(text));
+    EXPECT_EQ(peer.error().errno_value(), EACCES);
+  }
+
+  pb::Reply first_reply(FakeConnection& connection) {
+    EXPECT_TRUE(until([&] { return !connection.replies.empty(); }));
+    return connection.replies.empty() ? pb::Reply() : connection.replies.front();
+  }
+  pb::Reply join(const SecretKey& secret, const NodeKey& key) {
+    const auto peer = admit(make_self_signed(invitation_key(secret)));
+    if (!peer) {
+      pb::Reply refused;
+      set_error(refused, peer.error());
+      return refused;
+    }
+    auto connection = std::make_shared<FakeConnection>(peer.value());
+    pb::Request request;
+    request.mutable_join()->set_request(std::string(as_text(make_certificate_request(key))));
+    service_->on_request(connection, request);
+    return first_reply(*connection);
+  }
+  Machine joined(const std::string& name, std::vector<std::string> roles = {"mount"}) {
+    const SecretKey secret = SecretKey::random();
+    EXPECT_TRUE(add(name, secret, std::move(roles)));
+    Machine machine;
+    const auto reply = join(secret, machine.key);
+    EXPECT_EQ(reply.error(), 0) << reply.error_text();
+    machine.certificate = to_bytes(as_bytes(reply.certificate().certificate()));
+    return machine;
+  }
+  pb::Reply hello(Machine& machine, pb::ClientKind kind = pb::CLIENT_MOUNT,
+                  const std::string& secret = std::string(32, 's')) {
+    const auto peer = admit(machine.certificate);
+    EXPECT_TRUE(peer) << peer.error().text();
+    machine.client.connection = std::make_shared<FakeConnection>(peer.value());
+    pb::Request request;
+    request.mutable_hello()->set_protocol(kProtocolVersion);
+    request.mutable_hello()->set_kind(kind);
+    request.mutable_hello()->mutable_session()->set_id(machine.client.session);
+    request.mutable_hello()->mutable_session()->set_secret(secret);
+    request.mutable_hello()->mutable_session()->set_node("somebody-else");
+    service_->on_request(machine.client.connection, request);
+    const auto reply = first_reply(*machine.client.connection);
+    machine.client.connection->replies.clear();
+    if (reply.error() == 0) machine.client.session = reply.hello().session();
+    return reply;
+  }
+  pb::Node record(const std::string& name) {
+    pb::Node node;
+    EXPECT_TRUE(store_->begin().get(key::node(name), node).value());
+    return node;
+  }
+};
+
+TEST_F(NodesTest, AMachineJoinsOnceAndConnects) {
+  const SecretKey secret = SecretKey::random();
+  ASSERT_TRUE(add("gpu07", secret));
+  EXPECT_EQ(record("gpu07").invitation().sealed(), "sealed for gpu07");
+  Machine machine;
+  const auto reply = join(secret, machine.key);
+  ASSERT_EQ(reply.error(), 0) << reply.error_text();
+  EXPECT_EQ(reply.certificate().sealed(), "sealed for gpu07");
+  EXPECT_EQ(as_text(authority_->certificate()), reply.certificate().authority());
+  machine.certificate = to_bytes(as_bytes(reply.certificate().certificate()));
+  // The answer may have got lost: the same machine may ask again, no other.
+  EXPECT_EQ(join(secret, machine.key).error(), 0);
+  EXPECT_THAT(join(secret, NodeKey::generate()).error_text(), HasSubstr("was used"));
+  EXPECT_THAT(join(SecretKey::random(), machine.key).error_text(), HasSubstr("no line"));
+  ASSERT_EQ(hello(machine).error(), 0);
+  EXPECT_EQ(record("gpu07").invitation().sealed(), "");
+  EXPECT_THAT(join(secret, machine.key).error_text(), HasSubstr("was used"));
+  restart();
+  EXPECT_TRUE(admit(machine.certificate)) << "records survive";
+  EXPECT_THAT(join(secret, machine.key).error_text(), HasSubstr("was used"));
+}
+
+TEST_F(NodesTest, LinesExpireAndAreWithdrawnAndReplaced) {
+  const SecretKey first = SecretKey::random(), second = SecretKey::random();
+  ASSERT_TRUE(add("gpu07", first, {"mount"}, 1));
+  std::this_thread::sleep_for(milliseconds(5));
+  expect_refused(make_self_signed(invitation_key(first)), Refusal::invitation, "has expired");
+  ASSERT_TRUE(add("gpu07", second));
+  expect_refused(make_self_signed(invitation_key(first)), Refusal::foreign, "no line");
+  ASSERT_TRUE(revoke("gpu07"));
+  expect_refused(make_self_signed(invitation_key(second)), Refusal::invitation, "was revoked");
+  EXPECT_EQ(record("gpu07").invitation().sealed(), "");
+}
+
+TEST_F(NodesTest, InvitationsCanJoinAndNothingElse) {
+  const SecretKey secret = SecretKey::random();
+  ASSERT_TRUE(add("gpu07", secret));
+  const auto peer = admit(make_self_signed(invitation_key(secret)));
+  ASSERT_TRUE(peer);
+  auto connection = std::make_shared<FakeConnection>(peer.value());
+  pb::Request request;
+  request.mutable_hello()->set_protocol(kProtocolVersion);
+  service_->on_request(connection, request);
+  EXPECT_THAT(first_reply(*connection).error_text(), HasSubstr("nothing else"));
+  connection->replies.clear();
+  request.mutable_status();
+  request.set_id(1);
+  service_->on_request(connection, request);
+  EXPECT_THAT(first_reply(*connection).error_text(), HasSubstr("say hello"));
+  connection->replies.clear();
+  request.mutable_join()->set_request("noise");
+  service_->on_request(connection, request);
+  EXPECT_THAT(first_reply(*connection).error_text(), HasSubstr("request does not parse"));
+  // And who is no invited machine cannot join.
+  auto local = std::make_shared<FakeConnection>(77);
+  request.mutable_join()->set_request(
+      std::string(as_text(make_certificate_request(NodeKey::generate()))));
+  service_->on_request(local, request);
+  EXPECT_THAT(first_reply(*local).error_text(), HasSubstr("only a machine with a line"));
+  EXPECT_EQ(record("gpu07").state(), pb::NODE_INVITED);
+}
+
+TEST_F(NodesTest, EveryKindOfStrangerIsToldWhy) {
+  Machine machine = joined("gpu07");
+  EXPECT_TRUE(admit(machine.certificate));
+  PeerCredentials peer;
+  Refusal reason{};
+  const auto none = service_->admit_peer(PeerCertificate(), peer, reason);
+  ASSERT_FALSE(none);
+  EXPECT_EQ(reason, Refusal::no_certificate);
+  const auto other =
+      CertificateAuthority::derive(service_key_, "00000000-0000-4000-8000-000000000002");
+  const auto issue = [&](const CertificateAuthority& authority, const std::string& name,
+                         NodeRoles roles, int64_t age_ns = 0) {
+    return authority
+        .issue(machine.key, {authority.cloud_uuid(), name, roles}, wall_now_ns() - age_ns, kDayNs)
+        .der;
+  };
+  expect_refused(issue(other, "gpu07", NodeRole::mount), Refusal::wrong_cloud,
+                 "00000000-0000-4000-8000-000000000002");
+  expect_refused(make_self_signed(NodeKey::from_seed(SecretKey::random())), Refusal::foreign,
+                 "not signed by this cloud's authority");
+  expect_refused(issue(*authority_, "gpu07", NodeRole::mount, 2 * kDayNs), Refusal::expired,
+                 "has expired");
+  expect_refused(machine.certificate, Refusal::expired, "has expired", 91 * kDayNs);
+  expect_refused(issue(*authority_, "daemon", NodeRole::daemon), Refusal::wrong_role,
+                 "not one of a node");
+  // Signed by the authority, but not by the daemon's records.
+  expect_refused(issue(*authority_, "gpu07", NodeRole::mount), Refusal::revoked, "not in force");
+  expect_refused(issue(*authority_, "nobody", NodeRole::mount), Refusal::revoked, "not known");
+}
+
+TEST_F(NodesTest, SessionsAreResumedBySecretAndEndByLease) {
+  Machine machine = joined("gpu07");
+  const auto first = hello(machine);
+  ASSERT_EQ(first.error(), 0) << first.error_text();
+  const InodeId ino = create(machine.client, "file", true);
+  disconnect(machine.client);
+  run_for(seconds(5));
+  const auto again = hello(machine);
+  EXPECT_TRUE(again.hello().resumed()) << "also from another address, as another process";
+  EXPECT_EQ(again.hello().session(), first.hello().session());
+  // Neither another secret nor another machine, nor a process here, gets the session.
+  Machine thief = joined("gpu08");
+  thief.client.session = machine.client.session;
+  EXPECT_FALSE(hello(thief).hello().resumed());
+  Machine guess = machine;
+  EXPECT_FALSE(hello(guess, pb::CLIENT_MOUNT, std::string(32, 'x')).hello().resumed());
+  Client local;
+  local.pid = 0;
+  local.session = machine.client.session;
+  connect(local);
+  EXPECT_FALSE(local.hello.resumed());
+  EXPECT_THAT(hello(guess, pb::CLIENT_MOUNT, "short").error_text(), HasSubstr("secret"));
+  // After a restart too: the record holds the secret's hash.
+  pb::Session session;
+  ASSERT_TRUE(store_->begin().get(key::session(machine.client.session), session).value());
+  EXPECT_EQ(session.secret().size(), 32u);
+  EXPECT_NE(session.secret(), std::string(32, 's'));
+  EXPECT_EQ(session.node(), "gpu07") << "what the peer says it is does not count";
+  restart();
+  machine.client.sequence = 0;
+  EXPECT_TRUE(hello(machine).hello().resumed());
+  EXPECT_NE(ino, 0u);
+}
+
+TEST_F(NodesTest, ReadOnlyNodesChangeNothing) {
+  auto writer = mount(10);
+  const InodeId ino = create(writer, "file");
+  EXPECT_EQ(call(writer, release_request(ino)).error(), 0);
+  Machine machine = joined("viewer", {"mount-ro"});
+  const auto greeted = hello(machine);
+  ASSERT_EQ(greeted.error(), 0) << greeted.error_text();
+  EXPECT_TRUE(greeted.hello().read_only());
+  auto& viewer = machine.client;
+  EXPECT_EQ(call(viewer, lookup_request("file")).error(), 0);
+  EXPECT_EQ(call(viewer, lease_request(ino, pb::LEASE_READ)).error(), 0);
+  EXPECT_EQ(call(viewer, lease_request(ino, pb::LEASE_WRITE)).error(), EROFS);
+  const Sequence before = store_->sequence();
+  size_t refused = 0;
+  for (const auto& operation : MetadataService::operations()) {
+    if (operation.access != Access::write) continue;
+    pb::Request request;
+    const auto* field = pb::Request::descriptor()->FindFieldByNumber(operation.request);
+    pb::Request::GetReflection()->MutableMessage(&request, field);
+    EXPECT_EQ(call(viewer, request).error(), EROFS) << field->name();
+    ++refused;
+  }
+  EXPECT_GE(refused, 10u);
+  EXPECT_EQ(store_->sequence(), before);
+}
+
+TEST_F(NodesTest, RolesPermitWhatTheyAreFor) {
+  const auto errors_of = [&](const std::string& role) {
+    Machine machine = joined(role + "-node", {role});
+    EXPECT_EQ(hello(machine, pb::CLIENT_TOOL).error(), 0);
+    std::map<std::string, int> errors;
+    pb::Request status, gc, lookup, admin;
+    status.mutable_status();
+    gc.mutable_gc();
+    pb::AdminRequest wanted;
+    wanted.mutable_node();
+    admin.set_admin(wanted.SerializeAsString());
+    errors["status"] = call(machine.client, status).error();
+    errors["gc"] = call(machine.client, gc).error();
+    errors["node"] = call(machine.client, admin).error();
+    wanted.mutable_audit_log();
+    admin.set_admin(wanted.SerializeAsString());
+    errors["audit-log"] = call(machine.client, admin).error();
+    return errors;
+  };
+  using Errors = std::map<std::string, int>;
+  EXPECT_EQ(errors_of("admin"), (Errors{{"status", 0}, {"gc", 0}, {"node", 0}, {"audit-log", 0}}));
+  EXPECT_EQ(errors_of("auditor"),
+            (Errors{{"status", 0}, {"gc", EACCES}, {"node", EACCES}, {"audit-log", 0}}));
+  EXPECT_EQ(errors_of("mount"),
+            (Errors{{"status", EACCES}, {"gc", EACCES}, {"node", EACCES}, {"audit-log", EACCES}}));
+  Machine auditor = joined("second", {"auditor"});
+  EXPECT_THAT(hello(auditor).error_text(), HasSubstr("may not mount"));
+}
+
+TEST_F(NodesTest, RevocationHoldsAtOnceOnOpenConnections) {
+  Machine machine = joined("gpu07"), other = joined("gpu08");
+  ASSERT_EQ(hello(machine).error(), 0);
+  ASSERT_EQ(hello(other).error(), 0);
+  Machine knocking = machine;  // admitted, and has not said hello yet
+  const auto peer = admit(machine.certificate);
+  ASSERT_TRUE(peer);
+  auto waiting = std::make_shared<FakeConnection>(peer.value());
+  ASSERT_TRUE(revoke("gpu07"));
+  EXPECT_TRUE(machine.client.connection->closed);
+  EXPECT_FALSE(other.client.connection->closed);
+  pb::Session session;
+  EXPECT_FALSE(store_->begin().get(key::session(machine.client.session), session).value());
+  expect_refused(machine.certificate, Refusal::revoked, "gpu07 was revoked");
+  pb::Request request;
+  request.mutable_hello()->set_protocol(kProtocolVersion);
+  request.mutable_hello()->mutable_session()->set_secret(std::string(32, 's'));
+  service_->on_request(waiting, request);
+  EXPECT_THAT(first_reply(*waiting).error_text(), HasSubstr("was revoked"));
+  restart();
+  expect_refused(machine.certificate, Refusal::revoked, "gpu07 was revoked");
+  // The name may be given again: to another machine.
+  Machine anew = joined("gpu07");
+  EXPECT_TRUE(admit(anew.certificate));
+  expect_refused(machine.certificate, Refusal::revoked, "another machine");
+  EXPECT_FALSE(revoke("nobody"));
+}
+
+TEST_F(NodesTest, CertificatesAreRenewedAndOldOnesStayInForce) {
+  Machine machine = joined("gpu07");
+  ASSERT_EQ(hello(machine).error(), 0);
+  for (int i = 0; i < 10; ++i) {
+    pb::Request request;
+    request.mutable_renew()->set_request(
+        std::string(as_text(make_certificate_request(machine.key))));
+    const auto reply = call(machine.client, request);
+    ASSERT_EQ(reply.error(), 0) << reply.error_text();
+    EXPECT_TRUE(admit(as_bytes(reply.certificate().certificate())));
+    EXPECT_EQ(reply.certificate().sealed(), "");
+    if (i == 0) {
+      EXPECT_TRUE(admit(machine.certificate)) << "the connection still uses it";
+    }
+  }
+  EXPECT_LE(record("gpu07").certificates_size(), kNodeCertificatesMax);
+  auto local = tool();
+  pb::Request request;
+  request.mutable_renew();
+  EXPECT_THAT(call(local, request).error_text(), HasSubstr("no certificate"));
+}
+
+TEST_F(NodesTest, NamesRolesAndSizesAreChecked) {
+  const SecretKey secret = SecretKey::random();
+  for (const auto& name : {"", "a/b", "-a", "a b", "\xff"}) EXPECT_FALSE(add(name, secret)) << name;
+  EXPECT_FALSE(add("a", secret, {}));
+  EXPECT_FALSE(add("a", secret, {"king"}));
+  EXPECT_FALSE(add("a", secret, {"daemon"}));
+  EXPECT_FALSE(add("a", secret, {"mount"}, 0));
+  EXPECT_FALSE(add("a", secret, {"mount"}, 31ull * 24 * 3600 * 1000));
+  pb::NodeRequest request;
+  request.set_action(pb::NODE_ADD);
+  request.set_name("a");
+  request.add_roles("mount");
+  request.set_valid_ms(1000);
+  request.set_key_hash(std::string(32, 'k'));
+  EXPECT_FALSE(ask(request)) << "nothing sealed";
+  request.set_sealed(std::string(kSealedBundleBytesMax + 1, 's'));
+  EXPECT_FALSE(ask(request));
+  request.set_sealed("s");
+  request.set_key_hash("short");
+  EXPECT_FALSE(ask(request));
+  EXPECT_TRUE(ask({}).value().nodes().empty());
+  Machine machine = joined("gpu07");
+  const auto twice = add("gpu07", secret);
+  ASSERT_FALSE(twice);
+  EXPECT_THAT(twice.error().text(), HasSubstr("joined already"));
+  const auto listed = ask({});
+  ASSERT_TRUE(listed);
+  ASSERT_EQ(listed.value().nodes_size(), 1);
+  EXPECT_EQ(listed.value().nodes(0).node().invitation().sealed(), "");
+  EXPECT_EQ(listed.value().authority_hash().size(), 32u);
+}
+
+}  // namespace
+}  // namespace datacloud

@@ -1,0 +1,81 @@
+// What `datacloud join` writes is what the programs read.
+#include "tools/node_configuration.h"
+
+#include <gtest/gtest.h>
+
+namespace datacloud {
+namespace {
+
+TEST(NodeConfiguration, IsReadAsItWasMeant) {
+  Config daemon;
+  SiteConfig directory;
+  directory.name = "oslo";
+  directory.store = "directory";
+  directory.path = "/srv/with \"quotes\", back\\slashes and\ttabs";
+  SiteConfig pool;
+  pool.name = "quito";
+  pool.store = "rados";
+  pool.conf = "/etc/ceph/quito.conf";
+  pool.user = "client.nodes";
+  pool.keyring = "/etc/ceph/keyring";
+  pool.pool = "datacloud";
+  pool.nspace = "demo";
+  daemon.sites = {directory, pool};
+  const auto files = node_files("/etc/datacloud", "demo");
+  const std::vector<std::string> addresses = {"tls://daemon:7411", "tls://[::1]:7411"};
+  const std::string text =
+      node_configuration("demo", "gpu07", addresses, files, true, shared_configuration(daemon));
+  const auto read = parse_config(text, files.configuration);
+  ASSERT_TRUE(read) << read.error().text() << "\n" << text;
+  const Config& node = read.value();
+  EXPECT_TRUE(node.node.joined());
+  EXPECT_EQ(node.cloud.name, "demo");
+  EXPECT_EQ(node.daemon_addresses(), addresses);
+  EXPECT_EQ(node.node.key, "/etc/datacloud/demo.node.key");
+  EXPECT_EQ(node.node.certificate, "/etc/datacloud/demo.node.crt");
+  EXPECT_EQ(node.node.authority, "/etc/datacloud/demo.authority.crt");
+  EXPECT_EQ(node.keys.data, "/etc/datacloud/demo.data.key");
+  EXPECT_TRUE(node.keys.service.empty());
+  ASSERT_EQ(node.sites.size(), 2u);
+  EXPECT_EQ(node.sites[0].path, directory.path);
+  EXPECT_EQ(node.sites[1].keyring, pool.keyring);
+  EXPECT_EQ(node.sites[1].user, pool.user);
+  EXPECT_EQ(node.sites[1].nspace, pool.nspace);
+  const auto keyless = parse_config(
+      node_configuration("demo", "eyes", addresses, files, false, shared_configuration(daemon)),
+      files.configuration);
+  ASSERT_TRUE(keyless) << keyless.error().text();
+  EXPECT_TRUE(keyless.value().keys.data.empty());
+}
+
+TEST(NodeConfiguration, ADaemonAndANodeAreNotOne) {
+  const std::string text =
+      "[cloud]\nname = \"demo\"\n[node]\ndaemon = [\"tls://h:7\"]\nkey = \"/k\"\n"
+      "certificate = \"/c\"\nauthority = \"/a\"\n[[site]]\nname = \"s\"\nstore = \"directory\"\n"
+      "path = \"/s\"\n";
+  EXPECT_TRUE(parse_config(text, "f.toml"));
+  const auto both =
+      parse_config(text + "[daemon]\nstate = \"/s\"\nlisten = \"unix:/a\"\n", "f.toml");
+  ASSERT_FALSE(both);
+  EXPECT_NE(both.error().text().find("[daemon]"), std::string::npos);
+  for (const std::string wrong : {"[]", "\"tls://h:7\"", "[\"unix:/a\"]", "[\"tls://h\"]", "[7]"}) {
+    std::string changed = text;
+    changed.replace(changed.find("[\"tls://h:7\"]"), 13, wrong);
+    EXPECT_FALSE(parse_config(changed, "f.toml")) << wrong;
+  }
+}
+
+TEST(NodeConfiguration, BesideTheDaemonItsSocketIsUsed) {
+  const auto config = parse_config(
+      "[cloud]\nname = \"demo\"\n[daemon]\nstate = \"/s\"\ncertificate_ms = \"1h\"\n"
+      "listen = [\"tls://0.0.0.0:7411\", \"unix:/a\", \"tls://[::]:7411\"]\n"
+      "[keys]\ndata = \"/d\"\nservice = \"/e\"\n[[site]]\nname = \"s\"\nstore = \"directory\"\n"
+      "path = \"/p\"\n",
+      "f.toml");
+  ASSERT_TRUE(config) << config.error().text();
+  EXPECT_EQ(config.value().daemon_addresses(), std::vector<std::string>{"unix:/a"});
+  EXPECT_EQ(config.value().daemon.certificate_ms, 3'600'000u);
+}
+
+}  // namespace
+}  // namespace datacloud

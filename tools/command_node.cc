@@ -1,0 +1,285 @@
+// `datacloud node`: the machines that use the cloud from afar (docs/nodes.md).
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <openssl/crypto.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+#include "common/base/hex.h"
+#include "common/config/node_certificate.h"
+#include "common/net/address.h"
+#include "common/tls/join_line.h"
+#include "tools/admin_call.h"
+#include "tools/commands.h"
+#include "tools/exit_codes.h"
+#include "tools/json_text.h"
+#include "tools/node_configuration.h"
+#include "tools/terminal.h"
+
+namespace datacloud {
+namespace {
+
+const char* state_name(const pb::Node& node, int64_t now_ns) {
+  switch (node.state()) {
+    case pb::NODE_JOINED:
+      return "joined";
+    case pb::NODE_REVOKED:
+      return "revoked";
+    default:
+      return now_ns > node.invitation().expires_ns() ? "expired" : "invited";
+  }
+}
+
+std::string joined_words(const google::protobuf::RepeatedPtrField<std::string>& words) {
+  return fmt::format("{}", fmt::join(words, ","));
+}
+
+int64_t certificate_end(const pb::Node& node) {
+  return node.certificates().empty()
+             ? 0
+             : node.certificates(node.certificates_size() - 1).not_after_ns();
+}
+
+Json time_json(int64_t ns) { return ns == 0 ? Json() : Json(ns / kNsPerSecond); }
+
+Json json_of(const pb::NodeReply& reply) {
+  Json list = Json::array();
+  for (const auto& listed : reply.nodes()) {
+    const pb::Node& node = listed.node();
+    Json certificates = Json::array();
+    for (const auto& certificate : node.certificates())
+      certificates.push_back({{"serial", to_hex(as_bytes(certificate.serial()))},
+                              {"not_after", time_json(certificate.not_after_ns())}});
+    list.push_back({{"name", node.name()},
+                    {"roles", std::vector<std::string>(node.roles().begin(), node.roles().end())},
+                    {"state", state_name(node, wall_now_ns())},
+                    {"created", time_json(node.created_ns())},
+                    {"line_expires", time_json(node.invitation().expires_ns())},
+                    {"joined", time_json(node.joined_ns())},
+                    {"revoked", time_json(node.revoked_ns())},
+                    {"connected", listed.connected()},
+                    {"address", listed.address()},
+                    {"version", listed.version()},
+                    {"certificates", std::move(certificates)}});
+  }
+  return {{"authority", to_hex(as_bytes(reply.authority_hash()))},
+          {"listen", std::vector<std::string>(reply.listen().begin(), reply.listen().end())},
+          {"nodes", std::move(list)}};
+}
+
+std::string text_of(const pb::NodeReply& reply) {
+  if (reply.nodes().empty())
+    return "no nodes; `datacloud node add NAME --role mount` invites one\n";
+  Table table(
+      {{"NODE"}, {"ROLE"}, {"STATE"}, {"CONNECTED FROM"}, {"VERSION"}, {"CERTIFICATE UNTIL"}});
+  for (const auto& listed : reply.nodes()) {
+    const pb::Node& node = listed.node();
+    const std::string state = state_name(node, wall_now_ns());
+    table.add({printable(node.name()), joined_words(node.roles()),
+               Table::Cell(state, state == "joined"    ? Colour::good
+                                  : state == "invited" ? Colour::none
+                                                       : Colour::warning),
+               listed.connected() ? printable(listed.address()) : "-",
+               listed.connected() ? printable(listed.version()) : "-",
+               node.certificates().empty() ? "-" : local_time(certificate_end(node))});
+  }
+  return table.text(colour_wanted());
+}
+
+result<pb::NodeReply> ask(DaemonLink& link, pb::NodeRequest wanted) {
+  pb::AdminRequest request;
+  *request.mutable_node() = std::move(wanted);
+  TRY(auto reply, call_admin(link, request));
+  return std::move(*reply.mutable_node());
+}
+
+// Where a node will reach the daemon: as it was said, as this machine does, or as it listens.
+result<std::vector<std::string>> addresses_for(const Config& config, const NodeAddOptions& options,
+                                               const pb::NodeReply& daemon) {
+  for (const auto& address : options.addresses) {
+    TRY(parse_tls_address(address));
+  }
+  std::vector<std::string> out = options.addresses;
+  if (out.empty()) out = config.node.daemon;
+  for (const auto& text : daemon.listen()) {
+    if (!options.addresses.empty() || config.node.joined()) break;
+    auto address = parse_tls_address(text);
+    if (!address) continue;
+    if (is_wildcard(address.value())) {
+      std::array<char, 256> host{};
+      if (::gethostname(host.data(), host.size() - 1) != 0) continue;
+      address.value().host = host.data();
+    }
+    const std::string name = to_text(address.value());
+    if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
+  }
+  if (out.size() > kJoinAddressesMax) out.resize(kJoinAddressesMax);
+  if (!out.empty()) return out;
+  return failure(Errc::invalid,
+                 "the daemon listens on no tls:// address: add one to [daemon] listen, such as "
+                 "\"tls://0.0.0.0:7411\", and restart it");
+}
+
+struct Invitation {
+  std::string line;
+  pb::NodeReply reply;
+  std::vector<std::string> addresses;
+  int64_t expires_s = 0;
+};
+
+result<Invitation> invite(const CommandContext& context, const NodeAddOptions& options) {
+  TRY(const auto config, load_config(context.config));
+  TRY(const auto roles, NodeRoles::parse(options.roles));
+  if (roles.has(NodeRole::daemon))
+    return failure(Errc::invalid, "a daemon is made by giving it the service key, not by joining");
+  TRY(const uint64_t valid_ms, parse_milliseconds(options.valid));
+  if (!valid_node_name(options.name))
+    return failure(Errc::invalid, "\"" + options.name.substr(0, 100) +
+                                      "\" cannot name a node: 1 to 64 letters, digits, '-', '_' "
+                                      "or '.'");
+  const bool mounts = roles.has(NodeRole::mount) || roles.has(NodeRole::mount_ro);
+  KeyFile key;
+  if (mounts) {
+    auto read = config.keys.data.empty()
+                    ? result<KeyFile>(failure(Errc::invalid, "this machine has no data key"))
+                    : read_key_file(config.keys.data, KeyFileKind::data);
+    if (!read) {
+      return failure(
+          Errc::invalid,
+          fmt::format("{}\nThe line has to be made where the data key is. There, run:\n  datacloud "
+                      "--config FILE node add {} --role {}",
+                      read.error().text(), options.name, fmt::join(roles.names(), " --role ")));
+    }
+    key = std::move(read).value();
+  }
+  TRY(auto link, connect_to_daemon(context));
+  if (mounts && key.cloud_uuid != link.hello.cloud().uuid())
+    return failure(Errc::invalid, config.keys.data.string() + " is the key of another cloud");
+  TRY(const auto daemon, ask(link, {}));
+  Invitation out;
+  TRY(out.addresses, addresses_for(config, options, daemon));
+
+  JoinLine line;
+  line.authority_hash = to_bytes(as_bytes(daemon.authority_hash()));
+  line.secret = SecretKey::random();
+  line.name = options.name;
+  line.addresses = out.addresses;
+  line.expires_s = out.expires_s =
+      wall_now_ns() / kNsPerSecond + static_cast<int64_t>(valid_ms / 1000);
+  pb::NodeBundle bundle;
+  bundle.set_cloud_name(link.hello.cloud().name());
+  bundle.set_cloud_uuid(link.hello.cloud().uuid());
+  if (mounts) bundle.set_data_key(std::string(as_text(key.key.view())));
+  bundle.set_configuration(shared_configuration(config));
+  std::string plain = bundle.SerializeAsString();
+  const Bytes sealed = seal_bundle(line.secret, line.name, as_bytes(plain));
+  OPENSSL_cleanse(plain.data(), plain.size());
+  OPENSSL_cleanse(bundle.mutable_data_key()->data(), bundle.data_key().size());
+
+  pb::NodeRequest request;
+  request.set_action(pb::NODE_ADD);
+  request.set_name(options.name);
+  for (const auto& role : roles.names()) request.add_roles(role);
+  request.set_key_hash(std::string(as_text(invitation_key(line.secret).hash())));
+  request.set_sealed(std::string(as_text(sealed)));
+  request.set_valid_ms(valid_ms);
+  TRY(out.reply, ask(link, std::move(request)));
+  out.line = encode_join_line(line);
+  return out;
+}
+
+}  // namespace
+
+int run_node_add(const CommandContext& context, const NodeAddOptions& options) {
+  auto made = invite(context, options);
+  if (!made) return report_failure(made.error());
+  auto& invitation = made.value();
+  if (context.json) {
+    fmt::print("{}", json_text({{"name", options.name},
+                                {"roles", options.roles},
+                                {"line", invitation.line},
+                                {"addresses", invitation.addresses},
+                                {"expires", invitation.expires_s}}));
+  } else {
+    // The line alone goes to stdout: `datacloud node add ... | ssh gpu07 datacloud join -`.
+    fmt::print("{}\n", invitation.line);
+    fmt::print(stderr,
+               "On {}, run as root:  datacloud join LINE\nIt works once, until {}, at {}. Whoever "
+               "has it can become that node: pass it on as you would a password.\n",
+               options.name, local_time(invitation.expires_s * kNsPerSecond),
+               fmt::join(invitation.addresses, ", "));
+  }
+  OPENSSL_cleanse(invitation.line.data(), invitation.line.size());
+  return kExitOk;
+}
+
+int run_node_list(const CommandContext& context, const std::string& name) {
+  auto link = connect_to_daemon(context);
+  if (!link) return report_failure(link.error());
+  pb::NodeRequest request;
+  request.set_name(name);
+  const auto reply = ask(link.value(), std::move(request));
+  if (!reply) return report_failure(reply.error());
+  if (context.json) {
+    fmt::print("{}", json_text(json_of(reply.value())));
+    return kExitOk;
+  }
+  fmt::print("{}", text_of(reply.value()));
+  if (name.empty()) return kExitOk;
+  const pb::Node& node = reply.value().nodes(0).node();
+  fmt::print("invited   {}\n", local_time(node.created_ns()));
+  if (node.joined_ns() != 0) fmt::print("joined    {}\n", local_time(node.joined_ns()));
+  if (node.revoked_ns() != 0) fmt::print("revoked   {}\n", local_time(node.revoked_ns()));
+  if (node.state() == pb::NODE_INVITED)
+    fmt::print("line      until {}\n", local_time(node.invitation().expires_ns()));
+  for (const auto& certificate : node.certificates())
+    fmt::print("serial    {}, until {}\n", to_hex(as_bytes(certificate.serial())),
+               local_time(certificate.not_after_ns()));
+  return kExitOk;
+}
+
+int run_node_revoke(const CommandContext& context, const std::string& name) {
+  auto link = connect_to_daemon(context);
+  if (!link) return report_failure(link.error());
+  pb::NodeRequest request;
+  request.set_action(pb::NODE_REVOKE);
+  request.set_name(name);
+  const auto reply = ask(link.value(), std::move(request));
+  if (!reply) return report_failure(reply.error());
+  if (context.json) {
+    fmt::print("{}", json_text(json_of(reply.value())));
+    return kExitOk;
+  }
+  fmt::print("{} is revoked: its connections are closed, and the daemon takes no more of it.\n",
+             printable(name));
+  const auto& roles = reply.value().nodes(0).node().roles();
+  if (std::any_of(roles.begin(), roles.end(),
+                  [](const auto& role) { return role.starts_with("mount"); })) {
+    fmt::print(
+        "It still has the data key: what it can reach at the sites it can read. Take its access to "
+        "them away.\n");
+  }
+  return kExitOk;
+}
+
+int run_node_renew(const CommandContext& context) {
+  const auto config = load_config(context.config);
+  if (!config) return report_failure(config.error());
+  if (!config.value().node.joined())
+    return report_failure(Error(Errc::invalid, context.config.string() +
+                                                   " is not the configuration of a node: its "
+                                                   "certificate is renewed on the node itself"));
+  auto link = connect_to_daemon(context);
+  if (!link) return report_failure(link.error());
+  const auto until = renew_node_certificate(config.value().node, *link.value().client);
+  if (!until) return report_failure(until.error());
+  if (context.json)
+    fmt::print("{}", json_text({{"not_after", until.value() / kNsPerSecond}}));
+  else
+    fmt::print("the certificate is good until {}\n", local_time(until.value()));
+  return kExitOk;
+}
+
+}  // namespace datacloud

@@ -1,0 +1,63 @@
+// Writing TOML (node_configuration.h); reading it is common/config's.
+#include "tools/node_configuration.h"
+
+#include <fmt/format.h>
+
+namespace datacloud {
+namespace {
+
+// A basic string of TOML 1.0: quotes, backslashes and control characters are escaped.
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\')
+      out += std::string("\\") + c;
+    else if (byte < 0x20 || byte == 0x7f)
+      out += fmt::format("\\u{:04x}", byte);
+    else
+      out += c;
+  }
+  return out + "\"";
+}
+
+std::string line(const char* key, const std::string& value) {
+  return value.empty() ? "" : fmt::format("{} = {}\n", key, quoted(value));
+}
+
+}  // namespace
+
+std::string shared_configuration(const Config& config) {
+  std::string out;
+  for (const auto& site : config.sites) {
+    out += "\n[[site]]\n" + line("name", site.name) + line("store", site.store);
+    if (site.store == "directory") out += line("path", site.path.string());
+    if (site.store != "rados") continue;
+    out += line("conf", site.conf.string()) + line("user", site.user) +
+           line("keyring", site.keyring.string()) + line("pool", site.pool) +
+           line("namespace", site.nspace);
+  }
+  return out;
+}
+
+NodeFiles node_files(const std::filesystem::path& directory, const std::string& cloud) {
+  return {directory / (cloud + ".toml"), directory / (cloud + ".node.key"),
+          directory / (cloud + ".node.crt"), directory / (cloud + ".authority.crt"),
+          directory / (cloud + ".data.key")};
+}
+
+std::string node_configuration(const std::string& cloud, const std::string& node,
+                               const std::vector<std::string>& daemon, const NodeFiles& files,
+                               bool has_data_key, const std::string& shared) {
+  std::string addresses;
+  for (const auto& address : daemon) addresses += (addresses.empty() ? "" : ", ") + quoted(address);
+  std::string out = fmt::format(
+      "# Node {} of the cloud {}, by `datacloud join`.\n[cloud]\n{}\n[node]\ndaemon = [{}]\n", node,
+      cloud, line("name", cloud), addresses);
+  out += line("key", files.key.string()) + line("certificate", files.certificate.string()) +
+         line("authority", files.authority.string());
+  if (has_data_key) out += "\n[keys]\n" + line("data", files.data_key.string());
+  return out + shared;
+}
+
+}  // namespace datacloud
