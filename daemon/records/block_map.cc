@@ -133,7 +133,7 @@ class MapChange {
 
   // A run of slots that have a user, where cut() has made room.
   result<void> share(const pb::Run& run) {
-    if (!is_lost(run)) {
+    if (names_slots(run)) {
       TRY(stripes::map_slots(txn_, inode_.ino(), run, SlotUse::cloned, totals_));
     }
     txn_.put(key::run(inode_.ino(), run.first_block()), run);
