@@ -102,9 +102,36 @@ def fill_times(top, _cloud):
             os.utime(place / path, ns=(ns, ns), follow_symlinks=False)
 
 
+def fill_trees(top, cloud):
+    """One tree in another, both with contents."""
+    outer = top / "trees" / "outer"
+    (outer / "inner").mkdir(parents=True)
+    for place in (outer, outer / "inner"):
+        for i in range(5):
+            (place / f"file{i}").write_text(f"{place.name} {i}\n" * 500)
+    os.link(outer / "file0", outer / "second name")
+    cloud.tool("tree", "create", outer)
+    cloud.tool("tree", "create", outer / "inner")
+    (outer / "later").write_text("made in the tree\n")
+
+
+def fill_clones(top, cloud):
+    """A file, its clone, and a clone of that which was overwritten in part."""
+    place = top / "clones"
+    place.mkdir()
+    (place / "original").write_bytes(random.Random(3).randbytes(50_000))
+    os.sync()
+    cloud.tool("clone", place / "original", place / "clone")
+    cloud.tool("clone", place / "clone", place / "changed")
+    with open(place / "changed", "r+b") as file:
+        file.seek(20_000)
+        file.write(b"of its own" * 300)
+    os.sync()
+
+
 # What shows a feature: a function of the mount point and the cloud, run after `fill`. A feature that
 # gets one is in the next archive that is made.
-FEATURE_FILLS = {"times": fill_times}
+FEATURE_FILLS = {"shared-slots": fill_clones, "times": fill_times, "trees": fill_trees}
 
 
 def features_of(cloud):
@@ -154,9 +181,22 @@ def unpack(cloud, archive):
         given.extractall(cloud.root, numeric_owner=True)
 
 
+def shows_features(cloud, mount):
+    """What the files by themselves do not tell of the archive with features."""
+    trees = json.loads(cloud.tool("tree", "list", "--json"))["trees"]
+    check_equal([(t["state"], t["path"]) for t in trees],
+                [("ready", "/trees/outer"), ("ready", "/trees/outer/inner")], "the trees are there")
+    outer = mount / "trees" / "outer"
+    harness.expect_errno(18, "and have their borders", os.rename, outer / "file1",
+                         outer / "inner" / "moved")
+
+
 def reads_golden_data(cloud, archive):
     unpack(cloud, archive)
     expected = json.loads((cloud.root / "manifest.json").read_text())
+    with_features = archive.name != "format1.tar.xz"
+    check_equal(any(key[:1] == b"J" for key in records(cloud)), with_features,
+                f"{archive.name}: blocks are shared just where there are clones")
     done = cloud.run_tool("fsck", "-n")
     check_equal(done.returncode, 0, f"{archive.name}: records are sound" + done.stdout)
     cloud.tool("key", "verify")
@@ -164,8 +204,10 @@ def reads_golden_data(cloud, archive):
     mount = cloud.mount()
     check_equal(as_recorded(describe(mount.point), expected), expected,
                 f"{archive.name}: every file is as it was")
-    check_equal(any(features_of(cloud).values()), archive.name != "format1.tar.xz",
+    check_equal(any(features_of(cloud).values()), with_features,
                 "it uses the features it was made with")
+    if with_features:
+        shows_features(cloud, mount)
     (mount / "new").write_text("written by a later version\n")
     os.sync()
     mount.remount()
