@@ -119,12 +119,12 @@ def fill_clones(top, cloud):
     """A file, its clone, and a clone of that which was overwritten in part."""
     place = top / "clones"
     place.mkdir()
-    (place / "original").write_bytes(random.Random(3).randbytes(50_000))
+    (place / "original").write_bytes(random.Random(3).randbytes(18_000))
     os.sync()
     cloud.tool("clone", place / "original", place / "clone")
     cloud.tool("clone", place / "clone", place / "changed")
     with open(place / "changed", "r+b") as file:
-        file.seek(20_000)
+        file.seek(9_000)
         file.write(b"of its own" * 300)
     os.sync()
 
