@@ -89,7 +89,8 @@ class Mutator {
         return r->SetEnumValue(&message, field, static_cast<int>(n % 2 ? n : n % 3));
       case FieldDescriptor::CPPTYPE_STRING:
         if (field->type() == FieldDescriptor::TYPE_STRING) {
-          return r->SetString(&message, field, n % 2 ? "rs-3-2" : "x");
+          const char* text = n % 2 ? "rs-3-2" : "x";
+          return many ? r->AddString(&message, field, text) : r->SetString(&message, field, text);
         }
         return many ? r->AddString(&message, field, bytes())
                     : r->SetString(&message, field, bytes());
