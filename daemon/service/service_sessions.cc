@@ -227,7 +227,9 @@ void MetadataService::on_disconnect(std::shared_ptr<RpcConnection> connection) {
 void MetadataService::end_if_over(SessionId id) {
   SessionState* session = sessions_.find(id);
   if (session == nullptr || session->tool()) return;
-  if (!session->connection && deps_.processes.gone(session->record)) {
+  // Processes of other machines cannot be seen from here.
+  const bool local = session->record.node().empty();
+  if (local && !session->connection && deps_.processes.gone(session->record)) {
     end_session(id, "its process is gone", false);
   } else if (loop_.now() > session->lease_end) {
     const size_t unanswered = leases_.recalls_unanswered(id);

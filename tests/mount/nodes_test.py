@@ -234,6 +234,29 @@ def roles(cloud, network):
     return admin
 
 
+def by_name(cloud, network):
+    """As on a bare machine: join into /etc/datacloud (of a private view of /etc), mount by name."""
+    point, private = cloud.root / "by-name", cloud.root / "etc"
+    point.mkdir()
+    script = f"""
+        cp -a /etc {private}
+        mount --bind {private} /etc
+        {BUILD}/bin/datacloud join "$1"
+        {BUILD}/bin/mount.datacloud test {point} -o log={cloud.root}/by-name.log
+        cat {point}/from-here
+        grep " {point} " /proc/mounts
+        umount {point}
+    """
+    done = subprocess.run(
+        network.command("unshare", "-m", "--propagation", "private", "sh", "-ec", script, "sh",
+                        invite(cloud, "bare", "mount")),
+        capture_output=True, text=True, timeout=60, check=False)
+    check_equal(done.returncode, 0, f"a bare machine joins and mounts {done.stderr}")
+    check("mount -t datacloud test MOUNTPOINT" in done.stdout, "join says how to mount")
+    check("back" in done.stdout, "and what it says works")
+    check(f"test {point} fuse.datacloud" in done.stdout, "the kernel's table has the name")
+
+
 def strangers(cloud, network, port):
     """Who shows no certificate learns why, and nothing that it sends is taken for a request."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -340,6 +363,7 @@ def test(options):
             node = joining(cloud, network, rng)
             working(cloud, network, node, rng)
             roles(cloud, network)
+            by_name(cloud, network)
             strangers(cloud, network, port)
             revoking(cloud, node, metrics_port)
             cloud.mounts[0].unmount()

@@ -247,6 +247,15 @@ TEST_F(NodesTest, SessionsAreResumedBySecretAndEndByLease) {
   machine.client.sequence = 0;
   EXPECT_TRUE(hello(machine).hello().resumed());
   EXPECT_NE(ino, 0u);
+  // Nobody here can see whether its process lives: the lease decides.
+  processes_.dead.insert(0);
+  disconnect(machine.client);
+  run_for(seconds(60));
+  EXPECT_TRUE(store_->begin().get(key::session(machine.client.session), session).value());
+  loop_->advance(milliseconds(config_.lease_ms + config_.lease_ms / 10));
+  run_for(seconds(2));
+  EXPECT_FALSE(store_->begin().get(key::session(machine.client.session), session).value());
+  EXPECT_FALSE(hello(machine).hello().resumed());
 }
 
 TEST_F(NodesTest, ReadOnlyNodesChangeNothing) {
