@@ -31,6 +31,13 @@ result<bool> parse_own_option(const std::string& option, MountArguments& out) {
     out.metrics = option.substr(8);
     if (auto good = check_metrics_address(out.metrics); !good)
       return failure(good.error().in("-o metrics"));
+  } else if (option.starts_with("uidmap=")) {
+    out.uidmap = option.substr(7);
+    if (out.uidmap.empty()) return failure(Errc::invalid, "-o uidmap=: needs a file");
+  } else if (option.starts_with("squash=")) {
+    auto owner = parse_owner(option.substr(7));
+    if (!owner) return failure(owner.error().in("-o " + option));
+    out.squash = owner.value();
   } else if (option == "verbose") {
     out.verbose = true;
   } else if (option == "allow_other") {
@@ -63,6 +70,8 @@ class OptionParser {
   // Options that depend on others, once all are known.
   result<void> finish() {
     if (!out_.remount && !table_option_.empty()) return unknown(table_option_);
+    if (!out_.uidmap.empty() && out_.squash)
+      return failure(Errc::invalid, "-o squash: not together with -o uidmap; leave one out");
     return success();
   }
 
@@ -157,6 +166,10 @@ std::string mount_usage() {
          "                 One JSON object a line\n"
          "  metrics=ADDR   Serve Prometheus' /metrics there, such as 127.0.0.1:9556\n"
          "  verbose        Log more\n"
+         "  uidmap=FILE    Which users and groups of the cloud are which here; the manual has the "
+         "format\n"
+         "  squash=UID:GID\n"
+         "                 What is created here belongs to this user and group of the cloud\n"
          "  noallow_other  Only the user who mounts may see the files\n"
          "  remount        New flags for a mount that exists: mount -o remount,ro MOUNTPOINT\n"
          "  ro, nosuid, nodev, noexec, nosymfollow, and their opposites\n"

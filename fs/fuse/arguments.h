@@ -1,11 +1,13 @@
 // The command line of mount.datacloud: F MOUNTPOINT [-f] [-o OPTIONS].
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/config/config.h"
 #include "fs/fuse/mount_flags.h"
+#include "fs/fuse/owners.h"
 
 namespace datacloud {
 
@@ -23,6 +25,8 @@ struct MountArguments {
   bool log_json = false;            // -o log_format=json
   std::string metrics;              // -o metrics=ADDRESS
   bool allow_other = true;          // -o noallow_other
+  std::string uidmap;               // -o uidmap=FILE
+  std::optional<Owner> squash;      // -o squash=UID:GID
   std::vector<std::string> limits;  // NAME=VALUE of MountConfig, applied after the file
   std::vector<std::string> own;  // the options of ours, word by word; they last as the mount does
 };

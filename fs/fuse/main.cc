@@ -25,6 +25,7 @@
 #include "fs/fuse/mount.h"
 #include "fs/fuse/mount_point.h"
 #include "fs/fuse/ops.h"
+#include "fs/fuse/owners.h"
 #include "fs/fuse/raw/request_loop.h"
 #include "fs/fuse/remount.h"
 
@@ -98,6 +99,12 @@ result<Config> load(const MountArguments& arguments) {
   return config;
 }
 
+result<Owners> load_owners(const MountArguments& arguments) {
+  if (arguments.squash) return Owners::squashed_to(*arguments.squash);
+  if (!arguments.uidmap.empty()) return Owners::mapped_by(arguments.uidmap);
+  return Owners();
+}
+
 LogFormat log_format(const MountArguments& arguments) {
   return arguments.log_json ? LogFormat::json : LogFormat::text;
 }
@@ -122,11 +129,12 @@ result<void> mount_session(fuse_session* session, const MountArguments& argument
 
 // Runs the mount; `mounted` is called once the kernel has it.
 template <class Mounted>
-int serve(MountArguments arguments, const Config& config, Mounted mounted) {
+int serve(MountArguments arguments, const Config& config, const Owners& owners, Mounted mounted) {
   const auto notifier = ServiceNotifier::from_environment();
   auto mount = Mount::open(config, arguments.site, arguments.mountpoint);
   if (!mount) return fail(mount.error().message());
 
+  mount.value()->set_owners(owners);
   if (mount.value()->read_only()) arguments.flags.apply("ro");
   if (!arguments.metrics.empty()) {
     if (auto served = mount.value()->serve_metrics(arguments.metrics); !served)
@@ -188,7 +196,8 @@ void tell_what_takes_long(int ready, const Config& config) {
           (config.mount.rpc_deadline_ms + 999) / 1000);
 }
 
-int serve_in_background(const MountArguments& arguments, const Config& config) {
+int serve_in_background(const MountArguments& arguments, const Config& config,
+                        const Owners& owners) {
   std::string log_file = arguments.log_file;
   if (log_file.empty()) {
     std::error_code ignored;
@@ -199,7 +208,7 @@ int serve_in_background(const MountArguments& arguments, const Config& config) {
       kExitFailed, [&](int ready) { tell_what_takes_long(ready, config); },
       [&](const auto& ready) {
         start_logging("mount.datacloud", log_file, arguments.verbose, log_format(arguments));
-        return serve(arguments, config, ready);
+        return serve(arguments, config, owners, ready);
       });
   return code ? code.value() : fail(code.error().text());
 }
@@ -226,12 +235,15 @@ int main(int argc, char** argv) {
   }
   auto config = load(arguments.value());
   if (!config) return fail(config.error().text());
+  const auto owners = load_owners(arguments.value());
+  if (!owners) return fail(owners.error().text());
   auto point = resolve_mount_point(arguments.value().mountpoint);
   if (!point) return fail(point.error().text());
   arguments.value().mountpoint = point.value();
   if (auto clear = clear_mount_point(point.value()); !clear) return fail(clear.error().text());
-  if (!arguments.value().foreground) return serve_in_background(arguments.value(), config.value());
+  if (!arguments.value().foreground)
+    return serve_in_background(arguments.value(), config.value(), owners.value());
   start_logging("mount.datacloud", arguments.value().log_file, arguments.value().verbose,
                 log_format(arguments.value()));
-  return serve(arguments.value(), config.value(), [] {});
+  return serve(arguments.value(), config.value(), owners.value(), [] {});
 }

@@ -25,6 +25,7 @@
 #include "fs/file/file_io.h"
 #include "fs/fuse/kernel_notifier.h"
 #include "fs/fuse/last_known_space.h"
+#include "fs/fuse/owners.h"
 #include "fs/fuse/page_invalidator.h"
 #include "fs/fuse/raw/kernel_channel.h"
 #include "fs/fuse/raw/pending_requests.h"
@@ -43,6 +44,9 @@ class Mount {
   result<void> serve_metrics(const std::string& address);
   // -o dirsync: changes of names and attributes are durable when they return.
   void set_synchronous_names(bool always) { dirsync_ = always; }
+  // -o uidmap, -o squash. Before start().
+  void set_owners(Owners owners) { owners_ = std::move(owners); }
+  const Owners& owners() const { return owners_; }
   // -o sync is the kernel's flag, which mount -o remount changes without telling: it is read from
   // the kernel's table once mounted and at each fsync of the root directory, which a remount ends
   // with.
@@ -137,6 +141,7 @@ class Mount {
   std::thread flusher_, keepalive_;
   std::string mountpoint_;
   bool dirsync_ = false;
+  Owners owners_;
   bool read_only_ = false;
   Duration lease_ = seconds(20);               // as the daemon has said at the first hello
   MonotonicTime look_at_certificate_{};        // the keepalive thread's

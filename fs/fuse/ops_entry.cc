@@ -10,15 +10,18 @@
 namespace datacloud {
 namespace {
 
-pb::Request create_request(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
+// EOVERFLOW when the caller has no id in the cloud.
+result<pb::Request> create_request(fuse_req_t req, fuse_ino_t parent, const char* name,
+                                   mode_t mode) {
   const fuse_ctx* context = fuse_req_ctx(req);
+  TRY(const auto owner, mount_of(req).owners().maker({context->uid, context->gid}));
   pb::Request request;
   auto* create = request.mutable_create();
   create->set_parent(parent);
   create->set_name(name);
   create->set_mode(mode);
-  create->set_uid(context->uid);
-  create->set_gid(context->gid);
+  create->set_uid(owner.uid);
+  create->set_gid(owner.gid);
   create->set_now_ns(wall_now_ns());
   create->set_exclusive(true);
   return request;
@@ -36,18 +39,22 @@ void make(fuse_req_t req, fuse_ino_t parent_ino, pb::Request request) {
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t rdev) {
   auto request = create_request(req, parent, name, mode);
-  request.mutable_create()->set_rdev(rdev);
-  make(req, parent, std::move(request));
+  if (!request) return reply_error(req, request.error());
+  request.value().mutable_create()->set_rdev(rdev);
+  make(req, parent, std::move(request.value()));
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
-  make(req, parent, create_request(req, parent, name, S_IFDIR | (mode & 07777)));
+  auto request = create_request(req, parent, name, S_IFDIR | (mode & 07777));
+  if (!request) return reply_error(req, request.error());
+  make(req, parent, std::move(request.value()));
 }
 
 void op_symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
   auto request = create_request(req, parent, name, S_IFLNK | 0777);
-  request.mutable_create()->set_symlink_target(target);
-  make(req, parent, std::move(request));
+  if (!request) return reply_error(req, request.error());
+  request.value().mutable_create()->set_symlink_target(target);
+  make(req, parent, std::move(request.value()));
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* name, mode_t mode,
@@ -56,9 +63,10 @@ void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* name, mode_t m
   auto parent = known_inode(mount, parent_ino);
   if (!parent) return reply_error(req, parent.error());
   auto request = create_request(req, parent_ino, name, S_IFREG | (mode & 07777));
-  request.mutable_create()->set_exclusive(fi->flags & O_EXCL);
-  request.mutable_create()->set_open(true);
-  auto answer = mount.metadata().call(std::move(request));
+  if (!request) return reply_error(req, request.error());
+  request.value().mutable_create()->set_exclusive(fi->flags & O_EXCL);
+  request.value().mutable_create()->set_open(true);
+  auto answer = mount.metadata().call(std::move(request.value()));
   if (!answer) return reply_error(req, answer.error());
   const InodePtr inode = answer.value().inode;
   if (!inode) return (void)fuse_reply_err(req, EIO);

@@ -83,7 +83,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   reply_attr(req, inode.value());
 }
 
-// Everything but the size: a change at the daemon.
+// Everything but the size: a change at the daemon. `attr` has the owner as the cloud knows it.
 pb::Request setattr_request(fuse_ino_t ino, const struct stat& attr, int to_set, TimeRange range) {
   pb::Request request;
   auto* set = request.mutable_setattr();
@@ -129,10 +129,37 @@ result<void> set_daemon_attributes(Mount& mount, const InodePtr& inode, const st
   return success();
 }
 
+// From the owner that the kernel sets to what that means in the cloud.
+result<void> map_owner(Mount& mount, const InodePtr& inode, struct stat& attr, int& to_set) {
+  OwnerChange local;
+  if (to_set & FUSE_SET_ATTR_UID) local.uid = attr.st_uid;
+  if (to_set & FUSE_SET_ATTR_GID) local.gid = attr.st_gid;
+  if (local == OwnerChange{}) return success();
+  Owner now;
+  if (mount.owners().change_needs_owner()) {
+    TRY(mount.metadata().ensure_lease(inode, pb::LEASE_READ, false));
+    std::lock_guard lock(inode->mutex);
+    now = {inode->attr.uid(), inode->attr.gid()};
+  }
+  TRY(const auto cloud, mount.owners().change(local, now));
+  to_set &= ~(FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID);
+  if (cloud.uid) {
+    attr.st_uid = *cloud.uid;
+    to_set |= FUSE_SET_ATTR_UID;
+  }
+  if (cloud.gid) {
+    attr.st_gid = *cloud.gid;
+    to_set |= FUSE_SET_ATTR_GID;
+  }
+  return success();
+}
+
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse_file_info*) {
   Mount& mount = mount_of(req);
   auto inode = known_inode(mount, ino);
   if (!inode) return reply_error(req, inode.error());
+  if (auto done = map_owner(mount, inode.value(), *attr, to_set); !done)
+    return reply_error(req, done.error());
   if (to_set & FUSE_SET_ATTR_SIZE) {
     auto dropped = drop_set_group_id(req, inode.value());
     if (!dropped) return reply_error(req, dropped.error());

@@ -39,13 +39,12 @@ void reply_result(fuse_req_t req, const result<void>& outcome) {
     reply_error(req, outcome.error());
 }
 
-struct stat to_stat(const pb::Inode& inode) {
+// But for the owner, which stat_of() adds.
+static struct stat to_stat(const pb::Inode& inode) {
   struct stat st {};
   st.st_ino = inode.ino();
   st.st_mode = inode.mode();
   st.st_nlink = inode.nlink();
-  st.st_uid = inode.uid();
-  st.st_gid = inode.gid();
   st.st_rdev = inode.rdev();
   st.st_size = static_cast<off_t>(inode.size());
   st.st_blksize = inode.policy().block_bytes();
@@ -58,8 +57,11 @@ struct stat to_stat(const pb::Inode& inode) {
 }
 
 // The caller holds the inode's mutex. `used` was asked for before.
-static struct stat stat_of(const Inode& inode, const FileIo::BlocksUsed& used) {
+static struct stat stat_of(const Mount& mount, const Inode& inode, const FileIo::BlocksUsed& used) {
   struct stat st = to_stat(inode.attr);
+  const Owner owner = mount.owners().shown({inode.attr.uid(), inode.attr.gid()});
+  st.st_uid = owner.uid;
+  st.st_gid = owner.gid;
   if (S_ISREG(st.st_mode)) {
     const uint64_t bytes = std::min(used.blocks * inode.block_bytes(), inode.attr.size());
     st.st_blocks = static_cast<blkcnt_t>((bytes + 511) / 512);
@@ -71,7 +73,7 @@ void reply_attr(fuse_req_t req, const InodePtr& inode) {
   Mount& mount = mount_of(req);
   const auto used = mount.io().blocks_used(inode);
   std::lock_guard lock(inode->mutex);
-  const struct stat st = stat_of(*inode, used);
+  const struct stat st = stat_of(mount, *inode, used);
   fuse_reply_attr(req, &st, used.exact ? mount.cache_seconds(*inode) : 0);
 }
 
@@ -82,7 +84,7 @@ fuse_entry_param to_entry(Mount& mount, const InodePtr& parent, const InodePtr& 
   std::lock_guard lock(inode->mutex);
   entry.ino = inode->ino;
   entry.generation = 1;
-  entry.attr = stat_of(*inode, used);
+  entry.attr = stat_of(mount, *inode, used);
   entry.attr_timeout = used.exact ? mount.cache_seconds(*inode) : 0;
   return entry;
 }
@@ -126,7 +128,9 @@ result<bool> drop_set_group_id(fuse_req_t req, const InodePtr& inode) {
     request.mutable_setattr()->set_mode(mode & 07777 & ~static_cast<uint32_t>(S_ISGID));
     request.mutable_setattr()->set_ino(inode->ino);
     request.mutable_setattr()->set_ctime_ns(wall_now_ns());
-    if (caller_is_in_group(req, inode->attr.gid())) return false;
+    // The caller's groups are those of this machine.
+    const Owner shown = mount_of(req).owners().shown({inode->attr.uid(), inode->attr.gid()});
+    if (caller_is_in_group(req, shown.gid)) return false;
   }
   TRY(mount_of(req).metadata().run(std::move(request)));
   return true;

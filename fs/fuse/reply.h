@@ -18,7 +18,6 @@ void reply_result(fuse_req_t req, const result<void>& outcome);
 // The same for outcomes of writing, which are logged where they happen, once for all programs.
 void reply_told(fuse_req_t req, const result<void>& outcome);
 
-struct stat to_stat(const pb::Inode& inode);
 // Attributes of the inode with the time the kernel may keep them, told in one step with respect
 // to recalls.
 void reply_attr(fuse_req_t req, const InodePtr& inode);

@@ -85,6 +85,9 @@ TEST(MountArguments, AWrongOptionIsNamedInALine) {
       {"threads", "needs a value"},
       {"metrics=nonsense", "-o metrics"},
       {"max_read=1048576", "-o max_read=1048576: unknown option"},
+      {"uidmap=", "-o uidmap=: needs a file"},
+      {"squash=nobody", "-o squash=nobody: needs numbers"},
+      {"squash=1:2,uidmap=/etc/map", "-o squash: not together with -o uidmap"},
   };
   for (const auto& [options, text] : cases) {
     EXPECT_THAT(refusal(options), HasSubstr(text));
@@ -94,6 +97,14 @@ TEST(MountArguments, AWrongOptionIsNamedInALine) {
   EXPECT_FALSE(parse_mount_arguments({"F", "/mnt", "--wrong"}));
   EXPECT_FALSE(parse_mount_arguments({"F"}));
   EXPECT_FALSE(parse_mount_arguments({"F", "/mnt", "more"}));
+}
+
+TEST(MountArguments, OwnersAreOptionsOfTheMount) {
+  EXPECT_EQ(parsed("uidmap=/etc/map").uidmap, "/etc/map");
+  EXPECT_FALSE(parsed("uidmap=/etc/map").squash);
+  EXPECT_EQ(parsed("squash=1000:100").squash, (Owner{1000, 100}));
+  EXPECT_THAT(parsed("squash=1000:100,ro").own, ElementsAre("squash=1000:100"));
+  EXPECT_THAT(parsed("uidmap=/etc/map,ro").own, ElementsAre("uidmap=/etc/map"));
 }
 
 TEST(MountArguments, ARemountTakesWhatTheKernelsTableShows) {
