@@ -73,7 +73,7 @@ def texts_name_real_options():
     for name in ("datacloud", "datacloud-audit", "datacloudd", "mount.datacloud"):
         for found in everything(help_text.read(BUILD / "bin" / name)):
             known.update(found.options())
-    foreign = {"--now"}  # systemctl's
+    foreign = {"--now", "--no-same-owner"}  # of systemctl, tar
     for text in (SOURCE / "docs" / "man").glob("*.[1-8].txt"):
         for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", text.read_text()):
             check(option in known | foreign, f"{text.name}: {option} is an option of no program")

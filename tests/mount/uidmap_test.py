@@ -1,6 +1,7 @@
 """Owners of one cloud on machines with other users: `-o uidmap=FILE` and `-o squash=UID:GID`. What one
 mount makes is seen by another without the option, as the cloud keeps it; ids without a mapping behave as
-on an idmapped mount; random operations are the same as on the local file system."""
+on an idmapped mount, of which the same is expected; random operations are the same as on the local file
+system."""
 
 import errno
 import os
@@ -14,7 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
 from cloud import BUILD, SLOWNESS, Cloud  # noqa: E402
-from harness import check, check_equal, expect_errno  # noqa: E402
+from harness import check, check_equal, expect_errno, note  # noqa: E402
+from idmapped import mount_idmapped  # noqa: E402
 from posix_test import hand_written_cases, random_scripts  # noqa: E402
 
 MAP = """# cloud local count
@@ -100,7 +102,7 @@ def ids_are_mapped_both_ways(raw, mapped):
     os.chmod(raw / "both" / "file", 0o600)
     file = mapped / "both" / "file"
     check_equal(as_user(2000, 2000, lambda: append(file)), 0, "the owner, as known here, may write")
-    check_equal(as_user(1000, 1000, lambda: append(file)), errno.EACCES, "the cloud's number is nobody here")
+    check_equal(as_user(1000, 1000, lambda: append(file)), errno.EACCES, "the cloud's number is another")
     check_equal(as_user(2000, 2000, lambda: os.chmod(file, 0o640)), 0, "the owner may chmod")
     check_equal(as_user(6005, 6005, lambda: os.chmod(file, 0o666)), errno.EPERM, "others may not")
     check_equal(mode(raw / "both" / "file"), 0o640, "as the cloud shows")
@@ -115,7 +117,7 @@ def what_has_no_id_here(raw, mapped):
         os.chown(raw / "foreign" / name, *ids)
         os.chmod(raw / "foreign" / name, bits)
     there = mapped / "foreign"
-    check_equal(owner(there / "open"), (OVERFLOW_ID, OVERFLOW_ID), "an id without mapping is shown as nobody")
+    check_equal(owner(there / "open"), (OVERFLOW_ID, OVERFLOW_ID), "an id without mapping is nobody's")
     check_equal(owner(there / "group"), (2000, OVERFLOW_ID), "a group alone")
     check_equal((there / "open").read_bytes(), b"foreign", "what others may read is read")
     for user in (0, OVERFLOW_ID, 2000):
@@ -143,7 +145,7 @@ def who_has_no_id_in_the_cloud(raw, mapped):
              "symlink": lambda: os.symlink("x", there / "l"), "mknod": lambda: os.mkfifo(there / "p")}
     for ids in ((1000, 1000), (2000, 1000), (1000, 2000), (OVERFLOW_ID, OVERFLOW_ID)):
         for what, call in calls.items():
-            check_equal(as_user(*ids, call), errno.EOVERFLOW, f"{what} by {ids}, whom the cloud does not know")
+            check_equal(as_user(*ids, call), errno.EOVERFLOW, f"{what} by {ids}, unknown to the cloud")
     check_equal(os.listdir(raw / "strangers"), [], "nothing was made")
     (raw / "strangers" / "there").write_bytes(b"")
     os.chmod(raw / "strangers" / "there", 0o666)
@@ -166,7 +168,7 @@ def groups_are_inherited(raw, mapped):
         (raw / "team" / "set").write_bytes(b"x")
         os.chown(raw / "team" / "set", 0, 1000)
         os.chmod(raw / "team" / "set", 0o2666)
-        check_equal(as_user(6002, 6002, lambda: append(top / "set"), [group]), 0, f"a member of {group} writes")
+        check_equal(as_user(6002, 6002, lambda: append(top / "set"), [group]), 0, f"as a member of {group}")
         check_equal(bool(mode(raw / "team" / "set") & stat.S_ISGID), kept, f"set-group-id kept: {kept}")
 
 
@@ -252,7 +254,7 @@ def squashed(cloud, raw):
                 "permissions are checked here, by what is shown")
     check_equal(as_user(1000, 1001, lambda: append(top / "theirs")), 0, "the user of that number owns it")
     (mount / "squash-team" / "file").touch()
-    check_equal(owner(raw / "squash-team" / "file"), (1000, 5050), "set-group-id directories give their group")
+    check_equal(owner(raw / "squash-team" / "file"), (1000, 5050), "set-group-id gives the group")
     os.chown(raw / "squash" / "theirs", 0, 0)
     for what, path, ids in (("another owner", "file", (0, -1)), ("a foreign group", "file", (-1, 0)),
                             ("to the user", "theirs", (1000, -1)), ("to its group", "theirs", (-1, 1001))):
@@ -273,6 +275,28 @@ def squashed(cloud, raw):
     check(done.returncode != 0 and os.strerror(errno.EPERM) in done.stderr,
           "with the archive's owners it fails, as on NFS", done.stderr)
     mount.unmount()
+
+
+def like_an_idmapped_mount(cloud):
+    """The same expectations, of the local file system behind a map of the kernel."""
+    disk, shown = cloud.root / "disk", cloud.root / "idmapped"
+    disk.mkdir()
+    shown.mkdir()
+    lines = {kind: "".join(" ".join((line.split() + ["1"])[1:4]) + "\n" for line in MAP.splitlines()
+                           if line.startswith(kind)) for kind in ("uid", "gid")}
+    try:
+        mount_idmapped(disk, shown, lines["uid"], lines["gid"])
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        return note(f"not compared with an idmapped mount, which cannot be had here: {error}")
+    try:
+        ids_are_mapped_both_ways(disk, shown)
+        what_has_no_id_here(disk, shown)
+        who_has_no_id_in_the_cloud(disk, shown)
+        groups_are_inherited(disk, shown)
+    finally:
+        subprocess.run(["umount", shown], check=True, timeout=60)
 
 
 def like_the_local_file_system(cloud, raw, rng, rounds):
@@ -330,6 +354,7 @@ def test(options):
         who_has_no_id_in_the_cloud(raw, mapped)
         groups_are_inherited(raw, mapped)
         programs_keep_owners(cloud, raw, mapped)
+        like_an_idmapped_mount(cloud)
         maps_outlive_remounts(cloud, raw, mapped, file)
         squashed(cloud, raw)
         errors_are_a_line(cloud)
