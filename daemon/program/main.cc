@@ -28,14 +28,11 @@ constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 constexpr const char* kUsage =
     "The daemon of a cloud: keeps its metadata, serves its mounts, cares for its shards.\n"
-    "Usage: datacloudd --config FILE [--foreground] [--verbose]\n"
-    "       datacloudd --site NAME --config FILE [--foreground] [--verbose]\n"
-    "\n"
-    "With --site it is no daemon: it serves a directory of this machine to the cloud's nodes.\n"
+    "Usage: datacloudd --config FILE [--site NAME] [--foreground] [--verbose]\n"
     "\n"
     "Options:\n"
     "  --config FILE     The cloud's configuration\n"
-    "  --site NAME       Serve this [[site]], a directory with an address in `serve`\n"
+    "  --site NAME       Be no daemon: serve this directory site to the cloud's nodes\n"
     "  -f, --foreground  Stay in front and log to standard error; under systemd, tell it the "
     "state\n"
     "  --verbose         Log more\n"
