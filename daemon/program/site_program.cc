@@ -11,6 +11,7 @@
 
 #include "common/base/log.h"
 #include "common/config/node_certificate.h"
+#include "common/proto/admin.pb.h"
 #include "common/site/site_set.h"
 #include "common/store/remote/site_credentials.h"
 #include "common/store/remote/site_server.h"
@@ -37,19 +38,49 @@ result<SiteConfig> find_site(const Config& config, const std::string& name) {
   return *site;
 }
 
-// Over a connection of its own, as the tool does it.
-result<void> renew(const Config& config) {
+constexpr Duration kDaemonPatience = seconds(3);
+
+// As the tool does it.
+result<std::unique_ptr<RpcClient>> connect_to_daemon(const Config& config) {
   RpcClient::Options options;
   set_daemon(config, options);
   options.kind = pb::CLIENT_TOOL;
-  options.deadline = seconds(30);
+  options.deadline = kDaemonPatience;
   std::array<char, 256> host{};
   if (::gethostname(host.data(), host.size() - 1) == 0) options.session.set_host(host.data());
   options.session.set_pid(static_cast<uint32_t>(::getpid()));
   options.session.set_version(DATACLOUD_VERSION);
-  TRY(const auto client, connect_rpc(std::move(options), nullptr));
+  pb::HelloReply hello;
+  return connect_rpc(std::move(options), &hello);
+}
+
+result<void> renew(const Config& config) {
+  TRY(const auto client, connect_to_daemon(config));
   TRY(renew_node_certificate(config.node, *client));
   return success();
+}
+
+// The serial numbers of the certificates in force, by one connection that lasts while it can.
+result<NodesInForce::Serials> ask_in_force(const Config& config,
+                                           std::unique_ptr<RpcClient>& client) {
+  if (!client) {
+    TRY(client, connect_to_daemon(config));
+  }
+  pb::AdminRequest asked;
+  asked.mutable_node()->set_action(pb::NODE_LIST);
+  pb::Request request;
+  request.set_admin(asked.SerializeAsString());
+  const auto reply = client->call(std::move(request));
+  pb::AdminReply answer;
+  if (!reply || !answer.ParseFromString(reply.value().admin())) {
+    client.reset();
+    return failure(reply ? Error(Errc::corrupt, "its answer does not parse") : reply.error());
+  }
+  NodesInForce::Serials serials;
+  for (const auto& listed : answer.node().nodes())
+    for (const auto& certificate : listed.node().certificates())
+      serials.insert(to_bytes(as_bytes(certificate.serial())));
+  return serials;
 }
 
 sigset_t end_signals() {
@@ -80,6 +111,11 @@ result<void> serve_site(const Config& config, const std::string& name,
   options.open = [site](const SiteMarker& marker) { return open_store(site, marker); };
   options.marker = [site] { return read_store_marker(site); };
   options.format = [site](const SiteMarker& marker) { return format_store(site, marker); };
+  NodesInForce::Options asking;
+  asking.ask = [config, client = std::make_shared<std::unique_ptr<RpcClient>>()] {
+    return ask_in_force(config, *client);
+  };
+  options.nodes = std::make_shared<NodesInForce>(std::move(asking));
   TRY(const auto server, SiteServer::start(std::move(options)));
 
   const auto marker = read_store_marker(site);

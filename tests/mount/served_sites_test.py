@@ -254,7 +254,13 @@ def read_only(cloud, files):
     name, data = next(iter(files.items()))
     check((point / name).read_bytes() == data, "a read-only node reads")
     expect_errno(30, "and writes nothing", write, point / "new", b"x")
-    node.unmount()
+    cloud.tool("node", "revoke", "eyes")
+    wait_for(lambda: all("not in force any more" in (cloud.root / f"{s}.log").read_text()
+                         or "turned away (revoked)" in (cloud.root / f"{s}.log").read_text()
+                         for s in cloud.names), 30, "the sites to shut it out")
+    note("ok: a revoked node loses the sites too")
+    node.process.kill()
+    node.process.wait()
 
 
 def wrong_places(cloud):

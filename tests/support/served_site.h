@@ -26,6 +26,7 @@ class ServedSite {
   TestCloud cloud;
   SiteServerLimits limits;
   FaultRule faults;  // of the server's store
+  std::shared_ptr<NodesInForce> nodes;
   NodeRoles server_roles = NodeRole::site;
   std::unique_ptr<SiteServer> server;
 
@@ -57,6 +58,7 @@ class ServedSite {
       return format_directory(*make_posix_file_layer(), root(), wanted);
     };
     options.limits = limits;
+    options.nodes = nodes;
     auto started = SiteServer::start(std::move(options));
     if (!started) throw std::runtime_error(started.error().message());
     server = std::move(started).value();

@@ -36,7 +36,8 @@ result<std::shared_ptr<const TlsContext>> site_client_context(const SiteConfig& 
                                       "`datacloud join` makes this machine one");
   }
   TRY(const auto authority, authority_of(site.service_key));
-  NodeRoles roles = NodeRole::mount;
+  NodeRoles roles = NodeRole::daemon;  // no node ever has it
+  roles.add(NodeRole::mount);
   roles.add(NodeRole::admin);
   return TlsContext::make(TlsContext::Side::client, issue(authority, "daemon", roles, kLifeNs));
 }

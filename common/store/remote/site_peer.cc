@@ -176,6 +176,12 @@ class SitePeer::Run final : public SiteLink::Owner {
       return refused(Refusal::wrong_role, fmt::format("node {} may not use sites: its role is {}",
                                                       shown.identity.name, roles.text()));
     }
+    if (share_->options.nodes && !roles.has(NodeRole::daemon)) {
+      if (auto known = share_->options.nodes->admit(shown.serial); !known)
+        return refused(Refusal::revoked,
+                       "node " + shown.identity.name + ": " + known.error().text());
+      serial_ = shown.serial;
+    }
     if (!share_->begin_node(shown.identity.name))
       return refused(Refusal::too_many,
                      "node " + shown.identity.name + " has too many connections here");
@@ -240,6 +246,11 @@ class SitePeer::Run final : public SiteLink::Owner {
       return false;
     }
     if (wall_now_ns() > certificate_end_ns_) return false;
+    if (!serial_.empty() && !share_->options.nodes->holds(serial_)) {
+      share_->log_refusal(Refusal::revoked, address_,
+                          "node " + node_ + " is not in force any more");
+      return false;
+    }
     const bool owed = held_->requests != 0 || link_->receiving();
     if (owed && !link_->sending() && now > beat_at_ + kBeat) {
       beat_at_ = now;
@@ -328,6 +339,7 @@ class SitePeer::Run final : public SiteLink::Owner {
   std::string node_;
   bool may_change_ = false, may_format_ = false;
   int64_t certificate_end_ns_ = 0;
+  Bytes serial_;  // empty: the daemon, or nobody is asked
   MonotonicTime beat_at_{}, not_awaited_at_ = monotonic_now();
   std::atomic<bool> stopping_{false};
 };

@@ -127,7 +127,8 @@ TEST_F(SiteServerTest, AReadOnlyNodeChangesNothing) {
 TEST_F(SiteServerTest, TheDaemonFormatsAndNobodyElse) {
   ServedSite empty("quito", false);
   empty.start();
-  NodeRoles daemon = NodeRole::mount;
+  NodeRoles daemon = NodeRole::daemon;
+  daemon.add(NodeRole::mount);
   daemon.add(NodeRole::admin);
   const auto none = read_remote_marker(empty.options_for(daemon));
   ASSERT_FALSE(none);
@@ -296,6 +297,23 @@ TEST_F(SiteServerTest, ANodeHasSoManyConnections) {
   EXPECT_TRUE(is_closed(*c));
   EXPECT_TRUE(check(*site_.open())) << "another node";
   EXPECT_EQ(site_.server->refusals().of(Refusal::too_many), 1u);
+}
+
+// Stores cost threads: peers that expect ever other markers get no more of them.
+TEST_F(SiteServerTest, ASiteIsAskedForUnderFewNumbers) {
+  const auto right = site_.open();
+  ASSERT_TRUE(check(*right));
+  std::vector<std::unique_ptr<ObjectStore>> others;
+  for (uint32_t id = 2; id <= 5; ++id) {
+    auto options = site_.options_for();
+    options.expected = site_.marker(id);
+    others.push_back(make_remote_store(std::move(options)));
+    const auto done = check(*others.back());
+    ASSERT_FALSE(done);
+    EXPECT_TRUE(done.error().is(Errc::away)) << done.error().message();
+    EXPECT_EQ(done.error().text().find("too many numbers") != std::string::npos, id == 5) << id;
+  }
+  EXPECT_TRUE(check(*right));
 }
 
 TEST_F(SiteServerTest, ConnectionsWithoutAHandshakeAreBounded) {
