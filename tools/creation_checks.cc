@@ -71,6 +71,12 @@ std::string directory_problem(const SiteConfig& site, Places& seen) {
 std::string site_problem(const SiteConfig& site, Places& seen) {
   if (site.store == "rados") return pool_problem(site, seen);
   if (site.store == "directory") return directory_problem(site, seen);
+  if (site.store == "remote") {
+    return fmt::format(
+        "site {} is served by another machine, which needs the cloud first; leave it out, and run "
+        "`datacloud site add {}` afterwards",
+        site.name, site.name);
+  }
   return fmt::format("site {}: a store of type \"{}\" cannot be created", site.name, site.store);
 }
 

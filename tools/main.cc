@@ -199,7 +199,7 @@ void add_node_commands(CLI::App& app, const CommandContext& context, NodeAddOpti
   invite->add_option("NAME", options.name, "The node's name, such as gpu07")->required();
   invite
       ->add_option("--role", options.roles,
-                   "mount, mount-ro (changes nothing), admin or auditor; may be repeated")
+                   "mount, mount-ro (changes nothing), admin, auditor or site; may be repeated")
       ->required();
   invite->add_option("--address", options.addresses,
                      "Where the node reaches the daemon, tls://HOST:PORT; may be repeated");

@@ -2,6 +2,11 @@
 #include "tools/node_configuration.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "common/net/address.h"
 
 namespace datacloud {
 namespace {
@@ -25,12 +30,29 @@ std::string line(const char* key, const std::string& value) {
   return value.empty() ? "" : fmt::format("{} = {}\n", key, quoted(value));
 }
 
+// Where nodes reach a directory that is served here; empty: it is not.
+std::string served_address(const SiteConfig& site) {
+  if (site.serve.empty() || !site.address.empty()) return site.address;
+  auto address = parse_tls_address(site.serve);
+  if (!address) return {};
+  if (is_wildcard(address.value())) {
+    std::array<char, kHostBytesMax + 1> host{};
+    if (::gethostname(host.data(), host.size() - 1) == 0) address.value().host = host.data();
+  }
+  return to_text(address.value());
+}
+
 }  // namespace
 
 std::string shared_configuration(const Config& config) {
   std::string out;
   for (const auto& site : config.sites) {
-    out += "\n[[site]]\n" + line("name", site.name) + line("store", site.store);
+    out += "\n[[site]]\n" + line("name", site.name);
+    if (site.store == "remote" || !site.serve.empty()) {
+      out += line("store", "remote") + line("address", served_address(site));
+      continue;
+    }
+    out += line("store", site.store);
     if (site.store == "directory") out += line("path", site.path.string());
     if (site.store != "rados") continue;
     out += line("conf", site.conf.string()) + line("user", site.user) +

@@ -8,7 +8,7 @@
 
 namespace datacloud {
 
-// The [[site]] tables, as this machine has them.
+// The [[site]] tables, as this machine has them; directories that it serves as others reach them.
 std::string shared_configuration(const Config&);
 
 struct NodeFiles {

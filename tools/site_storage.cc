@@ -20,6 +20,9 @@ bool left_by_an_attempt(const SiteMarker& found, const SiteMarker& wanted, const
 }
 
 result<void> take_marker_away(const SiteConfig& site, const SiteMarker& found) {
+  if (site.store == "remote")
+    return failure(Errc::unsupported,
+                   "remove its file datacloud-site on the machine that serves it");
   if (site.store == "rados") return unformat_rados(rados_options(site, found));
   return unformat_directory(*make_posix_file_layer(), site.path.lexically_normal().string(), found);
 }

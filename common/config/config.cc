@@ -22,6 +22,7 @@
 #include "common/crypto/sealed_block.h"
 #include "common/net/address.h"
 #include "common/stripe/shard_size.h"
+#include "common/tls/node_identity.h"
 
 namespace datacloud {
 namespace {
@@ -379,6 +380,40 @@ result<void> read_rados_site(Section& s, SiteConfig& site) {
   return success();
 }
 
+// "tls://HOST:PORT" of a site; one to connect to has a host of its own.
+result<void> read_site_address(Section& s, const char* key, bool to_connect, std::string& value) {
+  TRY(s.text(key, value));
+  if (value.empty()) return success();
+  const auto address = parse_tls_address(value);
+  if (!address) return failure(s.error(key, std::string(key) + " " + address.error().text()));
+  if (to_connect && is_wildcard(address.value()))
+    return failure(s.error(key, std::string(key) + " is " + in_quotes(value) +
+                                    ", which is none to connect to; name the host"));
+  return success();
+}
+
+result<void> read_directory_site(Section& s, SiteConfig& site) {
+  TRY(s.absolute_path("path", site.path));
+  TRY(read_site_address(s, "serve", false, site.serve));
+  TRY(read_site_address(s, "address", true, site.address));
+  if (site.serve.empty() && !site.address.empty())
+    return failure(s.error("address",
+                           "a directory site has an address when it is served; set "
+                           "\"serve\", or make it store = \"remote\" where the "
+                           "directory is not"));
+  return success();
+}
+
+result<void> read_remote_site(Section& s, SiteConfig& site) {
+  TRY(read_site_address(s, "address", true, site.address));
+  if (site.address.empty())
+    return failure(s.missing("address", "set it to the \"tls://HOST:PORT\" of the site's server"));
+  if (!valid_node_name(site.name))
+    return failure(s.error("name", in_quotes(site.name) + " cannot name a served site, whose name "
+                                                          "begins with a letter or digit"));
+  return success();
+}
+
 result<void> read_site(Section s, SiteConfig& site) {
   TRY(s.text("name", site.name));
   if (site.name.empty()) return failure(s.missing("name", "give every site a name"));
@@ -386,14 +421,16 @@ result<void> read_site(Section s, SiteConfig& site) {
     return failure(s.error("name", in_quotes(site.name) + " cannot name a site; " + kNameRule));
   TRY(s.text("store", site.store));
   if (site.store.empty())
-    return failure(s.missing("store", "set it to \"directory\" or \"rados\""));
+    return failure(s.missing("store", "set it to \"directory\", \"remote\" or \"rados\""));
   if (site.store == "directory") {
-    TRY(s.absolute_path("path", site.path));
+    TRY(read_directory_site(s, site));
+  } else if (site.store == "remote") {
+    TRY(read_remote_site(s, site));
   } else if (site.store == "rados") {
     TRY(read_rados_site(s, site));
   } else if (site.store != "memory") {
     return failure(s.error("store", "unknown store " + in_quotes(site.store) +
-                                        "; it must be \"directory\" or \"rados\""));
+                                        "; it must be \"directory\", \"remote\" or \"rados\""));
   }
   return s.refuse_unknown();
 }
@@ -408,7 +445,7 @@ result<void> read_sites(Section& root, const std::string& file, std::vector<Site
                                           " sites, not " + std::to_string(list->size())));
   std::set<std::string> names;
   std::set<std::filesystem::path> paths;
-  std::set<std::string> pools;
+  std::set<std::string> pools, addresses;
   for (const auto& item : *list) {
     const toml::table& table = *item.as_table();
     SiteConfig site;
@@ -427,6 +464,11 @@ result<void> read_sites(Section& root, const std::string& file, std::vector<Site
       return failure(section.error("pool", "two sites have the conf, pool and namespace of " +
                                                in_quotes(site.pool) +
                                                "; every site needs a place of its own"));
+    for (const auto& address : {site.serve, site.store == "remote" ? site.address : ""}) {
+      if (!address.empty() && !addresses.insert(address).second)
+        return failure(section.error("address", "two sites have the address " + in_quotes(address) +
+                                                    "; every served site needs a port of its own"));
+    }
     sites.push_back(std::move(site));
   }
   return success();
@@ -471,6 +513,11 @@ result<Config> read_all(const toml::table& document, const std::filesystem::path
   } else {
     TRY(read_daemon(Section(*daemon, "[daemon]", file), config.daemon, names));
     TRY(read_keys(Section(*keys, "[keys]", file), config.keys));
+  }
+  for (auto& site : config.sites) {
+    if (site.store != "remote") continue;
+    site.node = config.node;
+    site.service_key = config.keys.service;
   }
   TRY(read_mount(Section(*mount, "[mount]", file), *mount, config.mount));
   if (config.cloud.write_sites_min > config.sites.size())

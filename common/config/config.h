@@ -13,9 +13,18 @@
 
 namespace datacloud {
 
+// A machine that has joined (`datacloud join`): it runs no daemon.
+struct NodeConfig {
+  std::vector<std::string> daemon;  // "tls://HOST:PORT", where the daemon is; empty: no node
+  std::filesystem::path key;        // PEM, made here
+  std::filesystem::path certificate;
+  std::filesystem::path authority;  // certificate of whom we trust
+  bool joined() const { return !daemon.empty(); }
+};
+
 struct SiteConfig {
   std::string name;
-  std::string store;           // "directory" or "rados" (and, in tests, "memory")
+  std::string store;           // "directory", "remote" or "rados" (and, in tests, "memory")
   std::filesystem::path path;  // directory
 
   std::filesystem::path conf;             // rados: the cluster's ceph.conf
@@ -23,6 +32,12 @@ struct SiteConfig {
   std::filesystem::path keyring;          // rados; empty: where conf says
   std::string pool;                       // rados
   std::string nspace;                     // rados, `namespace`; empty: the cloud's UUID
+
+  std::string serve;    // directory: "tls://HOST:PORT" where `datacloudd --site` listens, or empty
+  std::string address;  // remote: where it is reached; directory: where nodes reach it, or empty
+  // remote: what this machine shows there, from [node] or [keys]; both empty: nothing.
+  NodeConfig node;
+  std::filesystem::path service_key;
 };
 
 struct CloudConfig {
@@ -60,15 +75,6 @@ struct DaemonConfig {
   uint64_t background_outside_bytes_per_second_max = 1u << 20;  // and outside of them, per site
   std::string log_format = "text";                              // or "json"
   std::string metrics;  // "127.0.0.1:9555": Prometheus' /metrics is served there; empty: nowhere
-};
-
-// A machine that has joined (`datacloud join`): it runs no daemon.
-struct NodeConfig {
-  std::vector<std::string> daemon;  // "tls://HOST:PORT", where the daemon is; empty: no node
-  std::filesystem::path key;        // PEM, made here
-  std::filesystem::path certificate;
-  std::filesystem::path authority;  // certificate of whom we trust
-  bool joined() const { return !daemon.empty(); }
 };
 
 struct KeysConfig {

@@ -257,10 +257,15 @@ IssuedCertificate CertificateAuthority::issue(const NodeKey& public_key,
        ASN1_TIME_set(X509_getm_notBefore(c), static_cast<time_t>(now_s - kClockSkewSeconds)) !=
            nullptr &&
        ASN1_TIME_set(X509_getm_notAfter(c), static_cast<time_t>(until_s)) != nullptr);
-  const bool server = identity.roles.has(NodeRole::daemon);
+  // Who serves a site also asks the daemon for its next certificate; and the daemon has one to
+  // serve, and one to use sites.
+  const NodeRoles& roles = identity.roles;
+  const char* use = roles.has(NodeRole::site) ? "serverAuth,clientAuth"
+                    : roles.has(NodeRole::daemon) && !roles.has(NodeRole::mount) ? "serverAuth"
+                                                                                 : "clientAuth";
   add_extension(c, issuer.get(), NID_basic_constraints, "critical,CA:FALSE");
   add_extension(c, issuer.get(), NID_key_usage, "critical,digitalSignature");
-  add_extension(c, issuer.get(), NID_ext_key_usage, server ? "serverAuth" : "clientAuth");
+  add_extension(c, issuer.get(), NID_ext_key_usage, use);
   add_extension(c, issuer.get(), NID_subject_key_identifier, "hash");
   add_extension(c, issuer.get(), NID_authority_key_identifier, "keyid:always");
   // Not by text: the URI has commas.

@@ -11,11 +11,9 @@ namespace {
 
 constexpr std::string_view kScheme = "datacloud://";
 constexpr size_t kUuidBytes = 36;
-constexpr std::pair<NodeRole, const char*> kRoles[] = {{NodeRole::mount, "mount"},
-                                                       {NodeRole::mount_ro, "mount-ro"},
-                                                       {NodeRole::admin, "admin"},
-                                                       {NodeRole::auditor, "auditor"},
-                                                       {NodeRole::daemon, "daemon"}};
+constexpr std::pair<NodeRole, const char*> kRoles[] = {
+    {NodeRole::mount, "mount"},     {NodeRole::mount_ro, "mount-ro"}, {NodeRole::admin, "admin"},
+    {NodeRole::auditor, "auditor"}, {NodeRole::daemon, "daemon"},     {NodeRole::site, "site"}};
 
 bool is_alphanumeric(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
@@ -45,13 +43,13 @@ result<NodeRoles> NodeRoles::parse(const std::vector<std::string>& words) {
                                     [&](const auto& role) { return word == role.second; });
     if (known == std::end(kRoles)) {
       return failure(Errc::invalid, fmt::format("\"{}\" is no role of a node: mount, mount-ro, "
-                                                "admin or auditor",
+                                                "admin, auditor or site",
                                                 word.substr(0, 64)));
     }
     roles.add(known->first);
   }
   if (roles.empty())
-    return failure(Errc::invalid, "a node needs a role: mount, mount-ro, admin or auditor");
+    return failure(Errc::invalid, "a node needs a role: mount, mount-ro, admin, auditor or site");
   return roles;
 }
 

@@ -21,6 +21,7 @@ enum class NodeRole : uint32_t {
   admin = 4,     // "admin": what the tool does beside the daemon
   auditor = 8,   // "auditor": asks how things are, and exports bundles for third parties
   daemon = 16,   // "daemon": serves the cloud
+  site = 32,     // "site": serves the site that it is named after
 };
 
 class NodeRoles {

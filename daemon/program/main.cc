@@ -18,6 +18,7 @@
 #include "common/base/error.h"
 #include "common/base/log.h"
 #include "common/base/service_notifier.h"
+#include "daemon/program/site_program.h"
 #include "daemon/program/startup.h"
 
 namespace datacloud {
@@ -27,10 +28,11 @@ constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 constexpr const char* kUsage =
     "The daemon of a cloud: keeps its metadata, serves its mounts, cares for its shards.\n"
-    "Usage: datacloudd --config FILE [--foreground] [--verbose]\n"
+    "Usage: datacloudd --config FILE [--site NAME] [--foreground] [--verbose]\n"
     "\n"
     "Options:\n"
     "  --config FILE     The cloud's configuration\n"
+    "  --site NAME       Be no daemon: serve this directory site to the cloud's nodes\n"
     "  -f, --foreground  Stay in front and log to standard error; under systemd, tell it the "
     "state\n"
     "  --verbose         Log more\n"
@@ -43,7 +45,7 @@ constexpr const char* kUsage =
     "  2  The command line is wrong\n";
 
 struct Arguments {
-  std::string config;
+  std::string config, site;
   bool foreground = false, verbose = false;
 };
 
@@ -66,6 +68,13 @@ result<Arguments> parse_arguments(const std::vector<std::string>& words) {
     } else if (word == "--config") {
       if (++i == words.size()) return failure(Errc::invalid, "--config needs a file after it");
       arguments.config = words[i];
+    } else if (word.starts_with("--site=")) {
+      arguments.site = word.substr(strlen("--site="));
+      if (arguments.site.empty()) return failure(Errc::invalid, "--site needs a name after it");
+    } else if (word == "--site") {
+      if (++i == words.size() || words[i].empty())
+        return failure(Errc::invalid, "--site needs a name after it");
+      arguments.site = words[i];
     } else {
       return failure(Errc::invalid, "\"" + word + "\": unknown argument");
     }
@@ -181,6 +190,30 @@ int serve(const Config& config, Ready ready) {
   return 0;
 }
 
+template <class Ready>
+int serve_one_site(const Config& config, const std::string& site, Ready ready) {
+  const auto notifier = ServiceNotifier::from_environment();
+  raise_file_limit();
+  if (auto done = serve_site(config, site, notifier, ready); !done) {
+    spdlog::critical("{}", done.error().message());
+    return fail(done.error().text());
+  }
+  spdlog::info("stopped");
+  return 0;
+}
+
+int serve_one_site_in_background(const Config& config, const std::string& site, bool verbose) {
+  if (config.node.joined())
+    return fail(
+        "on a machine without [daemon] state there is no place for its log: use --foreground");
+  const auto code = run_in_background(kExitFailed, nullptr, [&](const auto& ready) {
+    start_logging("datacloudd", (config.daemon.state / ("site-" + site + ".log")).string(), verbose,
+                  log_format(config));
+    return serve_one_site(config, site, ready);
+  });
+  return code ? code.value() : fail(code.error().text());
+}
+
 int serve_in_background(const Config& config, bool verbose) {
   const auto code = run_in_background(kExitFailed, nullptr, [&](const auto& ready) {
     start_logging("datacloudd", (config.daemon.state / "datacloudd.log").string(), verbose,
@@ -205,7 +238,12 @@ int main(int argc, char** argv) {
   const Arguments& arguments = parsed.value();
   auto config = load_config(std::filesystem::absolute(arguments.config));
   if (!config) return fail(config.error().text());
-  if (!arguments.foreground) return serve_in_background(config.value(), arguments.verbose);
+  if (!arguments.foreground) {
+    return arguments.site.empty()
+               ? serve_in_background(config.value(), arguments.verbose)
+               : serve_one_site_in_background(config.value(), arguments.site, arguments.verbose);
+  }
   start_logging("datacloudd", "", arguments.verbose, log_format(config.value()));
+  if (!arguments.site.empty()) return serve_one_site(config.value(), arguments.site, [] {});
   return serve(config.value(), [] {});
 }

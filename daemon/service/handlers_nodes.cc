@@ -406,6 +406,12 @@ std::optional<Error> MetadataService::forbidden(const Call& call,
     case pb::AdminRequest::kAuditStanding:
     case pb::AdminRequest::kAuditLog:
       return forbidden(call, Access::observe);
+    case pb::AdminRequest::kNode:  // the server of a site has to know who was revoked
+      if (request.node().action() == pb::NODE_LIST &&
+          call.connection->peer().roles.has(NodeRole::site)) {
+        return std::nullopt;
+      }
+      return forbidden(call, Access::admin);
     default:
       return forbidden(call, Access::admin);
   }

@@ -66,7 +66,9 @@ result<SiteSet::Member> Mount::open_site(const Config& config, const pb::SiteInf
   marker.site_name = info.name();
   marker.site_id = info.id();
   SiteSet::Member member{info.id(), info.name(), nullptr};
-  TRY(member.store, open_store(*it, marker));
+  SiteConfig site = *it;
+  site.service_key.clear();  // is the daemon's: a mount that uses served sites is a node
+  TRY(member.store, open_store(site, marker));
   return member;
 }
 

@@ -48,6 +48,46 @@ TEST(NodeConfiguration, IsReadAsItWasMeant) {
   EXPECT_TRUE(keyless.value().keys.data.empty());
 }
 
+// Directories that are served here are given to nodes as what can be reached.
+TEST(NodeConfiguration, ServedDirectoriesBecomeRemote) {
+  Config daemon;
+  SiteConfig plain;
+  plain.name = "oslo";
+  plain.store = "directory";
+  plain.path = "/srv/oslo";
+  plain.serve = "tls://10.1.2.3:7501";
+  SiteConfig named = plain;
+  named.name = "quito";
+  named.serve = "tls://0.0.0.0:7502";
+  named.address = "tls://quito.example.org:7502";
+  SiteConfig here = named;
+  here.name = "lima";
+  here.serve = "tls://[::]:7503";
+  here.address.clear();
+  SiteConfig far = named;
+  far.name = "cairo";
+  far.store = "remote";
+  far.serve.clear();
+  far.address = "tls://cairo:1";
+  daemon.sites = {plain, named, here, far};
+  const auto files = node_files("/etc/datacloud", "demo");
+  const std::string text = node_configuration("demo", "gpu07", {"tls://daemon:7411"}, files, true,
+                                              shared_configuration(daemon));
+  const auto read = parse_config(text, files.configuration);
+  ASSERT_TRUE(read) << read.error().text() << "\n" << text;
+  const auto& sites = read.value().sites;
+  ASSERT_EQ(sites.size(), 4u);
+  for (const auto& site : sites) {
+    EXPECT_EQ(site.store, "remote");
+    EXPECT_TRUE(site.node.joined()) << "the node's certificate is shown there";
+  }
+  EXPECT_EQ(sites[0].address, "tls://10.1.2.3:7501");
+  EXPECT_EQ(sites[1].address, "tls://quito.example.org:7502");
+  EXPECT_NE(sites[2].address, "tls://[::]:7503") << "this machine's name";
+  EXPECT_EQ(sites[3].address, "tls://cairo:1");
+  EXPECT_EQ(text.find("/srv"), std::string::npos);
+}
+
 TEST(NodeConfiguration, ADaemonAndANodeAreNotOne) {
   const std::string text =
       "[cloud]\nname = \"demo\"\n[node]\ndaemon = [\"tls://h:7\"]\nkey = \"/k\"\n"

@@ -245,6 +245,46 @@ TEST(Config, RadosSitesAreChecked) {
               HasSubstr("two sites have the conf, pool and namespace"));
 }
 
+constexpr const char* kServed = "serve = \"tls://0.0.0.0:7501\"\n";
+constexpr const char* kRemoteSite = R"([[site]]
+name = "oslo"
+store = "remote"
+address = "tls://oslo.example.org:7501"
+)";
+
+TEST(Config, ReadsServedSites) {
+  const auto config = parsed(kMinimal + std::string(kServed) +
+                             "address = \"tls://[2001:db8::1]:1\"\n" + kRemoteSite);
+  ASSERT_EQ(config.sites.size(), 2u);
+  EXPECT_EQ(config.sites[0].serve, "tls://0.0.0.0:7501");
+  EXPECT_EQ(config.sites[0].address, "tls://[2001:db8::1]:1");
+  EXPECT_TRUE(config.sites[0].service_key.empty()) << "nothing is shown to a directory";
+  EXPECT_EQ(config.sites[1].store, "remote");
+  EXPECT_EQ(config.sites[1].address, "tls://oslo.example.org:7501");
+  EXPECT_EQ(config.sites[1].service_key, "/etc/datacloud/demo.service.key");
+  EXPECT_FALSE(config.sites[1].node.joined());
+}
+
+TEST(Config, ServedSitesAreChecked) {
+  const auto served = [](const std::string& more) { return error_of(kMinimal + more); };
+  EXPECT_THAT(served("serve = \"unix:/x\"\n"), HasSubstr("serve "));
+  EXPECT_THAT(served("serve = \"tls://0.0.0.0\"\n"), HasSubstr("serve "));
+  EXPECT_THAT(served("address = \"tls://a:1\"\n"), HasSubstr("set \"serve\""));
+  EXPECT_THAT(served(kServed + std::string("address = \"tls://0.0.0.0:7501\"\n")),
+              HasSubstr("none to connect to"));
+  const auto remote = [&](const std::string& from, const std::string& to) {
+    return served(replaced(kRemoteSite, from, to));
+  };
+  EXPECT_THAT(remote("address = \"tls://oslo.example.org:7501\"\n", ""),
+              HasSubstr("[[site]] has no \"address\""));
+  EXPECT_THAT(remote("oslo.example.org", "[::]"), HasSubstr("none to connect to"));
+  EXPECT_THAT(remote("tls:", "http:"), HasSubstr("address "));
+  EXPECT_THAT(remote("\"oslo\"", "\"-oslo\""), HasSubstr("cannot name a served site"));
+  EXPECT_THAT(remote("address", "path = \"/srv\"\naddress"), HasSubstr("unknown key \"path\""));
+  EXPECT_THAT(served(kRemoteSite + replaced(kRemoteSite, "\"oslo\"", "\"quito\"")),
+              HasSubstr("two sites have the address"));
+}
+
 TEST(Config, SitesMustDiffer) {
   const std::string again = "[[site]]\nname = \"tsukuba\"\nstore = \"directory\"\npath = \"/x\"\n";
   EXPECT_EQ(error_of(kMinimal + again),

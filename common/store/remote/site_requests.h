@@ -1,0 +1,19 @@
+// A request of a node, run on a site's store, and its answer as a frame.
+#pragma once
+
+#include <functional>
+
+#include "common/store/object_store.h"
+#include "common/store/remote/site_frame.h"
+
+namespace datacloud {
+
+// Whether a request changes the site, so that a read-only mount may not ask for it.
+bool changes_site(const pb::StoreRequest&);
+// Asks the store; `answered` runs once, on any thread. `kept` lives until the answer has been sent.
+void run_site_request(ObjectStore&, SiteFrameReader::Whole, std::shared_ptr<const void> kept,
+                      std::function<void(SiteFrameOut)> answered);
+// An answer without segments.
+SiteFrameOut site_answer(uint64_t id, pb::StoreReply, std::shared_ptr<const void> kept);
+
+}  // namespace datacloud

@@ -1,0 +1,140 @@
+// Accepting the peers of a served site (site_server.h).
+#include "common/store/remote/site_server.h"
+
+#include <netdb.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <list>
+#include <thread>
+
+#include "common/base/log.h"
+#include "common/net/listen.h"
+#include "common/rpc/tls_gate.h"
+#include "common/store/remote/site_peer.h"
+#include "common/store/remote/site_share.h"
+
+namespace datacloud {
+namespace {
+
+constexpr int kTickMs = 200;  // how soon ended connections are cleared away
+constexpr int kAcceptRetryMs = 100;
+
+}  // namespace
+
+class SiteServer::Impl {
+ public:
+  explicit Impl(SiteServerOptions options)
+      : share_(std::make_shared<SiteShare>(std::move(options))),
+        wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  ~Impl() {
+    stopping_ = true;
+    const uint64_t one = 1;
+    (void)!::write(wake_, &one, sizeof one);
+    if (thread_.joinable()) thread_.join();
+    peers_.clear();
+    share_->close_stores();
+    for (const int fd : listeners_) ::close(fd);
+    ::close(wake_);
+  }
+
+  result<void> start() {
+    for (const auto& text : share_->options.listen) {
+      TRY(const auto address, parse_tls_address(text));
+      TRY(const auto fds, listen_tcp(address));
+      listeners_.insert(listeners_.end(), fds.begin(), fds.end());
+    }
+    if (listeners_.empty()) return failure(Errc::invalid, "no address to listen on");
+    thread_ = std::thread([this] { run(); });
+    return success();
+  }
+
+  SiteShare& share() { return *share_; }
+  size_t connections() const { return count_; }
+
+ private:
+  void run() {
+    std::vector<pollfd> fds{{wake_, POLLIN, 0}};
+    for (const int fd : listeners_) fds.push_back({fd, POLLIN, 0});
+    while (!stopping_) {
+      (void)::poll(fds.data(), fds.size(), kTickMs);
+      peers_.remove_if([](const auto& peer) { return peer->ended(); });
+      count_ = peers_.size();
+      for (size_t i = 1; i < fds.size() && !stopping_; ++i)
+        if (fds[i].revents != 0) accept(fds[i].fd);
+    }
+  }
+
+  void accept(int listener) {
+    sockaddr_storage from{};
+    socklen_t length = sizeof from;
+    const int fd = ::accept4(listener, reinterpret_cast<sockaddr*>(&from), &length,
+                             SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return;
+      share_->log_refusal(Refusal::too_many, "somebody",
+                          std::string("cannot accept: ") + std::strerror(errno));
+      (void)::poll(nullptr, 0, kAcceptRetryMs);
+      return;
+    }
+    std::array<char, NI_MAXHOST> host{};
+    std::array<char, NI_MAXSERV> port{};
+    if (::getnameinfo(reinterpret_cast<sockaddr*>(&from), length, host.data(), host.size(),
+                      port.data(), port.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+      ::close(fd);
+      return;
+    }
+    const TlsAddress peer{host.data(),
+                          static_cast<uint16_t>(std::strtoul(port.data(), nullptr, 10))};
+    const std::string address = to_text(peer).substr(strlen("tls://"));
+    start_peer(fd, peer.host, address);
+  }
+
+  void start_peer(int fd, const std::string& host, const std::string& address) {
+    auto context = share_->options.context();
+    if (!context) {
+      spdlog::error("site {}: cannot take {} in: {}", share_->options.site, address,
+                    context.error().text());
+      ::close(fd);
+      return;
+    }
+    if (peers_.size() >= share_->options.limits.connections_max || !share_->begin_handshake(host)) {
+      share_->log_refusal(Refusal::too_many, address, "too many connections or handshakes");
+      ::close(fd);
+      return;
+    }
+    set_tcp_options(fd);
+    peers_.push_back(
+        std::make_unique<SitePeer>(share_, fd, std::move(context).value(), host, address));
+    count_ = peers_.size();
+  }
+
+  const std::shared_ptr<SiteShare> share_;
+  const int wake_;
+  std::vector<int> listeners_;
+  std::list<std::unique_ptr<SitePeer>> peers_;
+  std::atomic<size_t> count_{0};
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+SiteServer::SiteServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+SiteServer::~SiteServer() = default;
+
+result<std::unique_ptr<SiteServer>> SiteServer::start(SiteServerOptions options) {
+  auto impl = std::make_unique<Impl>(std::move(options));
+  TRY(impl->start());
+  return std::unique_ptr<SiteServer>(new SiteServer(std::move(impl)));
+}
+
+size_t SiteServer::connections() const { return impl_->connections(); }
+const PeerRefusals& SiteServer::refusals() const { return impl_->share().refusals; }
+size_t SiteServer::requests() const { return impl_->share().requests(); }
+uint64_t SiteServer::bytes() const { return impl_->share().bytes(); }
+
+}  // namespace datacloud

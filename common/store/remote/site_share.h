@@ -1,0 +1,67 @@
+// What the connections of a site's server share: its stores, its budget, who is there.
+//
+// Thread safety: all methods from any thread.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "common/store/remote/site_server.h"
+
+namespace datacloud {
+
+class SiteShare {
+ public:
+  explicit SiteShare(SiteServerOptions o) : options(std::move(o)) {}
+  const SiteServerOptions options;
+  PeerRefusals refusals;
+
+  // The store that expects that marker. away: it names another cloud or site.
+  result<std::shared_ptr<ObjectStore>> store_for(const SiteMarker&);
+  // After the last connection: waits for what the stores are doing, which holds on to this.
+  void close_stores();
+
+  // Part of the server's budget, given back by its destruction.
+  class Reservation {
+   public:
+    Reservation(std::shared_ptr<SiteShare> share, uint64_t bytes)
+        : share_(std::move(share)), bytes_(bytes) {}
+    ~Reservation() { share_->release(bytes_); }
+    Reservation(const Reservation&) = delete;
+    Reservation& operator=(const Reservation&) = delete;
+
+   private:
+    const std::shared_ptr<SiteShare> share_;
+    const uint64_t bytes_;
+  };
+  // Null: over the budget now.
+  static std::shared_ptr<Reservation> reserve(const std::shared_ptr<SiteShare>&, uint64_t bytes);
+  size_t requests() const { return requests_; }
+  uint64_t bytes() const { return bytes_; }
+
+  // One more handshake from there, or connection of that node, if there may be; and their ends.
+  bool begin_handshake(const std::string& host);
+  void end_handshake(const std::string& host);
+  bool begin_node(const std::string& name);
+  void end_node(const std::string& name);
+
+  void log_refusal(Refusal, const std::string& address, const std::string& why);
+
+ private:
+  void release(uint64_t bytes);
+
+  std::mutex mutex_;
+  std::map<std::string, std::weak_ptr<ObjectStore>> stores_;
+  std::shared_ptr<ObjectStore> last_;  // stays open without connections
+  std::map<std::string, size_t> handshakes_, nodes_;
+  size_t handshake_count_ = 0;
+  std::atomic<size_t> requests_{0};
+  std::atomic<uint64_t> bytes_{0};
+  MonotonicTime log_window_{};
+  int log_lines_ = 0;
+};
+
+}  // namespace datacloud

@@ -1,0 +1,90 @@
+// By hand: puts and gets of 4 MiB at a directory site, in this machine and through its server over
+// loopback with TLS, in turn. Server and client share the processors, which a real network does
+// not.
+//
+//   bench_remote_site [DIRECTORY] [ROUNDS]
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <future>
+
+#include "common/store/directory_store.h"
+#include "tests/support/served_site.h"
+#include "tests/support/store_calls.h"
+
+namespace datacloud {
+namespace {
+
+constexpr size_t kObjectBytes = 4u << 20;
+constexpr int kObjects = 48;  // of a round
+constexpr int kAtOnce = 8;
+
+double seconds_of(Duration d) { return std::chrono::duration<double>(d).count(); }
+
+// Runs `start(i, done)` for every object, kAtOnce at a time; MB/s.
+template <class Start>
+double rate(Start start) {
+  const auto began = monotonic_now();
+  std::vector<std::future<bool>> waiting;
+  for (int i = 0; i < kObjects; ++i) {
+    if (i >= kAtOnce && !waiting[static_cast<size_t>(i - kAtOnce)].get()) std::exit(1);
+    auto promise = std::make_shared<std::promise<bool>>();
+    waiting.push_back(promise->get_future());
+    start(i, [promise](bool good) { promise->set_value(good); });
+  }
+  for (int i = std::max(0, kObjects - kAtOnce); i < kObjects; ++i)
+    if (!waiting[static_cast<size_t>(i)].get()) std::exit(1);
+  return kObjects * static_cast<double>(kObjectBytes) / 1e6 / seconds_of(monotonic_now() - began);
+}
+
+struct Rates {
+  std::vector<double> puts, gets;
+};
+
+void run(ObjectStore& store, const std::string& stem, const SharedBytes& data, Rates& out) {
+  const auto name = [&](int i) { return stem + std::to_string(i); };
+  out.puts.push_back(rate([&](int i, auto done) {
+    store.put(name(i), Payload{{ByteView(*data)}, data}, {}, {}, [done](auto r) { done(!!r); });
+  }));
+  out.gets.push_back(rate([&](int i, auto done) {
+    store.read(name(i), {{0, kObjectBytes}}, true, {}, [done](result<ReadReply> r) {
+      done(r && r.value().ranges[0].size() == kObjectBytes);
+    });
+  }));
+  for (int i = 0; i < kObjects; ++i) (void)remove(store, name(i));
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+}  // namespace
+}  // namespace datacloud
+
+int main(int argc, char** argv) {
+  using namespace datacloud;
+  const std::filesystem::path parent =
+      argc > 1 ? argv[1] : std::filesystem::temp_directory_path().string();
+  const int rounds = argc > 2 ? std::atoi(argv[2]) : 7;
+  ServedSite site("oslo", true, parent);
+  site.start();
+  const auto data = std::make_shared<const Bytes>(contents_of("bench", kObjectBytes));
+  const auto local = make_directory_store({site.root(), site.marker(), 4, nullptr});
+  const auto remote = site.open();
+  Rates here, there;
+  for (int round = 0; round < rounds; ++round) {
+    run(*local, "local-" + std::to_string(round) + "-", data, here);
+    run(*remote, "remote-" + std::to_string(round) + "-", data, there);
+  }
+  fmt::print("{:6} {:>12} {:>12} {:>8}   (MB/s, medians of {} rounds, {})\n", "", "local", "served",
+             "ratio", rounds, site.root());
+  const auto row = [](const char* what, double a, double b) {
+    fmt::print("{:6} {:12.0f} {:12.0f} {:8.2f}\n", what, a, b, b / a);
+  };
+  row("puts", median(here.puts), median(there.puts));
+  row("gets", median(here.gets), median(there.gets));
+  return 0;
+}
