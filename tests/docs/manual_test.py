@@ -136,7 +136,7 @@ def completion_knows_everything(tool):
               f"completion after {' '.join(found.words)} --: options are missing")
     check(complete("datacloud", "--config", "common/proto/rpc.pr") == {"common/proto/rpc.proto"},
           "completion of a file name")
-    check(complete("datacloud", "--json", "tr") == {"traffic"}, "completion after an option")
+    check(complete("datacloud", "--json", "tra") == {"traffic"}, "completion after an option")
 
 
 def main():
