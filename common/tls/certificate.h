@@ -60,8 +60,8 @@ class CertificateAuthority {
   static CertificateAuthority derive(const SecretKey& service_key, const std::string& cloud_uuid);
   const Bytes& certificate() const { return certificate_; }
   const std::string& cloud_uuid() const { return cloud_uuid_; }
-  // Good from five minutes before now_ns, for clocks that differ. With the role daemon it is for
-  // servers, with site for servers and clients, else for clients.
+  // Good from five minutes before now_ns, for clocks that differ. With the role daemon and not
+  // mount it is for servers, with site for servers and clients, else for clients.
   IssuedCertificate issue(const NodeKey& public_key, const NodeIdentity&, int64_t now_ns,
                           int64_t valid_ns) const;
 
