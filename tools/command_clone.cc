@@ -190,7 +190,8 @@ result<void> check_places(const CloneOptions& options, const File& source, struc
 
 result<Done> clone(const CloneOptions& options) {
   const auto start = monotonic_now();
-  File source(::open(options.source.c_str(), O_RDONLY | O_CLOEXEC));
+  // Without waiting for whoever may write to a FIFO: it is refused as no regular file.
+  File source(::open(options.source.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (source.fd() < 0) return failure(last_error(options.source));
   struct stat st {};
   TRY(check_places(options, source, st));

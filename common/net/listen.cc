@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <memory>
+#include <system_error>
 
 namespace datacloud {
 namespace {
@@ -29,6 +30,14 @@ int listen_on(const addrinfo& where) {
 
 }  // namespace
 
+Error cannot_listen(const TlsAddress& address, int why) {
+  const char* remedy = why == EADDRNOTAVAIL ? "; name an address of this machine, or 0.0.0.0"
+                       : why == EADDRINUSE  ? "; another program listens there"
+                                            : "";
+  return Error::posix(why, "cannot listen on " + to_text(address) + ": " +
+                               std::generic_category().message(why) + remedy);
+}
+
 result<std::vector<int>> listen_tcp(const TlsAddress& address) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
@@ -47,7 +56,7 @@ result<std::vector<int>> listen_tcp(const TlsAddress& address) {
     if (fd < 0) {
       const int why = errno;
       for (const int open : out) ::close(open);
-      return failure(Error::posix(why, "cannot listen on " + to_text(address)));
+      return failure(cannot_listen(address, why));
     }
     out.push_back(fd);
   }

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "common/base/log.h"
+#include "common/net/listen.h"
 #include "common/rpc/rpc_frame.h"
 
 namespace datacloud {
@@ -187,7 +188,7 @@ result<void> TlsGate::listen_on(const TlsAddress& address, const addrinfo& where
   const auto failed = [&](int fd) {
     const int error = errno;
     if (fd >= 0) ::close(fd);
-    return failure(Error::posix(error, "cannot listen on " + to_text(address)));
+    return failure(cannot_listen(address, error));
   };
   const int fd = ::socket(where.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return failed(fd);

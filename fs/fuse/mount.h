@@ -92,6 +92,7 @@ class Mount {
   void remember_root_and_space();
   void tell_kernel(const MetadataClient::Unwitnessed&);
   void handle_recall(const pb::Recall& recall);
+  void forget_names(const InodePtr& directory);
   bool drop_kernel_pages(InodeId ino);
   void reduce_lease(const InodePtr& inode, pb::LeaseMode mode);
   void session_lost();

@@ -4,6 +4,8 @@
 // give the lease up only when no read or write relied on it since the kernel was told. Reads and
 // writes go on meanwhile under the old lease: making them wait would stop the very requests for
 // which the kernel holds pages that it must drop. See docs/design.md, "Coherence between mounts".
+#include <sys/stat.h>
+
 #include <future>
 #include <thread>
 
@@ -18,6 +20,11 @@ constexpr int kRecallRoundsMax = 20;  // then readers and writers are made to wa
 constexpr int kFullRoundsMax = 3;     // a second each, for space to come back
 constexpr auto kKernelPatience = milliseconds(100);
 constexpr auto kUsersPatience = seconds(5);
+
+bool is_directory(Inode& inode) {
+  std::lock_guard lock(inode.mutex);
+  return S_ISDIR(inode.attr.mode());
+}
 
 pb::Request recall_done(uint64_t id) {
   pb::Request request;
@@ -39,21 +46,31 @@ void Mount::handle_recall(const pb::Recall& recall) {
     return;
   }
   if (recall.names_size()) {
-    {
-      std::lock_guard lock(inode->mutex);
-      ++inode->entry_changes;
-      inode->attr_stale = true;  // its times and link count changed with the entries
-    }
-    kernel_.forget_entries();
-    kernel_.forget_attributes(recall.ino());
+    forget_names(inode);
   } else {
     reduce_lease(inode, recall.mode());
+    // Without a lease on its directory no name is told any more, and the kernel may have names, and
+    // names it knows to be absent. So it is after a restart of the daemon.
+    if (recall.mode() == pb::LEASE_NONE && is_directory(*inode)) {
+      forget_names(inode);
+    }
     // Before the answer: the daemon may free what nobody holds.
     if (recall.mode() == pb::LEASE_NONE) metadata_->hold_open(inode);
   }
   client_->call(recall_done(recall.id()), [](result<pb::Reply>) {});
   if (recall.names_size() || recall.mode() != pb::LEASE_NONE) return;
   table_.release_open_mark(inode);
+}
+
+// Of a directory whose entries others change.
+void Mount::forget_names(const InodePtr& directory) {
+  {
+    std::lock_guard lock(directory->mutex);
+    ++directory->entry_changes;
+    directory->attr_stale = true;  // its times and link count changed with the entries
+  }
+  kernel_.forget_entries();
+  kernel_.forget_attributes(directory->ino);
 }
 
 // Asks the kernel to drop its pages and waits a little. It may be stuck behind a page that one of

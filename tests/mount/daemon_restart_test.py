@@ -62,6 +62,33 @@ def restart(cloud, how, pause_s):
     cloud.start_daemon()
 
 
+def names_are_seen_after_a_restart(cloud, one, two, rng):
+    """A mount that has its session back asks again for names that it and its kernel know."""
+    for how in ("stop", "kill", "stop"):
+        place = f"names {rng.randrange(1 << 30)}"
+        os.mkdir(one / place)
+        for name in ("new", "old", "goes"):
+            (one / place / name).write_text(name)
+        for name in ("new", "old", "goes"):
+            (two / place / name).read_bytes()
+        os.listdir(two / place)
+        os.path.exists(two / place / "made")
+        restart(cloud, how, 0)
+        time.sleep(rng.choice([0, 0.5, 2]))
+        os.rename(one / place / "new", one / place / "old")
+        os.unlink(one / place / "goes")
+        (one / place / "made").write_text("made")
+        seen = {n: (two / place / n).read_text() if os.path.exists(two / place / n) else None
+                for n in ("new", "old", "goes", "made")}
+        check_equal(seen, {"new": None, "old": "new", "goes": None, "made": "made"},
+                    f"names that others changed after a restart ({how}) are seen at once")
+        with open(two / place / "old", "ab") as file:
+            file.write(b" line")
+            file.flush()
+            os.fsync(file.fileno())
+        check_equal((one / place / "old").read_text(), "new line", "and writing finds the new file")
+
+
 def test(options):
     rng = random.Random(options.seed)
     with Cloud() as cloud:
@@ -89,6 +116,9 @@ def test(options):
         for program in programs:
             seen = {n: sha256_of(program.directory / n) for n in os.listdir(program.directory)}
             check_equal(seen, program.digests, "all its files are exact after a remount")
+        two = cloud.mount(name="two")
+        names_are_seen_after_a_restart(cloud, mount, two, rng)
+        two.unmount()
         mount.unmount()
 
 
