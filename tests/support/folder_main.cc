@@ -3,7 +3,8 @@
 //
 //   FOLDER_tests [--of=NAME] [--among=NAME,NAME,...] [gtest's arguments]
 //
-// --of: only the tests of NAME.cc, and those of NAME's header without "_test" that it instantiates.
+// --of: only the tests of NAME.cc. Tests of a header that several folders instantiate, of
+// store_conformance.h say, are those of the folder's X_conformance_test.
 // --among: the names that ctest knows; a test of another file would never run, and fails this one.
 #include <fnmatch.h>
 #include <gmock/gmock.h>
@@ -41,10 +42,12 @@ bool passes(const std::string& name, const std::string& filter) {
   return minus == std::string::npos || !any(filter.substr(minus + 1));
 }
 
-// The name of the ctest entry that runs the test.
-std::string entry_of(const testing::TestInfo& test) {
+// Whether the ctest entry of this name runs the test.
+bool runs(const std::string& entry, const testing::TestInfo& test) {
   const std::filesystem::path file = test.file();
-  return file.extension() == ".h" ? file.stem().string() + "_test" : file.stem().string();
+  const std::string stem = file.stem().string();
+  if (file.extension() != ".h") return entry == stem;
+  return entry.ends_with(stem.substr(stem.find_last_of('_') + 1) + "_test");
 }
 
 }  // namespace
@@ -73,12 +76,14 @@ int main(int argc, char** argv) {
     for (int t = 0; t < suite.total_test_count(); ++t) {
       const auto& test = *suite.GetTestInfo(t);
       const std::string name = std::string(suite.name()) + "." + test.name();
-      const std::string entry = entry_of(test);
-      if (!among.empty() && std::find(among.begin(), among.end(), entry) == among.end()) {
-        std::fprintf(stderr, "no entry of ctest runs %s of %s\n", name.c_str(), test.file());
+      const auto entries = std::count_if(
+          among.begin(), among.end(), [&](const std::string& entry) { return runs(entry, test); });
+      if (!among.empty() && entries != 1) {
+        std::fprintf(stderr, "%ld entries of ctest run %s of %s, not one\n",
+                     static_cast<long>(entries), name.c_str(), test.file());
         return 1;
       }
-      if (entry == of && passes(name, filter)) chosen += name + ":";
+      if (runs(of, test) && passes(name, filter)) chosen += name + ":";
     }
   }
   if (chosen.empty()) {
