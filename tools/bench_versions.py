@@ -204,6 +204,8 @@ def report(samples, options):
              "rs-3-2 over five directories of the same disk.", "",
              "| work | before | after | after / before | 95 % interval |", "|---|---:|---:|---:|---:|"]
     for name, _, count in ROWS:
+        if name not in samples:
+            continue
         before, after = samples[name]
         ratio, low, high = interval([b / a for b, a in zip(before, after)])
         lines.append(f"| {name} | {rate(statistics.median(before), count, options.megabytes)} "
@@ -219,11 +221,12 @@ def main():
     parser.add_argument("--revision", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--megabytes", type=int, default=192, help="of the large files")
+    parser.add_argument("--only", default="", help="rows whose name holds this text")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     options = parser.parse_args()
     options.block = os.urandom(4 << 20)
     newer = clouds.BUILD
-    samples = {name: ([], []) for name, _, _ in ROWS}
+    samples = {name: ([], []) for name, _, _ in ROWS if options.only in name}
     sides = []
     try:
         for build in (options.earlier, newer):
@@ -233,8 +236,8 @@ def main():
             order = (0, 1) if number % 2 else (1, 0)
             for name, row, _ in ROWS:
                 for which in order:
-                    seconds = row(sides[which], number, options)
-                    if number > 0:
+                    seconds = row(sides[which], number, options)  # later rows need what it leaves
+                    if number > 0 and name in samples:
                         samples[name][which].append(seconds)
             for which in order:
                 remove_large(sides[which], number, options)
