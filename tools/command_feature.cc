@@ -60,8 +60,9 @@ int run_feature_list(const CommandContext& context) { return tell(context, ask(c
 int run_feature_enable(const CommandContext& context, const std::vector<std::string>& names,
                        bool all) {
   if (names.empty() && !all) {
-    return report_failure(Error(
+    (void)report_failure(Error(
         Errc::invalid, "no feature is named: NAME as `datacloud feature list` shows, or --all"));
+    return kExitUsage;
   }
   pb::FeatureRequest request;
   for (const auto& name : names) request.add_enable(name);

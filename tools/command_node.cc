@@ -254,9 +254,12 @@ int run_node_revoke(const CommandContext& context, const std::string& name) {
   }
   fmt::print("{} is revoked: its connections are closed, and the daemon takes no more of it.\n",
              printable(name));
-  const auto& roles = reply.value().nodes(0).node().roles();
-  if (std::any_of(roles.begin(), roles.end(),
-                  [](const auto& role) { return role.starts_with("mount"); })) {
+  const auto& node = reply.value().nodes(0).node();
+  const auto& roles = node.roles();
+  if (node.joined_ns() == 0 && node.invitation().used_ns() == 0) {
+    fmt::print("It had not joined: its line is good for nothing now.\n");
+  } else if (std::any_of(roles.begin(), roles.end(),
+                         [](const auto& role) { return role.starts_with("mount"); })) {
     fmt::print(
         "It still has the data key: what it can reach at the sites it can read. Take its access to "
         "them away.\n");
