@@ -48,7 +48,7 @@ def units_verify(cloud):
                 text = text.replace(f"{directory}/{program} ", f"{BUILD}/bin/{program} ")
         (place / unit.name.replace("@", "@demo")).write_text(text)
     units = sorted(place.iterdir())
-    check_equal(len(units), 2, "units found")
+    check_equal(len(units), 3, "units found")
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True,
                           text=True, timeout=60)
     check(done.returncode == 0 and "demo" not in done.stderr, "systemd-analyze verify",
