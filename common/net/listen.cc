@@ -28,8 +28,7 @@ int listen_on(const addrinfo& where) {
   return -1;
 }
 
-}  // namespace
-
+// With the address and what to do.
 Error cannot_listen(const TlsAddress& address, int why) {
   const char* remedy = why == EADDRNOTAVAIL ? "; name an address of this machine, or 0.0.0.0"
                        : why == EADDRINUSE  ? "; another program listens there"
@@ -37,6 +36,8 @@ Error cannot_listen(const TlsAddress& address, int why) {
   return Error::posix(why, "cannot listen on " + to_text(address) + ": " +
                                std::generic_category().message(why) + remedy);
 }
+
+}  // namespace
 
 result<std::vector<int>> listen_tcp(const TlsAddress& address) {
   addrinfo hints{};

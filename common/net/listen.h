@@ -7,9 +7,6 @@
 
 namespace datacloud {
 
-// The failure `why` (an errno), with the address and what to do.
-Error cannot_listen(const TlsAddress&, int why);
-
 // One for each address of the host, non-blocking; the caller closes them. Resolves names: blocks.
 // invalid or the failure of the system names the address.
 result<std::vector<int>> listen_tcp(const TlsAddress&);

@@ -167,40 +167,11 @@ TlsGate::~TlsGate() {
 }
 
 result<void> TlsGate::listen(const TlsAddress& address) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  const std::string port = std::to_string(address.port);
-  const int error = ::getaddrinfo(address.host.c_str(), port.c_str(), &hints, &found);
-  if (error != 0) {
-    return failure(Errc::invalid,
-                   fmt::format("cannot listen on {}: {}", to_text(address), ::gai_strerror(error)));
+  TRY(const auto listening, listen_tcp(address));
+  for (const int fd : listening) {
+    listeners_.push_back(std::make_unique<Listener>(loop_.io, fd, to_text(address)));
+    wait(*listeners_.back());
   }
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> list(found, ::freeaddrinfo);
-  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
-    TRY(listen_on(address, *one));
-  }
-  return success();
-}
-
-result<void> TlsGate::listen_on(const TlsAddress& address, const addrinfo& where) {
-  const auto failed = [&](int fd) {
-    const int error = errno;
-    if (fd >= 0) ::close(fd);
-    return failure(cannot_listen(address, error));
-  };
-  const int fd = ::socket(where.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return failed(fd);
-  const int on = 1;
-  (void)::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  // So that 0.0.0.0 and [::] can both be listened on.
-  if (where.ai_family == AF_INET6)
-    (void)::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-  if (::bind(fd, where.ai_addr, where.ai_addrlen) != 0 || ::listen(fd, SOMAXCONN) != 0)
-    return failed(fd);
-  listeners_.push_back(std::make_unique<Listener>(loop_.io, fd, to_text(address)));
-  wait(*listeners_.back());
   return success();
 }
 

@@ -36,7 +36,6 @@ class TlsGate {
  private:
   friend class TlsHandshake;
   struct Listener;
-  result<void> listen_on(const TlsAddress&, const struct addrinfo&);
   void wait(Listener&);
   void accept(Listener&);
   void start(int fd, const std::string& host, const std::string& port);
