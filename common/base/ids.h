@@ -27,7 +27,7 @@ using Sequence = uint64_t;
 inline constexpr InodeId kRootInode = 1;
 inline constexpr StripeId kStripeIdMax = (uint64_t{1} << 56) - 1;
 
-enum class IdKind : int { stripe = 1, instance = 2, version = 3 };
+enum class IdKind : int { stripe = 1, instance = 2, version = 3, inode = 4 };
 
 struct IdRange {
   uint64_t first = 0;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "common/audit/shard_tags.h"
 #include "common/base/log.h"
 #include "common/store/rados/rados_store.h"
 #include "daemon/metadata/record_keys.h"

@@ -9,6 +9,7 @@
 #include <map>
 
 #include "common/stripe/write_quorum.h"
+#include "daemon/maintenance/maintenance.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/clone_rules.h"
 #include "daemon/records/namespace_ops.h"
@@ -101,7 +102,7 @@ result<void> MetadataService::check_stripe(const pb::Stripe& stripe, SessionId s
                                                      shard.instance())));
     }
     // A mount that does not know this yet puts its shards elsewhere, under new ids.
-    if (maintenance_.is_leaving(shard.site())) {
+    if (maintenance_->is_leaving(shard.site())) {
       return failure(Errc::revoked, text(fmt::format("site {} is being removed", shard.site())));
     }
     // The same when the site has left meanwhile; homes that have left are dropped (without_homes).
@@ -221,8 +222,8 @@ Answer MetadataService::commit_data(const CallPtr& call) {
   }
   TRY(add_rows(txn, request, call->session));
   TRY(commit(std::move(txn), *call, reply));
-  maintenance_.deletions_added();
-  const Duration held_back = maintenance_.commit_delay();
+  maintenance_->deletions_added();
+  const Duration held_back = maintenance_->commit_delay();
   if (held_back > Duration::zero()) {  // folding has to catch up
     loop_.after(held_back, [this, call, reply, durable = request.durable()] {
       durable ? answer_when_durable(call, reply) : answer(call, reply);
@@ -258,7 +259,7 @@ Answer MetadataService::abandon(const CallPtr& call) {
   }
   pb::Reply reply;
   TRY(commit(std::move(txn), *call, reply));
-  maintenance_.deletions_added();
+  maintenance_->deletions_added();
   return std::optional(std::move(reply));
 }
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "daemon/maintenance/maintenance.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/namespace_ops.h"
 #include "daemon/service/service.h"
@@ -69,7 +70,7 @@ Answer MetadataService::create(const CallPtr& call) {
   if (!created.existed) {
     TRY(commit(std::move(txn), *call, reply));
     inode_ids_.take();
-    TRY(maintenance_.trees().created(store_.begin(), reply.attr().inode(), request.parent()));
+    TRY(maintenance_->trees().created(store_.begin(), reply.attr().inode(), request.parent()));
   }
   auto* attr = reply.mutable_attr();
   attr->set_lease(
@@ -86,7 +87,7 @@ Answer MetadataService::create(const CallPtr& call) {
 // be on either side of its border wait.
 result<bool> MetadataService::held_by_conversion(const CallPtr& call,
                                                  const pb::LinkRequest& request) {
-  auto& conversion = maintenance_.trees();
+  auto& conversion = maintenance_->trees();
   if (!conversion.gathering()) return false;
   const Transaction txn = store_.begin();
   TRY(const auto inode, get_inode(txn, request.ino()));
@@ -107,7 +108,7 @@ Answer MetadataService::link(const CallPtr& call) {
   TRY(const bool held, held_by_conversion(call, request));
   if (held || !admitted(call, request.ino(), pb::LEASE_NONE)) return later();
   Transaction txn = store_.begin();
-  TRY(auto inode, datacloud::link(txn, request, maintenance_.trees().area()));
+  TRY(auto inode, datacloud::link(txn, request, maintenance_->trees().area()));
   pb::Reply reply = attr_reply(std::move(inode));
   TRY(commit(std::move(txn), *call, reply));
   reply.mutable_attr()->set_lease(
@@ -121,13 +122,13 @@ Answer MetadataService::link(const CallPtr& call) {
 void MetadataService::notice_removed(SessionId author, const pb::Inode& inode,
                                      LeaseTable::NoticePtr& notice) {
   leases_.notify(author, inode.ino(), pb::LEASE_NONE, {}, notice);
-  if (inode.nlink() == 0) maintenance_.file_removed(inode.ino());
+  if (inode.nlink() == 0) maintenance_->file_removed(inode.ino());
 }
 
 Answer MetadataService::unlink(const CallPtr& call) {
   const auto& request = call->request.unlink();
   Transaction txn = store_.begin();
-  TRY(auto removed, datacloud::unlink(txn, request, maintenance_.trees().area()));
+  TRY(auto removed, datacloud::unlink(txn, request, maintenance_->trees().area()));
   LeaseTable::NoticePtr notice;
   pb::Reply reply = attr_reply(std::move(removed));
   TRY(commit(std::move(txn), *call, reply));
@@ -141,7 +142,7 @@ Answer MetadataService::unlink(const CallPtr& call) {
 Answer MetadataService::rename(const CallPtr& call) {
   const auto& request = call->request.rename();
   Transaction txn = store_.begin();
-  TRY(auto renamed, datacloud::rename(txn, request, maintenance_.trees().area()));
+  TRY(auto renamed, datacloud::rename(txn, request, maintenance_->trees().area()));
   pb::Reply reply;
   *reply.mutable_rename()->mutable_moved() = std::move(renamed.moved);
   if (renamed.replaced) *reply.mutable_rename()->mutable_replaced() = std::move(*renamed.replaced);
@@ -226,7 +227,7 @@ Answer MetadataService::removexattr(const CallPtr& call) {
 
 // Of a tree: what it uses, and what the cloud has free for it. So df shows the tree's size.
 Answer MetadataService::statfs(const CallPtr& call) {
-  maintenance_.get_space([this, call](const SiteSpace::Report& report) {
+  maintenance_->get_space([this, call](const SiteSpace::Report& report) {
     const Transaction txn = store_.begin();
     pb::Reply reply;
     auto* fs = reply.mutable_statfs();

@@ -8,6 +8,7 @@
 #include "common/proto/admin.pb.h"
 #include "common/stripe/placement.h"
 #include "common/stripe/shard_size.h"
+#include "daemon/maintenance/maintenance.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/namespace_ops.h"
@@ -93,13 +94,13 @@ Answer MetadataService::admin(const CallPtr& call) {
     case pb::AdminRequest::kFeature:
       return feature(call, request.feature());
     case pb::AdminRequest::kTree:
-      return maintenance_.tree(call, request.tree(), features_.has(Feature::trees));
+      return maintenance_->tree(call, request.tree(), features_.has(Feature::trees));
     case pb::AdminRequest::kSiteKey:
       return site_key(call, SiteId{request.site_key().site()});
     case pb::AdminRequest::kLocatePart:
       return locate_part(request.locate_part());
     default:
-      return maintenance_.admin(call, request);
+      return maintenance_->admin(call, request);
   }
 }
 

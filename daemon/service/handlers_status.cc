@@ -3,6 +3,8 @@
 
 #include "daemon/service/service.h"
 
+#include "daemon/maintenance/maintenance.h"
+
 namespace datacloud {
 namespace {
 
@@ -23,7 +25,7 @@ void check_mount(const SessionState& session, SiteSet& sites, StatusProblems& pr
 }  // namespace
 
 Answer MetadataService::status(const CallPtr& call) {
-  maintenance_.count(SiteSpace::Age::now, [this, call](const auto& counts, const auto& space) {
+  maintenance_->count(SiteSpace::Age::now, [this, call](const auto& counts, const auto& space) {
     answer(call, status_reply(counts, space));
   });
   return later();
@@ -32,14 +34,14 @@ Answer MetadataService::status(const CallPtr& call) {
 void MetadataService::snapshot(
     std::function<void(const pb::StatusReply&, const pb::TrafficReply&, const pb::FoldReply&)>
         done) {
-  maintenance_.count(SiteSpace::Age::recent,
-                     [this, done = std::move(done)](const auto& counts, const auto& space) {
-                       pb::TrafficReply traffic;
-                       add_traffic(traffic);
-                       pb::FoldReply folds;
-                       maintenance_.describe_folds(folds);
-                       done(status_reply(counts, space).status(), traffic, folds);
-                     });
+  maintenance_->count(SiteSpace::Age::recent,
+                      [this, done = std::move(done)](const auto& counts, const auto& space) {
+                        pb::TrafficReply traffic;
+                        add_traffic(traffic);
+                        pb::FoldReply folds;
+                        maintenance_->describe_folds(folds);
+                        done(status_reply(counts, space).status(), traffic, folds);
+                      });
 }
 
 void MetadataService::add_mounts(pb::StatusReply& status) {
@@ -83,7 +85,7 @@ pb::Reply MetadataService::status_reply(const StripeStatistics::Counts& counts,
   pb::Reply reply;
   auto& status = *reply.mutable_status();
   StatusProblems problems(status);
-  maintenance_.describe(counts, space, status, problems);
+  maintenance_->describe(counts, space, status, problems);
   add_mounts(status);
   for (const auto& [id, session] : sessions_.all()) {
     if (!session->tool()) check_mount(*session, deps_.sites, problems);
@@ -92,7 +94,7 @@ pb::Reply MetadataService::status_reply(const StripeStatistics::Counts& counts,
   status.set_uptime_ms(std::chrono::duration_cast<milliseconds>(loop_.now() - started_).count());
   status.set_health(problems.health());
   pb::StatusDetails details;
-  maintenance_.describe_details(counts, details);
+  maintenance_->describe_details(counts, details);
   add_activity(details);
   status.set_details(details.SerializeAsString());
   return reply;

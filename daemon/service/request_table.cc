@@ -3,6 +3,8 @@
 
 #include "daemon/service/service.h"
 
+#include "daemon/maintenance/maintenance.h"
+
 namespace datacloud {
 
 template <auto handler>
@@ -10,7 +12,7 @@ Answer MetadataService::run(MetadataService& service, const CallPtr& call) {
   if constexpr (requires { (service.*handler)(call); }) {
     return (service.*handler)(call);
   } else {
-    return (service.maintenance_.*handler)(call);
+    return ((*service.maintenance_).*handler)(call);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "daemon/maintenance/maintenance.h"
 #include "daemon/records/namespace_ops.h"
 
 namespace datacloud {
@@ -17,15 +18,19 @@ MetadataService::MetadataService(Dependencies deps)
       started_(loop_.now()),
       leases_(deps_.config.leases_max),
       traffic_since_(started_),
-      maintenance_(deps_, {.committer = committer_,
-                           .responder = *this,
-                           .namer = namer_,
-                           .sessions = sessions_,
-                           .ranges = ranges_,
-                           .inode_ids = inode_ids_,
-                           .leases = leases_}) {
-  leases_.on_unheld([this](InodeId ino) { maintenance_.file_released(ino); });
+      maintenance_(std::make_unique<Maintenance>(deps_, Maintenance::Shared{.committer = committer_,
+                                                                            .responder = *this,
+                                                                            .namer = namer_,
+                                                                            .sessions = sessions_,
+                                                                            .ranges = ranges_,
+                                                                            .inode_ids = inode_ids_,
+                                                                            .leases = leases_})) {
+  leases_.on_unheld([this](InodeId ino) { maintenance_->file_released(ino); });
 }
+
+MetadataService::~MetadataService() = default;
+
+void MetadataService::on_site_change() { maintenance_->on_site_change(); }
 
 void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::Request request) {
   auto call = std::make_shared<Call>();

@@ -27,12 +27,13 @@
 #include "common/base/features.h"
 #include "common/proto/file_time.h"
 #include "common/rpc/rpc.h"
+#include "daemon/jobs/site_space.h"
 #include "daemon/loop/event_loop.h"
-#include "daemon/maintenance/maintenance.h"
 #include "daemon/maintenance/service_dependencies.h"
 #include "daemon/metadata/committer.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/records/nodes.h"
+#include "daemon/scrub/stripe_statistics.h"
 #include "daemon/sessions/call.h"
 #include "daemon/sessions/id_ranges.h"
 #include "daemon/sessions/lease_table.h"
@@ -40,6 +41,7 @@
 
 namespace datacloud {
 
+class Maintenance;
 class MetadataService;
 
 // Which nodes may send a request. Processes of the daemon's machine may send all.
@@ -73,6 +75,7 @@ class MetadataService final : public RpcService, private Responder {
  public:
   using Dependencies = ServiceDependencies;
   explicit MetadataService(Dependencies);
+  ~MetadataService() override;
 
   // Before the first request: a new start is counted and earlier grants are revoked, durably.
   // Blocks.
@@ -88,7 +91,7 @@ class MetadataService final : public RpcService, private Responder {
   // Decides who a peer over TLS is (TlsServing).
   result<void> admit_peer(const PeerCertificate&, PeerCredentials&, Refusal& reason);
   // A site went away or came back.
-  void on_site_change() { maintenance_.on_site_change(); }
+  void on_site_change();
   // What the cloud uses now. Changes only on the service's thread.
   const FeatureSet& features() const { return features_; }
   TimeRange time_range() const {
@@ -233,7 +236,7 @@ class MetadataService final : public RpcService, private Responder {
   pb::Features feature_record_;
   FeatureSet features_;  // what it says
   // Last: its threads end before anything they use.
-  Maintenance maintenance_;
+  std::unique_ptr<Maintenance> maintenance_;
 };
 
 }  // namespace datacloud

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "common/base/log.h"
+#include "daemon/maintenance/maintenance.h"
 #include "daemon/metadata/counters.h"
 #include "daemon/service/service.h"
 
@@ -42,8 +43,8 @@ result<void> MetadataService::start() {
   TRY(nodes_.open(txn));
   TRY(inode_ids_.open(txn));
   TRY(const bool had_ids, ranges_.open(txn));
-  TRY(maintenance_.open(txn));
-  if (had_ids) maintenance_.make_garbage_scrub_due(txn);
+  TRY(maintenance_->open(txn));
+  if (had_ids) maintenance_->make_garbage_scrub_due(txn);
   for (auto& [id, session] : sessions_.all()) {
     awaited_.insert(id);
     renew(*session);
@@ -53,11 +54,11 @@ result<void> MetadataService::start() {
   for (const SessionId id : std::set<SessionId>(awaited_)) end_if_over(id);
   TRY(store_.wait_durable(store_.sequence()));
   if (awaited_.empty()) {
-    maintenance_.orphans_may_go();
+    maintenance_->orphans_may_go();
   } else {
     spdlog::info("waiting for {} mounts that were connected before the restart", awaited_.size());
   }
-  maintenance_.start();
+  maintenance_->start();
   loop_.after(kTick, [this] { tick(); });
   return success();
 }
@@ -67,7 +68,7 @@ void MetadataService::tick() {
   for (const auto& [id, session] : sessions_.all()) ids.push_back(id);
   for (const SessionId id : ids) end_if_over(id);
   end_expired();
-  maintenance_.tick();
+  maintenance_->tick();
   pump();
   loop_.after(kTick, [this] { tick(); });
 }
@@ -79,7 +80,7 @@ bool MetadataService::in_grace(const Call& call) const {
 
 void MetadataService::run_held_back() {
   if (!awaited_.empty()) return;
-  maintenance_.orphans_may_go();
+  maintenance_->orphans_may_go();
   for (const auto& call : std::exchange(held_back_, {})) dispatch(call);
 }
 
@@ -249,7 +250,7 @@ void MetadataService::end_session(SessionId id, const std::string& why, bool cle
   Transaction txn = store_.begin();
   const bool had_ids = ranges_.revoke_all(txn, id);
   const bool scrub = (had_ids && !clean) || session->abandoned;
-  if (scrub) maintenance_.make_garbage_scrub_due(txn);
+  if (scrub) maintenance_->make_garbage_scrub_due(txn);
   sessions_.erase(txn, id);
   leases_.end_session(id);
   if (!txn.empty() && !committer_.apply(std::move(txn))) return;
@@ -257,7 +258,7 @@ void MetadataService::end_session(SessionId id, const std::string& why, bool cle
     connection->session = 0;
     if (!clean) connection->close();
   }
-  if (scrub) maintenance_.look_for_garbage();
+  if (scrub) maintenance_->look_for_garbage();
   if (awaited_.erase(id) > 0) run_held_back();
 }
 
@@ -295,8 +296,8 @@ Answer MetadataService::keepalive(const CallPtr& call) {
       sum.set_operations(sum.operations() + row.operations());
       session.bytes_read += row.bytes_read();
       session.bytes_written += row.bytes_written();
-      maintenance_.moved_by_mount(row.site(), row.bytes_read() + row.bytes_written(),
-                                  row.operations(), span);
+      maintenance_->moved_by_mount(row.site(), row.bytes_read() + row.bytes_written(),
+                                   row.operations(), span);
     }
   }
   session.stats = report.stats();
@@ -316,7 +317,7 @@ Answer MetadataService::keepalive(const CallPtr& call) {
     session.heard = loop_.now();
   }
   pb::Reply reply;
-  maintenance_.add_site_infos(reply.mutable_keepalive()->mutable_sites());
+  maintenance_->add_site_infos(reply.mutable_keepalive()->mutable_sites());
   reply.mutable_keepalive()->set_lease_ms(renewed ? deps_.config.lease_ms : 0);
   *reply.mutable_keepalive()->mutable_features() = feature_record_;
   return std::optional(std::move(reply));

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 
+#include "common/audit/shard_tags.h"
 #include "common/base/log.h"
 #include "tests/daemon/service/service_rig.h"
 #include "tests/support/audit_ledger.h"

@@ -2,6 +2,7 @@
 // overtaken by a change; the continuous audit that proves everything in a cycle and over restarts.
 #include <gtest/gtest.h>
 
+#include "common/audit/shard_tags.h"
 #include "common/proto/admin.pb.h"
 #include "daemon/metadata/record_keys.h"
 #include "tests/daemon/service/service_rig.h"

@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "common/audit/shard_tags.h"
 #include "common/plan/repair_planner.h"
 #include "common/store/store_decorators.h"
 #include "daemon/metadata/record_keys.h"

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <random>
 
+#include "common/audit/shard_tags.h"
 #include "common/stripe/stripe_layout.h"
 #include "daemon/metadata/record_keys.h"
 #include "tests/daemon/service/service_rig.h"

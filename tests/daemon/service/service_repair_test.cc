@@ -5,6 +5,7 @@
 #include <numeric>
 #include <random>
 
+#include "common/audit/shard_tags.h"
 #include "common/proto/admin.pb.h"
 #include "daemon/metadata/record_keys.h"
 #include "tests/daemon/service/service_rig.h"

@@ -15,6 +15,7 @@
 #include <set>
 #include <thread>
 
+#include "common/audit/shard_tags.h"
 #include "common/store/memory_store.h"
 #include "daemon/fsck/fsck.h"
 #include "daemon/records/block_map.h"
