@@ -19,6 +19,8 @@ constexpr uint64_t grant_count(IdKind kind) {
       return 4096;
     case IdKind::version:
       return 65536;
+    case IdKind::inode:
+      return 1024;
   }
   return 256;
 }
@@ -34,6 +36,8 @@ const char* kind_name(IdKind kind) {
       return "instance";
     case IdKind::version:
       return "version";
+    case IdKind::inode:
+      return "inode";
   }
   return "unknown";
 }
