@@ -39,6 +39,7 @@ function(add_precompiled_header name header)
   file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/groups/${name}.cc CONTENT "// Nothing but headers.\n")
   add_library(${name} OBJECT ${CMAKE_BINARY_DIR}/groups/${name}.cc)
   target_link_libraries(${name} PRIVATE ${ARGN})
+  add_dependencies(${name} datacloud_proto_headers)
   # Not by its path, so that ccache finds the same words in every checkout.
   target_precompile_headers(${name} PRIVATE <cmake/${header}>)
 endfunction()

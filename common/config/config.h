@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/base/error.h"
+#include "common/crypto/block_patches.h"
 
 namespace datacloud {
 
@@ -60,9 +61,10 @@ struct DaemonConfig {
   uint32_t requests_in_flight_max = 1024;  // per connection
   uint64_t leveldb_cache_bytes = 64u << 20;
   uint32_t gc_interval_ms = 5'000;
-  std::string fold = "auto";        // "auto": merge half-dead and small stripes unasked; "manual"
-  uint64_t fold_age_ms = 60'000;    // younger updates and stripes are left alone
-  uint64_t fold_heat_ms = 600'000;  // a stripe whose updates keep coming waits at most this
+  std::string fold = "auto";  // "auto": merge half-dead and small stripes unasked; "manual"
+  uint32_t block_patches_max = kBlockPatchesDefault;  // then its next update is the whole block
+  uint64_t fold_age_ms = 60'000;                      // younger updates and stripes are left alone
+  uint64_t fold_heat_ms = 600'000;       // a stripe whose updates keep coming waits at most this
   uint64_t fold_blocked_ms = 1'800'000;  // after this, updates are merged without their stripe
   uint64_t fold_backlog_bytes_max = 1u << 30;          // of updates; above, commits are delayed
   uint64_t audit_cycle_ms = 14ull * 24 * 3600 * 1000;  // every shard proven once in it; 0: never

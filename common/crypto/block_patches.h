@@ -11,8 +11,9 @@
 
 namespace datacloud {
 
-// Most patches of a block: whoever would add one more seals the whole block instead.
-inline constexpr uint32_t kBlockPatchesMax = 8;
+// Most patches of a block that the format allows. How many are made: daemon.block_patches_max.
+inline constexpr uint32_t kBlockPatchesMax = 64;
+inline constexpr uint32_t kBlockPatchesDefault = 8;
 
 // An opened patch under the content version it was stored under.
 struct VersionedPatch {

@@ -86,7 +86,7 @@ result<pb::Inode> put_block(Transaction& txn, const NewBytes& bytes) {
   return changed;
 }
 
-result<pb::Inode> put_patch(Transaction& txn, const NewBytes& bytes) {
+result<pb::Inode> put_patch(Transaction& txn, const NewBytes& bytes, uint32_t patches_max) {
   const std::string name = name_of(bytes.ino, bytes.block);
   TRY(const auto inode, get_inode(txn, bytes.ino));
   if (!fits_patch(bytes.sealed.size(), inode.policy().block_bytes())) {
@@ -98,7 +98,7 @@ result<pb::Inode> put_patch(Transaction& txn, const NewBytes& bytes) {
     return failure(Errc::invalid, name + " has no data that a patch could change");
   }
   TRY(const auto records, read_records(txn, bytes.ino, runs[0]));
-  if (records.patches.size() >= kBlockPatchesMax) {
+  if (records.patches.size() >= std::min(patches_max, kBlockPatchesMax)) {
     return failure(Errc::invalid,
                    fmt::format("{} has {} patches, the most there may be: seal the whole block",
                                name, records.patches.size()));

@@ -47,10 +47,11 @@ struct NewBytes {
 // The block is inline from then on; what was mapped there goes. The inode as it is then. invalid:
 // the bytes are none of a block.
 result<pb::Inode> put_block(Transaction&, const NewBytes&);
-// invalid: no block is mapped there, or its data are lost; it has kBlockPatchesMax patches; the
-// version is not above that of all it has: versions come in ranges to mounts, so one with older
-// ones left has to ask for new ones.
-result<pb::Inode> put_patch(Transaction&, const NewBytes&);
+// invalid: no block is mapped there, or its data are lost; it has `patches_max` patches already
+// (daemon.block_patches_max); the version is not above that of all it has: versions come in ranges
+// to mounts, so one with older ones left has to ask for new ones.
+result<pb::Inode> put_patch(Transaction&, const NewBytes&,
+                            uint32_t patches_max = kBlockPatchesDefault);
 
 struct StoredPatch {
   ContentVersion version = 0;

@@ -31,9 +31,13 @@ Answer MetadataService::lookup(const CallPtr& call) {
   const auto& request = call->request.lookup();
   TRY(auto inode, datacloud::lookup(store_.begin(), request.parent(), request.name()));
   const InodeId ino = inode.ino();
-  if (!admitted(call, ino, pb::LEASE_READ)) return later();
+  const bool unwritten = show_unwritten(*call, inode);
+  if (!unwritten && !admitted(call, ino, pb::LEASE_READ, LeaseTable::Wants::attributes)) {
+    return later();
+  }
   pb::Reply reply = attr_reply(std::move(inode));
-  reply.mutable_attr()->set_lease(leases_.grant(call->session, ino, pb::LEASE_READ, false));
+  reply.mutable_attr()->set_lease(
+      leases_.grant(call->session, ino, unwritten ? pb::LEASE_NONE : pb::LEASE_READ, false));
   reply.mutable_attr()->set_parent_lease(
       leases_.offer(call->session, request.parent(), pb::LEASE_READ));
   return std::optional(std::move(reply));
@@ -61,7 +65,11 @@ Answer MetadataService::create(const CallPtr& call) {
       datacloud::create(txn, request, inode_ids_.peek(txn),
                         features_.has(Feature::times) ? BirthTime::kept : BirthTime::unknown));
   const InodeId ino = created.inode.ino();
-  if (created.existed && !admitted(call, ino, pb::LEASE_READ)) return later();
+  const bool unwritten = created.existed && show_unwritten(*call, created.inode);
+  if (created.existed && !unwritten &&
+      !admitted(call, ino, pb::LEASE_READ, LeaseTable::Wants::attributes)) {
+    return later();
+  }
   if (request.open() && !leases_.has_room(call->session, ino)) {
     return failure(Error::posix(ENFILE, "too many leases; raise daemon.leases_max"));
   }
@@ -73,8 +81,8 @@ Answer MetadataService::create(const CallPtr& call) {
     TRY(maintenance_->trees().created(store_.begin(), reply.attr().inode(), request.parent()));
   }
   auto* attr = reply.mutable_attr();
-  attr->set_lease(
-      leases_.grant(call->session, ino, writer ? pb::LEASE_WRITE : pb::LEASE_READ, request.open()));
+  const auto mode = writer ? pb::LEASE_WRITE : unwritten ? pb::LEASE_NONE : pb::LEASE_READ;
+  attr->set_lease(leases_.grant(call->session, ino, mode, request.open()));
   attr->set_parent_lease(leases_.offer(call->session, request.parent(), pb::LEASE_READ));
   LeaseTable::NoticePtr notice;
   if (!created.existed) {
@@ -180,6 +188,7 @@ Answer MetadataService::readdir(const CallPtr& call) {
   for (auto& item : *reply.mutable_readdir()->mutable_items()) {
     if (!item.has_inode()) continue;
     const InodeId ino = item.inode().ino();
+    if (show_unwritten(*call, *item.mutable_inode())) continue;
     if (!leases_.admits(call->session, ino, pb::LEASE_READ)) continue;
     item.set_lease(leases_.offer(call->session, ino, pb::LEASE_READ));
   }

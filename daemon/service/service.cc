@@ -161,12 +161,18 @@ void MetadataService::answer_when_durable(const CallPtr& call, pb::Reply reply) 
   committer_.when_durable([this, call, reply = std::move(reply)] { answer(call, reply); });
 }
 
-bool MetadataService::admitted(const CallPtr& call, InodeId ino, pb::LeaseMode others) {
+bool MetadataService::admitted(const CallPtr& call, InodeId ino, pb::LeaseMode others,
+                               LeaseTable::Wants wants) {
   if (call->admitted == ino || leases_.admits(call->session, ino, others)) return true;
-  leases_.wait(call->session, ino, others, [this, call, ino] {
-    call->admitted = ino;
-    dispatch(call);
-  });
+  const bool attributes = wants == LeaseTable::Wants::attributes;
+  leases_.wait(
+      call->session, ino, others,
+      [this, call, ino, attributes] {
+        // Served for attributes alone it may have to wait once more.
+        if (!attributes || leases_.unwritten(ino).attributes == nullptr) call->admitted = ino;
+        dispatch(call);
+      },
+      wants);
   return false;
 }
 

@@ -117,7 +117,11 @@ class MetadataService final : public RpcService, private Responder {
   void pump();
   void send_recall(const LeaseTable::Recall&);
   // Waits (false) until no other session holds more than `others` on the inode.
-  bool admitted(const CallPtr&, InodeId, pb::LeaseMode others);
+  bool admitted(const CallPtr&, InodeId, pb::LeaseMode others,
+                LeaseTable::Wants = LeaseTable::Wants::lease);
+  // True: another mount has written what it cannot store now. The inode then has the size and times
+  // that are true there; whoever asked gets no lease.
+  bool show_unwritten(const Call&, pb::Inode&) const;
   // Applies the transaction with the reply stored under the call's id.
   result<void> commit(Transaction&&, const Call&, pb::Reply&);
   // Answers once every holder counted in `notice` has heard of the change.
@@ -159,6 +163,7 @@ class MetadataService final : public RpcService, private Responder {
   Answer lease(const CallPtr&);
   Answer release(const CallPtr&);
   Answer recall_done(const CallPtr&);
+  result<pb::Inode> checked_unwritten(const pb::Inode& sent) const;
 
   // handlers_namespace.cc
   Answer lookup(const CallPtr&);

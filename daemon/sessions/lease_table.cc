@@ -50,10 +50,11 @@ bool LeaseTable::admits(SessionId session, InodeId ino, pb::LeaseMode others) co
   return !it->second.queue && !conflicts(it->second, session, others);
 }
 
-void LeaseTable::wait(SessionId session, InodeId ino, pb::LeaseMode others, Continuation ready) {
+void LeaseTable::wait(SessionId session, InodeId ino, pb::LeaseMode others, Continuation ready,
+                      Wants wants) {
   InodeLeases& leases = inodes_[ino];
   if (!leases.queue) leases.queue = std::make_unique<std::deque<Waiter>>();
-  leases.queue->push_back({session, others, std::move(ready)});
+  leases.queue->push_back({session, others, std::move(ready), wants});
   ++waiting_;
   if (leases.queue->size() == 1) examine_.push_back(ino);
 }
@@ -137,10 +138,63 @@ void LeaseTable::request_recall(InodeId ino, Holder& holder, pb::LeaseMode mode,
   recall.again = true;
   recall.next_mode = std::min(recall.next_mode, mode);
   if (notice) recall.next_notices.push_back(notice);
-  if (names.empty() && mode == pb::LEASE_READ) return;
-  for (auto& name : names) recall.next_names.push_back(std::move(name));
-  if (recall.next_names.size() > kNamesMax) recall.next_mode = pb::LEASE_NONE;
-  if (recall.next_mode == pb::LEASE_NONE) recall.next_names.clear();
+  if (!names.empty() || mode != pb::LEASE_READ) {
+    for (auto& name : names) recall.next_names.push_back(std::move(name));
+    if (recall.next_names.size() > kNamesMax) recall.next_mode = pb::LEASE_NONE;
+    if (recall.next_mode == pb::LEASE_NONE) recall.next_names.clear();
+  }
+  say_more(ino, holder);
+}
+
+// Who has put off a recall, perhaps for long, is sent what else is wanted in place of it.
+void LeaseTable::say_more(InodeId ino, Holder& holder) {
+  Outstanding& recall = *holder.recall;
+  if (!recall.unwritten || !recall.again) return;
+  in_flight_.erase(recall.id);
+  answered(holder.session);
+  recall.again = false;
+  for (auto& notice : recall.next_notices) recall.notices.push_back(std::move(notice));
+  recall.next_notices.clear();
+  const auto mode = std::min(recall.mode, std::exchange(recall.next_mode, pb::LEASE_WRITE));
+  send(ino, holder, mode, std::exchange(recall.next_names, {}));
+}
+
+void LeaseTable::answered(SessionId session) {
+  const auto count = unanswered_.find(session);
+  if (count != unanswered_.end() && --count->second == 0) unanswered_.erase(count);
+}
+
+void LeaseTable::put_off(SessionId session, uint64_t recall_id, pb::Inode attributes) {
+  const auto recall = in_flight_.find(recall_id);
+  if (recall == in_flight_.end() || recall->second.session != session) return;
+  const InodeId ino = recall->second.ino;
+  const auto it = inodes_.find(ino);
+  if (it == inodes_.end()) return;
+  Holder* holder = find(it->second, session);
+  if (holder == nullptr || !holder->recall || holder->recall->id != recall_id) return;
+  if (holder->mode != pb::LEASE_WRITE) return;
+  holder->recall->unwritten = std::make_unique<pb::Inode>(std::move(attributes));
+  complete(holder->recall->notices);
+  say_more(ino, *holder);
+  auto& queue = it->second.queue;
+  if (!queue) return;
+  for (auto& waiter : *queue) {
+    if (waiter.wants == Wants::attributes) ready_.push_back(std::move(waiter.ready));
+  }
+  waiting_ -= std::erase_if(*queue, [](const Waiter& w) { return w.wants == Wants::attributes; });
+  if (queue->empty()) queue.reset();
+  examine_.push_back(ino);  // another waiter may be the first now
+}
+
+LeaseTable::Unwritten LeaseTable::unwritten(InodeId ino) const {
+  const auto it = inodes_.find(ino);
+  if (it == inodes_.end()) return {};
+  for (const auto& holder : it->second.holders) {
+    if (holder.mode == pb::LEASE_WRITE && holder.recall && holder.recall->unwritten) {
+      return {holder.session, holder.recall->unwritten.get()};
+    }
+  }
+  return {};
 }
 
 void LeaseTable::notify(SessionId author, InodeId ino, pb::LeaseMode keep,
@@ -177,7 +231,7 @@ void LeaseTable::recall_done(SessionId session, uint64_t recall_id) {
   if (recall == in_flight_.end() || recall->second.session != session) return;
   const InodeId ino = recall->second.ino;
   in_flight_.erase(recall);
-  if (--unanswered_[session] == 0) unanswered_.erase(session);
+  answered(session);
   const auto it = inodes_.find(ino);
   if (it == inodes_.end()) return;
   Holder* holder = find(it->second, session);

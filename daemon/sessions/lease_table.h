@@ -48,8 +48,10 @@ class LeaseTable {
 
   // True: no other session holds more than `others`, and nobody waits: go on at once.
   bool admits(SessionId, InodeId, pb::LeaseMode others) const;
-  // Queues `ready` until that is so; the holders in the way are recalled.
-  void wait(SessionId, InodeId, pb::LeaseMode others, Continuation ready);
+  // Queues `ready` until that is so; the holders in the way are recalled. Who wants attributes only
+  // is served before, when the writer in the way puts its recall off.
+  enum class Wants { lease, attributes };
+  void wait(SessionId, InodeId, pb::LeaseMode others, Continuation ready, Wants = Wants::lease);
 
   // Gives at least `mode` if no other holder is in the way, and registers an open file. Returns
   // what the session now holds, less what is being recalled. For a request that was admitted.
@@ -72,6 +74,15 @@ class LeaseTable {
   // What remains of a session's lease.
   void release(SessionId, const pb::HeldLease& remains);
   void recall_done(SessionId, uint64_t recall_id);
+  // A writer cannot answer this recall now, but has heard of every change that it was sent for.
+  // `attributes`: what it has.
+  void put_off(SessionId, uint64_t recall_id, pb::Inode attributes);
+  // The writer of the inode that has put off its recall; `attributes` is null when there is none.
+  struct Unwritten {
+    SessionId session = 0;
+    const pb::Inode* attributes = nullptr;  // until the next call that changes the table
+  };
+  Unwritten unwritten(InodeId) const;
   // Everything the session held, waited for or owed an answer to.
   void end_session(SessionId);
 
@@ -100,6 +111,7 @@ class LeaseTable {
     pb::LeaseMode next_mode = pb::LEASE_WRITE;
     std::vector<std::string> next_names;
     std::vector<NoticePtr> next_notices;
+    std::unique_ptr<pb::Inode> unwritten;  // put off
   };
   struct Holder {
     SessionId session = 0;
@@ -111,6 +123,7 @@ class LeaseTable {
     SessionId session = 0;
     pb::LeaseMode others = pb::LEASE_NONE;
     Continuation ready;
+    Wants wants = Wants::lease;
   };
   struct InodeLeases {
     std::vector<Holder> holders;
@@ -127,6 +140,8 @@ class LeaseTable {
   void request_recall(InodeId, Holder&, pb::LeaseMode, std::vector<std::string> names,
                       const NoticePtr&);
   void send(InodeId, Holder&, pb::LeaseMode, std::vector<std::string> names);
+  void say_more(InodeId, Holder&);
+  void answered(SessionId);
   void complete(std::vector<NoticePtr>&);
   void drop_if_nothing(InodeId, SessionId);
   void erased_holder(SessionId);

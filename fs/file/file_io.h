@@ -107,6 +107,8 @@ class FileIo {
   };
   BlocksUsed blocks_used(const InodePtr&);
 
+  // There are changes, and by a recent check too few sites to store them.
+  bool cannot_store(const InodePtr&);
   // Everything changed before the call is committed (and survives a power cut, if `durable`).
   result<void> flush(const InodePtr&, bool durable);
   // The same for every file with changes; the Sync request is the caller's.

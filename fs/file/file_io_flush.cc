@@ -349,6 +349,14 @@ bool FileIo::quorum_in_doubt() {
   return d_.sites.live_count() < d_.write_sites_min;
 }
 
+bool FileIo::cannot_store(const InodePtr& inode) {
+  {
+    std::lock_guard lock(inode->mutex);
+    if (inode->clean()) return false;
+  }
+  return quorum_in_doubt();
+}
+
 result<void> FileIo::close(FileHandle& handle, const std::function<bool()>& nobody_asks) {
   const InodePtr& inode = handle.inode;
   bool clean = false, failing = false, held = false;

@@ -88,10 +88,15 @@ struct Inode {
   bool open_registered = false;  // the daemon knows that we have it open
 
   uint64_t lookups = 0;  // the kernel's references
-  uint32_t opens = 0;    // open handles
-  uint32_t users = 0;    // data operations in progress that rely on the lease
+  // The kernel was last given a reference with attributes that it may keep. It makes its inode only
+  // when the program that asked goes on.
+  MonotonicTime named_at{};
+  uint32_t opens = 0;   // open handles
+  uint32_t users = 0;   // data operations in progress that rely on the lease
+  uint32_t askers = 0;  // operations that wait for the daemon to give it
   uint64_t served_while_recalled = 0;
   bool recalling = false;
+  uint64_t recalls = 0;  // counts them: one that was put off ends with the next
 
   std::map<uint64_t, DirtyBuffer> dirty;
   std::map<uint64_t, FlushingBuffer> flushing;

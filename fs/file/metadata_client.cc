@@ -136,6 +136,24 @@ Error gone(InodeId ino) {
                                   "kept it open ended");
 }
 
+// Counts an operation that waits for a lease.
+class Asking {
+ public:
+  explicit Asking(Inode& inode) : inode_(inode) {
+    std::lock_guard lock(inode_.mutex);
+    ++inode_.askers;
+  }
+  ~Asking() {
+    std::lock_guard lock(inode_.mutex);
+    --inode_.askers;
+  }
+  Asking(const Asking&) = delete;
+  Asking& operator=(const Asking&) = delete;
+
+ private:
+  Inode& inode_;
+};
+
 Error unsteady(InodeId ino) {
   return Error(Errc::unavailable, "the lease on inode " + std::to_string(ino) +
                                       " is recalled again and again; try later");
@@ -331,7 +349,9 @@ result<void> MetadataClient::ensure_lease(const InodePtr& inode, pb::LeaseMode m
     if (attempt >= kLeaseAttemptsQuick) {
       TRY(sleep_interruptibly(milliseconds(1)));
     }
-    TRY(run(lease_request(inode->ino, mode, open)));
+    pb::Request request = lease_request(inode->ino, mode, open);
+    request.mutable_lease()->set_attributes(mode == pb::LEASE_READ);
+    TRY(run(std::move(request)));
     std::lock_guard lock(inode->mutex);
     if (mode == pb::LEASE_READ && (!open || inode->open_registered)) return success();
   }
@@ -385,6 +405,7 @@ result<UseGuard> UseGuard::acquire(MetadataClient& client, const InodePtr& inode
     if (attempt >= kLeaseAttemptsQuick) {
       TRY(sleep_interruptibly(milliseconds(1)));
     }
+    const Asking asking(*inode);
     auto answer = client.call(lease_request(inode->ino, mode, false), mode);
     if (!answer && answer.error().code() == std::errc::no_such_file_or_directory) {
       return failure(gone(inode->ino));

@@ -58,7 +58,8 @@ class MetadataClient {
 
   // Makes sure this mount holds at least `mode` (and is registered as having it open, if asked).
   // Attributes are then true as of this call; the lease itself may already be recalled again,
-  // unless the caller counts as a user (UseGuard).
+  // unless the caller counts as a user (UseGuard). READ is not given, and not waited for, while
+  // another mount has written what it cannot store.
   result<void> ensure_lease(const InodePtr&, pb::LeaseMode mode, bool open);
   // Makes sure the daemon keeps the inode, named or not, as long as this mount says it is open: the
   // caller has counted itself in `opens` before. A READ lease keeps it as well as being registered

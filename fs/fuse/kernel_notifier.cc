@@ -4,6 +4,8 @@
 #include <linux/fuse.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 namespace datacloud {
 namespace {
 
@@ -25,12 +27,14 @@ bool KernelNotifier::increment_epoch() {
   return ::write(fuse_session_fd(session), &header, sizeof header) == sizeof header;
 }
 
-void KernelNotifier::forget_pages_and_attributes(InodeId ino) {
-  if (fuse_session* session = session_) (void)fuse_lowlevel_notify_inval_inode(session, ino, 0, 0);
+bool KernelNotifier::forget_pages_and_attributes(InodeId ino) {
+  fuse_session* session = session_;
+  return !session || fuse_lowlevel_notify_inval_inode(session, ino, 0, 0) != -ENOENT;
 }
 
-void KernelNotifier::forget_attributes(InodeId ino) {
-  if (fuse_session* session = session_) (void)fuse_lowlevel_notify_inval_inode(session, ino, -1, 0);
+bool KernelNotifier::forget_attributes(InodeId ino) {
+  fuse_session* session = session_;
+  return !session || fuse_lowlevel_notify_inval_inode(session, ino, -1, 0) != -ENOENT;
 }
 
 void KernelNotifier::forget_range(InodeId ino, uint64_t offset, uint64_t length) {

@@ -20,8 +20,9 @@ class KernelNotifier {
   void attach(fuse_session* session);  // after mounting; probes what the kernel can do
   bool can_expire_entries() const { return epochs_; }
 
-  void forget_pages_and_attributes(InodeId);
-  void forget_attributes(InodeId);
+  // False: the kernel has no such inode now.
+  bool forget_pages_and_attributes(InodeId);
+  bool forget_attributes(InodeId);  // waits for nothing
   // Pages of the range, and attributes. May wait for a page that is being read or written.
   void forget_range(InodeId, uint64_t offset, uint64_t length);
   void forget_entries();

@@ -48,7 +48,8 @@ result<std::unique_ptr<Mount>> Mount::open(const Config& config, const std::stri
 }
 
 result<void> Mount::connect(const std::string& mountpoint) {
-  recalls_ = std::make_unique<Executor>(4, 1024);
+  // Each may wait for sites and for the kernel.
+  recalls_ = std::make_unique<Executor>(16, 1024);
   RpcClient::Options options;
   set_daemon(config_, options);
   const SecretKey secret = SecretKey::random();
@@ -128,7 +129,9 @@ result<void> Mount::build(const std::string& site_name) {
     }
     wake_.notify_all();
   };
-  auto forget_pages = [this](InodeId ino) { (void)drop_kernel_pages(ino); };
+  auto forget_pages = [this](InodeId ino) {
+    if (const InodePtr inode = table_.find(ino)) (void)drop_kernel_pages(inode);
+  };
   auto drop_pages = [this](const InodePtr& inode) {
     later([this, inode] {
       kernel_.forget_pages_and_attributes(inode->ino);
@@ -254,6 +257,7 @@ Mount::~Mount() {
   if (metadata_) metadata_->on_unwitnessed(nullptr);
   table_.on_overtaken(nullptr);
   if (io_) io_->wait_shared();
+  recalls_put_off_.stop();
   recalls_.reset();
   kernel_calls_.clear();
   pipeline_.reset();

@@ -22,6 +22,7 @@
 #include "common/proto/file_time.h"
 #include "common/site/metrics.h"
 #include "common/site/site_set.h"
+#include "fs/base/timer_queue.h"
 #include "fs/file/file_io.h"
 #include "fs/fuse/kernel_notifier.h"
 #include "fs/fuse/last_known_space.h"
@@ -91,10 +92,16 @@ class Mount {
   result<void> adopt_features(const pb::Features& features);
   void remember_root_and_space();
   void tell_kernel(const MetadataClient::Unwitnessed&);
-  void handle_recall(const pb::Recall& recall);
+  struct Reduction;
+  void handle_recall(const pb::Recall& recall, uint64_t session);
+  void reduce(const std::shared_ptr<Reduction>&);
+  bool reduce_lease(Reduction&);
+  bool store_for_others(Reduction&);
+  void put_off(const std::shared_ptr<Reduction>&);
+  void answer_recall(uint64_t id);
   void forget_names(const InodePtr& directory);
-  bool drop_kernel_pages(InodeId ino);
-  void reduce_lease(const InodePtr& inode, pb::LeaseMode mode);
+  void forget_attributes(const InodePtr&);
+  bool drop_kernel_pages(const InodePtr&);
   void session_lost();
   void flusher_loop();
   void flush_due(bool pressure);
@@ -116,6 +123,7 @@ class Mount {
   PageInvalidator invalidator_{kernel_};
   LastKnownSpace space_;
   std::unique_ptr<Executor> recalls_;
+  TimerQueue recalls_put_off_;
   std::unique_ptr<RpcSession> client_;
   std::unique_ptr<MetadataClient> metadata_;
   pb::Cloud cloud_;

@@ -34,7 +34,7 @@ void make(fuse_req_t req, fuse_ino_t parent_ino, pb::Request request) {
   auto answer = mount.metadata().call(std::move(request));
   if (!answer) return reply_error(req, answer.error());
   if (!answer.value().inode) return (void)fuse_reply_err(req, EIO);
-  reply_entry(req, parent.value(), answer.value().inode);
+  reply_made(req, parent.value(), answer.value().inode);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t rdev) {
@@ -92,7 +92,8 @@ void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* name, mode_t m
   fi->fh = reinterpret_cast<uint64_t>(handle.get());
   fi->keep_cache = 1;
   mount.table().add_lookup(inode);
-  const fuse_entry_param entry = to_entry(mount, parent.value(), inode);
+  fuse_entry_param entry = to_entry(mount, parent.value(), inode);
+  let_known_expire(entry, *inode);
   if (fuse_reply_create(req, &entry, fi) == 0) {
     (void)handle.release();
     return;

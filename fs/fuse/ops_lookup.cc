@@ -179,7 +179,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, f
   }
   if (auto held = mount.metadata().ensure_lease(inode.value(), pb::LEASE_READ, false); !held)
     return reply_error(req, held.error());
-  reply_attr(req, inode.value());
+  reply_changed(req, inode.value());
 }
 
 void reply_statfs(fuse_req_t req, const pb::StatFsReply& fs) {

@@ -77,6 +77,14 @@ void reply_attr(fuse_req_t req, const InodePtr& inode) {
   fuse_reply_attr(req, &st, used.exact ? mount.cache_seconds(*inode) : 0);
 }
 
+void reply_changed(fuse_req_t req, const InodePtr& inode) {
+  Mount& mount = mount_of(req);
+  const auto used = mount.io().blocks_used(inode);
+  std::lock_guard lock(inode->mutex);
+  const struct stat st = stat_of(mount, *inode, used);
+  fuse_reply_attr(req, &st, 0);
+}
+
 fuse_entry_param to_entry(Mount& mount, const InodePtr& parent, const InodePtr& inode) {
   fuse_entry_param entry{};
   entry.entry_timeout = mount.entry_cache_seconds(parent);
@@ -86,6 +94,7 @@ fuse_entry_param to_entry(Mount& mount, const InodePtr& parent, const InodePtr& 
   entry.generation = 1;
   entry.attr = stat_of(mount, *inode, used);
   entry.attr_timeout = used.exact ? mount.cache_seconds(*inode) : 0;
+  if (entry.attr_timeout > 0) inode->named_at = monotonic_now();
   return entry;
 }
 
@@ -93,6 +102,19 @@ void reply_entry(fuse_req_t req, const InodePtr& parent, const InodePtr& inode) 
   Mount& mount = mount_of(req);
   mount.table().add_lookup(inode);
   const fuse_entry_param entry = to_entry(mount, parent, inode);
+  if (fuse_reply_entry(req, &entry) != 0) mount.table().forget(inode->ino, 1);
+}
+
+void let_known_expire(fuse_entry_param& entry, Inode& inode) {
+  std::lock_guard lock(inode.mutex);
+  if (inode.lookups > 1) entry.attr_timeout = 0;
+}
+
+void reply_made(fuse_req_t req, const InodePtr& parent, const InodePtr& inode) {
+  Mount& mount = mount_of(req);
+  mount.table().add_lookup(inode);
+  fuse_entry_param entry = to_entry(mount, parent, inode);
+  let_known_expire(entry, *inode);
   if (fuse_reply_entry(req, &entry) != 0) mount.table().forget(inode->ino, 1);
 }
 

@@ -21,9 +21,17 @@ void reply_told(fuse_req_t req, const result<void>& outcome);
 // Attributes of the inode with the time the kernel may keep them, told in one step with respect
 // to recalls.
 void reply_attr(fuse_req_t req, const InodePtr& inode);
+// The same after a change of attributes. What it told meanwhile does not keep the kernel from
+// taking this reply for the newest, so that it has to ask again.
+void reply_changed(fuse_req_t req, const InodePtr& inode);
 // A new reference for the kernel: counts a lookup, undone when the kernel does not take it.
 void reply_entry(fuse_req_t req, const InodePtr& parent, const InodePtr& inode);
 fuse_entry_param to_entry(Mount& mount, const InodePtr& parent, const InodePtr& inode);
+// The same for a name that was made. As for reply_changed(), of an inode that the kernel may know
+// by another name.
+void reply_made(fuse_req_t req, const InodePtr& parent, const InodePtr& inode);
+// The lookup for `entry` has been counted.
+void let_known_expire(fuse_entry_param& entry, Inode& inode);
 
 // The inode of a node id the kernel knows; one that is not in the table was lost: ESTALE.
 result<InodePtr> known_inode(Mount& mount, fuse_ino_t ino);

@@ -41,7 +41,7 @@ void run(ByteView bytes) {
   const ContentVersion version = input.number(8);
   const Bytes base = input.bytes(input.number(2));
   std::vector<VersionedPatch> patches;
-  while (!input.empty() && patches.size() < 12) {
+  while (!input.empty() && patches.size() < kBlockPatchesMax + 2) {
     VersionedPatch one;
     one.version = input.number(8);
     one.patch.base = input.number(8);

@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -111,6 +112,48 @@ def writes_fail_clearly(cloud, mount, expected, rng, count):
     check_equal(sha256_tree(mount / "data"), expected, "all older files are exact")
 
 
+def others_see_what_cannot_be_stored(cloud, mount, rng):
+    """Attributes at once, contents when the sites are back; names can be changed meanwhile."""
+    two = cloud.mount(name="two")
+    data, more = rng.randbytes(300_000), rng.randbytes(50_000)
+    trees.write_file(mount / "longer", data, sync=True)
+    check_equal(os.stat(two / "longer").st_size, len(data), "a file known to the other mount")
+    gone = rng.sample(cloud.names, 3)
+    cloud.take_away(*gone)
+    with open(mount / "unwritten", "wb", buffering=0) as new, \
+            open(mount / "longer", "ab", buffering=0) as old, \
+            open(mount / "removed", "wb", buffering=0) as removed:
+        new.write(data)
+        old.write(more)
+        removed.write(data)
+        began = time.monotonic()
+        seen = os.stat(two / "unwritten")
+        check_equal(seen.st_size, len(data), "its size is seen while it cannot be stored")
+        own = os.fstat(new.fileno())
+        check_equal((seen.st_mtime_ns, seen.st_blocks), (own.st_mtime_ns, own.st_blocks),
+                    "and its time and blocks")
+        check_equal(os.stat(two / "longer").st_size, len(data) + len(more), "so of a longer one")
+        listed = {e.name: e.stat().st_size for e in os.scandir(two) if e.is_file()}
+        check_equal(listed["unwritten"], len(data), "and in a listing")
+        os.unlink(two / "removed")
+        os.rename(two / "longer", two / "renamed")
+        check(not os.path.exists(mount / "removed"), "it can be removed on the other mount")
+        check_equal(os.stat(mount / "renamed").st_size, len(data) + len(more), "and renamed")
+        seconds = time.monotonic() - began
+        check(seconds < 6 * SLOWNESS, f"all of this takes {seconds:.1f} s")
+        read = []
+        reader = threading.Thread(target=lambda: read.append((two / "unwritten").read_bytes()))
+        reader.start()
+        new.write(more)  # the writer itself is held up by nobody
+        time.sleep(1)
+        check(reader.is_alive(), "who wants its contents waits")
+        cloud.put_back(*gone)
+        reader.join(25 * SLOWNESS)
+        check(read == [data + more], "and gets them when the sites are back")
+    check((two / "renamed").read_bytes() == data + more, "as those of the renamed file")
+    two.unmount()
+
+
 def status_is_well_again(cloud):
     def well():
         return all(s["up"] for s in cloud.status()["sites"])
@@ -127,6 +170,7 @@ def test(options):
         mount = cloud.mount()
         trees.copy_into(local, mount / "data")
         trees.fsync_tree(mount / "data")
+        others_see_what_cannot_be_stored(cloud, mount, rng)
         reads_fail_soon(cloud, mount, expected, rng)
         writes_fail_clearly(cloud, mount, expected, rng, 3)
         writes_fail_clearly(cloud, mount, expected, rng, 4)

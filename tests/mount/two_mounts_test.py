@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
 import trees  # noqa: E402
-from cloud import SLOWNESS, Cloud, sha256_tree  # noqa: E402
+from cloud import BUILD, SLOWNESS, Cloud, sha256_tree  # noqa: E402
 from harness import check, check_equal, expect_errno, note  # noqa: E402
 
 
@@ -37,6 +37,51 @@ def fsync_is_seen_by_open_files(one, two, rng):
             if seen != expected:
                 check(False, "a reader sees completed fsyncs", f"{len(seen)} of {len(expected)}")
     note("ok: an open reader sees each completed fsync at once")
+
+
+class Late:
+    """A mount that tells the kernel late, or replies late to lookups (tests/support/slow_kernel.cc)."""
+
+    def __init__(self, cloud, name):
+        self.delays = cloud.root / f"{name}.delays"
+        self.set()
+        os.environ.update(LD_PRELOAD=str(BUILD / "tests" / "slow_kernel.so"),
+                          DATACLOUD_SLOW_KERNEL=str(self.delays))
+        try:
+            self.mount = cloud.mount(name=name)
+        finally:
+            del os.environ["LD_PRELOAD"], os.environ["DATACLOUD_SLOW_KERNEL"]
+
+    def set(self, invalidation_ms=0, entry_ms=0):
+        self.delays.write_text(f"{invalidation_ms} {entry_ms}")
+
+
+def nothing_old_is_seen_by_a_late_mount(cloud, one, rng):
+    late = Late(cloud, "late")
+    with open(one / "late", "wb", buffering=0) as writer, \
+            open(late.mount / "late", "rb", buffering=0) as reader:
+        late.set(invalidation_ms=250)
+        expected = b""
+        for _ in range(4):
+            part = rng.randbytes(rng.randrange(1, 20_000))
+            writer.write(part)
+            os.fsync(writer.fileno())
+            expected += part
+            seen = os.pread(reader.fileno(), len(expected) + 10, 0)
+            check_equal(len(seen), len(expected), "a mount without time shows completed fsyncs")
+            check(seen == expected, "and their bytes")
+    (one / "fresh").write_bytes(bytes(70_000))
+    late.set(entry_ms=800)
+    # The reply to this lookup gets to the kernel only when its attributes are old.
+    looking = threading.Thread(target=os.stat, args=(late.mount / "fresh",))
+    looking.start()
+    time.sleep(0.3)
+    os.truncate(one / "fresh", 7)
+    looking.join()
+    late.set()
+    check_equal(os.stat(late.mount / "fresh").st_size, 7,
+                "a reply that was under way leaves no old attributes")
+    late.mount.unmount()
 
 
 def names_are_seen_at_once(one, two):
@@ -190,6 +235,7 @@ def test(options):
         one, two = cloud.mount(name="one"), cloud.mount(name="two")
         close_to_open(one, two, rng)
         fsync_is_seen_by_open_files(one, two, rng)
+        nothing_old_is_seen_by_a_late_mount(cloud, one, rng)
         names_are_seen_at_once(one, two)
         unlinked_on_the_other_mount(one, two)
         exclusive_create_has_one_winner(one, two)

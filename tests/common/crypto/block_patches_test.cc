@@ -84,12 +84,12 @@ TEST_F(BlockPatches, LieInTheirBlock) {
   EXPECT_FALSE(patched_block(Bytes(1), 9, {}, 0, kBlockBytesMax + 1));
 }
 
-TEST_F(BlockPatches, ThereAreAtMostEight) {
-  for (ContentVersion v = 10; v < 18; ++v) patches_.push_back(patch(v, v - 1, 0, "d", 10));
+TEST_F(BlockPatches, ThereAreAtMostSixtyFour) {
+  for (ContentVersion v = 10; v < 74; ++v) patches_.push_back(patch(v, v - 1, 0, "d", 10));
   EXPECT_EQ(patches_.size(), kBlockPatchesMax);
   EXPECT_EQ(text_of(put_together()), "data Cloud");
-  patches_.push_back(patch(18, 17, 0, "D", 10));
-  expect_corrupt("has 9 patches");
+  patches_.push_back(patch(74, 73, 0, "D", 10));
+  expect_corrupt("has 65 patches");
 }
 
 // Sealed in one chain and opened as a reader will: with the version before, each.

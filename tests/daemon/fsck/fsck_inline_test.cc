@@ -116,10 +116,10 @@ TEST_F(FsckInlineTest, APatchOlderThanItsBlockIsOutOfOrder) {
 
 TEST_F(FsckInlineTest, TooManyPatchesMakeTheirBlockLost) {
   damage([&](Transaction& txn) {
-    for (ContentVersion v = 1002; v < 1010; ++v) txn.put(key::patch(third_, 0, v), sealed("x"));
+    for (ContentVersion v = 1002; v < 1066; ++v) txn.put(key::patch(third_, 0, v), sealed("x"));
   });
-  change(0, [](pb::Run& run) { run.set_patches(10); });
-  expect_lost(0, "of at most 8");
+  change(0, [](pb::Run& run) { run.set_patches(65); });
+  expect_lost(0, "of at most 64");
 }
 
 TEST_F(FsckInlineTest, InlineBytesOfNoInlineRunGo) {

@@ -50,7 +50,8 @@ class InlineBlocksTest : public BlockMapFixture {
   }
   result<pb::Inode> put_patch(uint64_t block, ContentVersion version, const std::string& text) {
     return apply([&](Transaction& txn) {
-      return inline_blocks::put_patch(txn, {file_, block, version, sealed(text), version, 0});
+      return inline_blocks::put_patch(txn, {file_, block, version, sealed(text), version, 0},
+                                      patches_max_);
     });
   }
   void cut(uint64_t size) {
@@ -82,6 +83,8 @@ class InlineBlocksTest : public BlockMapFixture {
   }
 
   InodeId file_ = 0;
+
+  uint32_t patches_max_ = kBlockPatchesDefault;
 };
 
 TEST_F(InlineBlocksTest, AnInlineBlockTakesThePlaceOfASlot) {
@@ -137,11 +140,22 @@ TEST_F(InlineBlocksTest, AnInlineBlockHasPatchesToo) {
   EXPECT_EQ(stored(), 1u);
 }
 
-TEST_F(InlineBlocksTest, ABlockHasEightPatchesAtMost) {
+TEST_F(InlineBlocksTest, ABlockHasAsManyPatchesAsTheConfigurationSays) {
+  const auto refused = [&](ContentVersion version) {
+    const auto more = put_patch(1, version, "p");
+    return !more && more.error().message().find("seal the whole block") != std::string::npos;
+  };
   for (ContentVersion v = 7000; v < 7008; ++v) ASSERT_TRUE(put_patch(1, v, "p"));
-  const auto more = put_patch(1, 7008, "p");
-  ASSERT_FALSE(more);
-  EXPECT_NE(more.error().message().find("seal the whole block"), std::string::npos);
+  EXPECT_TRUE(refused(7008)) << "8 unless set";
+  patches_max_ = 9;
+  ASSERT_TRUE(put_patch(1, 7008, "p"));
+  EXPECT_TRUE(refused(7009));
+  patches_max_ = 2;
+  EXPECT_TRUE(refused(7009)) << "what is there stays";
+  EXPECT_EQ(records_of(1).patches.size(), 9u);
+  patches_max_ = 1000;
+  for (ContentVersion v = 7009; v < 7064; ++v) ASSERT_TRUE(put_patch(1, v, "p"));
+  EXPECT_TRUE(refused(7064)) << "no more than readers take";
   EXPECT_EQ(records_of(1).patches.size(), kBlockPatchesMax);
 }
 
@@ -317,7 +331,7 @@ TEST_F(InlineBlocksTest, RandomChangesKeepRunsAndRecordsTogether) {
       }
       default: {
         const auto it = model.find(block);
-        const bool fits = it != model.end() && it->second.patches.size() < kBlockPatchesMax;
+        const bool fits = it != model.end() && it->second.patches.size() < kBlockPatchesDefault;
         ++version;
         ASSERT_EQ(put_patch(block, version, "v" + std::to_string(version)).has_value(), fits);
         if (fits) it->second.patches.push_back(version);
