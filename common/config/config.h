@@ -58,6 +58,9 @@ struct DaemonConfig {
   uint32_t lease_ms = 20'000;
   uint32_t sessions_max = 1024;
   uint32_t leases_max = 4'000'000;
+  uint32_t locks_per_file_max = 16'384;
+  uint32_t locks_per_mount_max = 100'000;
+  uint32_t locks_waiting_per_mount_max = 256;
   uint32_t requests_in_flight_max = 1024;  // per connection
   uint64_t leveldb_cache_bytes = 64u << 20;
   uint32_t gc_interval_ms = 5'000;

@@ -32,6 +32,9 @@ Answer MetadataService::lease(const CallPtr& call) {
   if (!pb::LeaseMode_IsValid(request.mode())) {
     return failure(Errc::invalid, "an unknown lease mode");
   }
+  if (request.locks() && !locks_.delegate(call->session, request.ino())) {
+    return failure(Error::posix(EAGAIN, "the file's locks are not one mount's alone"));
+  }
   // Directories change at the daemon only: nobody needs more than READ.
   auto mode = S_ISDIR(inode.mode()) ? std::min(request.mode(), pb::LEASE_READ) : request.mode();
   if (mode == pb::LEASE_WRITE) {
@@ -80,7 +83,9 @@ Answer MetadataService::recall_done(const CallPtr& call) {
     return std::optional(pb::Reply());
   }
   leases_.recall_done(call->session, request.id());
-  const bool owes = leases_.recalls_unanswered(call->session) > 0;
+  locks_told(call->session, request);
+  const bool owes = leases_.recalls_unanswered(call->session) > 0 ||
+                    locks_.recalls_unanswered(call->session) > 0;
   session_of(*call).recalled_at = owes ? loop_.now() : MonotonicTime{};
   return std::optional(pb::Reply());
 }

@@ -42,6 +42,7 @@ std::span<const Operation> MetadataService::operations() {
       {R::kListxattr, run<&S::listxattr>, no, tools, no, no, A::read},
       {R::kRemovexattr, run<&S::removexattr>, waits, no, changes, no, A::write},
       {R::kStatfs, run<&S::statfs>, no, tools, no, no, A::read},
+      {R::kLock, run<&S::lock>, waits, no, no, no, A::read},
       {R::kMap, run<&S::map>, no, tools, no, no, A::read},
       {R::kCommit, run<&S::commit_data>, no, no, changes, adds, A::write},
       {R::kAbandon, run<&S::abandon>, no, no, changes, no, A::write},

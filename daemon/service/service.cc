@@ -3,6 +3,8 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "daemon/maintenance/maintenance.h"
@@ -17,6 +19,11 @@ MetadataService::MetadataService(Dependencies deps)
       namer_(deps_.name_key),
       started_(loop_.now()),
       leases_(deps_.config.leases_max),
+      locks_({.per_file = deps_.config.locks_per_file_max,
+              .per_session = deps_.config.locks_per_mount_max,
+              // A connection with too many unanswered requests is read no further.
+              .waiting_per_session = std::min(deps_.config.locks_waiting_per_mount_max,
+                                              deps_.config.requests_in_flight_max / 2)}),
       traffic_since_(started_),
       maintenance_(std::make_unique<Maintenance>(deps_, Maintenance::Shared{.committer = committer_,
                                                                             .responder = *this,
@@ -215,7 +222,9 @@ void MetadataService::send_recall(const LeaseTable::Recall& recall) {
 void MetadataService::pump() {
   for (;;) {
     for (const auto& recall : leases_.take_recalls()) send_recall(recall);
-    const auto next = leases_.next_ready();
+    for (const auto& recall : locks_.take_recalls()) send_lock_recall(recall);
+    auto next = leases_.next_ready();
+    if (!next) next = locks_.next_ready();
     if (next) {
       next();
       continue;

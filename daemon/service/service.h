@@ -37,6 +37,7 @@
 #include "daemon/sessions/call.h"
 #include "daemon/sessions/id_ranges.h"
 #include "daemon/sessions/lease_table.h"
+#include "daemon/sessions/lock_table.h"
 #include "daemon/sessions/sessions.h"
 
 namespace datacloud {
@@ -165,6 +166,12 @@ class MetadataService final : public RpcService, private Responder {
   Answer recall_done(const CallPtr&);
   result<pb::Inode> checked_unwritten(const pb::Inode& sent) const;
 
+  // handlers_locks.cc
+  Answer lock(const CallPtr&);
+  void locks_told(SessionId, const pb::RecallDoneRequest&);
+  void adopt_locks(SessionId, const pb::HelloRequest&);
+  void send_lock_recall(const LockTable::Recall&);
+
   // handlers_namespace.cc
   Answer lookup(const CallPtr&);
   Answer setattr(const CallPtr&);
@@ -233,6 +240,7 @@ class MetadataService final : public RpcService, private Responder {
   Nodes nodes_;
   InodeIds inode_ids_;
   LeaseTable leases_;
+  LockTable locks_;
   std::deque<CallPtr> held_back_;  // until the grace after a start is over
   std::set<SessionId> awaited_;    // sessions from before the start that may still resume
   std::map<std::pair<SiteId, uint32_t>, pb::SiteTraffic> mount_traffic_;

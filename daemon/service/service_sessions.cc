@@ -180,6 +180,7 @@ void MetadataService::hello(const CallPtr& call) {
 // False: its leases exceed the limit now, or it is not of these records; the session has ended.
 bool MetadataService::resume(SessionState& session, const Call& call) {
   const auto unanswered = leases_.recalls_of(session.id());
+  const auto lock_recalls = locks_.recalls_of(session.id());
   if (!session.resumed) {
     // What it caches and what it may have committed is of a history that is gone.
     if (call.request.hello().sequence() > sequence_at_start_) {
@@ -196,6 +197,7 @@ bool MetadataService::resume(SessionState& session, const Call& call) {
         leases_.recall(session.id(), held.ino(), pb::LEASE_NONE);
       }
     }
+    adopt_locks(session.id(), call.request.hello());
     session.resumed = true;
   }
   session.record.set_address(call.connection->peer().address);
@@ -203,6 +205,7 @@ bool MetadataService::resume(SessionState& session, const Call& call) {
   spdlog::info("session {}: {} is back", session.id(), session.describe());
   call.connection->reply(hello_reply(call, session, true));
   for (const auto& recall : unanswered) send_recall(recall);
+  for (const auto& recall : lock_recalls) send_lock_recall(recall);
   if (awaited_.erase(session.id()) > 0) run_held_back();
   return true;
 }
@@ -253,6 +256,7 @@ void MetadataService::end_session(SessionId id, const std::string& why, bool cle
   if (scrub) maintenance_->make_garbage_scrub_due(txn);
   sessions_.erase(txn, id);
   leases_.end_session(id);
+  locks_.end_session(id);
   if (!txn.empty() && !committer_.apply(std::move(txn))) return;
   if (connection) {
     connection->session = 0;

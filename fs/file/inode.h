@@ -28,6 +28,7 @@
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
 #include "common/proto/rpc.pb.h"
+#include "fs/file/file_locks.h"
 #include "fs/read/block_reader.h"
 #include "fs/write/write_pipeline.h"
 
@@ -161,6 +162,7 @@ struct FileHandle {
   uint64_t losses_seen = 0;             // of its inode
   bool synchronous = false;             // opened with O_SYNC or O_DSYNC
   std::atomic<bool> share_only{false};  // copy_file_range into it shares blocks or fails
+  HandleLocks locks;
 };
 
 }  // namespace datacloud

@@ -38,6 +38,8 @@ result<bool> parse_own_option(const std::string& option, MountArguments& out) {
     auto owner = parse_owner(option.substr(7));
     if (!owner) return failure(owner.error().in("-o " + option));
     out.squash = owner.value();
+  } else if (option == "nolock" || option == "lock") {
+    out.local_locks = option == "nolock";
   } else if (option == "verbose") {
     out.verbose = true;
   } else if (option == "allow_other") {
@@ -170,6 +172,7 @@ std::string mount_usage() {
          "format\n"
          "  squash=UID:GID\n"
          "                 What is created here belongs to this user and group of the cloud\n"
+         "  nolock         Locks (flock, fcntl) hold among the programs of this machine only\n"
          "  noallow_other  Only the user who mounts may see the files\n"
          "  remount        New flags for a mount that exists: mount -o remount,ro MOUNTPOINT\n"
          "  ro, nosuid, nodev, noexec, nosymfollow, and their opposites\n"

@@ -135,6 +135,7 @@ int serve(MountArguments arguments, const Config& config, const Owners& owners, 
   if (!mount) return fail(mount.error().message());
 
   mount.value()->set_owners(owners);
+  if (arguments.local_locks) mount.value()->keep_locks_local();
   if (mount.value()->read_only()) arguments.flags.apply("ro");
   if (!arguments.metrics.empty()) {
     if (auto served = mount.value()->serve_metrics(arguments.metrics); !served)

@@ -82,6 +82,7 @@ result<void> Mount::connect(const std::string& mountpoint) {
   }
   tags_ = std::make_shared<ShardTags>(audit_keys);
   metadata_ = std::make_unique<MetadataClient>(*client_, table_);
+  locks_ = std::make_unique<FileLocks>(*client_);
   return success();
 }
 

@@ -24,6 +24,7 @@
 #include "common/site/site_set.h"
 #include "fs/base/timer_queue.h"
 #include "fs/file/file_io.h"
+#include "fs/file/file_locks.h"
 #include "fs/fuse/kernel_notifier.h"
 #include "fs/fuse/last_known_space.h"
 #include "fs/fuse/owners.h"
@@ -48,6 +49,10 @@ class Mount {
   // -o uidmap, -o squash. Before start().
   void set_owners(Owners owners) { owners_ = std::move(owners); }
   const Owners& owners() const { return owners_; }
+  // -o nolock: locks stay on this machine. Before start().
+  void keep_locks_local() { locks_shared_ = false; }
+  bool locks_shared() const { return locks_shared_; }
+  FileLocks& locks() { return *locks_; }
   // -o sync is the kernel's flag, which mount -o remount changes without telling: it is read from
   // the kernel's table once mounted and at each fsync of the root directory, which a remount ends
   // with.
@@ -126,6 +131,8 @@ class Mount {
   TimerQueue recalls_put_off_;
   std::unique_ptr<RpcSession> client_;
   std::unique_ptr<MetadataClient> metadata_;
+  std::unique_ptr<FileLocks> locks_;
+  bool locks_shared_ = true;
   pb::Cloud cloud_;
   std::atomic<FeatureSet> features_;
   std::unique_ptr<ShardNamer> namer_;

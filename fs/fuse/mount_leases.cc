@@ -51,6 +51,7 @@ struct Mount::Reduction {
 
 void Mount::on_push(const pb::Push& push) {
   if (!push.has_recall()) return;
+  if (push.recall().locks()) return locks_->recalled(push.recall());
   recalls_->post([this, recall = push.recall(), session = client_->session()] {
     handle_recall(recall, session);
   });
@@ -252,6 +253,7 @@ void Mount::present_leases(pb::HelloRequest& hello) {
     held->set_mode(inode->lease);
     held->set_open(inode->open_registered);
   }
+  locks_->present(hello);
 }
 
 result<void> Mount::adopt_features(const pb::Features& features) {
@@ -270,7 +272,16 @@ void Mount::on_session(const pb::HelloReply& hello) {
   }
   apply_duties(hello.cloud().sites());
   if (hello.ids_revoked() || !hello.resumed()) ids_->revoked();
-  if (!hello.resumed()) recalls_->post([this] { session_lost(); });
+  const auto unlocked = locks_->session_begins(!hello.resumed());
+  if (hello.resumed()) return;
+  if (!unlocked.empty())
+    spdlog::error(
+        "locks of {} files are lost with this mount's session; programs that hold them get EIO",
+        unlocked.size());
+  recalls_->post([this, unlocked] {
+    session_lost();
+    for (const InodeId ino : unlocked) kernel_.forget_pages_and_attributes(ino);
+  });
 }
 
 // Leases of the old session are void already (they carry its id). What is open or has changes is

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 
+#include "fs/fuse/mount.h"
+
 namespace datacloud {
 namespace {
 
 constexpr unsigned kTransferBytesMax = 1u << 20;  // the kernel's limit
 
-void op_init(void*, fuse_conn_info* conn) {
+void op_init(void* owner, fuse_conn_info* conn) {
   const auto want = [conn](unsigned capability) {
     if (conn->capable & capability) conn->want |= capability;
   };
@@ -18,6 +20,9 @@ void op_init(void*, fuse_conn_info* conn) {
   want(FUSE_CAP_READDIRPLUS_AUTO);
   want(FUSE_CAP_CACHE_SYMLINKS);
   want(FUSE_CAP_EXPORT_SUPPORT);
+  // With -o nolock the kernel keeps locks to itself.
+  if (!static_cast<Mount*>(owner)->locks_shared())
+    conn->want &= ~static_cast<unsigned>(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
   // Truncation at open comes as a change of size, with what the kernel does to set-user-id then.
   conn->want &= ~static_cast<unsigned>(FUSE_CAP_ATOMIC_O_TRUNC);
   // Pages stay as long as the lease holds; the kernel is told when it does not.
@@ -46,6 +51,7 @@ fuse_lowlevel_ops fuse_operations() {
   add_file_operations(ops);
   add_clone_operations(ops);
   add_directory_operations(ops);
+  add_lock_operations(ops);
   add_xattr_operations(ops);
   return ops;
 }

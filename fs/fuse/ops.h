@@ -13,6 +13,7 @@ void add_entry_operations(fuse_lowlevel_ops&);      // create, mkdir, unlink, re
 void add_file_operations(fuse_lowlevel_ops&);       // open, read, write, fsync, release, lseek
 void add_clone_operations(fuse_lowlevel_ops&);      // copy_file_range, ioctl
 void add_directory_operations(fuse_lowlevel_ops&);  // opendir, readdir, readdirplus, fsyncdir
+void add_lock_operations(fuse_lowlevel_ops&);       // setlk, getlk, flock
 void add_xattr_operations(fuse_lowlevel_ops&);
 
 }  // namespace datacloud

@@ -2,8 +2,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 
+#include "fs/base/interruption.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/raw/caller.h"
 #include "fs/fuse/raw/request_loop.h"
@@ -47,6 +50,7 @@ void op_release(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   Mount& mount = mount_of(req);
   std::unique_ptr<FileHandle> handle(&handle_of(fi));
   const InodePtr inode = handle->inode;
+  mount.locks().release(inode->ino, handle->locks);
   {
     std::lock_guard lock(inode->mutex);
     --inode->opens;
@@ -63,6 +67,7 @@ void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_in
   Mount& mount = mount_of(req);
   mount.count_operation();
   FileHandle& handle = handle_of(fi);
+  if (handle.locks.lost) return (void)fuse_reply_err(req, EIO);
   auto pieces = mount.io().read(handle, static_cast<uint64_t>(offset), size);
   if (!pieces) return reply_error(req, pieces.error());
   std::vector<iovec> parts;
@@ -77,6 +82,8 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   Mount& mount = mount_of(req);
   mount.count_operation();
   if (size == 0) return (void)fuse_reply_write(req, 0);
+  // Pages that the kernel writes back were changed before the lock was lost.
+  if (handle_of(fi).locks.lost && !fi->writepage) return (void)fuse_reply_err(req, EIO);
   const InodePtr inode = handle_of(fi).inode;
   const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
   if (auto done = drop_set_group_id(req, inode); !done) return reply_error(req, done.error());
@@ -98,10 +105,38 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
     mount.later([&mount, inode] { mount.kernel().forget_pages_and_attributes(inode->ino); });
 }
 
+// close(2) gives up the locks of its process; the next who asks, on whatever mount, gets them.
+struct LocksGone {
+  std::mutex mutex;
+  std::condition_variable_any changed;
+  bool done = true;
+};
+
+std::shared_ptr<LocksGone> drop_locks(Mount& mount, FileHandle& handle, uint64_t owner) {
+  auto gone = std::make_shared<LocksGone>();
+  if (!mount.locks_shared()) return gone;
+  gone->done = false;
+  const auto dropping =
+      mount.locks().flush(handle.inode->ino, handle.locks, owner, [gone](result<void>) {
+        std::lock_guard lock(gone->mutex);
+        gone->done = true;
+        gone->changed.notify_all();
+      });
+  if (!dropping) gone->done = true;
+  return gone;
+}
+
+// They go also when nobody waits for that.
+void wait_for_locks(LocksGone& gone) {
+  std::unique_lock lock(gone.mutex);
+  (void)wait_interruptibly(gone.changed, lock, [&] { return gone.done; });
+}
+
 void op_flush(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   Mount& mount = mount_of(req);
   mount.count_operation();
   FileHandle& handle = handle_of(fi);
+  const auto gone = drop_locks(mount, handle, fi->lock_owner);
   // Nobody hears what becomes of the files of a program that was killed: it need not wait. While it
   // exits no signal reaches it, so no INTERRUPT would come.
   const auto killed = [caller = fuse_req_ctx(req)->pid] { return is_dying(caller); };
@@ -113,7 +148,10 @@ void op_flush(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   }
   // The kernel keeps the handle until it has the reply.
   RequestLoop::may_wait(
-      [&mount, req, killed, &handle] { reply_told(req, mount.io().close(handle, killed)); },
+      [&mount, req, killed, &handle, gone] {
+        wait_for_locks(*gone);
+        reply_told(req, mount.io().close(handle, killed));
+      },
       [req](const Error& error) { reply_error(req, error); });
 }
 

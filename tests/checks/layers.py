@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 LAYERS = {
-    "common": ["base", "codes", "crypto", "net", "tls", "proto", "rpc", "stripe", "tags", "plan", "config",
+    "common": ["base", "codes", "crypto", "net", "tls", "proto", "locks", "rpc", "stripe", "tags", "plan", "config",
                "store", "store/rados", "store/remote", "site", "audit"],
     "daemon": ["loop", "metadata", "records", "sessions", "jobs", "repair", "fold", "audit", "fsck",
                "scrub", "maintenance", "service", "program"],

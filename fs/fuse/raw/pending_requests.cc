@@ -32,16 +32,30 @@ void PendingRequests::remove(uint64_t unique) {
 }
 
 void PendingRequests::interrupt(uint64_t unique) {
-  std::lock_guard lock(mutex_);
-  const auto it = requests_.find(unique);
-  if (it == requests_.end()) {
-    // Served meanwhile, or read by another thread that has yet to add it.
-    early_.push_back(unique);
-    if (early_.size() > kEarlyMax) early_.pop_front();
-  } else if (!it->second->signalled) {
-    it->second->signalled = true;
-    ++signalled_;
+  std::function<void()> on_signal;
+  {
+    std::lock_guard lock(mutex_);
+    const auto it = requests_.find(unique);
+    if (it == requests_.end()) {
+      // Served meanwhile, or read by another thread that has yet to add it.
+      early_.push_back(unique);
+      if (early_.size() > kEarlyMax) early_.pop_front();
+    } else if (!it->second->signalled) {
+      it->second->signalled = true;
+      ++signalled_;
+      on_signal = it->second->on_signal;
+    }
   }
+  if (on_signal) on_signal();
+}
+
+void PendingRequests::on_signal(const PendingRequestPtr& request, std::function<void()> run) {
+  {
+    std::lock_guard lock(mutex_);
+    request->on_signal = run;
+    if (!request->signalled) return;
+  }
+  run();
 }
 
 size_t PendingRequests::watched() const {
@@ -75,9 +89,17 @@ std::vector<PendingRequestPtr> PendingRequests::end_due() {
 }
 
 void PendingRequests::end_all() {
+  std::vector<PendingRequestPtr> all;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [unique, request] : requests_) all.push_back(request);
+  }
+  for (const auto& request : all) request->interruption.raise(Interruption::Reason::killed);
+}
+
+bool PendingRequests::empty() const {
   std::lock_guard lock(mutex_);
-  for (const auto& [unique, request] : requests_)
-    request->interruption.raise(Interruption::Reason::killed);
+  return requests_.empty();
 }
 
 }  // namespace datacloud

@@ -31,6 +31,8 @@ struct PendingRequest {
   MonotonicTime arrived{};
   bool early = false;      // its INTERRUPT came before it
   bool signalled = false;  // guarded by PendingRequests
+  // Of a request that any signal ends, not only one that kills; guarded by PendingRequests.
+  std::function<void()> on_signal;
   Interruption interruption;
 };
 using PendingRequestPtr = std::shared_ptr<PendingRequest>;
@@ -48,7 +50,10 @@ class PendingRequests {
 
   PendingRequestPtr add(uint64_t unique, pid_t caller);
   void remove(uint64_t unique);
+  // Runs the request's on_signal.
   void interrupt(uint64_t unique);
+  // Sets it; runs it at once when the signal has come already.
+  void on_signal(const PendingRequestPtr&, std::function<void()>);
 
   // Raises the interruption of all that have to end now, and returns those. To be called after
   // interrupt(), and now and then. Reads /proc: not from a thread that must not wait.
@@ -56,6 +61,7 @@ class PendingRequests {
   // How many requests are watched; above 0 end_due() should be called soon again.
   size_t watched() const;
   void end_all();
+  bool empty() const;
 
  private:
   const Options options_;

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
+#include <stop_token>
 
 #include "common/base/log.h"
 
@@ -16,9 +18,10 @@ namespace {
 
 // The kernel's largest request: 1 MiB of data to write after a page of headers.
 constexpr size_t kRequestBytesMax = (1u << 20) + 4096;
-constexpr auto kLookSoon = milliseconds(20);    // while a program with a signal is watched
-constexpr auto kLookOne = milliseconds(1);      // at least, for each of them
-constexpr auto kLookIdle = milliseconds(500);   // for the daemon's silence
+constexpr auto kLookSoon = milliseconds(20);   // while a program with a signal is watched
+constexpr auto kLookOne = milliseconds(1);     // at least, for each of them
+constexpr auto kLookIdle = milliseconds(500);  // for the daemon's silence
+constexpr auto kLaterPatience = seconds(5);
 constexpr auto kSignalAgain = milliseconds(5);  // until no thread reads any more
 
 // Ends a read(2) of another thread, nothing else.
@@ -96,6 +99,11 @@ int RequestLoop::run() {
   }
   lock.unlock();
   watcher.join();
+  // What is answered later is not any more.
+  pending_.end_all();
+  const auto patience = monotonic_now() + kLaterPatience;
+  while (!pending_.empty() && monotonic_now() < patience)
+    std::this_thread::sleep_for(milliseconds(1));
   for (auto& thread : threads_) thread.thread.join();
   return error_;
 }
@@ -243,6 +251,7 @@ void RequestLoop::serve_item(Item item) {
     InterruptionScope scope(item.request->interruption);
     item.work();
     serving() = outer;
+    if (now.deferred) return;
   }
   pending_.remove(item.request->unique);
 }
@@ -261,6 +270,41 @@ void RequestLoop::may_wait(std::function<void()> work, std::function<void(const 
   if (loop.reading_ == 0 && loop.threads_.size() < loop.threads_max_ && !loop.ended_)
     loop.start_thread();
   loop.queue_.push_back(Item{entry, {}, std::move(work), std::move(refuse)});
+}
+
+class RequestLoop::Later {
+ public:
+  Later(RequestLoop* loop, PendingRequestPtr request) : loop_(loop), request_(std::move(request)) {}
+  ~Later() {
+    ended_.reset();
+    if (loop_ != nullptr) loop_->pending_.remove(request_->unique);
+  }
+  void watch(const std::shared_ptr<Later>& self, std::function<void()> on_signal,
+             std::function<void(const Error&)> on_end) {
+    const std::weak_ptr<Later> weak = self;
+    ended_.emplace(request_->interruption.token(), [weak, on_end = std::move(on_end)] {
+      if (const auto alive = weak.lock()) on_end(alive->request_->interruption.error());
+    });
+    if (loop_ == nullptr) return;
+    loop_->pending_.on_signal(request_, [weak, on_signal = std::move(on_signal)] {
+      if (const auto alive = weak.lock()) on_signal();
+    });
+  }
+
+ private:
+  RequestLoop* const loop_;  // null: no loop serves it (tests)
+  const PendingRequestPtr request_;
+  std::optional<std::stop_callback<std::function<void()>>> ended_;
+};
+
+std::shared_ptr<RequestLoop::Later> RequestLoop::reply_later(
+    std::function<void()> on_signal, std::function<void(const Error&)> on_end) {
+  Serving* const now = serving();
+  auto later = std::make_shared<Later>(now ? now->loop : nullptr,
+                                       now ? now->request : std::make_shared<PendingRequest>());
+  if (now) now->deferred = true;
+  later->watch(later, std::move(on_signal), std::move(on_end));
+  return later;
 }
 
 // Ends queued requests whose program was killed or whose time is over; those that are being served

@@ -53,6 +53,14 @@ class RequestLoop {
   static bool this_thread_may_wait();
   static void may_wait(std::function<void()> work, std::function<void(const Error&)> refuse);
 
+  // A request that is answered later, by whatever thread, while this one goes on: called by its
+  // operation. `on_signal` runs for any signal of the program, `on_end` when nobody waits any more
+  // (with the reason); neither after the last pointer is gone. They may run on this thread before
+  // this returns and must not block.
+  class Later;
+  static std::shared_ptr<Later> reply_later(std::function<void()> on_signal,
+                                            std::function<void(const Error&)> on_end);
+
  private:
   struct Item {
     PendingRequestPtr request;
