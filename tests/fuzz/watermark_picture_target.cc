@@ -97,7 +97,16 @@ Bytes small_png() {
           0,    0,    0,    'I',  'E',  'N',  'D',  0xae, 0x42, 0x60, 0x82};
 }
 
-std::vector<Bytes> seeds() { return {small_tiff(false), small_tiff(true), small_png()}; }
+std::vector<Bytes> seeds() {
+  std::vector<Bytes> all = {small_tiff(false), small_tiff(true), small_png()};
+  for (const auto& seed : all) {
+    auto picture = open_picture(std::make_unique<MemorySource>(seed));
+    require(picture.has_value(), "a seed is a picture");
+    Bytes row(picture.value()->surfaces()[0].row_bytes());
+    require(picture.value()->read_rows(0, 0, row).has_value(), "a seed has samples");
+  }
+  return all;
+}
 
 }  // namespace
 

@@ -18,7 +18,7 @@ constexpr std::array<uint8_t, 8> kSignature = {0x89, 'P', 'N', 'G', '\r', '\n', 
 constexpr size_t kChunkExtraBytes = 12;  // length, type, CRC
 constexpr uint32_t kChunkBytesMax = 0x7fffffff;
 constexpr size_t kExifBytesMax = size_t{1} << 20;
-constexpr size_t kTrialBytes = size_t{1} << 20;  // of filtered rows, compressed again for a trial
+constexpr size_t kTrialBytes = size_t{4} << 20;  // of filtered rows, compressed again for a trial
 
 uint32_t big_endian_32(const uint8_t* bytes) {
   return uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | bytes[3];
@@ -132,8 +132,8 @@ struct InflateEnd {
   }
 };
 
-// Whether these parameters make `compressed` of `plain`, as far as both are there.
-bool makes(const PngEncoding& encoding, ByteView plain, ByteView compressed) {
+// Whether these parameters make `compressed` of `plain`: of all of it, or of the beginning of both.
+bool makes(const PngEncoding& encoding, ByteView plain, bool all, ByteView compressed) {
   std::unique_ptr<z_stream, DeflateEnd> stream(new z_stream{});
   if (deflateInit2(stream.get(), encoding.level, Z_DEFLATED, encoding.window_bits, encoding.memory,
                    encoding.strategy) != Z_OK)
@@ -142,21 +142,22 @@ bool makes(const PngEncoding& encoding, ByteView plain, ByteView compressed) {
   stream->avail_in = static_cast<uInt>(plain.size());
   Bytes out(size_t{1} << 16);
   size_t at = 0;
-  while (stream->avail_in > 0) {
+  int state = Z_OK;
+  do {
     stream->next_out = out.data();
     stream->avail_out = static_cast<uInt>(out.size());
-    if (deflate(stream.get(), Z_NO_FLUSH) != Z_OK) return false;
+    state = deflate(stream.get(), all ? Z_FINISH : Z_NO_FLUSH);
+    if (state != Z_OK && state != Z_STREAM_END) return false;
     const size_t made = out.size() - stream->avail_out;
     if (made > compressed.size() - at) return false;
     for (size_t i = 0; i < made; ++i)  // the header is set afterwards
       if (at + i >= 2 && out[i] != compressed[at + i]) return false;
     at += made;
-  }
-  // A short picture ends here; a long one has told enough.
-  return at > 2 || compressed.size() < 4096;
+  } while (all ? state != Z_STREAM_END : stream->avail_in > 0);
+  return !all || at == compressed.size();
 }
 
-void find_parameters(PngEncoding& encoding, ByteView plain, ByteView compressed) {
+void find_parameters(PngEncoding& encoding, ByteView plain, bool all, ByteView compressed) {
   const PngEncoding none = encoding;
   for (const int strategy : {Z_FILTERED, Z_DEFAULT_STRATEGY, Z_RLE, Z_HUFFMAN_ONLY}) {
     for (const int level : {6, 9, 7, 8, 5, 4, 3, 2, 1}) {
@@ -164,7 +165,7 @@ void find_parameters(PngEncoding& encoding, ByteView plain, ByteView compressed)
         encoding.strategy = static_cast<uint8_t>(strategy);
         encoding.level = static_cast<uint8_t>(level);
         encoding.memory = static_cast<uint8_t>(memory);
-        if (makes(encoding, plain, compressed)) return;
+        if (makes(encoding, plain, all, compressed)) return;
       }
     }
   }
@@ -210,7 +211,7 @@ class RowReader {
       encoding_.zlib_header = static_cast<uint16_t>(compressed_[0] << 8 | compressed_[1]);
       const uint8_t window_bits = (compressed_[0] >> 4) + 8;
       encoding_.window_bits = std::clamp<uint8_t>(window_bits, 9, 15);
-      find_parameters(encoding_, plain_, compressed_);
+      find_parameters(encoding_, plain_, plain_.size() < kTrialBytes, compressed_);
     }
     return std::move(encoding_);
   }
