@@ -104,6 +104,20 @@ int run_node_list(const CommandContext&, const std::string& name);  // empty: al
 int run_node_revoke(const CommandContext&, const std::string& name);
 int run_node_renew(const CommandContext&);  // this machine's certificate
 int run_join(const CommandContext&, const std::string& line, const std::string& directory);
+struct WatermarkOptions {
+  std::string input, output;
+  std::string mark;          // a PNG
+  std::string key, key_out;  // files; apply takes one of them
+  std::string position = "centre";
+  std::string profile = "notice";
+  double opacity_percent = 60;
+  double size_percent = 0;  // of the picture's width; 0: as many pixels as the mark has
+  bool tile = false, force = false;
+};
+int run_watermark_apply(const CommandContext&, const WatermarkOptions&);
+int run_watermark_remove(const CommandContext&, const WatermarkOptions&);
+int run_watermark_verify(const CommandContext&, const WatermarkOptions&);
+int run_watermark_inspect(const CommandContext&, const WatermarkOptions&);
 // `output` empty or "-": to stdout. Backup files "-": from stdin.
 int run_key_backup(const CommandContext&, const std::string& output);
 int run_key_verify(const CommandContext&, const std::string& backup_file);  // empty: without one

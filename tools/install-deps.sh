@@ -16,6 +16,7 @@ build=(
   libprotobuf-dev protobuf-compiler libzstd-dev libtomlplusplus-dev libcli11-dev
   libspdlog-dev libfmt-dev nlohmann-json3-dev python3 prometheus-cpp-dev
   librados-dev libradospp-dev
+  libtiff-dev libpng-dev zlib1g-dev openssl
 )
 test=(
   libgtest-dev libgmock-dev libbenchmark-dev

@@ -239,6 +239,59 @@ void add_quarantine_commands(CLI::App& app, const CommandContext& context,
   drop->add_flag("--yes", options.yes, "Do not ask");
 }
 
+void add_watermark_commands(CLI::App& app, const CommandContext& context, WatermarkOptions& options,
+                            const AddCommand& add) {
+  auto* group = app.add_subcommand(
+      "watermark", "Visible marks on TIFF and PNG pictures, which a key takes off without a loss");
+  group->require_subcommand(1);
+  group->fallthrough();
+  const auto with_input = [&](CLI::App* command) {
+    command->add_option("IN", options.input, "A TIFF, BigTIFF or PNG picture")->required();
+    return command;
+  };
+  const auto with_output = [&](CLI::App* command) {
+    command->add_option("OUT", options.output, "The new picture, of the same format")->required();
+    command->add_flag("--force", options.force, "Replace OUT if it exists");
+    return command;
+  };
+  auto* apply = with_output(with_input(add(*group, "apply", "Mark a picture visibly",
+                                           [&] { return run_watermark_apply(context, options); })));
+  apply->add_option("--mark", options.mark, "A PNG; where it is transparent, nothing is marked")
+      ->required();
+  auto* key = apply->add_option("--key", options.key, "The file of a watermark key that exists");
+  apply->add_option("--key-out", options.key_out, "Make a new key in this new file (mode 0600)")
+      ->excludes(key);
+  apply
+      ->add_option("--profile", options.profile,
+                   "notice: the picture stays readable; conceal: what is marked becomes noise")
+      ->check(CLI::IsMember({"notice", "conceal"}))
+      ->capture_default_str();
+  apply->add_option("--opacity", options.opacity_percent, "Of the mark, in percent")
+      ->check(CLI::Range(1.0, 100.0))
+      ->capture_default_str();
+  auto* position = apply
+                       ->add_option("--position", options.position,
+                                    "centre, top-left, top-right, bottom-left, bottom-right or X,Y")
+                       ->capture_default_str();
+  apply->add_flag("--tile", options.tile, "Again and again, over the whole picture")
+      ->excludes(position);
+  apply
+      ->add_option("--size", options.size_percent,
+                   "The mark's width in percent of the picture's; 0: its own pixels")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  const auto with_key = [&](CLI::App* command) {
+    command->add_option("--key", options.key, "The file of the key it was marked with")->required();
+    return command;
+  };
+  with_key(with_output(with_input(add(*group, "remove", "Restore the original exactly",
+                                      [&] { return run_watermark_remove(context, options); }))));
+  with_key(with_input(add(*group, "verify", "Check that no sample of a marked picture was changed",
+                          [&] { return run_watermark_verify(context, options); })));
+  with_input(add(*group, "inspect", "What a marked picture says of its mark, without a key",
+                 [&] { return run_watermark_inspect(context, options); }));
+}
+
 // What `create --help` says about Ceph sites.
 constexpr char kRadosHelp[] =
     "A site with store = \"rados\" needs a pool and a user in its Ceph cluster, made there by\n"
@@ -393,6 +446,8 @@ int run(int argc, char** argv) {
   command("support-bundle", "Collect what support needs to see, without secrets", [&] {
     return run_support_bundle(context, bundle);
   })->add_option("--output", bundle, "The tar file to make");
+  WatermarkOptions watermark;
+  add_watermark_commands(app, context, watermark, add);
   std::string key_backup;
   add_key_commands(app, context, key_backup, add);
 

@@ -12,7 +12,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
-FOLDERS = ("common", "cls", "daemon", "fs", "tools", "tests")
+FOLDERS = ("common", "cls", "daemon", "fs", "tools", "watermark", "tests")
 # std:: name: the headers that define it for sure.
 STANDARD = {}
 for header, names in {

@@ -13,6 +13,7 @@ LAYERS = {
                "store", "store/rados", "store/remote", "site", "audit"],
     "daemon": ["loop", "metadata", "records", "sessions", "jobs", "repair", "fold", "audit", "fsck",
                "scrub", "maintenance", "service", "program"],
+    "watermark": ["pixels", "record", "picture", "work"],
     "fs": ["base", "read", "write", "file", "fuse/raw", "fuse"],
 }
 # A library's headers, and the one folder that includes them.
@@ -20,6 +21,8 @@ LIBRARIES = {
     "leveldb/": "daemon/metadata",
     "rados/librados": "common/store/rados",
     "rados/objclass": "cls",
+    "tiff": "watermark/picture",
+    "png.h": "watermark/picture",
 }
 # What a program may include of the others' trees.
 APART = {
@@ -27,7 +30,8 @@ APART = {
     "cls": ["common", "cls"],
     "daemon": ["common", "daemon"],
     "fs": ["common", "fs"],
-    "tools": ["common", "tools", "daemon/metadata", "daemon/fsck"],
+    "watermark": ["common", "watermark"],
+    "tools": ["common", "tools", "watermark", "daemon/metadata", "daemon/fsck"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.M)
 

@@ -22,7 +22,7 @@ PACKAGES = ("tools", "fs")
 
 # Marks of blocks that tests execute: this one, package.*, rados.operations.
 MARKS = (r"sh (run|systemd|install|ceph|ceph restart)|(toml|ini|fstab|dockerfile) /\S+|"
-         r"toml (ceph|daemon)")
+         r"toml (ceph|daemon)|text")
 # The first words of those that none does, with the reason; docs/testing.md tells it too.
 NOT_EXECUTED = {
     "tools/quickstart.sh ": "downloads 240 MB; what tools/test.sh is",
@@ -85,6 +85,7 @@ def make_script():
     script = Script()
     count = follow(script, "operations.md")
     limits(script)
+    count += follow(script, "watermark.md")
     count += follow(script, "audit.md")
     found = [sorted((BUILD / "packages").glob(f"datacloud-{name}_*.deb")) for name in PACKAGES]
     if not all(found):
