@@ -22,7 +22,7 @@ test=(
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-14 lld-14 libclang-rt-14-dev clang-format-14 clang-tidy-14
   python3 fio sqlite3 git rsync attr acl e2fsprogs imagemagick psmisc
-  groff-base systemd procps
+  groff-base systemd procps spin
   ceph-mon ceph-osd ceph-mgr ceph-common iproute2 podman
   # Public data formats: 70 packages with what they need, 50 MB to download.
   gdal-bin python3-gdal python3-netcdf4 python3-h5py python3-zarr libeccodes-tools
