@@ -58,6 +58,7 @@ struct DaemonConfig {
   uint32_t sessions_max = 1024;
   uint32_t leases_max = 4'000'000;
   uint32_t requests_in_flight_max = 1024;  // per connection
+  uint32_t rpc_threads = 0;  // that move the bytes of connections; 0: by the processors
   uint64_t leveldb_cache_bytes = 64u << 20;
   uint32_t gc_interval_ms = 5'000;
   std::string fold = "auto";        // "auto": merge half-dead and small stripes unasked; "manual"
