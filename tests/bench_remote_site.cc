@@ -1,9 +1,10 @@
 // By hand: puts and gets of 4 MiB at a directory site, in this machine and through its server over
-// loopback with TLS, in turn. Server and client share the processors, which a real network does
-// not.
+// loopback with TLS, in turn: MB/s, and the processor time of both ends together. Server and client
+// share the processors, which a real network does not; processor time tells what it would be.
 //
 //   bench_remote_site [DIRECTORY] [ROUNDS]
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -23,10 +24,24 @@ constexpr int kAtOnce = 8;
 
 double seconds_of(Duration d) { return std::chrono::duration<double>(d).count(); }
 
-// Runs `start(i, done)` for every object, kAtOnce at a time; MB/s.
+double cpu_seconds() {
+  rusage used{};
+  (void)::getrusage(RUSAGE_SELF, &used);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
+}
+
+struct Cost {
+  double mb_per_second = 0, cpu_seconds_per_gb = 0;
+};
+
+// Runs `start(i, done)` for every object, kAtOnce at a time.
 template <class Start>
-double rate(Start start) {
+Cost rate(Start start) {
   const auto began = monotonic_now();
+  const double cpu = cpu_seconds();
   std::vector<std::future<bool>> waiting;
   for (int i = 0; i < kObjects; ++i) {
     if (i >= kAtOnce && !waiting[static_cast<size_t>(i - kAtOnce)].get()) std::exit(1);
@@ -36,11 +51,12 @@ double rate(Start start) {
   }
   for (int i = std::max(0, kObjects - kAtOnce); i < kObjects; ++i)
     if (!waiting[static_cast<size_t>(i)].get()) std::exit(1);
-  return kObjects * static_cast<double>(kObjectBytes) / 1e6 / seconds_of(monotonic_now() - began);
+  const double bytes = kObjects * static_cast<double>(kObjectBytes);
+  return {bytes / 1e6 / seconds_of(monotonic_now() - began), (cpu_seconds() - cpu) / bytes * 1e9};
 }
 
 struct Rates {
-  std::vector<double> puts, gets;
+  std::vector<Cost> puts, gets;
 };
 
 void run(ObjectStore& store, const std::string& stem, const SharedBytes& data, Rates& out) {
@@ -56,7 +72,9 @@ void run(ObjectStore& store, const std::string& stem, const SharedBytes& data, R
   for (int i = 0; i < kObjects; ++i) (void)remove(store, name(i));
 }
 
-double median(std::vector<double> values) {
+double median(const std::vector<Cost>& costs, double Cost::*what) {
+  std::vector<double> values;
+  for (const auto& cost : costs) values.push_back(cost.*what);
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
 }
@@ -79,12 +97,14 @@ int main(int argc, char** argv) {
     run(*local, "local-" + std::to_string(round) + "-", data, here);
     run(*remote, "remote-" + std::to_string(round) + "-", data, there);
   }
-  fmt::print("{:6} {:>12} {:>12} {:>8}   (MB/s, medians of {} rounds, {})\n", "", "local", "served",
-             "ratio", rounds, site.root());
-  const auto row = [](const char* what, double a, double b) {
-    fmt::print("{:6} {:12.0f} {:12.0f} {:8.2f}\n", what, a, b, b / a);
+  fmt::print("{:6} {:>12} {:>12} {:>8} {:>12} {:>12}   (medians of {} rounds, {})\n", "",
+             "local, MB/s", "served, MB/s", "ratio", "CPU s/GB", "CPU s/GB", rounds, site.root());
+  const auto row = [](const char* what, const std::vector<Cost>& a, const std::vector<Cost>& b) {
+    const double fast = median(a, &Cost::mb_per_second), slow = median(b, &Cost::mb_per_second);
+    fmt::print("{:6} {:12.0f} {:12.0f} {:8.2f} {:12.2f} {:12.2f}\n", what, fast, slow, slow / fast,
+               median(a, &Cost::cpu_seconds_per_gb), median(b, &Cost::cpu_seconds_per_gb));
   };
-  row("puts", median(here.puts), median(there.puts));
-  row("gets", median(here.gets), median(there.gets));
+  row("puts", here.puts, there.puts);
+  row("gets", here.gets, there.gets);
   return 0;
 }

@@ -271,6 +271,7 @@ result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::st
   TRY(s.number("locks_per_mount_max", daemon.locks_per_mount_max, 16, 1'000'000));
   TRY(s.number("locks_waiting_per_mount_max", daemon.locks_waiting_per_mount_max, 1, 4096));
   TRY(s.number("requests_in_flight_max", daemon.requests_in_flight_max, 1, 65536));
+  TRY(s.number("rpc_threads", daemon.rpc_threads, 0, 64));
   TRY(s.number("leveldb_cache_bytes", daemon.leveldb_cache_bytes, kMiB, kMiB << 20, parse_bytes));
   TRY(s.number("gc_interval_ms", daemon.gc_interval_ms, 1, 24 * kHourMs, parse_milliseconds));
   TRY(s.text("fold", daemon.fold));

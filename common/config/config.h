@@ -62,6 +62,7 @@ struct DaemonConfig {
   uint32_t locks_per_mount_max = 100'000;
   uint32_t locks_waiting_per_mount_max = 256;
   uint32_t requests_in_flight_max = 1024;  // per connection
+  uint32_t rpc_threads = 0;  // that move the bytes of connections; 0: by the processors
   uint64_t leveldb_cache_bytes = 64u << 20;
   uint32_t gc_interval_ms = 5'000;
   std::string fold = "auto";  // "auto": merge half-dead and small stripes unasked; "manual"

@@ -32,6 +32,9 @@ class ByteStream {
   virtual Received receive(MutableByteView) = 0;
   // blocked: nothing was taken. Whoever was told so offers the same bytes again, or more.
   virtual Sent send(std::span<const iovec>) = 0;
+  // A stream may take bytes that the socket has no room for yet: after the last send() it is asked
+  // whether all is out. blocked: ask again when there is room.
+  virtual State flush() { return State::done; }
   // After a blocked receive: it goes on when there is room to send, not when bytes have come.
   virtual bool receive_waits_for_room() const { return false; }
 };

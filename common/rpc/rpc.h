@@ -57,7 +57,11 @@ class RpcConnection {
   virtual const PeerCredentials& peer() const = 0;
   // Queues a frame; dropped when the connection is closed. A peer that does not read closes its
   // connection once 64 MiB are queued.
-  virtual void reply(const pb::Reply&) = 0;
+  virtual void reply(pb::Reply) = 0;
+  // Queues the reply that `make` will make, on the connection's thread: it has its place among
+  // replies and pushes now, and they leave in that order. `make` runs once, or never if the
+  // connection ends; it is destroyed before the server is.
+  virtual void reply_with(std::function<pb::Reply()> make) = 0;
   virtual void push(const pb::Push&) = 0;
   virtual void close() = 0;
   // For the service's use: the session bound to this connection (0: none).
@@ -83,8 +87,35 @@ struct TlsServing {
   Duration handshake_patience = seconds(10);
 };
 
-// Listens and runs everything on ONE thread (the caller of run()): requests, disconnects, posted
-// functions and timers never run concurrently.
+struct RpcServerOptions {
+  // Threads that move bytes: handshakes, decryption and parsing of requests, encoding and
+  // encryption of replies. 0: as many as processors, at most kRpcThreadsDefaultMax.
+  size_t threads = 0;
+  // A peer that has sent a part of a request and sends less than kStallBytesMin of the rest in this
+  // time is let go, and so is one that takes none of its replies.
+  Duration stall_max = seconds(20);
+};
+inline constexpr uint64_t kStallBytesMin = 16u << 10;
+inline constexpr size_t kRpcThreadsDefaultMax = 8;
+
+// What the server is doing now, and what it has done since its start.
+struct RpcServerStats {
+  size_t threads = 0;
+  size_t connections = 0;
+  size_t handshakes = 0;        // under way
+  size_t requests_waiting = 0;  // for their turn, and their bytes
+  uint64_t bytes_waiting = 0;
+  size_t connections_paused = 0;  // not read from: too much of theirs is waiting
+  uint64_t requests_served = 0;
+  Duration waited{};  // by all requests served, for their turn
+  Duration served{};  // by the service's thread, for them
+  uint64_t handshakes_evicted = 0;
+};
+
+// Listens. Requests, disconnects, posted functions and timers all run on ONE thread (the caller of
+// run()), never concurrently; bytes are moved by threads of the server's own (rpc_threads.h), each
+// connection by one. Requests of different nodes and local processes are served in turn, those of
+// one connection in the order of their arrival (rpc_turns.h).
 class RpcServer {
  public:
   virtual ~RpcServer() = default;
@@ -97,8 +128,9 @@ class RpcServer {
   virtual void stop() = 0;                                  // from any thread
   virtual void post(std::function<void()>) = 0;             // from any thread
   virtual void after(Duration, std::function<void()>) = 0;  // one shot, from any thread
+  virtual RpcServerStats stats() const = 0;                 // from any thread
 };
-std::unique_ptr<RpcServer> make_rpc_server(RpcService&);
+std::unique_ptr<RpcServer> make_rpc_server(RpcService&, RpcServerOptions = {});
 
 // --- Client ---------------------------------------------------------------------------------
 

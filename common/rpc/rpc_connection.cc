@@ -1,13 +1,22 @@
-// Queueing and sending of replies (rpc_connection.h). Whoever queues too much without reading loses
-// its connection: the daemon's memory never depends on a peer's good will.
+// Queueing of replies (rpc_connection.h). Whoever queues too much without reading loses its
+// connection: the daemon's memory never depends on a peer's good will.
 #include "common/rpc/rpc_connection.h"
+
+#include <fmt/format.h>
+
+#include <utility>
 
 #include "common/base/log.h"
 
 namespace datacloud {
+namespace {
 
-ServerConnection::ServerConnection(ByteStream& stream, PeerCredentials peer, Hooks hooks)
-    : peer_(std::move(peer)), hooks_(std::move(hooks)), stream_(&stream) {}
+constexpr uint64_t kUnmadeBytes = 1024;  // what a reply counts that is still to be made
+
+}  // namespace
+
+ServerConnection::ServerConnection(PeerCredentials peer, Hooks hooks)
+    : peer_(std::move(peer)), hooks_(std::move(hooks)) {}
 
 bool ServerConnection::admit() {
   if (unanswered_.load() >= kRequestsInFlightMax) return false;
@@ -15,87 +24,96 @@ bool ServerConnection::admit() {
   return true;
 }
 
-void ServerConnection::reply(const pb::Reply& reply) {
+void ServerConnection::answered() {
   size_t unanswered = unanswered_.load();
   while (unanswered > 0 && !unanswered_.compare_exchange_weak(unanswered, unanswered - 1)) {
   }
-  pb::Frame frame;
-  *frame.mutable_reply() = reply;
-  send(frame, reply.id());
+}
+
+void ServerConnection::reply(pb::Reply reply) {
+  answered();
+  auto frame = std::make_unique<pb::Frame>();
+  *frame->mutable_reply() = std::move(reply);
+  send(std::move(frame));
+}
+
+void ServerConnection::reply_with(std::function<pb::Reply()> make) {
+  answered();
+  std::lock_guard lock(mutex_);
+  enqueue_locked({nullptr, std::move(make)}, kUnmadeBytes);
 }
 
 void ServerConnection::push(const pb::Push& push) {
-  pb::Frame frame;
-  *frame.mutable_push() = push;
-  send(frame, 0);
+  auto frame = std::make_unique<pb::Frame>();
+  *frame->mutable_push() = push;
+  send(std::move(frame));
 }
 
-void ServerConnection::send(const pb::Frame& frame, uint64_t reply_id) {
-  auto encoded = encode_frame(frame);
-  if (!encoded) {
-    spdlog::error("RPC: {}", encoded.error().text());
-    if (!frame.has_reply()) return;
-    pb::Frame instead;
-    instead.mutable_reply()->set_id(reply_id);
-    set_error(*instead.mutable_reply(), encoded.error());
-    encoded = encode_frame(instead);
-  }
+uint64_t ServerConnection::fit(std::unique_ptr<pb::Frame>& frame) {
+  const size_t bytes = frame->ByteSizeLong();
+  if (bytes <= kFrameBytesMax) return kFrameHeaderBytes + bytes;
+  const Error error(Errc::invalid, fmt::format("an RPC message of {} bytes exceeds the limit of {}",
+                                               bytes, kFrameBytesMax));
+  spdlog::error("RPC: {}", error.text());
+  if (!frame->has_reply()) return 0;
+  const uint64_t id = frame->reply().id();
+  frame = std::make_unique<pb::Frame>();
+  frame->mutable_reply()->set_id(id);
+  set_error(*frame->mutable_reply(), error);
+  return kFrameHeaderBytes + frame->ByteSizeLong();
+}
+
+void ServerConnection::send(std::unique_ptr<pb::Frame> frame) {
+  const uint64_t bytes = fit(frame);
+  if (bytes == 0) return;
   std::lock_guard lock(mutex_);
-  if (stream_ == nullptr || closing()) return;
-  out_.push(std::move(encoded).value());
-  if (out_.bytes() > kQueuedBytesMax) {
+  enqueue_locked({std::move(frame), nullptr}, bytes);
+}
+
+void ServerConnection::enqueue_locked(Queued queued, uint64_t bytes) {
+  if (closing()) return;
+  queued_ += bytes;
+  if (queued_ > kQueuedBytesMax) {
     spdlog::warn("RPC: {} does not read its replies: connection closed", peer_.describe());
-    out_.clear();
-    close_locked();
-    return;
+    frames_.clear();
+    closing_ = true;
+    return hooks_.close_soon();
   }
-  if (flush_posted_ && out_.bytes() <= kGatheredBytesMax) return;
-  const bool gather = hooks_.on_service_thread() && out_.bytes() <= kGatheredBytesMax &&
-                      out_.frames() <= kGatheredFramesMax;
-  if (!gather) return flush_locked();
-  flush_posted_ = true;
-  hooks_.flush_soon();
+  frames_.push_back(std::move(queued));
+  if (!std::exchange(sending_, true)) hooks_.send_soon();
 }
 
-void ServerConnection::flush() {
-  std::lock_guard lock(mutex_);
-  flush_posted_ = false;
-  flush_locked();
-}
-
-void ServerConnection::flush_locked() {
-  if (stream_ == nullptr) return;
-  switch (out_.write_to(*stream_)) {
-    case FrameWriter::State::empty:
-      return;
-    case FrameWriter::State::blocked:
-      if (!flush_posted_) {
-        flush_posted_ = true;
-        hooks_.flush_writable();
-      }
-      return;
-    case FrameWriter::State::broken:
-      close_locked();
+std::unique_ptr<pb::Frame> ServerConnection::next() {
+  Queued next;
+  {
+    std::lock_guard lock(mutex_);
+    if (frames_.empty()) {
+      sending_ = false;
+      return nullptr;
+    }
+    next = std::move(frames_.front());
+    frames_.pop_front();
   }
+  if (next.make) {
+    next.frame = std::make_unique<pb::Frame>();
+    *next.frame->mutable_reply() = next.make();
+    queued_ += fit(next.frame);
+    queued_ -= kUnmadeBytes;
+  }
+  return std::move(next.frame);
 }
 
 void ServerConnection::close() {
   std::lock_guard lock(mutex_);
-  if (stream_ == nullptr || closing()) return;
-  out_.write_to(*stream_);  // what the socket takes at once: the reason for closing, say
-  close_locked();
-}
-
-void ServerConnection::close_locked() {
   if (closing_.exchange(true)) return;
-  if (stream_ != nullptr) hooks_.close_soon();
+  hooks_.close_soon();
 }
 
 void ServerConnection::detach() {
+  std::deque<Queued> dropped;  // after the lock
   std::lock_guard lock(mutex_);
   closing_ = true;
-  stream_ = nullptr;
-  out_.clear();
+  dropped.swap(frames_);
   hooks_ = {};
 }
 

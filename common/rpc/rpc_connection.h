@@ -1,14 +1,17 @@
 // The sending half of a server connection: what a service sees as RpcConnection.
 //
 // It outlives the socket: a service may keep it as long as it likes, and replies after the end go
-// nowhere. It knows nothing of Asio; the server's reading half (rpc_link.h) gives it hooks and
-// calls detach() before the stream ends.
+// nowhere. It only queues: the connection's own thread (rpc_link.h) takes frames out in their
+// order, encodes and sends them, many at a time when it is behind.
 //
-// Replies from the service thread are gathered until the current batch of requests is done, then
-// sent with one call; from other threads they are sent at once.
+// Bounds: kQueuedBytesMax of replies that the peer has not taken close the connection; unanswered
+// requests: kRequestsInFlightMax.
+//
+// Thread safety: all methods from any thread; next(), sent() and detach() are the link's.
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -18,48 +21,56 @@
 
 namespace datacloud {
 
-inline constexpr size_t kQueuedBytesMax = 64u << 20;     // unsent bytes that close a connection
-inline constexpr size_t kGatheredBytesMax = 256u << 10;  // sent without waiting for the batch's end
-inline constexpr size_t kGatheredFramesMax = 64;
+inline constexpr size_t kQueuedBytesMax = 64u << 20;  // unsent bytes that close a connection
 
 class ServerConnection final : public RpcConnection {
  public:
-  // Run with the connection's lock held, from any thread: they only post to the service thread.
+  // Run with the connection's lock held, from any thread: they only post to the connection's.
   struct Hooks {
-    std::function<bool()> on_service_thread;
-    std::function<void()> flush_soon;      // call flush() on the service thread
-    std::function<void()> flush_writable;  // the same once the socket takes more
-    std::function<void()> close_soon;      // detach and close on the service thread
+    std::function<void()> send_soon;   // there are frames: take them until next() gives none
+    std::function<void()> close_soon;  // send what can be sent at once, then close
   };
 
-  ServerConnection(ByteStream& stream, PeerCredentials peer, Hooks hooks);
+  ServerConnection(PeerCredentials peer, Hooks hooks);
 
   const PeerCredentials& peer() const override { return peer_; }
-  void reply(const pb::Reply&) override;
+  void reply(pb::Reply) override;
+  void reply_with(std::function<pb::Reply()> make) override;
   void push(const pb::Push&) override;
   void close() override;
 
-  void flush();
-  void detach();  // the stream is about to end: drops what is queued
+  // The next frame to send, made now if need be; null: none, and send_soon will be called for the
+  // next.
+  std::unique_ptr<pb::Frame> next();
+  // So many bytes of what next() gave have left, headers included.
+  void sent(uint64_t bytes) { queued_ -= bytes; }
+  void detach();  // the link is about to end: drops what is queued
   bool closing() const { return closing_.load(std::memory_order_relaxed); }
 
   // Counts a request; false when the peer has too many unanswered ones.
   bool admit();
 
  private:
-  void send(const pb::Frame&, uint64_t reply_id);
-  void flush_locked();
-  void close_locked();
+  struct Queued {
+    std::unique_ptr<pb::Frame> frame;  // or
+    std::function<pb::Reply()> make;
+  };
+  // Of a frame that may be sent, with its header; a reply that is too long becomes an error, a push
+  // is left out (0).
+  static uint64_t fit(std::unique_ptr<pb::Frame>&);
+  void answered();
+  void send(std::unique_ptr<pb::Frame>);
+  void enqueue_locked(Queued, uint64_t bytes);
 
   const PeerCredentials peer_;
   std::atomic<bool> closing_{false};
   std::atomic<size_t> unanswered_{0};
+  std::atomic<uint64_t> queued_{0};  // bytes that have not left, headers included
 
   std::mutex mutex_;
-  Hooks hooks_;         // empty once detached
-  ByteStream* stream_;  // null once detached
-  FrameWriter out_;
-  bool flush_posted_ = false;  // flush_soon or flush_writable is under way
+  Hooks hooks_;  // empty once detached
+  std::deque<Queued> frames_;
+  bool sending_ = false;  // send_soon was called, and next() has not given null since
 };
 
 }  // namespace datacloud

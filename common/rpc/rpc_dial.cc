@@ -15,8 +15,8 @@
 #include <mutex>
 #include <thread>
 
+#include "common/net/accept.h"
 #include "common/net/address.h"
-#include "common/rpc/tls_gate.h"
 
 namespace datacloud {
 namespace {

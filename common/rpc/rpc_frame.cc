@@ -81,7 +81,8 @@ result<bool> FrameReader::next(pb::Frame& frame) {
   if (!frame.ParseFromArray(header + kFrameHeaderBytes, static_cast<int>(length))) {
     return failure(Errc::corrupt, fmt::format("frame of {} bytes does not parse", length));
   }
-  begin_ += kFrameHeaderBytes + length;
+  frame_bytes_ = kFrameHeaderBytes + length;
+  begin_ += frame_bytes_;
   return true;
 }
 
@@ -108,11 +109,15 @@ FrameWriter::State FrameWriter::write_to(ByteStream& stream) {
       queue_.pop_front();
     }
   }
-  return State::empty;
+  const auto flushed = stream.flush();
+  held_ = flushed == ByteStream::State::blocked;
+  if (held_) return State::blocked;
+  return flushed == ByteStream::State::done ? State::empty : State::broken;
 }
 
 void FrameWriter::clear() {
   queue_.clear();
+  held_ = false;
   sent_ = bytes_ = 0;
 }
 

@@ -33,9 +33,14 @@ class FrameReader {
   void filled(size_t bytes);
   // True: `frame` is the next one. False: more bytes are needed. corrupt: close the connection.
   result<bool> next(pb::Frame& frame);
+  // Of the frame that next() gave last.
+  uint64_t frame_bytes() const { return frame_bytes_; }
+  // A part of a frame has come, after next() has given false.
+  bool in_frame() const { return begin_ != end_; }
 
  private:
   Bytes buffer_;
+  uint64_t frame_bytes_ = 0;
   size_t begin_ = 0;  // unread bytes are buffer_[begin_, end_)
   size_t end_ = 0;
 };
@@ -49,13 +54,14 @@ class FrameWriter {
   State write_to(ByteStream&);
   size_t bytes() const { return bytes_; }
   size_t frames() const { return queue_.size(); }
-  bool empty() const { return queue_.empty(); }
+  bool empty() const { return queue_.empty() && !held_; }
   void clear();
 
  private:
   std::deque<SharedFrame> queue_;
-  size_t sent_ = 0;   // bytes of the first frame already sent
-  size_t bytes_ = 0;  // bytes not yet sent
+  size_t sent_ = 0;    // bytes of the first frame already sent
+  size_t bytes_ = 0;   // bytes not yet sent
+  bool held_ = false;  // by the stream, which waits for room
 };
 
 }  // namespace datacloud

@@ -1,8 +1,9 @@
-// What the parts of the RPC server share: the one thread, and the limit of what peers can log.
+// What the parts of the RPC server share: the service's thread, and the limit of what peers can
+// log.
 #pragma once
 
-#include <atomic>
-#include <thread>
+#include <memory>
+#include <mutex>
 
 #include "common/base/asio.h"
 #include "common/base/clock.h"
@@ -10,10 +11,11 @@
 
 namespace datacloud {
 
-// At most ten lines a second of what peers can cause.
+// At most ten lines a second of what peers can cause. From any thread.
 class PeerLog {
  public:
   bool allow() {
+    std::lock_guard lock(mutex_);
     const auto now = monotonic_now();
     if (now - window_start_ > seconds(1)) {
       window_start_ = now;
@@ -23,17 +25,18 @@ class PeerLog {
   }
 
  private:
+  std::mutex mutex_;
   MonotonicTime window_start_{};
   int lines_ = 0;
 };
 
-// Used on the service thread only, besides `thread`.
 struct RpcLoop {
-  explicit RpcLoop(RpcService& s) : service(s) {}
-  RpcService& service;
+  explicit RpcLoop(Duration stall) : stall_max(stall) {}
+  const Duration stall_max;  // RpcServerOptions
   PeerLog peer_log;
-  std::atomic<std::thread::id> thread{};
-  boost::asio::io_context io{1};
+  std::shared_ptr<PeerRefusals> refusals =
+      std::make_shared<PeerRefusals>();  // set before listening
+  boost::asio::io_context io{1};         // the service's thread
 };
 
 }  // namespace datacloud

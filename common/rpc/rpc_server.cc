@@ -1,9 +1,9 @@
-// The RPC server: Boost.Asio on one thread; Unix sockets with peer credentials, and TLS
-// (tls_gate.h).
+// The RPC server: Unix sockets with peer credentials, and TLS (tls_gate.h).
 //
 // Everything a service sees happens on the thread of run(): requests, disconnects, timers, posted
-// functions. Nothing a peer sends closes any connection but its own; log lines a peer can cause
-// are limited in rate.
+// functions. Bytes are moved by other threads (rpc_threads.h, rpc_link.h), and requests come from
+// them in turn (rpc_turns.h). Nothing a peer sends closes any connection but its own; log lines a
+// peer can cause are limited in rate.
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <set>
 #include <thread>
@@ -21,6 +22,8 @@
 #include "common/rpc/rpc_frame.h"
 #include "common/rpc/rpc_link.h"
 #include "common/rpc/rpc_loop.h"
+#include "common/rpc/rpc_threads.h"
+#include "common/rpc/rpc_turns.h"
 #include "common/rpc/tls_gate.h"
 
 namespace datacloud {
@@ -78,9 +81,12 @@ result<void> clear_stale_socket(const std::string& path) {
 
 class AsioRpcServer final : public RpcServer {
  public:
-  explicit AsioRpcServer(RpcService& service) : loop_(service) {}
+  AsioRpcServer(RpcService& service, size_t threads, Duration stall_max)
+      : threads_(threads), loop_(stall_max), turns_(service, [this] { serve_soon(); }) {}
 
   ~AsioRpcServer() override {
+    threads_.stop();
+    for (const auto& link : links_) link->abandon();
     for (auto& listener : listeners_) {
       struct stat st {};
       if (::lstat(listener->path.c_str(), &st) == 0 && st.st_ino == listener->identity.st_ino &&
@@ -92,18 +98,19 @@ class AsioRpcServer final : public RpcServer {
 
   result<void> listen(const std::string& address) override;
   void serve_tls(TlsServing serving) override {
-    gate_ = std::make_unique<TlsGate>(
-        loop_, std::move(serving),
-        [this](std::unique_ptr<ByteStream>& stream, PeerCredentials peer) -> result<void> {
-          return admit_node(stream, std::move(peer));
-        });
+    loop_.refusals = serving.refusals;
+    gate_ = std::make_unique<TlsGate>(loop_, threads_, std::move(serving),
+                                      [this](std::unique_ptr<ByteStream>& stream, RpcThread& thread,
+                                             PeerCredentials peer) -> result<void> {
+                                        return admit_node(stream, thread, std::move(peer));
+                                      });
   }
 
   void run() override {
-    loop_.thread = std::this_thread::get_id();
+    threads_.start();
     auto work = asio::make_work_guard(loop_.io);
     loop_.io.run();
-    loop_.thread = std::thread::id();
+    threads_.stop();
   }
   void stop() override { loop_.io.stop(); }
   void post(std::function<void()> f) override { asio::post(loop_.io, std::move(f)); }
@@ -113,8 +120,25 @@ class AsioRpcServer final : public RpcServer {
       if (!ec) f();
     });
   }
+  RpcServerStats stats() const override {
+    RpcServerStats stats;
+    turns_.add_to(stats);
+    stats.threads = threads_.count();
+    stats.connections = connections_;
+    if (gate_) {
+      stats.handshakes = gate_->handshakes();
+      stats.handshakes_evicted = gate_->evictions();
+    }
+    return stats;
+  }
 
  private:
+  void serve_soon() {
+    asio::post(loop_.io, [this] {
+      if (turns_.serve()) serve_soon();
+    });
+  }
+
   void accept(Listener& listener) {
     listener.acceptor.async_accept([this, &listener](error_code ec, Socket socket) {
       if (ec == asio::error::operation_aborted) return;
@@ -147,18 +171,25 @@ class AsioRpcServer final : public RpcServer {
       return turn_away(socket, EAGAIN,
                        fmt::format("the daemon has {} connections already", links_.size()));
     }
-    (void)add_link(make_socket_stream(socket.release()), {cred.pid, cred.uid, cred.gid});
+    (void)add_link(make_socket_stream(socket.release()), threads_.least_used(),
+                   {cred.pid, cred.uid, cred.gid});
   }
 
-  std::shared_ptr<RpcLink> add_link(std::unique_ptr<ByteStream> stream, PeerCredentials peer) {
-    auto link = std::make_shared<RpcLink>(loop_, std::move(stream), std::move(peer),
-                                          [this](const auto& closed) { links_.erase(closed); });
+  std::shared_ptr<RpcLink> add_link(std::unique_ptr<ByteStream> stream, RpcThread& thread,
+                                    PeerCredentials peer) {
+    auto link = std::make_shared<RpcLink>(loop_, turns_, thread, std::move(stream), std::move(peer),
+                                          [this](const auto& closed) {
+                                            links_.erase(closed);
+                                            connections_ = links_.size();
+                                          });
     links_.insert(link);
+    connections_ = links_.size();
     link->start();
     return link;
   }
 
-  result<void> admit_node(std::unique_ptr<ByteStream>& stream, PeerCredentials peer) {
+  result<void> admit_node(std::unique_ptr<ByteStream>& stream, RpcThread& thread,
+                          PeerCredentials peer) {
     const auto of_node = std::count_if(links_.begin(), links_.end(), [&](const auto& link) {
       return link->peer().remote() && link->peer().node == peer.node;
     });
@@ -170,11 +201,16 @@ class AsioRpcServer final : public RpcServer {
       return failure(Error::posix(
           EAGAIN, fmt::format("{} has {} connections already", peer.describe(), of_node)));
     }
-    const auto link = add_link(std::move(stream), std::move(peer));
-    link->expect_session_within(kHelloPatience, [this, text = link->peer().describe()] {
-      gate_->refusals().count(Refusal::slow);
+    const auto link = add_link(std::move(stream), thread, std::move(peer));
+    // On the service's thread, which is who knows of sessions.
+    after(kHelloPatience, [this, weak = std::weak_ptr(link->connection())] {
+      const auto connection = weak.lock();
+      if (!connection || connection->session != 0 || connection->closing()) return;
+      loop_.refusals->count(Refusal::slow);
       if (loop_.peer_log.allow())
-        spdlog::warn("RPC: {} turned away (slow): it has said no hello", text);
+        spdlog::warn("RPC: {} turned away (slow): it has said no hello",
+                     connection->peer().describe());
+      connection->close();
     });
     return success();
   }
@@ -189,8 +225,11 @@ class AsioRpcServer final : public RpcServer {
     writer.write_to(*make_socket_stream(socket.release()));
   }
 
+  RpcThreads threads_;
   RpcLoop loop_;
-  std::set<std::shared_ptr<RpcLink>> links_;  // destroyed before loop_, which they use
+  RpcTurns turns_;
+  std::set<std::shared_ptr<RpcLink>> links_;  // destroyed before what they use
+  std::atomic<size_t> connections_{0};
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::unique_ptr<TlsGate> gate_;
 };
@@ -223,8 +262,11 @@ result<void> AsioRpcServer::listen(const std::string& address) {
 
 }  // namespace
 
-std::unique_ptr<RpcServer> make_rpc_server(RpcService& service) {
-  return std::make_unique<AsioRpcServer>(service);
+std::unique_ptr<RpcServer> make_rpc_server(RpcService& service, RpcServerOptions options) {
+  size_t threads = options.threads;
+  if (threads == 0)
+    threads = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kRpcThreadsDefaultMax);
+  return std::make_unique<AsioRpcServer>(service, threads, options.stall_max);
 }
 
 }  // namespace datacloud

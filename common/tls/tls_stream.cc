@@ -1,4 +1,5 @@
-// Over OpenSSL, with a BIO of our own: its socket BIO would raise SIGPIPE.
+// Over OpenSSL, with a BIO of our own, which gathers records; the socket BIO would also raise
+// SIGPIPE.
 #include "common/tls/tls_stream.h"
 
 #include <fmt/format.h>
@@ -18,48 +19,22 @@ namespace datacloud {
 namespace {
 
 constexpr size_t kRecordBytesMax = 16384;      // RFC 8446, 5.1
+constexpr size_t kRecordOverheadMax = 512;     // header, tag, and room to spare
+constexpr size_t kIdleBytes = 32 << 10;        // kept by a connection that has sent everything
 constexpr long kPeerChainBytesMax = 16 << 10;  // of certificates a peer may send
 constexpr uint8_t kProtocol[] =
     "\x0b"
     "datacloud/1";  // ALPN (RFC 7301): length, name
 constexpr size_t kProtocolBytes = sizeof kProtocol - 1;
 
-int fd_of(BIO* bio) { return static_cast<int>(reinterpret_cast<intptr_t>(BIO_get_data(bio))); }
-
-int bio_write(BIO* bio, const char* data, int size) {
-  BIO_clear_retry_flags(bio);
-  const ssize_t sent =
-      ::send(fd_of(bio), data, static_cast<size_t>(size), MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-    BIO_set_retry_write(bio);
-  return static_cast<int>(sent);
-}
-
-int bio_read(BIO* bio, char* data, int size) {
-  BIO_clear_retry_flags(bio);
-  const ssize_t got = ::recv(fd_of(bio), data, static_cast<size_t>(size), MSG_DONTWAIT);
-  if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-    BIO_set_retry_read(bio);
-  return static_cast<int>(got);
-}
-
-long bio_control(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
-
-BIO_METHOD* socket_method() {
-  static BIO_METHOD* const method = [] {
-    BIO_METHOD* m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "datacloud socket");
-    if (m == nullptr || BIO_meth_set_write(m, bio_write) != 1 ||
-        BIO_meth_set_read(m, bio_read) != 1 || BIO_meth_set_ctrl(m, bio_control) != 1) {
-      std::abort();
-    }
-    return m;
-  }();
-  return method;
-}
-
 // Why the last call failed, for people.
 std::string reason() {
   const unsigned long code = ERR_peek_error();
+  if (ERR_GET_LIB(code) == ERR_LIB_SSL &&
+      ERR_GET_REASON(code) == SSL_R_TLSV1_ALERT_USER_CANCELLED) {
+    ERR_clear_error();
+    return "too many handshakes from this address are under way there; try again";
+  }
   const char* text = code != 0 ? ERR_reason_error_string(code) : nullptr;
   ERR_clear_error();
   return text != nullptr ? text : "the peer has closed the connection";
@@ -76,10 +51,49 @@ int choose_protocol(SSL*, const unsigned char** out, unsigned char* out_length,
   return SSL_TLSEXT_ERR_OK;
 }
 
+// Memory for the records of these parts, or of the first of them.
+size_t room_for(std::span<const iovec> parts) {
+  size_t bytes = kRecordOverheadMax;
+  for (const auto& part : parts) bytes += part.iov_len + part.iov_len / kRecordBytesMax * 32;
+  return std::min(bytes, kTlsGatheredBytes);
+}
+
 // Certificates are judged after the handshake, by the stream's owner.
 int accept_any(X509_STORE_CTX*, void*) { return 1; }
 
 }  // namespace
+
+// What OpenSSL calls to move bytes; within calls of the stream, under its lock.
+struct TlsBio {
+  static TlsStream& stream_of(BIO* bio) { return *static_cast<TlsStream*>(BIO_get_data(bio)); }
+  static int write(BIO* bio, const char* data, int size) {
+    BIO_clear_retry_flags(bio);
+    const int taken = stream_of(bio).take_out(
+        {reinterpret_cast<const uint8_t*>(data), static_cast<size_t>(size)});
+    if (taken < 0) BIO_set_retry_write(bio);
+    return taken;
+  }
+  static int read(BIO* bio, char* data, int size) {
+    BIO_clear_retry_flags(bio);
+    const int got =
+        stream_of(bio).bring_in({reinterpret_cast<uint8_t*>(data), static_cast<size_t>(size)});
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+      BIO_set_retry_read(bio);
+    return got;
+  }
+  static long control(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
+  static BIO_METHOD* method() {
+    static BIO_METHOD* const method = [] {
+      BIO_METHOD* m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "datacloud socket");
+      if (m == nullptr || BIO_meth_set_write(m, write) != 1 || BIO_meth_set_read(m, read) != 1 ||
+          BIO_meth_set_ctrl(m, control) != 1) {
+        std::abort();
+      }
+      return m;
+    }();
+    return method;
+  }
+};
 
 TlsContext::~TlsContext() { SSL_CTX_free(context_); }
 
@@ -93,7 +107,9 @@ result<std::shared_ptr<const TlsContext>> TlsContext::make(Side side,
   SSL_CTX_set_num_tickets(ctx, 0);
   SSL_CTX_set_max_cert_list(ctx, kPeerChainBytesMax);
   SSL_CTX_set_read_ahead(ctx, 1);
-  SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_default_read_buffer_len(ctx, kTlsGatheredBytes);
+  SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                            SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, nullptr);
   SSL_CTX_set_cert_verify_callback(ctx, accept_any, nullptr);
   if (side == Side::server) {
@@ -124,9 +140,9 @@ result<std::shared_ptr<const TlsContext>> TlsContext::make(Side side,
 
 TlsStream::TlsStream(int fd, std::shared_ptr<const TlsContext> context)
     : fd_(fd), context_(std::move(context)), ssl_(SSL_new(context_->native())) {
-  BIO* bio = BIO_new(socket_method());
+  BIO* bio = BIO_new(TlsBio::method());
   if (ssl_ == nullptr || bio == nullptr) std::abort();
-  BIO_set_data(bio, reinterpret_cast<void*>(static_cast<intptr_t>(fd_)));
+  BIO_set_data(bio, this);
   BIO_set_init(bio, 1);
   SSL_set_bio(ssl_, bio, bio);
   if (context_->side() == TlsContext::Side::server)
@@ -144,7 +160,13 @@ result<bool> TlsStream::handshake() {
   std::lock_guard lock(mutex_);
   ERR_clear_error();
   const int done = SSL_do_handshake(ssl_);
+  const bool out = send_out() != State::blocked;  // an alert too, when it has failed
   if (done == 1) {
+    // What is held goes out with what is sent next; of a client that is its certificate.
+    if (!out) {
+      waits_for_room_ = true;
+      return false;
+    }
     waits_for_room_ = false;
     const unsigned char* protocol = nullptr;
     unsigned length = 0;
@@ -153,9 +175,17 @@ result<bool> TlsStream::handshake() {
     return failure(Errc::invalid, "the TLS handshake failed: the peer speaks another protocol");
   }
   const int error = SSL_get_error(ssl_, done);
-  waits_for_room_ = error == SSL_ERROR_WANT_WRITE;
+  waits_for_room_ = error == SSL_ERROR_WANT_WRITE || !out;
   if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) return false;
   return failure(Errc::invalid, "the TLS handshake failed: " + reason());
+}
+
+void refuse_handshake(int fd) {
+  // RFC 8446, 6: an alert, of a record of TLS 1.2 as all before the ServerHello; fatal,
+  // user_canceled.
+  constexpr uint8_t alert[] = {21, 3, 3, 0, 2, 2, 90};
+  (void)::send(fd, alert, sizeof alert, MSG_DONTWAIT | MSG_NOSIGNAL);
+  ::shutdown(fd, SHUT_WR);
 }
 
 PeerCertificate TlsStream::peer(int64_t now_ns) const {
@@ -181,14 +211,51 @@ Bytes TlsStream::authority_shown() const {
   return out;
 }
 
+bool TlsStream::greeted() const {
+  std::lock_guard lock(mutex_);
+  const OSSL_HANDSHAKE_STATE state = SSL_get_state(ssl_);
+  return state != TLS_ST_BEFORE && state != TLS_ST_SR_CLNT_HELLO;
+}
+
+// --- bytes, under the lock -----------------------------------------------------------------------
+
+int TlsStream::take_out(ByteView records) {
+  if (out_.size() - out_sent_ > 2 * kTlsGatheredBytes) return -1;  // a peer that has us answer
+  out_.insert(out_.end(), records.begin(), records.end());
+  return static_cast<int>(records.size());
+}
+
+int TlsStream::bring_in(MutableByteView space) {
+  const ssize_t got = ::recv(fd_, space.data(), space.size(), MSG_DONTWAIT);
+  drained_ = got < static_cast<ssize_t>(space.size());
+  return static_cast<int>(got);
+}
+
+ByteStream::State TlsStream::send_out() {
+  while (out_sent_ < out_.size()) {
+    const ssize_t sent =
+        ::send(fd_, out_.data() + out_sent_, out_.size() - out_sent_, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      return errno == EAGAIN || errno == EWOULDBLOCK ? State::blocked : State::broken;
+    }
+    out_sent_ += static_cast<size_t>(sent);
+  }
+  out_.clear();
+  out_sent_ = 0;
+  if (out_.capacity() > kIdleBytes) Bytes().swap(out_);
+  return State::done;
+}
+
 ByteStream::Received TlsStream::receive(MutableByteView space) {
   std::lock_guard lock(mutex_);
   ERR_clear_error();
   size_t got = 0;
   const int done = SSL_read_ex(ssl_, space.data(), space.size(), &got);
+  if (!out_.empty() && send_out() == State::broken) return {};  // an answer of OpenSSL's own
   if (done == 1) {
     waits_for_room_ = false;
-    return {State::done, got, true};  // OpenSSL may hold more than it has given
+    return {State::done, got, !drained_ || SSL_has_pending(ssl_) == 1};
   }
   const int error = SSL_get_error(ssl_, done);
   ERR_clear_error();
@@ -197,42 +264,63 @@ ByteStream::Received TlsStream::receive(MutableByteView space) {
   return {later ? State::blocked : State::broken, 0, false};
 }
 
-// At most one record a round. What was refused is offered again as it was, or with more behind it:
-// then OpenSSL goes on with the record that it has begun.
-ByteStream::Sent TlsStream::send(std::span<const iovec> parts) {
-  std::lock_guard lock(mutex_);
-  ByteView record;
-  const auto view = [](const iovec& part) {
-    return ByteView(static_cast<const uint8_t*>(part.iov_base), part.iov_len);
+// One record of what is offered: a large part as it lies there, small ones copied together. What
+// was refused is offered again as it was, or with more behind it: then OpenSSL goes on with the
+// record that it has begun. False: refused, or broken (see SSL_get_error).
+bool TlsStream::write_record(std::span<const iovec>& parts, size_t& offset, size_t& taken) {
+  const auto view = [&](size_t i) {
+    const ByteView whole(static_cast<const uint8_t*>(parts[i].iov_base), parts[i].iov_len);
+    return i == 0 ? whole.subspan(offset) : whole;
   };
-  if (parts.empty()) return {State::done, 0};
-  if (parts.size() == 1 || parts[0].iov_len >= kRecordBytesMax) {
-    record = view(parts[0]);
-    record = record.first(std::min(record.size(), kRecordBytesMax));
-  } else {
+  ByteView record = view(0);
+  if (record.size() < kRecordBytesMax && parts.size() > 1) {
     gathered_.clear();
-    for (const auto& part : parts) {
-      const ByteView bytes = view(part);
-      const size_t taken = std::min(bytes.size(), kRecordBytesMax - gathered_.size());
-      gathered_.insert(gathered_.end(), bytes.begin(), bytes.begin() + taken);
-      if (gathered_.size() == kRecordBytesMax) break;
+    for (size_t i = 0; i < parts.size() && gathered_.size() < kRecordBytesMax; ++i) {
+      const ByteView bytes = view(i);
+      const size_t room = std::min(bytes.size(), kRecordBytesMax - gathered_.size());
+      gathered_.insert(gathered_.end(), bytes.begin(), bytes.begin() + room);
     }
     record = gathered_;
   }
-  ERR_clear_error();
+  record = record.first(std::min(record.size(), kRecordBytesMax));
   size_t sent = 0;
-  const int done = SSL_write_ex(ssl_, record.data(), record.size(), &sent);
-  if (done == 1) return {State::done, sent};
-  const int error = SSL_get_error(ssl_, done);
+  if (SSL_write_ex(ssl_, record.data(), record.size(), &sent) != 1) return false;
+  taken += sent;
+  for (offset += sent; !parts.empty() && offset >= parts[0].iov_len; parts = parts.subspan(1))
+    offset -= parts[0].iov_len;
+  return true;
+}
+
+ByteStream::Sent TlsStream::send(std::span<const iovec> parts) {
+  std::lock_guard lock(mutex_);
+  if (const State state = send_out(); state != State::done) return {state, 0};
   ERR_clear_error();
-  const bool later = error == SSL_ERROR_WANT_WRITE || error == SSL_ERROR_WANT_READ;
-  return {later ? State::blocked : State::broken, 0};
+  size_t offset = 0, taken = 0;
+  while (!parts.empty() && parts[0].iov_len == 0) parts = parts.subspan(1);
+  while (!parts.empty() &&
+         out_.size() + kRecordBytesMax + kRecordOverheadMax <= kTlsGatheredBytes) {
+    if (out_.empty()) out_.reserve(room_for(parts));
+    if (write_record(parts, offset, taken)) continue;
+    const int error = SSL_get_error(ssl_, 0);
+    ERR_clear_error();
+    const bool later = error == SSL_ERROR_WANT_WRITE || error == SSL_ERROR_WANT_READ;
+    if (!later) return {};
+    break;
+  }
+  if (send_out() == State::broken) return {};
+  return {taken > 0 || parts.empty() ? State::done : State::blocked, taken};
+}
+
+ByteStream::State TlsStream::flush() {
+  std::lock_guard lock(mutex_);
+  return send_out();
 }
 
 void TlsStream::finish_sending() {
   std::lock_guard lock(mutex_);
   ERR_clear_error();
   (void)SSL_shutdown(ssl_);
+  (void)send_out();
   ERR_clear_error();
   ::shutdown(fd_, SHUT_WR);
 }

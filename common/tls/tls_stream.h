@@ -44,6 +44,10 @@ class TlsContext {
   ssl_ctx_st* context_ = nullptr;
 };
 
+// Records are gathered: one call to the kernel takes or brings many of them, as a call costs more
+// than a record. Memory: kTlsGatheredBytes each way while bytes move, nearly none while idle.
+inline constexpr size_t kTlsGatheredBytes = 256u << 10;
+
 class TlsStream final : public ByteStream {
  public:
   // Owns `fd`, which is connected and non-blocking.
@@ -54,6 +58,8 @@ class TlsStream final : public ByteStream {
   // (handshake_waits_for_room). The failure says why there will be none.
   result<bool> handshake();
   bool handshake_waits_for_room() const { return waits_for_room_; }
+  // Server: the peer has sent its whole ClientHello, and so had us do the expensive part.
+  bool greeted() const;
 
   // The peer, judged by the context's authority at that time. After the handshake.
   PeerCertificate peer(int64_t now_ns) const;
@@ -65,17 +71,31 @@ class TlsStream final : public ByteStream {
   int fd() const override { return fd_; }
   Received receive(MutableByteView) override;
   Sent send(std::span<const iovec>) override;
+  State flush() override;
   bool receive_waits_for_room() const override { return waits_for_room_; }
   // Tells the peer that nothing more will be sent; what it still sends can be received.
   void finish_sending();
 
  private:
+  friend struct TlsBio;
+  int take_out(ByteView);         // of OpenSSL: records, on their way out
+  int bring_in(MutableByteView);  // and in
+  State send_out();
+  bool write_record(std::span<const iovec>&, size_t& offset, size_t& taken);
+
   const int fd_;
   const std::shared_ptr<const TlsContext> context_;
   mutable std::mutex mutex_;  // OpenSSL's connections are for one thread at a time
   ssl_st* ssl_ = nullptr;
   bool waits_for_room_ = false;
-  Bytes gathered_;  // small parts become one record
+  bool drained_ = false;  // the last read has emptied the socket
+  Bytes gathered_;        // small parts become one record
+  Bytes out_;             // records, of which the socket has taken the first `out_sent_` bytes
+  size_t out_sent_ = 0;
 };
+
+// Before a handshake: tells the peer, without waiting, that there is no place for it now (a fatal
+// alert). The caller closes the socket.
+void refuse_handshake(int fd);
 
 }  // namespace datacloud

@@ -117,6 +117,40 @@ class StoredCursor final : public RecordCursor {
   bool up_ = true, valid_ = false;
 };
 
+class StoredView final : public MetadataView {
+ public:
+  StoredView(leveldb::DB& db, Sequence sequence)
+      : db_(db), snapshot_(db.GetSnapshot()), sequence_(sequence) {}
+  ~StoredView() override { db_.ReleaseSnapshot(snapshot_); }
+  StoredView(const StoredView&) = delete;
+  StoredView& operator=(const StoredView&) = delete;
+
+  result<std::optional<std::string>> read(const std::string& key) const override {
+    std::string value;
+    const leveldb::Status s = db_.Get(options(), slice(key), &value);
+    if (s.ok()) return std::optional<std::string>(std::move(value));
+    if (s.IsNotFound()) return std::optional<std::string>();
+    return failure(s.IsCorruption() ? Errc::corrupt : Errc::io,
+                   "metadata store: " + s.ToString() + "; stop the daemon and check its disk");
+  }
+  std::shared_ptr<RecordCursor> cursor() const override {
+    return std::make_shared<StoredCursor>(
+        std::unique_ptr<leveldb::Iterator>(db_.NewIterator(options())));
+  }
+  Sequence sequence() const override { return sequence_; }
+
+ private:
+  leveldb::ReadOptions options() const {
+    leveldb::ReadOptions options = checked_read();
+    options.snapshot = snapshot_;
+    return options;
+  }
+
+  leveldb::DB& db_;
+  const leveldb::Snapshot* const snapshot_;
+  const Sequence sequence_;
+};
+
 }  // namespace
 
 bool cannot_write(const Error& error) {
@@ -293,6 +327,10 @@ result<std::optional<std::string>> MetadataStore::read(const std::string& key) c
 
 std::unique_ptr<RecordSnapshot> MetadataStore::snapshot() const {
   return std::make_unique<RecordSnapshot>(*impl_->db);
+}
+
+std::shared_ptr<const MetadataView> MetadataStore::view() const {
+  return std::make_shared<StoredView>(*impl_->db, sequence());
 }
 
 std::shared_ptr<RecordCursor> MetadataStore::cursor() const {

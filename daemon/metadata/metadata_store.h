@@ -10,8 +10,8 @@
 // before it is closed: LevelDB itself does not, and a synced batch in a new log would otherwise
 // survive an unsynced one in the old.
 //
-// Threads: begin, get, scan, commit on the service thread only. when_durable callbacks run on the
-// sync thread.
+// Threads: begin, get, scan, commit and view on the service thread only; what view() gives, on any.
+// when_durable callbacks run on the sync thread.
 #pragma once
 
 #include <functional>
@@ -82,6 +82,7 @@ class Transaction {
 
  private:
   friend class MetadataStore;
+  friend class MetadataView;
   explicit Transaction(const RecordView& base) : base_(&base) {}
   static Error corrupt_record(const std::string& key);
   std::shared_ptr<RecordCursor> take_cursor() const;
@@ -92,6 +93,14 @@ class Transaction {
   mutable std::shared_ptr<RecordCursor> cursor_;
   mutable Sequence cursor_sequence_ = 0;
   mutable std::map<std::string, ParsedStripe> stripes_;
+};
+
+// What was committed at one moment, for requests that only read: may be used, and let go, on any
+// thread. Reads fill the cache as the service's own do. Holds back LevelDB's clean-up of what it
+// still sees; the store must outlive it.
+class MetadataView : public RecordView {
+ public:
+  Transaction begin() const { return Transaction(*this); }
 };
 
 class MetadataStore final : private RecordView {
@@ -114,6 +123,7 @@ class MetadataStore final : private RecordView {
   Transaction begin() const { return Transaction(*this); }
   // What is committed now, to be read on any thread. See record_snapshot.h.
   std::unique_ptr<RecordSnapshot> snapshot() const;
+  std::shared_ptr<const MetadataView> view() const;
   result<Sequence> commit(Transaction&&);
   Sequence sequence() const override;
   void when_durable(Sequence, std::function<void(result<void>)>);

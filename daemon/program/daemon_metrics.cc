@@ -1,6 +1,7 @@
 // From status, traffic and folds to metrics (daemon_metrics.h).
 #include "daemon/program/daemon_metrics.h"
 
+#include <chrono>
 #include <map>
 
 #include "common/proto/admin.pb.h"
@@ -178,6 +179,32 @@ void add_refusals(const pb::StatusReply& status, Metrics& out) {
 }
 
 }  // namespace
+
+void add_rpc_metrics(const RpcServerStats& stats, Metrics& out) {
+  const auto seconds_of = [](Duration d) { return std::chrono::duration<double>(d).count(); };
+  const auto add = [&](const char* name, const char* help, double value,
+                       Type type = Type::gauge) { out.push_back(one(name, help, value, type)); };
+  add("datacloud_rpc_threads", "Threads that move the bytes of connections", number(stats.threads));
+  add("datacloud_rpc_connections", "Connections of mounts and commands",
+      number(stats.connections));
+  add("datacloud_rpc_connections_paused",
+      "Connections that are not read from, as too many of their requests wait",
+      number(stats.connections_paused));
+  add("datacloud_rpc_handshakes", "TLS handshakes under way", number(stats.handshakes));
+  add("datacloud_rpc_handshakes_evicted_total",
+      "Handshakes that did not go on and gave their place to others",
+      number(stats.handshakes_evicted), Type::counter);
+  add("datacloud_rpc_requests_waiting", "Requests that wait for their turn",
+      number(stats.requests_waiting));
+  add("datacloud_rpc_waiting_bytes", "Bytes of the requests that wait",
+      number(stats.bytes_waiting));
+  add("datacloud_rpc_requests_total", "Requests served", number(stats.requests_served),
+      Type::counter);
+  add("datacloud_rpc_waited_seconds_total", "What all served requests have waited for their turn",
+      seconds_of(stats.waited), Type::counter);
+  add("datacloud_rpc_served_seconds_total", "What the service's thread has worked on requests",
+      seconds_of(stats.served), Type::counter);
+}
 
 Metrics daemon_metrics(const pb::StatusReply& status, const pb::TrafficReply& traffic,
                        const pb::FoldReply& folds, double now_s) {

@@ -232,7 +232,9 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
       .fatal = [this](const Error& error) { store_failed(error); },
   });
   TRY(service_->start());
-  server_ = make_rpc_server(*service_);
+  RpcServerOptions rpc;
+  rpc.threads = config.daemon.rpc_threads;
+  server_ = make_rpc_server(*service_, rpc);
   loop_->attach(server_.get());
   certificate_ = std::make_unique<DaemonCertificate>(authority);
   server_->serve_tls(
@@ -283,10 +285,12 @@ result<void> Daemon::open_metrics(const std::string& address) {
   if (address.empty()) return success();
   metrics_ = std::make_shared<MetricsSource>([this](MetricsSource::Answer answer) {
     loop_->post([this, answer = std::move(answer)] {
-      service_->snapshot([answer](const auto& status, const auto& traffic, const auto& folds) {
+      service_->snapshot([this, answer](const auto& status, const auto& traffic, const auto& folds) {
         using Seconds = std::chrono::duration<double>;
         const Seconds now = std::chrono::system_clock::now().time_since_epoch();
-        answer(daemon_metrics(status, traffic, folds, now.count()));
+        Metrics metrics = daemon_metrics(status, traffic, folds, now.count());
+        add_rpc_metrics(server_->stats(), metrics);
+        answer(std::move(metrics));
       });
     });
   });

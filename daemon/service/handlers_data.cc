@@ -75,10 +75,13 @@ pb::Stripe without_homes(pb::Stripe stripe, SiteSet& sites) {
 }  // namespace
 
 Answer MetadataService::map(const CallPtr& call) {
-  TRY(auto map, read_map(store_.begin(), call->request.map()));
-  pb::Reply reply;
-  *reply.mutable_map() = std::move(map);
-  return std::optional(std::move(reply));
+  return answer_apart(call,
+                      [request = call->request.map()](const Transaction& txn) -> result<pb::Reply> {
+                        TRY(auto map, read_map(txn, request));
+                        pb::Reply reply;
+                        *reply.mutable_map() = std::move(map);
+                        return reply;
+                      });
 }
 
 result<void> MetadataService::check_stripe(const pb::Stripe& stripe, SessionId session) const {

@@ -196,18 +196,23 @@ Answer MetadataService::readdir(const CallPtr& call) {
 }
 
 Answer MetadataService::getxattr(const CallPtr& call) {
-  const auto& request = call->request.getxattr();
-  TRY(auto value, get_xattr(store_.begin(), request.ino(), request.name()));
-  pb::Reply reply;
-  reply.mutable_xattr()->set_value(std::move(value));
-  return std::optional(std::move(reply));
+  return answer_apart(
+      call, [request = call->request.getxattr()](const Transaction& txn) -> result<pb::Reply> {
+        TRY(auto value, get_xattr(txn, request.ino(), request.name()));
+        pb::Reply reply;
+        reply.mutable_xattr()->set_value(std::move(value));
+        return reply;
+      });
 }
 
 Answer MetadataService::listxattr(const CallPtr& call) {
-  TRY(const auto names, list_xattrs(store_.begin(), call->request.listxattr().ino()));
-  pb::Reply reply;
-  for (const auto& name : names) reply.mutable_xattr()->add_names(name);
-  return std::optional(std::move(reply));
+  return answer_apart(
+      call, [ino = call->request.listxattr().ino()](const Transaction& txn) -> result<pb::Reply> {
+        TRY(const auto names, list_xattrs(txn, ino));
+        pb::Reply reply;
+        for (const auto& name : names) reply.mutable_xattr()->add_names(name);
+        return reply;
+      });
 }
 
 Answer MetadataService::setxattr(const CallPtr& call) {

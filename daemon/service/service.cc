@@ -145,16 +145,40 @@ void MetadataService::refresh_stored(const Call& call, pb::Reply& reply) {
 void MetadataService::answer(const CallPtr& call, pb::Reply reply) {
   reply.set_id(call->request.id());
   if (reply.sequence() == 0) reply.set_sequence(store_.sequence());
-  if (call->operation == nullptr || !call->operation->changes) return send(*call, reply);
-  committer_.when_committed([this, call, reply = std::move(reply)] { send(*call, reply); });
+  if (call->operation == nullptr || !call->operation->changes) return send(*call, std::move(reply));
+  committer_.when_committed(
+      [this, call, reply = std::move(reply)]() mutable { send(*call, std::move(reply)); });
 }
 
-void MetadataService::send(const Call& call, const pb::Reply& reply) {
+void MetadataService::send(const Call& call, pb::Reply reply) {
   SessionState* session = sessions_.find(call.session);
-  if (session == nullptr) return call.connection->reply(reply);
+  if (session == nullptr) return call.connection->reply(std::move(reply));
   session->in_flight.erase(reply.id());
   // The session may have moved to a new connection since the request came.
-  if (session->connection) session->connection->reply(reply);
+  if (session->connection) session->connection->reply(std::move(reply));
+}
+
+// The reply has its place in the connection's order at once, so that nothing that happens later, a
+// recall above all, overtakes what was true before it.
+Answer MetadataService::answer_apart(const CallPtr& call,
+                                     std::function<result<pb::Reply>(const Transaction&)> read) {
+  SessionState& session = session_of(*call);
+  session.in_flight.erase(call->request.id());
+  if (!session.connection) return later();
+  session.connection->reply_with(
+      [view = store_.view(), read = std::move(read), id = call->request.id()] {
+        pb::Reply reply;
+        if (auto done = read(view->begin())) {
+          reply = std::move(done).value();
+        } else {
+          if (done.error().is(Errc::corrupt)) spdlog::error("metadata: {}", done.error().message());
+          set_error(reply, done.error());
+        }
+        reply.set_id(id);
+        reply.set_sequence(view->sequence());
+        return reply;
+      });
+  return later();
 }
 
 void MetadataService::refuse(const CallPtr& call, const Error& error) {

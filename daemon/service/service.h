@@ -114,7 +114,10 @@ class MetadataService final : public RpcService, private Responder {
   void answer(const CallPtr&, pb::Reply) override;
   void answer_when_durable(const CallPtr&, pb::Reply) override;
   void refuse(const CallPtr&, const Error&) override;
-  void send(const Call&, const pb::Reply&);
+  void send(const Call&, pb::Reply);
+  // Answers from the records as they are now, read later and on the connection's thread. For
+  // requests that no lease protects and that change nothing.
+  Answer answer_apart(const CallPtr&, std::function<result<pb::Reply>(const Transaction&)> read);
   void pump();
   void send_recall(const LeaseTable::Recall&);
   // Waits (false) until no other session holds more than `others` on the inode.

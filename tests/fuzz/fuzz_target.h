@@ -18,6 +18,7 @@ struct FuzzTarget {
   const char* name;
   void (*run)(ByteView);
   std::vector<Bytes> (*seeds)();  // well-formed inputs to start from
+  int rounds = 5000;              // of mutations in every build's test: fewer where one is slow
 };
 
 // Every NAME_target() of the NAME_target.cc here: the build lists them.

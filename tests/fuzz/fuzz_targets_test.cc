@@ -56,7 +56,7 @@ TEST_P(FuzzTargets, ReturnForSeedsAndTheirMutations) {
   ASSERT_FALSE(seeds.empty());
   for (const Bytes& seed : seeds) target.run(seed);
   target.run({});
-  for (int round = 0; round < 5000; ++round) {
+  for (int round = 0; round < target.rounds; ++round) {
     Bytes input = seeds[random.number(0, seeds.size() - 1)];
     for (uint64_t steps = random.number(1, 4); steps > 0; --steps) mutate(input, seeds, random);
     target.run(input);

@@ -39,6 +39,7 @@ class Borrowed final : public ByteStream {
   int fd() const override { return stream_.fd(); }
   Received receive(MutableByteView space) override { return stream_.receive(space); }
   Sent send(std::span<const iovec> parts) override { return stream_.send(parts); }
+  State flush() override { return stream_.flush(); }
   bool receive_waits_for_room() const override { return stream_.receive_waits_for_room(); }
 
  private:

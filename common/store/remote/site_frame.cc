@@ -13,6 +13,7 @@ namespace {
 constexpr size_t kPrefixBytes = 8;
 constexpr size_t kTurnBytesMax = 1u << 20;  // in each direction, so that neither starves
 constexpr size_t kPartsAtOnce = 32;
+constexpr size_t kPieceBytes = 16u << 10;  // a record of TLS
 
 uint32_t get_u32(const uint8_t* at) {
   return at[0] | at[1] << 8 | at[2] << 16 | static_cast<uint32_t>(at[3]) << 24;
@@ -27,18 +28,28 @@ void put_u32(uint8_t* at, uint32_t value) {
 MutableByteView SiteFrameReader::space() {
   if (state_ == State::prefix || state_ == State::head)
     return MutableByteView(buffer_).subspan(at_);
-  if (state_ == State::segments) return MutableByteView(segments_[segment_]).subspan(at_);
+  // A segment is not filled with zeros first: that would cost more than this copy, whose source is
+  // in the nearest cache.
+  if (state_ == State::segments)
+    return MutableByteView(piece_).first(std::min<size_t>(piece_.size(), segment_left()));
   return {};
 }
 
+size_t SiteFrameReader::segment_left() const {
+  return head_.segments(static_cast<int>(segment_)) - segments_[segment_].size();
+}
+
 result<SiteFrameReader::Event> SiteFrameReader::filled(size_t bytes) {
+  if (state_ == State::segments) {
+    auto& segment = segments_[segment_];
+    segment.insert(segment.end(), piece_.begin(), piece_.begin() + static_cast<ptrdiff_t>(bytes));
+    if (segment_left() > 0) return Event::none;
+    ++segment_;
+    return next_segment();
+  }
   at_ += bytes;
   if (state_ == State::prefix) return at_ < buffer_.size() ? Event::none : read_prefix();
-  if (state_ == State::head) return at_ < buffer_.size() ? Event::none : read_head();
-  if (at_ < segments_[segment_].size()) return Event::none;
-  ++segment_;
-  at_ = 0;
-  return next_segment();
+  return at_ < buffer_.size() ? Event::none : read_head();
 }
 
 result<SiteFrameReader::Event> SiteFrameReader::read_prefix() {
@@ -65,17 +76,19 @@ result<SiteFrameReader::Event> SiteFrameReader::read_head() {
 }
 
 SiteFrameReader::Event SiteFrameReader::proceed() {
-  segments_.clear();
-  segments_.reserve(static_cast<size_t>(head_.segments_size()));
-  for (const uint32_t size : head_.segments()) segments_.emplace_back(size);
+  segments_.assign(static_cast<size_t>(head_.segments_size()), {});
+  if (piece_.empty()) piece_.resize(kPieceBytes);
   segment_ = at_ = 0;
   state_ = State::segments;
   return next_segment();
 }
 
 SiteFrameReader::Event SiteFrameReader::next_segment() {
-  while (segment_ < segments_.size() && segments_[segment_].empty()) ++segment_;
-  if (segment_ < segments_.size()) return Event::none;
+  while (segment_ < segments_.size() && segment_left() == 0) ++segment_;
+  if (segment_ < segments_.size()) {
+    segments_[segment_].reserve(segment_left());
+    return Event::none;
+  }
   state_ = State::whole;
   return Event::frame;
 }
@@ -108,7 +121,7 @@ SiteFrameOut make_site_frame(pb::StoreFrame head, std::vector<ByteView> parts,
 short SiteLink::events() const {
   short events = 0;
   if (!paused_) events |= stream_->receive_waits_for_room() ? POLLOUT : POLLIN;
-  if (!out_.empty()) events |= POLLOUT;
+  if (sending()) events |= POLLOUT;
   return events;
 }
 
@@ -153,6 +166,11 @@ result<bool> SiteLink::send_some() {
     taken += done.bytes;
     sent(done.bytes);
   }
+  const auto flushed = stream_->flush();
+  if (flushed == ByteStream::State::broken)
+    return failure(Errc::unavailable, "the connection broke");
+  held_ = flushed == ByteStream::State::blocked;
+  if (std::exchange(send_blocked_, held_) != held_) moved_at_ = monotonic_now();
   return false;
 }
 
@@ -183,7 +201,7 @@ result<bool> SiteLink::receive_some(Owner& owner) {
     taken += got.bytes;
     TRY(const auto event, reader_.filled(got.bytes));
     TRY(const bool agreed, handle(owner, event));
-    if (!agreed) return false;
+    if (!agreed || !got.more) return false;
   }
   return true;
 }

@@ -52,14 +52,16 @@ class SiteFrameReader {
   result<Event> read_prefix();
   result<Event> read_head();
   Event next_segment();
+  size_t segment_left() const;  // bytes of the current one that have not come
 
   State state_ = State::prefix;
   Bytes buffer_ = Bytes(8);
-  size_t at_ = 0;  // bytes there of buffer_, or of the current segment
+  size_t at_ = 0;  // bytes there of buffer_
   pb::StoreFrame head_;
   uint64_t segment_bytes_ = 0;
   std::vector<Bytes> segments_;
   size_t segment_ = 0;
+  Bytes piece_;  // of the current segment
 };
 
 // A frame on its way out. `owner` keeps the parts alive until it has been sent or dropped.
@@ -92,7 +94,7 @@ class SiteLink {
   result<bool> turn(Owner&);
   // What to poll for before the next turn.
   short events() const;
-  bool sending() const { return !out_.empty(); }
+  bool sending() const { return !out_.empty() || held_; }
   bool receiving() const { return reader_.in_frame(); }
   bool paused() const { return paused_; }  // the owner did not agree to a head
   // Bytes have come; and: the peer has taken some after it would not.
@@ -114,6 +116,7 @@ class SiteLink {
   std::deque<Outgoing> out_;
   SiteFrameReader reader_;
   bool send_blocked_ = false, paused_ = false;
+  bool held_ = false;  // the stream has taken bytes that the socket has no room for
   MonotonicTime heard_at_ = monotonic_now(), moved_at_ = monotonic_now();
 };
 

@@ -22,7 +22,7 @@ namespace {
 constexpr Duration kBeat = seconds(1);  // a sign of life, while an answer is owed
 constexpr Duration kFarewellPatience = seconds(2);
 constexpr size_t kFarewellBytesMax = 1u << 20;  // thrown away of a peer that was turned away
-constexpr int kTickMs = 500, kPausedTickMs = 5;
+constexpr int kTickMs = 500, kPausedTickMs = 5, kHandshakeTickMs = 100;
 
 }  // namespace
 
@@ -92,9 +92,9 @@ struct SiteHeldRequest {
 class SitePeer::Run final : public SiteLink::Owner {
  public:
   Run(std::shared_ptr<SiteShare> share, int fd, std::shared_ptr<const TlsContext> context,
-      std::string host, std::string address)
+      std::unique_ptr<HandshakePlaces::Place> place, std::string address)
       : share_(std::move(share)),
-        host_(std::move(host)),
+        place_(std::move(place)),
         address_(std::move(address)),
         stream_(std::make_unique<TlsStream>(fd, std::move(context))) {}
 
@@ -105,18 +105,15 @@ class SitePeer::Run final : public SiteLink::Owner {
 
   void run() {
     const bool shaken = shake_hands();
-    Refusal reason = Refusal::foreign;
+    place_.reset();
     if (shaken) {
-      auto admitted = admit(reason);
-      share_->end_handshake(host_);
-      if (!admitted) {
+      Refusal reason = Refusal::foreign;
+      if (auto admitted = admit(reason); !admitted) {
         turn_away(reason, admitted.error());
       } else {
         serve();
         share_->end_node(node_);
       }
-    } else {
-      share_->end_handshake(host_);
     }
     outbox_->close();
     link_.reset();
@@ -134,6 +131,13 @@ class SitePeer::Run final : public SiteLink::Owner {
         return false;
       }
       if (done.value()) return true;
+      if (stream_->greeted()) place_->greeted();
+      if (place_->evicted()) {
+        share_->log_refusal(Refusal::too_many, address_,
+                            "its handshake was not going on, and others from there wait");
+        if (!stream_->greeted()) refuse_handshake(stream_->fd());
+        return false;
+      }
       const auto left = std::chrono::ceil<milliseconds>(until - monotonic_now()).count();
       if (left <= 0) {
         share_->log_refusal(Refusal::slow, address_, "its handshake took too long");
@@ -141,7 +145,7 @@ class SitePeer::Run final : public SiteLink::Owner {
       }
       const short what = stream_->handshake_waits_for_room() ? POLLOUT : POLLIN;
       pollfd fds[2] = {{stream_->fd(), what, 0}, {outbox_->fd(), POLLIN, 0}};
-      (void)::poll(fds, 2, static_cast<int>(left));
+      (void)::poll(fds, 2, static_cast<int>(std::min<int64_t>(left, kHandshakeTickMs)));
     }
     return false;
   }
@@ -329,7 +333,8 @@ class SitePeer::Run final : public SiteLink::Owner {
   }
 
   const std::shared_ptr<SiteShare> share_;
-  const std::string host_, address_;
+  std::unique_ptr<HandshakePlaces::Place> place_;  // while the handshake lasts
+  const std::string address_;
   std::unique_ptr<TlsStream> stream_;  // until link_ has it
   std::optional<SiteLink> link_;
   const std::shared_ptr<SiteOutbox> outbox_ = std::make_shared<SiteOutbox>();
@@ -345,8 +350,9 @@ class SitePeer::Run final : public SiteLink::Owner {
 };
 
 SitePeer::SitePeer(std::shared_ptr<SiteShare> share, int fd,
-                   std::shared_ptr<const TlsContext> context, std::string host, std::string address)
-    : run_(std::make_unique<Run>(std::move(share), fd, std::move(context), std::move(host),
+                   std::shared_ptr<const TlsContext> context,
+                   std::unique_ptr<HandshakePlaces::Place> place, std::string address)
+    : run_(std::make_unique<Run>(std::move(share), fd, std::move(context), std::move(place),
                                  std::move(address))),
       thread_([this] {
         run_->run();

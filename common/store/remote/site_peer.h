@@ -13,8 +13,8 @@ namespace datacloud {
 class SitePeer {
  public:
   // Owns `fd`, which is connected and non-blocking; runs on a thread of its own.
-  SitePeer(std::shared_ptr<SiteShare>, int fd, std::shared_ptr<const TlsContext>, std::string host,
-           std::string address);
+  SitePeer(std::shared_ptr<SiteShare>, int fd, std::shared_ptr<const TlsContext>,
+           std::unique_ptr<HandshakePlaces::Place>, std::string address);
   // Ends the connection and waits for its thread.
   ~SitePeer();
   bool ended() const { return ended_; }

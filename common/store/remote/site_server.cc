@@ -1,21 +1,17 @@
 // Accepting the peers of a served site (site_server.h).
 #include "common/store/remote/site_server.h"
 
-#include <netdb.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <array>
-#include <cerrno>
-#include <cstring>
+#include <atomic>
 #include <list>
 #include <thread>
 
 #include "common/base/log.h"
+#include "common/net/accept.h"
 #include "common/net/listen.h"
-#include "common/rpc/tls_gate.h"
 #include "common/store/remote/site_peer.h"
 #include "common/store/remote/site_share.h"
 
@@ -71,46 +67,35 @@ class SiteServer::Impl {
   }
 
   void accept(int listener) {
-    sockaddr_storage from{};
-    socklen_t length = sizeof from;
-    const int fd = ::accept4(listener, reinterpret_cast<sockaddr*>(&from), &length,
-                             SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-      if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return;
-      share_->log_refusal(Refusal::too_many, "somebody",
-                          std::string("cannot accept: ") + std::strerror(errno));
+    const auto accepted = accept_tcp(listener);
+    if (!accepted) {
+      share_->log_refusal(Refusal::too_many, "somebody", accepted.error().message());
       (void)::poll(nullptr, 0, kAcceptRetryMs);
-      return;
+    } else if (accepted.value()) {
+      start_peer(*accepted.value());
     }
-    std::array<char, NI_MAXHOST> host{};
-    std::array<char, NI_MAXSERV> port{};
-    if (::getnameinfo(reinterpret_cast<sockaddr*>(&from), length, host.data(), host.size(),
-                      port.data(), port.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-      ::close(fd);
-      return;
-    }
-    const TlsAddress peer{host.data(),
-                          static_cast<uint16_t>(std::strtoul(port.data(), nullptr, 10))};
-    const std::string address = to_text(peer).substr(strlen("tls://"));
-    start_peer(fd, peer.host, address);
   }
 
-  void start_peer(int fd, const std::string& host, const std::string& address) {
+  void start_peer(const AcceptedPeer& peer) {
     auto context = share_->options.context();
     if (!context) {
-      spdlog::error("site {}: cannot take {} in: {}", share_->options.site, address,
+      spdlog::error("site {}: cannot take {} in: {}", share_->options.site, peer.address,
                     context.error().text());
-      ::close(fd);
+      ::close(peer.fd);
       return;
     }
-    if (peers_.size() >= share_->options.limits.connections_max || !share_->begin_handshake(host)) {
-      share_->log_refusal(Refusal::too_many, address, "too many connections or handshakes");
-      ::close(fd);
+    auto place = peers_.size() < share_->options.limits.connections_max
+                     ? share_->handshakes->take(peer.host)
+                     : nullptr;
+    if (!place) {
+      share_->log_refusal(Refusal::too_many, peer.address, "too many connections or handshakes");
+      refuse_handshake(peer.fd);
+      ::close(peer.fd);
       return;
     }
-    set_tcp_options(fd);
-    peers_.push_back(
-        std::make_unique<SitePeer>(share_, fd, std::move(context).value(), host, address));
+    set_tcp_options(peer.fd);
+    peers_.push_back(std::make_unique<SitePeer>(share_, peer.fd, std::move(context).value(),
+                                                std::move(place), peer.address));
     count_ = peers_.size();
   }
 

@@ -1,8 +1,6 @@
 // See site_share.h.
 #include "common/store/remote/site_share.h"
 
-#include <algorithm>
-
 #include "common/base/log.h"
 
 namespace datacloud {
@@ -56,24 +54,6 @@ std::shared_ptr<SiteShare::Reservation> SiteShare::reserve(const std::shared_ptr
 void SiteShare::release(uint64_t bytes) {
   requests_ -= 1;
   bytes_ -= bytes;
-}
-
-bool SiteShare::begin_handshake(const std::string& host) {
-  const size_t max = options.limits.handshakes_max;
-  std::lock_guard lock(mutex_);
-  if (handshake_count_ >= max || handshakes_[host] >= std::max<size_t>(1, max / 4)) {
-    if (handshakes_[host] == 0) handshakes_.erase(host);
-    return false;
-  }
-  ++handshake_count_;
-  ++handshakes_[host];
-  return true;
-}
-
-void SiteShare::end_handshake(const std::string& host) {
-  std::lock_guard lock(mutex_);
-  --handshake_count_;
-  leave(handshakes_, host);
 }
 
 bool SiteShare::begin_node(const std::string& name) {

@@ -3,20 +3,27 @@
 // Thread safety: all methods from any thread.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 
+#include "common/net/handshake_places.h"
 #include "common/store/remote/site_server.h"
 
 namespace datacloud {
 
 class SiteShare {
  public:
-  explicit SiteShare(SiteServerOptions o) : options(std::move(o)) {}
+  explicit SiteShare(SiteServerOptions o)
+      : options(std::move(o)),
+        handshakes(std::make_shared<HandshakePlaces>(
+            options.limits.handshakes_max,
+            std::max<size_t>(1, options.limits.handshakes_max / 4))) {}
   const SiteServerOptions options;
+  const std::shared_ptr<HandshakePlaces> handshakes;
   PeerRefusals refusals;
 
   // The store that expects that marker. away: it names another cloud or site.
@@ -42,9 +49,7 @@ class SiteShare {
   size_t requests() const { return requests_; }
   uint64_t bytes() const { return bytes_; }
 
-  // One more handshake from there, or connection of that node, if there may be; and their ends.
-  bool begin_handshake(const std::string& host);
-  void end_handshake(const std::string& host);
+  // One more connection of that node, if there may be; and its end.
   bool begin_node(const std::string& name);
   void end_node(const std::string& name);
 
@@ -56,8 +61,7 @@ class SiteShare {
   std::mutex mutex_;
   std::map<std::string, std::weak_ptr<ObjectStore>> stores_;
   std::shared_ptr<ObjectStore> last_;  // stays open without connections
-  std::map<std::string, size_t> handshakes_, nodes_;
-  size_t handshake_count_ = 0;
+  std::map<std::string, size_t> nodes_;
   std::atomic<size_t> requests_{0};
   std::atomic<uint64_t> bytes_{0};
   MonotonicTime log_window_{};

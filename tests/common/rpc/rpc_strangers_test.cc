@@ -37,7 +37,9 @@ class CountingService final : public RpcService {
 
 class StrangersTest : public ::testing::Test {
  protected:
-  StrangersTest() : address_("tls://127.0.0.1:" + std::to_string(free_port())) {
+  StrangersTest() : StrangersTest(milliseconds(700)) {}
+  explicit StrangersTest(Duration handshake_patience)
+      : address_("tls://127.0.0.1:" + std::to_string(free_port())) {
     TlsServing tls;
     tls.context = [this] { return daemon_; };
     tls.admit = [](const PeerCertificate& shown, PeerCredentials& peer,
@@ -54,7 +56,7 @@ class StrangersTest : public ::testing::Test {
       return failure(Error::posix(EACCES, "the certificate " + shown.problem));
     };
     tls.refusals = refusals_;
-    tls.handshake_patience = milliseconds(700);
+    tls.handshake_patience = handshake_patience;
     server_ = make_rpc_server(service_);
     server_->serve_tls(std::move(tls));
     const auto listening = server_->listen(address_);
@@ -177,6 +179,26 @@ TEST_F(StrangersTest, ManyHandshakesOfOneAddressAreBounded) {
     std::this_thread::sleep_for(milliseconds(10));
   }
   EXPECT_EQ(told(cloud_.credentials("gpu07", NodeRole::mount)), "connected");
+}
+
+class PatientStrangersTest : public StrangersTest {
+ protected:
+  PatientStrangersTest() : StrangersTest(seconds(60)) {}
+};
+
+TEST_F(PatientStrangersTest, SilentConnectionsShutOutNobodyBehindTheirAddress) {
+  std::vector<int> fds;
+  for (size_t i = 0; i < kHandshakesOfOneAddressMax; ++i) fds.push_back(tcp());
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(told(cloud_.credentials("gpu07", NodeRole::mount)), "connected");
+  EXPECT_GE(server_->stats().handshakes_evicted, 1u);
+  EXPECT_TRUE(counted(Refusal::too_many));
+  EXPECT_EQ(refusals_->of(Refusal::slow), 0u);
+  uint8_t alert[7] = {};
+  EXPECT_EQ(::recv(fds.front(), alert, sizeof alert, MSG_WAITALL), 7) << "the oldest is told";
+  EXPECT_EQ(alert[6], 90) << "user_canceled";
+  EXPECT_FALSE(closed_within(fds.back(), 50)) << "the others stay";
+  for (const int fd : fds) ::close(fd);
 }
 
 TEST_F(StrangersTest, ConnectionsOfOneNodeAreBounded) {

@@ -53,6 +53,10 @@ void send_all(ByteStream& stream, ByteView bytes, std::mt19937 random) {
       ::poll(&waiting, 1, 1000);
     }
   }
+  while (stream.flush() == ByteStream::State::blocked) {
+    pollfd waiting{stream.fd(), POLLOUT, 0};
+    ::poll(&waiting, 1, 1000);
+  }
 }
 
 Bytes receive_all(ByteStream& stream, size_t size, std::mt19937 random) {
@@ -101,6 +105,59 @@ TEST(TlsStream, EverythingArrivesBothWaysAtOnce) {
   ends.client->finish_sending();
   Bytes space(10);
   EXPECT_EQ(ends.server->receive(space).state, ByteStream::State::broken);
+}
+
+// What the socket has no room for is held, bounded, and goes out with flush().
+TEST(TlsStream, WhatIsHeldIsFlushed) {
+  const TestCloud cloud;
+  Ends ends(cloud.node("gpu07"), cloud.daemon());
+  ASSERT_TRUE(ends.shake());
+  const Bytes data(8u << 20, 7);
+  size_t taken = 0;
+  for (;;) {
+    const iovec part{const_cast<uint8_t*>(data.data()) + taken, data.size() - taken};
+    const auto sent = ends.client->send({&part, 1});
+    ASSERT_NE(sent.state, ByteStream::State::broken);
+    taken += sent.bytes;
+    if (sent.state == ByteStream::State::blocked) break;
+  }
+  EXPECT_EQ(ends.client->flush(), ByteStream::State::blocked);
+  size_t arrived = 0;
+  Bytes space(1u << 20);
+  while (arrived < taken) {
+    const auto got = ends.server->receive(space);
+    ASSERT_NE(got.state, ByteStream::State::broken);
+    arrived += got.bytes;
+    if (got.state == ByteStream::State::blocked) {
+      ASSERT_NE(ends.client->flush(), ByteStream::State::broken);
+    }
+  }
+  EXPECT_EQ(arrived, taken);
+  EXPECT_EQ(ends.client->flush(), ByteStream::State::done);
+}
+
+TEST(TlsStream, WhoIsRefusedBeforeTheHandshakeIsToldWhy) {
+  const TestCloud cloud;
+  int fds[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+  TlsStream client(fds[0], cloud.node("gpu07"));
+  ASSERT_TRUE(client.handshake());
+  refuse_handshake(fds[1]);
+  ::close(fds[1]);
+  const auto refused = client.handshake();
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().text().find("too many handshakes"), std::string::npos)
+      << refused.error().text();
+}
+
+TEST(TlsStream, AServerKnowsWhetherItWasGreeted) {
+  const TestCloud cloud;
+  Ends ends(cloud.node("gpu07"), cloud.daemon());
+  ASSERT_TRUE(ends.server->handshake());
+  EXPECT_FALSE(ends.server->greeted());
+  ASSERT_TRUE(ends.client->handshake());
+  ASSERT_TRUE(ends.server->handshake());
+  EXPECT_TRUE(ends.server->greeted());
 }
 
 TEST(TlsStream, KeysThatDoNotFitAreRefused) {

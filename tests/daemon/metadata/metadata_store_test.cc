@@ -2,6 +2,7 @@
 #include <atomic>
 #include <future>
 #include <map>
+#include <vector>
 
 #include "daemon/metadata/leveldb_env.h"
 #include "daemon/metadata/record_keys.h"
@@ -38,6 +39,32 @@ TEST_F(MetadataStoreTest, CreateMakesTheRoot) {
   EXPECT_EQ(root.value().parent(), kRootInode);
   EXPECT_EQ(root.value().policy().code(), "rs-3-2");
   EXPECT_EQ(read_totals(txn).value().inodes, 1u);
+}
+
+// A view shows what was committed when it was made, on any thread, whatever is committed meanwhile.
+TEST_F(MetadataStoreTest, ViewsAreReadOnOtherThreadsWhileTheStoreChanges) {
+  const auto change = [&](uint64_t round) {
+    Transaction txn = store_->begin();
+    for (uint64_t i = 0; i < 50; ++i) txn.put(numbered(i), std::to_string(round));
+    if (round % 2 == 0) txn.erase(numbered(7));
+    ASSERT_TRUE(store_->commit(std::move(txn)));
+  };
+  const auto last = numbered(9) + "~";
+  std::vector<std::future<bool>> readers;
+  for (uint64_t round = 1; round <= 40; ++round) {
+    change(round);
+    auto view = store_->view();
+    EXPECT_EQ(view->sequence(), store_->sequence());
+    readers.push_back(std::async(std::launch::async, [view = std::move(view), round, last] {
+      const Transaction txn = view->begin();
+      const auto seen = scan_all(txn, numbered(0), last);
+      bool right = seen.size() == (round % 2 == 0 ? 49u : 50u);
+      for (const auto& [key, value] : seen) right = right && value == std::to_string(round);
+      const auto one = txn.get(numbered(3));
+      return right && one && one.value() == std::to_string(round);
+    }));
+  }
+  for (auto& reader : readers) EXPECT_TRUE(reader.get());
 }
 
 TEST_F(MetadataStoreTest, CreateRefusesAnExistingStore) {

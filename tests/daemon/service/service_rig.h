@@ -92,9 +92,10 @@ class FakeConnection final : public RpcConnection {
   explicit FakeConnection(pid_t pid) : peer_{pid, 0, 0} {}
   explicit FakeConnection(PeerCredentials peer) : peer_(std::move(peer)) {}
   const PeerCredentials& peer() const override { return peer_; }
-  void reply(const pb::Reply& reply) override {
+  void reply(pb::Reply reply) override {
     if (!closed) replies.push_back(reply);
   }
+  void reply_with(std::function<pb::Reply()> make) override { reply(make()); }
   void push(const pb::Push& push) override {
     if (!closed) recalls.push_back(push.recall());
   }

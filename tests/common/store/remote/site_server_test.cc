@@ -48,6 +48,8 @@ class SiteServerTest : public testing::Test {
       bytes = bytes.subspan(sent.bytes);
       if (sent.state == ByteStream::State::blocked) std::this_thread::sleep_for(milliseconds(1));
     }
+    while (stream.flush() == ByteStream::State::blocked && monotonic_now() < until)
+      std::this_thread::sleep_for(milliseconds(1));
     return bytes.empty();
   }
   // Reads and throws away until the peer closes.
@@ -314,6 +316,27 @@ TEST_F(SiteServerTest, ASiteIsAskedForUnderFewNumbers) {
     EXPECT_EQ(done.error().text().find("too many numbers") != std::string::npos, id == 5) << id;
   }
   EXPECT_TRUE(check(*right));
+}
+
+// Silent ones, as many as there may be, do not shut out others behind the same address.
+TEST_F(SiteServerTest, ASilentConnectionGivesItsPlaceToANewcomer) {
+  site_.stop();
+  site_.limits.handshakes_max = 8;  // two from one address
+  site_.limits.handshake_max = seconds(60);
+  site_.start();
+  std::vector<int> sockets;
+  for (int i = 0; i < 5; ++i) {
+    sockets.push_back(::socket(AF_INET, SOCK_STREAM, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(parse_tls_address(site_.address()).value().port);
+    ASSERT_EQ(::connect(sockets.back(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  }
+  EXPECT_TRUE(check(*site_.open()));
+  EXPECT_EQ(site_.server->refusals().of(Refusal::slow), 0u);
+  EXPECT_GE(site_.server->refusals().of(Refusal::too_many), 1u);
+  for (const int fd : sockets) ::close(fd);
 }
 
 TEST_F(SiteServerTest, ConnectionsWithoutAHandshakeAreBounded) {
