@@ -116,6 +116,7 @@ struct Inode {
   uint64_t losses = 0;
   int loss_errno = 0;
   uint32_t stale_pages = 0;  // the kernel is being asked to drop pages of an overtaken state
+  int lease_waiters = 0;     // requests of programs that wait for a lease on it
   bool pages_told = false;   // what is lost with them is counted already
 
   uint32_t block_bytes() const { return attr.policy().block_bytes(); }

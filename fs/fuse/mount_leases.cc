@@ -18,7 +18,11 @@ namespace {
 
 constexpr int kRecallRoundsMax = 20;  // then readers and writers are made to wait
 constexpr int kFullRoundsMax = 3;     // a second each, for space to come back
+// For the kernel to drop pages: while a request here holds one of them and waits for the very lease
+// that is being given up, and else.
 constexpr auto kKernelPatience = milliseconds(100);
+constexpr auto kKernelPatienceMax = seconds(1);
+constexpr auto kKernelLook = milliseconds(10);
 constexpr auto kUsersPatience = seconds(5);
 
 bool is_directory(Inode& inode) {
@@ -74,12 +78,25 @@ void Mount::forget_names(const InodePtr& directory) {
 }
 
 // Asks the kernel to drop its pages and waits a little. It may be stuck behind a page that one of
-// our own writers holds locked while it waits for the lease that is being recalled: the pages are
-// then dropped as soon as that writer is done. False when that is still to come.
+// our own requests holds locked while it waits for the lease that is being recalled: the pages are
+// then dropped as soon as that is done. False when that is still to come. The attributes, which
+// nothing holds, go first: a size of before would hide what others append.
 bool Mount::drop_kernel_pages(InodeId ino) {
+  kernel_.forget_attributes(ino);
   auto dropped =
       std::async(std::launch::async, [this, ino] { kernel_.forget_pages_and_attributes(ino); });
-  if (dropped.wait_for(kKernelPatience) == std::future_status::ready) return true;
+  const InodePtr inode = table_.find(ino);
+  const auto waited_for = [&] {
+    if (!inode) return false;
+    std::lock_guard lock(inode->mutex);
+    return inode->lease_waiters > 0;
+  };
+  Duration stuck{}, waited{};
+  while (stuck < kKernelPatience && waited < kKernelPatienceMax) {
+    if (dropped.wait_for(kKernelLook) == std::future_status::ready) return true;
+    waited += kKernelLook;
+    stuck = waited_for() ? stuck + kKernelLook : Duration{};
+  }
   std::lock_guard lock(mutex_);
   std::erase_if(kernel_calls_, [](const auto& call) {
     return call.wait_for(seconds(0)) == std::future_status::ready;
@@ -138,6 +155,11 @@ void Mount::reduce_lease(const InodePtr& inode, pb::LeaseMode mode) {
 
 // On the RPC's I/O thread: must not block.
 void Mount::present_leases(pb::HelloRequest& hello) {
+  for (const auto& unused : inode_numbers_ ? inode_numbers_->unused() : std::vector<IdRange>{}) {
+    auto* range = hello.add_inodes();
+    range->set_first(unused.first);
+    range->set_count(unused.count);
+  }
   for (const auto& inode : table_.all()) {
     std::lock_guard lock(inode->mutex);
     if (inode->lease == pb::LEASE_NONE && !inode->open_registered) continue;
@@ -158,20 +180,41 @@ result<void> Mount::adopt_features(const pb::Features& features) {
 }
 
 void Mount::on_session(const pb::HelloReply& hello) {
+  const bool restarted = daemon_start_ != 0 && hello.start() != daemon_start_;
+  const bool another = hello.session() != session_before_;
+  daemon_start_ = hello.start();
+  session_before_ = hello.session();
   if (!ids_) return;  // the first hello
+  if (restarted) table_.forget_sequences();
   if (auto known = adopt_features(hello.features()); !known) {
     spdlog::error("{}", known.error().message());
   }
   apply_duties(hello.cloud().sites());
-  if (hello.ids_revoked() || !hello.resumed()) ids_->revoked();
-  if (!hello.resumed()) recalls_->post([this] { session_lost(); });
+  if (hello.ids_revoked() || another) ids_->revoked();
+  if (!hello.resumed()) inode_numbers_->revoked();
+  if (another) recalls_->post([this] { session_lost(); });
+}
+
+// A change that the daemon had made and lost with its machine was made again, or could not be.
+void Mount::redone(const pb::Request& request, const result<pb::Reply>& reply) {
+  if (!metadata_ || !io_) return;
+  metadata_->redone(request, reply);
+  const pb::CommitReply none;
+  const auto& outcomes = (reply ? reply.value().commit() : none).outcomes();
+  for (int i = 0; i < request.commit().updates_size(); ++i) {
+    const bool made = i < outcomes.size() && outcomes[i].outcome() == pb::UpdateOutcome::APPLIED;
+    const auto& update = request.commit().updates(i);
+    const InodePtr inode = made ? nullptr : table_.find(update.ino());
+    if (inode) io_->commit_lost(inode, update.change_id());
+  }
 }
 
 // Leases of the old session are void already (they carry its id). What is open or has changes is
 // asked for at once: that drops what other mounts' changes have overtaken (FileIo::overtaken). The
 // kernel may have kept pages of all the others.
 void Mount::session_lost() {
-  spdlog::error("the daemon has ended this mount's session; the mount requests its leases again");
+  spdlog::warn("the daemon has ended this mount's session; the mount requests its leases again");
+  inode_numbers_->refill();
   kernel_.forget_entries();
   for (const auto& inode : table_.all()) {
     bool changes = false, open = false;
