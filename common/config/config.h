@@ -55,7 +55,7 @@ struct DaemonConfig {
   std::vector<std::string> listen;                     // "unix:/path", "tls://HOST:PORT"
   uint64_t certificate_ms = 90ull * 24 * 3600 * 1000;  // of nodes; renewed at two thirds
   std::string site;
-  uint32_t lease_ms = 20'000;
+  uint32_t lease_ms = 5'000;
   uint32_t sessions_max = 1024;
   uint32_t leases_max = 4'000'000;
   uint32_t locks_per_file_max = 16'384;
@@ -100,6 +100,7 @@ struct MountConfig {
   uint32_t read_deadline_ms = 5'000;         // one shard read
   uint32_t hedge_after_ms = 500;             // a slower shard read is raced by a decode
   uint32_t rpc_deadline_ms = 30'000;         // a request to the daemon, reconnects included
+  uint64_t kept_bytes_max = 32u << 20;       // requests answered that the daemon could still lose
   uint32_t threads = 16;                     // FUSE worker threads
   bool sync_close = false;                   // close waits for durability
 };

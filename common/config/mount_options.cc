@@ -42,6 +42,8 @@ const std::vector<MountOption>& mount_options() {
        "a shard read that takes longer is raced by a decode from other sites"},
       {"rpc_deadline_ms", U::milliseconds, &MountConfig::rpc_deadline_ms, 10, kHourMs,
        "how long programs wait for the daemon"},
+      {"kept_bytes_max", U::bytes, &MountConfig::kept_bytes_max, kMiB, 1024 * kMiB,
+       "requests answered and not durable yet, kept to be sent again; more of them wait"},
       {"threads", U::count, &MountConfig::threads, 1, 256,
        "threads that serve programs, or wait for the daemon for them"},
       {"sync_close", U::flag, &MountConfig::sync_close, 0, 1,

@@ -18,25 +18,6 @@ namespace {
 constexpr auto kTick = milliseconds(200);
 constexpr int kReadsPerWakeMax = 16;
 
-// What only asks, or sets what it would set again. Leases and ids come from the session that
-// answers.
-bool is_repeatable(const pb::Request& request) {
-  switch (request.op_case()) {
-    case pb::Request::kGrant:
-    case pb::Request::kLookup:
-    case pb::Request::kLease:
-    case pb::Request::kSetattr:
-    case pb::Request::kReaddir:
-    case pb::Request::kGetxattr:
-    case pb::Request::kListxattr:
-    case pb::Request::kStatfs:
-    case pb::Request::kMap:
-      return true;
-    default:
-      return false;
-  }
-}
-
 int milliseconds_until(MonotonicTime t) {
   const auto left = std::chrono::ceil<milliseconds>(t - monotonic_now());
   return static_cast<int>(std::clamp(left, milliseconds(0), milliseconds(kTick)).count());
@@ -58,7 +39,8 @@ result<pb::Reply> RpcClient::call(pb::Request request) {
   return std::move(*waiter->reply);
 }
 
-RpcSessionClient::RpcSessionClient(Options options) : options_(std::move(options)) {}
+RpcSessionClient::RpcSessionClient(Options options, Keeping keeping)
+    : options_(std::move(options)), keeping_(std::move(keeping)) {}
 
 RpcSessionClient::~RpcSessionClient() {
   {
@@ -86,6 +68,11 @@ MonotonicTime RpcSessionClient::lease_end() const {
   return lease_end_ - (options_.suspended() - lease_suspended_);
 }
 
+uint32_t RpcSessionClient::protocol() const {
+  std::lock_guard lock(mutex_);
+  return protocol_;
+}
+
 Duration RpcSessionClient::silence() const {
   std::lock_guard lock(mutex_);
   return monotonic_now() - heard_;
@@ -100,8 +87,13 @@ void RpcSessionClient::call_until_known(pb::Request request, Callback callback, 
   {
     std::lock_guard lock(mutex_);
     request.set_id(next_id_);
-    request.set_acknowledged((pending_.empty() ? next_id_ : pending_.begin()->first) - 1);
-    const bool keepalive = request.has_keepalive(), repeatable = is_repeatable(request);
+    request.set_acknowledged(unsettled() - 1);
+    Pending pending;
+    pending.keepalive = request.has_keepalive();
+    pending.after_loss = after_loss(request);
+    pending.change = is_change(request);
+    pending.may_open = request.has_create() && !request.create().exclusive();
+    pending.ino = request.create().ino();
     pb::Frame frame;
     frame.mutable_request()->Swap(&request);
     auto encoded = encode_frame(frame);
@@ -112,17 +104,26 @@ void RpcSessionClient::call_until_known(pb::Request request, Callback callback, 
     } else if (pending_.size() >= kRequestsInFlightMax) {
       refused = Error(Errc::unavailable, "too many unanswered requests to the daemon");
     } else {
-      const uint64_t id = next_id_++;
-      const auto pending = pending_.emplace_hint(
-          pending_.end(), id,
-          Pending{encoded.value(), std::move(callback), monotonic_now(), options_.suspended(),
-                  keepalive, repeatable, false, std::move(late)});
-      if (state_ == State::up) {
-        pending->second.maybe_delivered = transmit(std::move(encoded).value());
-      }
+      pending.frame = encoded.value();
+      pending.callback = std::move(callback);
+      pending.late = std::move(late);
+      pending.sent = monotonic_now();
+      pending.suspended = options_.suspended();
+      pending.held_back = state_ == State::up && pending.change && (held_back_ > 0 || !has_room());
+      count(pending);
+      Pending& added =
+          pending_.emplace_hint(pending_.end(), next_id_++, std::move(pending))->second;
+      if (state_ == State::up && !added.held_back)
+        added.maybe_delivered = transmit(std::move(encoded).value());
     }
   }
   if (refused) callback(failure(*refused));
+}
+
+// The lowest id that may have to be sent again.
+uint64_t RpcSessionClient::unsettled() const {
+  const uint64_t pending = pending_.empty() ? next_id_ : pending_.begin()->first;
+  return kept_.first() == 0 ? pending : std::min(pending, kept_.first());
 }
 
 bool RpcSessionClient::transmit(SharedFrame frame) {
@@ -136,13 +137,15 @@ bool RpcSessionClient::transmit(SharedFrame frame) {
   return state != FrameWriter::State::broken;
 }
 
-RpcSessionClient::PendingMap RpcSessionClient::take_lost() {
+RpcSessionClient::PendingMap RpcSessionClient::take_lost(bool known) {
   PendingMap lost;
   for (auto it = pending_.begin(); it != pending_.end();) {
     const auto request = it++;
-    if (request->second.maybe_delivered && !request->second.repeatable) {
-      lost.insert(pending_.extract(request));
-    }
+    if (!request->second.maybe_delivered) continue;
+    const AfterLoss fate = request->second.after_loss;
+    if (fate == AfterLoss::again || (known && fate == AfterLoss::inherited)) continue;
+    discount(request->second);
+    lost.insert(pending_.extract(request));
   }
   return lost;
 }
@@ -159,6 +162,10 @@ void RpcSessionClient::run() {
       if (stop_) break;
     }
     expire_overdue();
+    {
+      std::lock_guard lock(mutex_);
+      if (held_back_ > 0) get_room();
+    }
     if (remote_ && stream_) end_silence();
     if (!stream_ && !dial_ && monotonic_now() >= retry_at_) connect_now();
     poll_once();
@@ -238,6 +245,11 @@ bool RpcSessionClient::receive() {
 
 bool RpcSessionClient::handle(pb::Frame& frame) {
   if (frame.has_push()) {
+    if (frame.push().has_committed()) {
+      std::lock_guard lock(mutex_);
+      note_committed(frame.push().committed());
+      return true;
+    }
     if (options_.on_push) options_.on_push(frame.push());
     return true;
   }
@@ -251,9 +263,12 @@ bool RpcSessionClient::handle(pb::Frame& frame) {
 }
 
 void RpcSessionClient::handle_reply(pb::Reply reply) {
+  sequence_ = std::max(sequence_, reply.sequence());
+  if (redone(reply)) return;
   Callback callback;
   {
     std::lock_guard lock(mutex_);
+    note_committed(reply.committed());
     auto it = pending_.find(reply.id());
     if (it == pending_.end()) {  // its deadline has passed
       const auto late = late_.find(reply.id());
@@ -268,11 +283,12 @@ void RpcSessionClient::handle_reply(pb::Reply reply) {
       }
     }
     if (it != pending_.end()) {
+      keep(reply.id(), it->second, reply);
+      discount(it->second);
       callback = std::move(it->second.callback);
       pending_.erase(it);
     }
   }
-  sequence_ = std::max(sequence_, reply.sequence());
   auto status = reply_error(reply);
   if (status) {
     callback(std::move(reply));
@@ -288,6 +304,7 @@ void RpcSessionClient::expire_overdue() {
   {
     std::lock_guard lock(mutex_);
     while (!pending_.empty() && pending_.begin()->second.sent <= limit) {
+      discount(pending_.begin()->second);
       overdue.insert(pending_.extract(pending_.begin()));
     }
     if (overdue.empty()) return;

@@ -9,7 +9,9 @@
 // what became of it, from `late_`); the loss of the session fails only requests that the daemon may
 // have executed and that must not be executed again; after a reconnect the pending ones are sent
 // before any new one, in the order of their ids; nothing is sent before hello is answered and
-// on_session has returned.
+// on_session has returned. After a restart of the daemon come first the requests that are kept
+// (kept_requests.h), then a sync, which tells the daemon that these were all, then the pending
+// ones.
 #pragma once
 
 #include <condition_variable>
@@ -19,6 +21,7 @@
 #include <thread>
 
 #include "common/net/byte_stream.h"
+#include "common/rpc/kept_requests.h"
 #include "common/rpc/rpc_dial.h"
 #include "common/rpc/rpc_frame.h"
 #include "common/rpc/rpc_session.h"
@@ -27,7 +30,7 @@ namespace datacloud {
 
 class RpcSessionClient final : public RpcSession {
  public:
-  explicit RpcSessionClient(Options);
+  explicit RpcSessionClient(Options, Keeping = {});
   ~RpcSessionClient() override;
 
   // The first hello's answer, or why there is none.
@@ -41,17 +44,22 @@ class RpcSessionClient final : public RpcSession {
   bool connected() const override;
   MonotonicTime lease_end() const override;
   Duration silence() const override;
+  uint32_t protocol() const override;
 
  private:
-  enum class State { down, hello_sent, up };
+  enum class State { down, hello_sent, resending, up };
   struct Pending {
     SharedFrame frame;
     Callback callback;
     MonotonicTime sent;    // before the first sending
     Duration suspended{};  // time_suspended() then
     bool keepalive = false;
-    bool repeatable = false;       // executed once more it does no harm, in any session
+    AfterLoss after_loss = AfterLoss::fails;
+    bool change = false;           // kept when it was answered
+    bool may_open = false;         // a create that may find the file: then nothing is changed
+    InodeId ino = 0;               // of a create: the number that it brings
     bool maybe_delivered = false;  // the daemon may have got it
+    bool held_back = false;        // until there is room to keep it
     Callback late;
   };
   using PendingMap = std::map<uint64_t, Pending>;
@@ -68,6 +76,22 @@ class RpcSessionClient final : public RpcSession {
   void fail(PendingMap, const Error&);
   void lose_late_answers();
 
+  // Keeping (rpc_keep.cc). With the lock held, unless said otherwise.
+  void count(const Pending&);  // that is pending from now on
+  void discount(const Pending&);
+  void let_go(Pending&);
+  void note_committed(uint64_t sequence);
+  void keep(uint64_t id, const Pending&, const pb::Reply&);
+  void send_kept();
+  void go_up();
+  void send_sync();
+  void get_room();
+  void send_held_back();
+  bool redone(pb::Reply&);                          // without the lock; false: it waits for none
+  void lose_kept(KeptRequests::Map, const Error&);  // without the lock
+  void tell_redone(const SharedFrame&, result<pb::Reply>);  // without the lock
+  bool has_room() const { return kept_.bytes() + unanswered_bytes_ < keeping_.bytes_max; }
+
   // Connecting (rpc_connect.cc).
   void connect_now();
   void take_dialled();
@@ -79,11 +103,15 @@ class RpcSessionClient final : public RpcSession {
   bool hello_refused(const Error&);
   Error unreachable() const;
 
+  uint64_t unsettled() const;  // with the lock held
   bool transmit(SharedFrame);  // with the lock held; false: the daemon has not got it
-  PendingMap take_lost();      // with the lock held: what the loss of the session fails
+  // With the lock held: what the loss of the session fails. `known`: the new session knows the
+  // answers of the former one.
+  PendingMap take_lost(bool known);
   void wake() const;
 
   const Options options_;
+  const Keeping keeping_;
   int wake_fd_ = -1;
 
   mutable std::mutex mutex_;
@@ -96,6 +124,15 @@ class RpcSessionClient final : public RpcSession {
   std::map<uint64_t, Callback> late_;
   uint64_t next_id_ = 1;
   uint64_t session_ = 0;
+  KeptRequests kept_;
+  uint64_t committed_ = 0;  // the newest transaction known to be durable
+  uint64_t start_ = 0;      // of the daemon that was spoken to last
+  uint32_t protocol_ = kProtocolOldest;
+  size_t unanswered_bytes_ = 0;  // of changes that are sent
+  size_t held_back_ = 0;         // among the pending
+  bool syncing_ = false;         // a sync was sent to get room
+  MonotonicTime sync_again_{};   // not before
+  bool mark_due_ = false;        // the daemon waits for the end of what is sent again
   MonotonicTime lease_end_{};
   Duration lease_suspended_{};             // time_suspended() when the lease was asked for
   MonotonicTime heard_ = monotonic_now();  // the last bytes from the daemon
@@ -110,6 +147,7 @@ class RpcSessionClient final : public RpcSession {
   Duration lease_{};            // of the session, as the daemon has said
   FrameReader reader_;
   bool session_lost_ = false;  // to be told once a new session is there
+  uint32_t offer_ = 0;         // the newest protocol of the next hello; 0: the newest of all
   uint64_t sequence_ = 0;      // the newest of the replies of this session
   MonotonicTime started_{};
   MonotonicTime hello_sent_{};

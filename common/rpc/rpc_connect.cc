@@ -45,8 +45,8 @@ result<std::unique_ptr<RpcClient>> connect_rpc(RpcClient::Options options, pb::H
 }
 
 result<std::unique_ptr<RpcSession>> connect_session(RpcClient::Options options,
-                                                    pb::HelloReply* hello) {
-  auto client = std::make_unique<RpcSessionClient>(std::move(options));
+                                                    pb::HelloReply* hello, Keeping keeping) {
+  auto client = std::make_unique<RpcSessionClient>(std::move(options), std::move(keeping));
   TRY(auto reply, client->start());
   if (hello != nullptr) *hello = std::move(reply);
   return std::unique_ptr<RpcSession>(std::move(client));
@@ -151,13 +151,31 @@ void RpcSessionClient::end_silence() {
 
 pb::HelloRequest RpcSessionClient::make_hello() {
   pb::HelloRequest hello;
-  hello.set_protocol(kProtocolVersion);
+  const bool mounts = options_.kind == pb::CLIENT_MOUNT;
+  hello.set_protocol(!mounts ? kProtocolOldest : offer_ != 0 ? offer_ : kProtocolNewest);
+  hello.set_protocol_min(kProtocolOldest);
   hello.set_kind(options_.kind);
   *hello.mutable_session() = options_.session;
   // Tools hold nothing that is worth resuming.
-  hello.mutable_session()->set_id(options_.kind == pb::CLIENT_MOUNT ? session() : 0);
-  hello.set_sequence(sequence_);
+  hello.mutable_session()->set_id(mounts ? session() : 0);
   if (hello.session().id() != 0 && options_.on_resume) options_.on_resume(hello);
+  std::lock_guard lock(mutex_);
+  // What came after that is sent again, should the daemon have lost it.
+  hello.set_sequence(committed_ != 0 ? committed_ : sequence_);
+  std::vector<InodeId> inodes = kept_.inodes();
+  for (const auto& [id, request] : pending_)
+    if (request.ino != 0) inodes.push_back(request.ino);
+  std::sort(inodes.begin(), inodes.end());
+  for (const InodeId ino : inodes) {
+    const int ranges = hello.inodes_size();
+    if (ranges > 0 && hello.inodes(ranges - 1).first() + hello.inodes(ranges - 1).count() == ino) {
+      hello.mutable_inodes(ranges - 1)->set_count(hello.inodes(ranges - 1).count() + 1);
+      continue;
+    }
+    auto* range = hello.add_inodes();
+    range->set_first(ino);
+    range->set_count(1);
+  }
   return hello;
 }
 
@@ -195,28 +213,42 @@ bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
   }
   const pb::HelloReply& hello = reply.hello();
   PendingMap lost;
+  KeptRequests::Map lost_kept;
   {
     std::lock_guard lock(mutex_);
     const bool resuming = options_.kind == pb::CLIENT_MOUNT && session_ != 0;
-    if (session_lost_ || (resuming && !hello.resumed())) lost = take_lost();
+    const bool known = hello.resumed();
+    const bool restarted = start_ != 0 && hello.start() != start_;
+    if (session_lost_ || (resuming && !known)) {
+      lost = take_lost(false);
+      lost_kept = kept_.take_all();
+    } else if (resuming && hello.session() != session_) {
+      lost = take_lost(true);
+    }
     session_lost_ = false;
-    if (!hello.resumed()) sequence_ = 0;  // perhaps of another history
+    if (!known) sequence_ = committed_ = 0;  // perhaps of another history
+    protocol_ = std::max(hello.protocol(), kProtocolOldest);
+    if (protocol_ < kProtocolRejoin) (void)kept_.take_all();  // it does not say what is durable
+    if (restarted) kept_.send_all_again();
+    kept_.connected();
+    mark_due_ = mark_due_ || (restarted && known && protocol_ >= kProtocolRejoin);
+    start_ = hello.start();
     session_ = hello.session();
     lease_ = milliseconds(hello.lease_ms());
     lease_end_ = hello_sent_ + milliseconds(hello.lease_ms());
     lease_suspended_ = hello_suspended_;
   }
   backoff_ = Duration{};
+  offer_ = 0;
   if (options_.on_session) options_.on_session(hello);
-  fail(std::move(lost), Error(Errc::session_lost, "the daemon no longer knows this session"));
+  const Error gone(Errc::session_lost, "the daemon no longer knows this session");
+  fail(std::move(lost), gone);
+  lose_kept(std::move(lost_kept), gone);
   std::lock_guard lock(mutex_);
-  state_ = State::up;
   last_failure_.clear();
-  for (auto& [id, request] : pending_) {
-    out_.push(request.frame);
-    request.maybe_delivered = true;
-  }
-  out_.write_to(*stream_);
+  state_ = State::resending;
+  note_committed(reply.committed());
+  send_kept();
   if (!first_hello_) {
     first_hello_ = hello;
     first_hello_done_.notify_all();
@@ -225,6 +257,13 @@ bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
 }
 
 bool RpcSessionClient::hello_refused(const Error& error) {
+  // A daemon from before protocols were chosen knows only the oldest.
+  if (error.is(Errc::unsupported) && options_.kind == pb::CLIENT_MOUNT && offer_ == 0) {
+    offer_ = kProtocolOldest;
+    disconnect("the daemon speaks an older protocol");
+    retry_at_ = monotonic_now();
+    return false;
+  }
   {
     std::lock_guard lock(mutex_);
     // A daemon that is still starting says unavailable; anything else will not change.
@@ -251,7 +290,10 @@ void RpcSessionClient::disconnect(const std::string& why) {
     out_.clear();
     last_failure_ = why;
     error = unreachable();
-    if (options_.kind == pb::CLIENT_TOOL) failed.swap(pending_);
+    if (options_.kind == pb::CLIENT_TOOL) {
+      failed.swap(pending_);
+      unanswered_bytes_ = held_back_ = 0;
+    }
   }
   unread_ = false;
   retry_at_ = monotonic_now() + std::max(backoff_, kBackoffMin);

@@ -2,6 +2,7 @@
 // of those it has stopped waiting for, and whether the daemon says anything at all.
 #pragma once
 
+#include "common/rpc/protocol_versions.h"
 #include "common/rpc/rpc.h"
 
 namespace datacloud {
@@ -18,9 +19,22 @@ class RpcSession : public RpcClient {
   // For how long the daemon has said nothing. Keepalives have it say something at least every
   // eighth of the session lease.
   virtual Duration silence() const = 0;
+  // What the daemon and this client speak (protocol_versions.h).
+  virtual uint32_t protocol() const { return kProtocolOldest; }
+};
+
+// Answered changes are kept until they are durable at the daemon, and sent again after its restart
+// (kept_requests.h).
+struct Keeping {
+  // Kept at most, in memory; more changes wait until the daemon has made earlier ones durable.
+  size_t bytes_max = 32u << 20;
+  // What became of a kept request that was sent again, or session_lost when it could not be. On the
+  // I/O thread, must not block.
+  std::function<void(const pb::Request&, result<pb::Reply>)> on_redone;
 };
 
 // As connect_rpc().
-result<std::unique_ptr<RpcSession>> connect_session(RpcClient::Options, pb::HelloReply* hello);
+result<std::unique_ptr<RpcSession>> connect_session(RpcClient::Options, pb::HelloReply* hello,
+                                                    Keeping = {});
 
 }  // namespace datacloud

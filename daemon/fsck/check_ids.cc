@@ -3,6 +3,7 @@
 
 #include "daemon/fsck/record_passes.h"
 #include "daemon/jobs/background_context.h"
+#include "daemon/sessions/retired_mark.h"
 
 namespace datacloud {
 namespace {
@@ -14,7 +15,7 @@ class Ids {
   explicit Ids(RecordPasses& p) : p_(p) {}
 
   result<void> run() {
-    TRY(counter("next_id/inode", "inode ids", p_.ino_max));
+    TRY(inodes_, counter("next_id/inode", "inode ids", p_.ino_max));
     TRY(stripes_, counter("next_id/stripe", "stripe ids", p_.stripe_max));
     TRY(instances_, counter("next_id/instance", "instance ids", p_.instance_max));
     TRY(versions_, counter("next_id/version", "content versions",
@@ -23,6 +24,7 @@ class Ids {
       TRY(counter("next_id/tree", "tree ids", p_.tree_max, kTreeJump));
     }
     TRY(grants());
+    TRY(retired());
     TRY(replies());
     TRY(pending());
     return totals();
@@ -55,10 +57,7 @@ class Ids {
       TRY(p_.count());
       pb::GrantedRange range;
       const bool whole = at.key().size() == 10 && parses(at.value(), range);
-      const uint64_t next = !whole                                                    ? 0
-                            : range.kind() == static_cast<uint32_t>(IdKind::stripe)   ? stripes_
-                            : range.kind() == static_cast<uint32_t>(IdKind::instance) ? instances_
-                                                                                      : versions_;
+      const uint64_t next = whole ? next_of(range.kind()) : 0;
       std::string wrong;
       if (!whole) {
         wrong = "a record of granted ids does not parse";
@@ -77,6 +76,40 @@ class Ids {
               .action = "the grant is revoked",
               .records = {erased(at)},
               .offline_only = true});
+    }
+    return at.status();
+  }
+
+  uint64_t next_of(uint32_t kind) const {
+    switch (static_cast<IdKind>(kind)) {
+      case IdKind::stripe:
+        return stripes_;
+      case IdKind::instance:
+        return instances_;
+      case IdKind::version:
+        return versions_;
+      case IdKind::inode:
+        return inodes_;
+    }
+    return 0;
+  }
+
+  // Marks of sessions that have ended and whose mounts may come back.
+  result<void> retired() {
+    auto at = p_.view.scan_all('A');
+    for (; at.valid(); at.next()) {
+      const std::string_view name = std::string_view(at.key()).substr(1);
+      if (!name.starts_with(kRetiredMark)) continue;
+      TRY(p_.count());
+      const SessionId id = retired_of_mark(at.key());
+      if (id != 0) {
+        TRY(const auto session, p_.view.get(key::session(id)));
+        if (session) continue;
+      }
+      p_.add({.kind = "ids",
+              .text = fmt::format("session {} is marked as ended and does not exist", id),
+              .action = "its mark is erased",
+              .records = {erased(at)}});
     }
     return at.status();
   }
@@ -153,7 +186,7 @@ class Ids {
   }
 
   RecordPasses& p_;
-  uint64_t stripes_ = 0, instances_ = 0, versions_ = 0;
+  uint64_t inodes_ = 0, stripes_ = 0, instances_ = 0, versions_ = 0;
 };
 
 }  // namespace

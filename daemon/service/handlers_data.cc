@@ -196,7 +196,10 @@ Answer MetadataService::commit_data(const CallPtr& call) {
       outcome->set_outcome(pb::UpdateOutcome::GONE);
       continue;
     }
-    if (leases_.held(call->session, sent.ino()) != pb::LEASE_WRITE) {
+    // What was committed and lost with the records needs no lease: nobody else was told of a later
+    // state, and it follows only the one it did.
+    const bool again = session_of(*call).resending && sent.follows_size() > 0;
+    if (!again && leases_.held(call->session, sent.ino()) != pb::LEASE_WRITE) {
       return failure(Errc::stale, fmt::format("the write lease on inode {} is lost", sent.ino()));
     }
     if (!may_follow(inode.value(), sent)) {

@@ -61,8 +61,12 @@ Answer MetadataService::setattr(const CallPtr& call) {
 Answer MetadataService::create(const CallPtr& call) {
   const auto& request = call->request.create();
   Transaction txn = store_.begin();
+  // A number of the mount's own is the same when the request is executed again. One that has been
+  // revoked meanwhile is as none.
+  const bool has_number =
+      ranges_.inode_unused(call->session, request.ino()) && !get_inode(txn, request.ino());
   TRY(auto created,
-      datacloud::create(txn, request, inode_ids_.peek(txn),
+      datacloud::create(txn, request, has_number ? request.ino() : inode_ids_.peek(txn),
                         features_.has(Feature::times) ? BirthTime::kept : BirthTime::unknown));
   const InodeId ino = created.inode.ino();
   const bool unwritten = created.existed && show_unwritten(*call, created.inode);
@@ -77,7 +81,7 @@ Answer MetadataService::create(const CallPtr& call) {
   pb::Reply reply = attr_reply(std::move(created.inode));
   if (!created.existed) {
     TRY(commit(std::move(txn), *call, reply));
-    inode_ids_.take();
+    has_number ? ranges_.inode_used(ino) : inode_ids_.take();
     TRY(maintenance_->trees().created(store_.begin(), reply.attr().inode(), request.parent()));
   }
   auto* attr = reply.mutable_attr();

@@ -55,7 +55,9 @@ void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::
   call->session = session->id();
   const uint64_t id = call->request.id();
   if (id == 0) return refuse(call, Error(Errc::invalid, "a request of a session has no id"));
-  session->ids_revoked = false;  // the hello that said so has arrived
+  // What it has kept was sent before.
+  if (session->resending && (call->request.has_sync() || call->request.has_keepalive()))
+    resent(*session);
   session->acknowledged =
       std::max(session->acknowledged, std::min(call->request.acknowledged(), id - 1));
   // Sent again over a new connection while the first copy is at work: that one answers.
@@ -141,32 +143,47 @@ void MetadataService::refresh_stored(const Call& call, pb::Reply& reply) {
   attr.set_lease(leases_.offer(call.session, ino, writer ? pb::LEASE_WRITE : pb::LEASE_READ));
 }
 
-// A change that could still be lost is told to nobody.
+// A change that could still be lost is told to nobody but its author.
 void MetadataService::answer(const CallPtr& call, pb::Reply reply) {
   reply.set_id(call->request.id());
   if (reply.sequence() == 0) reply.set_sequence(store_.sequence());
+  if (shows_undurable(*call, reply)) {
+    return when_durable([this, call, reply = std::move(reply)]() mutable {
+      limit_leases(*call, reply);
+      send(*call, std::move(reply));
+    });
+  }
   if (call->operation == nullptr || !call->operation->changes) return send(*call, std::move(reply));
   committer_.when_committed(
       [this, call, reply = std::move(reply)]() mutable { send(*call, std::move(reply)); });
 }
 
 void MetadataService::send(const Call& call, pb::Reply reply) {
+  reply.set_committed(durable_);
   SessionState* session = sessions_.find(call.session);
   if (session == nullptr) return call.connection->reply(std::move(reply));
   session->in_flight.erase(reply.id());
   // The session may have moved to a new connection since the request came.
-  if (session->connection) session->connection->reply(std::move(reply));
+  if (!session->connection) return;
+  session->told = durable_;
+  session->connection->reply(std::move(reply));
 }
 
 // The reply has its place in the connection's order at once, so that nothing that happens later, a
 // recall above all, overtakes what was true before it.
 Answer MetadataService::answer_apart(const CallPtr& call,
                                      std::function<result<pb::Reply>(const Transaction&)> read) {
+  // What somebody else has changed and a power cut may take back is told like any other answer.
+  if (shows_undurable(*call, {})) {
+    TRY(auto reply, read(store_.begin()));
+    return std::optional(std::move(reply));
+  }
   SessionState& session = session_of(*call);
   session.in_flight.erase(call->request.id());
   if (!session.connection) return later();
+  session.told = durable_;
   session.connection->reply_with(
-      [view = store_.view(), read = std::move(read), id = call->request.id()] {
+      [view = store_.view(), read = std::move(read), id = call->request.id(), durable = durable_] {
         pb::Reply reply;
         if (auto done = read(view->begin())) {
           reply = std::move(done).value();
@@ -176,6 +193,7 @@ Answer MetadataService::answer_apart(const CallPtr& call,
         }
         reply.set_id(id);
         reply.set_sequence(view->sequence());
+        reply.set_committed(durable);
         return reply;
       });
   return later();
@@ -189,7 +207,9 @@ void MetadataService::refuse(const CallPtr& call, const Error& error) {
 }
 
 void MetadataService::answer_when_durable(const CallPtr& call, pb::Reply reply) {
-  committer_.when_durable([this, call, reply = std::move(reply)] { answer(call, reply); });
+  reply.set_id(call->request.id());
+  if (reply.sequence() == 0) reply.set_sequence(store_.sequence());
+  when_durable([this, call, reply = std::move(reply)]() mutable { send(*call, std::move(reply)); });
 }
 
 bool MetadataService::admitted(const CallPtr& call, InodeId ino, pb::LeaseMode others,
@@ -213,6 +233,7 @@ result<void> MetadataService::commit(Transaction&& txn, const Call& call, pb::Re
   TRY(sessions_.store_reply(txn, session, reply));
   TRY(committer_.apply(std::move(txn)));
   reply.set_sequence(store_.sequence());
+  note_change(call, reply);
   return success();
 }
 

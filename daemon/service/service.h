@@ -24,6 +24,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/clock.h"
 #include "common/base/features.h"
 #include "common/proto/file_time.h"
 #include "common/rpc/rpc.h"
@@ -39,6 +40,7 @@
 #include "daemon/sessions/lease_table.h"
 #include "daemon/sessions/lock_table.h"
 #include "daemon/sessions/sessions.h"
+#include "daemon/sessions/undurable_changes.h"
 
 namespace datacloud {
 
@@ -93,6 +95,8 @@ class MetadataService final : public RpcService, private Responder {
   result<void> admit_peer(const PeerCertificate&, PeerCredentials&, Refusal& reason);
   // A site went away or came back.
   void on_site_change();
+  // Where leases get to know how long this machine was suspended; a test's own.
+  void count_suspension(std::function<Duration()> suspended) { suspended_ = std::move(suspended); }
   // What the cloud uses now. Changes only on the service's thread.
   const FeatureSet& features() const { return features_; }
   TimeRange time_range() const {
@@ -132,21 +136,41 @@ class MetadataService final : public RpcService, private Responder {
   Answer after_notice(const CallPtr&, const LeaseTable::NoticePtr&, pb::Reply);
   SessionState& session_of(const Call& call) { return *sessions_.find(call.session); }
 
-  // service_sessions.cc: sessions and their ends
+  // service_durability.cc: what survives a power cut, and who is told what does not yet
+  void when_durable(std::function<void()>);
+  void note_change(const Call&, const pb::Reply&);
+  bool shows_undurable(const Call&, const pb::Reply&) const;
+  void limit_leases(const Call&, pb::Reply&);
+  void tell_committed();
+
+  // service_hello.cc: hello, and sessions that come back
   void hello(const CallPtr&);
-  bool resume(SessionState&, const Call&);
+  result<void> identify(const CallPtr&, pb::Session&);
+  bool resume(SessionState&, const Call&, const pb::Session& now);
+  bool take_back(SessionState&, const Call&);
+  void new_session(const CallPtr&, pb::Session);
+  bool may_rejoin(const pb::HelloRequest&, const pb::Session&) const;
+  void resent(SessionState&);
   pb::Reply hello_reply(const Call&, SessionState&, bool resumed);
   void bind(SessionState&, const std::shared_ptr<RpcConnection>&);
+
+  // service_sessions.cc: sessions and their ends
   Answer keepalive(const CallPtr&);
   bool answers_recalls(SessionState&, const pb::KeepaliveRequest&);
   Answer goodbye(const CallPtr&);
   Answer grant(const CallPtr&);
-  void end_session(SessionId, const std::string& why, bool clean);
+  // Whether its mount may come back and ask for what it has sent.
+  enum class Comeback { no, may };
+  void end_session(SessionId, const std::string& why, bool clean, Comeback = Comeback::no);
   void end_if_over(SessionId);
+  void forget_retired();
   void tick();
   bool in_grace(const Call&) const;
   void run_held_back();
   void renew(SessionState&);
+  // Goes on while this machine is suspended (CLOCK_BOOTTIME), as those of the mounts do.
+  MonotonicTime lease_now() { return loop_.now() + suspended_(); }
+  void excuse_own_sleep();
 
   // handlers_nodes.cc: nodes, their certificates and what they may do
   void join(const CallPtr&);
@@ -241,9 +265,14 @@ class MetadataService final : public RpcService, private Responder {
   Sessions sessions_;
   IdRanges ranges_;
   Nodes nodes_;
-  InodeIds inode_ids_;
+  InodeIds inode_ids_{ranges_};
   LeaseTable leases_;
   LockTable locks_;
+  Sequence durable_ = 0;  // everything up to here survives a power cut
+  UndurableChanges undurable_;
+  bool telling_committed_ = false;
+  std::function<Duration()> suspended_ = time_suspended;
+  Duration slept_{};               // suspended_() at the last tick
   std::deque<CallPtr> held_back_;  // until the grace after a start is over
   std::set<SessionId> awaited_;    // sessions from before the start that may still resume
   std::map<std::pair<SiteId, uint32_t>, pb::SiteTraffic> mount_traffic_;

@@ -1,14 +1,15 @@
-// Sessions: hello, resume, keepalive, id grants, and how a session ends.
+// Sessions: the start with those of before, keepalives, id grants, and how a session ends.
 //
-// A session ends by goodbye, when its local process is gone, or when its lease has run out. Its end
-// drops its leases and revokes its ids in one durable transaction; what it left at the sites is
-// then found by the listing scrub. After a daemon start, requests that leases protect wait until
-// every previous session has resumed or ended.
+// A session ends by goodbye, when its lease has run out, or, as a hint that saves the wait, when
+// its process was seen here and is gone. Its end drops its leases and revokes its ids in one
+// transaction; what it left at the sites is then found by the listing scrub. After a daemon start,
+// requests that leases protect wait until every previous session has resumed or ended.
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "common/base/log.h"
+#include "common/rpc/protocol_versions.h"
 #include "daemon/maintenance/maintenance.h"
 #include "daemon/metadata/counters.h"
 #include "daemon/service/service.h"
@@ -24,13 +25,6 @@ constexpr auto kForegroundSpanMax = seconds(10);
 constexpr int kHealthRowsMax = 256;
 constexpr size_t kReportTextMax = 1024;
 
-// A node's mount is known by its secret, a local one by its process.
-bool same_client(const pb::Session& a, const pb::Session& b) {
-  if (a.node() != b.node()) return false;
-  if (!a.node().empty()) return !a.secret().empty() && a.secret() == b.secret();
-  return a.pid() == b.pid() && a.process_start() == b.process_start() && a.boot_id() == b.boot_id();
-}
-
 }  // namespace
 
 result<void> MetadataService::start() {
@@ -39,12 +33,15 @@ result<void> MetadataService::start() {
   TRY(start_count_, read_counter(txn, "start", 0));
   put_counter(txn, "start", ++start_count_);
   TRY(load_features(txn));
-  TRY(sessions_.open(txn));
+  TRY(sessions_.open(txn, loop_.now()));
   TRY(nodes_.open(txn));
-  TRY(inode_ids_.open(txn));
-  TRY(const bool had_ids, ranges_.open(txn));
+  TRY(const bool had_ids, ranges_.open(txn, [this](SessionId id) {
+    if (sessions_.find(id) != nullptr) return IdRanges::Keeps::all;
+    return sessions_.retired(id) != nullptr ? IdRanges::Keeps::inodes : IdRanges::Keeps::nothing;
+  }));
   TRY(maintenance_->open(txn));
   if (had_ids) maintenance_->make_garbage_scrub_due(txn);
+  slept_ = suspended_();
   for (auto& [id, session] : sessions_.all()) {
     awaited_.insert(id);
     renew(*session);
@@ -53,6 +50,7 @@ result<void> MetadataService::start() {
   TRY(committer_.apply(std::move(txn)));
   for (const SessionId id : std::set<SessionId>(awaited_)) end_if_over(id);
   TRY(store_.wait_durable(store_.sequence()));
+  durable_ = store_.sequence();
   if (awaited_.empty()) {
     maintenance_->orphans_may_go();
   } else {
@@ -64,10 +62,13 @@ result<void> MetadataService::start() {
 }
 
 void MetadataService::tick() {
+  excuse_own_sleep();
   std::vector<SessionId> ids;
   for (const auto& [id, session] : sessions_.all()) ids.push_back(id);
   for (const SessionId id : ids) end_if_over(id);
   end_expired();
+  forget_retired();
+  tell_committed();
   maintenance_->tick();
   pump();
   loop_.after(kTick, [this] { tick(); });
@@ -75,6 +76,9 @@ void MetadataService::tick() {
 
 bool MetadataService::in_grace(const Call& call) const {
   if (awaited_.empty()) return false;
+  // What mounts have kept of before the restart comes before anything new.
+  const auto session = sessions_.all().find(call.session);
+  if (session != sessions_.all().end() && session->second->resending) return false;
   return awaited_.size() > 1 || *awaited_.begin() != call.session;
 }
 
@@ -88,126 +92,22 @@ void MetadataService::renew(SessionState& session) {
   session.heard = loop_.now();
   // Ten per cent more than the mount is told: it counts from earlier, on another clock.
   const uint64_t lease_ms = deps_.config.lease_ms;
-  session.lease_end = session.heard + milliseconds(lease_ms + lease_ms / 10);
+  session.lease_end = lease_now() + milliseconds(lease_ms + lease_ms / 10);
 }
 
-void MetadataService::bind(SessionState& session,
-                           const std::shared_ptr<RpcConnection>& connection) {
-  if (session.connection && session.connection != connection) {
-    session.connection->session = 0;
-    session.connection->close();
+// While this machine slept nobody could renew a lease here. Those of the mounts have run out by
+// their clocks all the same; the sessions get the time of one lease to say that they live.
+void MetadataService::excuse_own_sleep() {
+  const Duration slept = suspended_() - slept_;
+  slept_ += slept;
+  if (slept < kTick) return;
+  spdlog::warn("this machine was suspended for {} s; mounts get a new lease",
+               std::chrono::duration_cast<seconds>(slept).count());
+  for (auto& [id, session] : sessions_.all()) {
+    const auto heard = session->heard;
+    renew(*session);
+    session->heard = heard;
   }
-  session.connection = connection;
-  connection->session = session.id();
-}
-
-pb::Reply MetadataService::hello_reply(const Call& call, SessionState& session, bool resumed) {
-  renew(session);
-  pb::Reply reply;
-  reply.set_id(call.request.id());
-  reply.set_sequence(store_.sequence());
-  auto* hello = reply.mutable_hello();
-  hello->set_session(session.id());
-  hello->set_start(start_count_);
-  hello->set_lease_ms(deps_.config.lease_ms);
-  *hello->mutable_cloud() = deps_.cloud;
-  *hello->mutable_features() = feature_record_;
-  if (!session.tool()) {
-    hello->set_name_key(std::string(as_text(deps_.name_key)));
-    for (const auto& [site, key] : deps_.audit_keys) {
-      auto* out = hello->add_audit_keys();
-      out->set_site(site);
-      out->set_key(std::string(as_text(key.view())));
-    }
-  }
-  hello->set_read_only(call.connection->peer().remote() &&
-                       !call.connection->peer().roles.has(NodeRole::mount));
-  hello->set_resumed(resumed);
-  hello->set_ids_revoked(resumed && session.ids_revoked);
-  return reply;
-}
-
-void MetadataService::hello(const CallPtr& call) {
-  const auto& hello = call->request.hello();
-  const auto& connection = call->connection;
-  if (hello.protocol() != kProtocolVersion) {
-    return refuse(call, Error(Errc::unsupported,
-                              fmt::format("the daemon speaks protocol {}, not {}; install the same "
-                                          "version on both sides",
-                                          kProtocolVersion, hello.protocol())));
-  }
-  const SessionState* bound = sessions_.find(connection->session);
-  if (bound != nullptr && bound->connection == connection) {
-    return refuse(call, Error(Errc::invalid, "this connection has said hello already"));
-  }
-  pb::Session record = hello.session();
-  for (const auto clear : {&pb::Session::clear_node, &pb::Session::clear_address,
-                           &pb::Session::clear_roles, &pb::Session::clear_secret}) {
-    (record.*clear)();
-  }
-  if (!connection->peer().remote()) {
-    deps_.processes.identify(connection->peer().pid, record);
-  } else if (auto known = identify_node(hello, connection->peer(), record); !known) {
-    return refuse(call, known.error());
-  }
-  if (hello.kind() == pb::CLIENT_TOOL) {
-    auto tool = sessions_.add_tool(std::move(record));
-    if (!tool) return refuse(call, tool.error());
-    bind(*tool.value(), connection);
-    return connection->reply(hello_reply(*call, *tool.value(), false));
-  }
-  if (auto lacking = lacks_feature(record)) return refuse(call, *lacking);
-  sessions_.count_hello();
-  if (SessionState* session = sessions_.find(record.id()); session != nullptr && !session->tool() &&
-                                                           same_client(session->record, record) &&
-                                                           resume(*session, *call)) {
-    return;
-  }
-  Transaction txn = store_.begin();
-  auto session = sessions_.add_mount(txn, std::move(record), deps_.config.sessions_max);
-  if (!session) return refuse(call, session.error());
-  if (auto committed = committer_.apply(std::move(txn)); !committed)
-    return refuse(call, committed.error());
-  bind(*session.value(), connection);
-  renew(*session.value());
-  spdlog::info("session {}: {} connected", session.value()->id(), session.value()->describe());
-  committer_.when_durable([this, call, id = session.value()->id()] {
-    SessionState* still = sessions_.find(id);
-    if (still != nullptr) call->connection->reply(hello_reply(*call, *still, false));
-  });
-}
-
-// False: its leases exceed the limit now, or it is not of these records; the session has ended.
-bool MetadataService::resume(SessionState& session, const Call& call) {
-  const auto unanswered = leases_.recalls_of(session.id());
-  const auto lock_recalls = locks_.recalls_of(session.id());
-  if (!session.resumed) {
-    // What it caches and what it may have committed is of a history that is gone.
-    if (call.request.hello().sequence() > sequence_at_start_) {
-      end_session(session.id(), "it has seen newer records than these: they were restored", false);
-      return false;
-    }
-    for (const auto& held : call.request.hello().leases()) {
-      if (!leases_.adopt(session.id(), held)) {
-        end_session(session.id(), "its leases exceed daemon.leases_max", false);
-        return false;
-      }
-      // The daemon may have died between another session's change and its recall.
-      if (sessions_at_start_ > 1 && held.mode() == pb::LEASE_READ) {
-        leases_.recall(session.id(), held.ino(), pb::LEASE_NONE);
-      }
-    }
-    adopt_locks(session.id(), call.request.hello());
-    session.resumed = true;
-  }
-  session.record.set_address(call.connection->peer().address);
-  bind(session, call.connection);
-  spdlog::info("session {}: {} is back", session.id(), session.describe());
-  call.connection->reply(hello_reply(call, session, true));
-  for (const auto& recall : unanswered) send_recall(recall);
-  for (const auto& recall : lock_recalls) send_lock_recall(recall);
-  if (awaited_.erase(session.id()) > 0) run_held_back();
-  return true;
 }
 
 void MetadataService::on_disconnect(std::shared_ptr<RpcConnection> connection) {
@@ -235,26 +135,39 @@ void MetadataService::end_if_over(SessionId id) {
   const bool local = session->record.node().empty();
   if (local && !session->connection && deps_.processes.gone(session->record)) {
     end_session(id, "its process is gone", false);
-  } else if (loop_.now() > session->lease_end) {
+  } else if (lease_now() > session->lease_end) {
     const size_t unanswered = leases_.recalls_unanswered(id);
     end_session(id,
                 unanswered == 0
                     ? "its lease has run out"
                     : fmt::format("its lease has run out with {} recalls unanswered", unanswered),
-                false);
+                false, Comeback::may);
   }
 }
 
-void MetadataService::end_session(SessionId id, const std::string& why, bool clean) {
+void MetadataService::forget_retired() {
+  const auto over = sessions_.retired_too_long(loop_.now());
+  if (over.empty()) return;
+  Transaction txn = store_.begin();
+  for (const SessionId id : over) {
+    ranges_.revoke_all(txn, id);
+    sessions_.forget_retired(txn, id);
+  }
+  (void)committer_.apply(std::move(txn));  // a failure ends the daemon
+}
+
+void MetadataService::end_session(SessionId id, const std::string& why, bool clean,
+                                  Comeback comeback) {
   SessionState* session = sessions_.find(id);
   if (session == nullptr) return;
   spdlog::info("session {}: {} has ended: {}", id, session->describe(), why);
   const auto connection = session->connection;
   Transaction txn = store_.begin();
-  const bool had_ids = ranges_.revoke_all(txn, id);
+  const bool retires = comeback == Comeback::may && session->record.protocol() >= kProtocolRejoin;
+  const bool had_ids = ranges_.revoke_all(txn, id, retires);
   const bool scrub = (had_ids && !clean) || session->abandoned;
   if (scrub) maintenance_->make_garbage_scrub_due(txn);
-  sessions_.erase(txn, id);
+  retires ? sessions_.retire(txn, id, loop_.now()) : sessions_.erase(txn, id);
   leases_.end_session(id);
   locks_.end_session(id);
   if (!txn.empty() && !committer_.apply(std::move(txn))) return;
@@ -277,7 +190,7 @@ bool MetadataService::answers_recalls(SessionState& session, const pb::Keepalive
                      report.stats().flush_failures() > session.stats.flush_failures();
   if (session.recalled_at == MonotonicTime{}) return true;
   if (works) session.recalled_at = loop_.now();
-  return loop_.now() - session.recalled_at <= milliseconds(deps_.config.lease_ms / 4);
+  return loop_.now() - session.recalled_at <= milliseconds(deps_.config.lease_ms);
 }
 
 Answer MetadataService::keepalive(const CallPtr& call) {
@@ -339,7 +252,7 @@ Answer MetadataService::goodbye(const CallPtr& call) {
 // revoked meanwhile.
 Answer MetadataService::grant(const CallPtr& call) {
   const auto& request = call->request.grant();
-  if (request.kind() < 1 || request.kind() > 3) {
+  if (request.kind() < 1 || request.kind() > 4) {
     return failure(Errc::invalid, fmt::format("there are no ids of kind {}", request.kind()));
   }
   Transaction txn = store_.begin();

@@ -10,28 +10,42 @@
 namespace datacloud {
 namespace {
 
-constexpr std::array<IdKind, 3> kKinds{IdKind::stripe, IdKind::instance, IdKind::version};
-constexpr std::array<const char*, 3> kCounterNames{"next_id/stripe", "next_id/instance",
-                                                   "next_id/version"};
-constexpr uint64_t kInodeBlock = 65536;
+constexpr std::array<IdKind, 4> kKinds{IdKind::stripe, IdKind::instance, IdKind::version,
+                                       IdKind::inode};
 constexpr const char* kInodeCounter = "next_id/inode";
+constexpr std::array<const char*, 4> kCounterNames{"next_id/stripe", "next_id/instance",
+                                                   "next_id/version", kInodeCounter};
+constexpr uint64_t kInodeBlock = 65536;
 
 uint64_t limit_of(IdKind kind) { return kind == IdKind::stripe ? kStripeIdMax : uint64_t{1} << 63; }
 
 }  // namespace
 
-result<bool> IdRanges::open(Transaction& txn) {
+result<bool> IdRanges::open(Transaction& txn, const std::function<Keeps(SessionId)>& keeps) {
   for (size_t i = 0; i < kKinds.size(); ++i) {
-    TRY(next_[i], read_counter(txn, kCounterNames[i], 1));
+    TRY(next_[i], read_counter(txn, kCounterNames[i], next_[i]));
   }
+  bool revoked = false;
   std::vector<std::string> old;
   const std::string prefix = key::granted(IdKind::stripe, 0).substr(0, 1);
-  TRY(txn.scan(prefix, key::after_prefix(prefix), [&](std::string_view k, std::string_view) {
-    old.emplace_back(k);
+  TRY(txn.scan(prefix, key::after_prefix(prefix), [&](std::string_view k, std::string_view value) {
+    pb::GrantedRange record;
+    const bool whole = record.ParseFromArray(value.data(), static_cast<int>(value.size())) &&
+                       record.kind() >= 1 && record.kind() <= kKinds.size();
+    const Keeps kept = whole ? keeps(record.session()) : Keeps::nothing;
+    const bool inodes = whole && record.kind() == static_cast<uint32_t>(IdKind::inode);
+    const uint64_t end = record.first() + record.count();
+    if (kept == Keeps::all || (kept == Keeps::inodes && inodes)) {
+      ranges_[record.kind() - 1][record.first()] = Range{end, record.session()};
+      if (inodes) mark_used(record.first(), end);
+    } else {
+      old.emplace_back(k);
+      revoked = revoked || !inodes;
+    }
     return true;
   }));
   for (const auto& k : old) txn.erase(k);
-  return !old.empty();
+  return revoked;
 }
 
 void IdRanges::put(Transaction& txn, IdKind kind, uint64_t first, const Range& range) {
@@ -81,6 +95,7 @@ void IdRanges::bound(Transaction& txn, SessionId session, IdKind kind) {
   }
   if (count <= kRangesPerSessionMax) return;
   txn.erase(key::granted(kind, oldest->first));
+  if (kind == IdKind::inode) unmark_used(oldest->first, oldest->second.end);
   ranges.erase(oldest);
 }
 
@@ -119,31 +134,100 @@ bool IdRanges::revoke(Transaction& txn, SessionId session, IdKind kind, uint64_t
   return true;
 }
 
-bool IdRanges::revoke_all(Transaction& txn, SessionId session) {
+bool IdRanges::revoke_all(Transaction& txn, SessionId session, bool keep_inodes) {
   bool any = false;
   for (const IdKind kind : kKinds) {
+    const bool inodes = kind == IdKind::inode;
+    if (inodes && keep_inodes) continue;
     std::erase_if(ranges_[index(kind)], [&](const auto& item) {
       if (item.second.session != session) return false;
       txn.erase(key::granted(kind, item.first));
-      return any = true;
+      if (inodes) unmark_used(item.first, item.second.end);
+      any = any || !inodes;
+      return true;
     });
   }
   return any;
 }
 
-result<void> InodeIds::open(const Transaction& txn) {
-  TRY(next_, read_counter(txn, kInodeCounter, kRootInode + 1));
-  reserved_ = next_;
-  return success();
+bool IdRanges::inode_unused(SessionId session, InodeId ino) const {
+  if (!granted(session, IdKind::inode, ino, 1)) return false;
+  auto it = used_.upper_bound(ino);
+  return it == used_.begin() || std::prev(it)->second <= ino;
+}
+
+void IdRanges::inode_used(InodeId ino) { mark_used(ino, ino + 1); }
+
+void IdRanges::mark_used(uint64_t first, uint64_t end) {
+  auto it = used_.upper_bound(first);
+  if (it != used_.begin() && std::prev(it)->second >= first) {
+    --it;
+    first = it->first;
+  }
+  while (it != used_.end() && it->first <= end) {
+    end = std::max(end, it->second);
+    it = used_.erase(it);
+  }
+  used_.emplace(first, end);
+  if (used_.size() <= kUsedIntervalsMax) return;
+  const auto lowest = used_.begin();
+  const auto above = std::next(lowest);
+  lowest->second = above->second;
+  used_.erase(above);
+}
+
+void IdRanges::unmark_used(uint64_t first, uint64_t end) {
+  auto it = used_.upper_bound(first);
+  if (it != used_.begin()) --it;
+  while (it != used_.end() && it->first < end) {
+    const auto [from, to] = *it;
+    if (to <= first) {
+      ++it;
+      continue;
+    }
+    it = used_.erase(it);
+    if (from < first) used_.emplace(from, first);
+    if (to > end) it = used_.emplace(end, to).first;
+  }
+}
+
+void IdRanges::inodes_unused(SessionId session, IdRange told) {
+  if (told.end() < told.first) return;
+  for (uint64_t at = told.first; at < told.end();) {
+    const auto* range = find(IdKind::inode, at);
+    if (range == nullptr) {
+      const auto next = ranges_[index(IdKind::inode)].upper_bound(at);
+      if (next == ranges_[index(IdKind::inode)].end()) return;
+      at = next->first;
+      continue;
+    }
+    const uint64_t end = std::min(told.end(), range->second.end);
+    if (range->second.session == session) unmark_used(at, end);
+    at = end;
+  }
+}
+
+void IdRanges::move_inodes(Transaction& txn, SessionId from, SessionId to) {
+  for (auto& [first, range] : ranges_[index(IdKind::inode)]) {
+    if (range.session != from) continue;
+    range.session = to;
+    put(txn, IdKind::inode, first, range);
+  }
 }
 
 InodeId InodeIds::peek(Transaction& txn) {
-  if (next_ >= reserved_) put_counter(txn, kInodeCounter, next_ + kInodeBlock);
-  return next_;
+  if (next_ < reserved_) return next_;
+  const uint64_t first = ranges_.high_water(IdKind::inode);
+  put_counter(txn, kInodeCounter, first + kInodeBlock);
+  return first;
 }
 
 void InodeIds::take() {
-  if (next_ >= reserved_) reserved_ = next_ + kInodeBlock;
+  if (next_ >= reserved_) {
+    next_ = ranges_.high_water(IdKind::inode);
+    ranges_.take_inode_block(kInodeBlock);
+    reserved_ = ranges_.high_water(IdKind::inode);
+  }
   ++next_;
   DC_CHECK(next_ <= reserved_, "an inode id that a restart would give again");
 }

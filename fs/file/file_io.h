@@ -129,6 +129,10 @@ class FileIo {
   uint64_t start_flush(const InodePtr&, Take, Urgency, bool durable);
   // Drops dirty data that can never be committed: the file is unlinked and closed, or gone.
   void discard(const InodePtr&);
+  // What was committed and answered is gone at the daemon, and cannot be committed again: handles
+  // are told as of data that are lost, if `change_id` is the newest state that is known. Must not
+  // block.
+  void commit_lost(const InodePtr&, uint64_t change_id);
   // Drops what is not committed, and the file is again what daemon and sites have. Handles are told
   // `error`. False: there was nothing any more, all has been committed.
   bool give_up(const InodePtr&, int error);

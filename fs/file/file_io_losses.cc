@@ -14,6 +14,7 @@ namespace datacloud {
 namespace {
 
 constexpr const char* kOvertaken = "another mount has changed the file meanwhile";
+constexpr const char* kUndone = "its machine has failed before they were durable";
 constexpr auto kPagesPatience = seconds(5);  // for the kernel to drop its pages
 
 }  // namespace
@@ -49,6 +50,18 @@ void FileIo::overtaken(const InodePtr& inode) {
   inode->changed.notify_all();
 }
 
+void FileIo::commit_lost(const InodePtr& inode, uint64_t change_id) {
+  std::lock_guard lock(inode->mutex);
+  if (inode->stored.change_id != change_id) return;  // overtaken before, or by a later one
+  drop_changes(*inode);
+  note_loss(*inode, kUndone);
+  inode->pages_told = true;
+  inode->attr_stale = true;
+  d_.reader.invalidate(inode->ino);
+  drop_pages(inode);
+  inode->changed.notify_all();
+}
+
 void FileIo::drop_pages(const InodePtr& inode) {
   if (!d_.drop_pages) return;
   ++inode->stale_pages;
@@ -75,8 +88,8 @@ void FileIo::note_loss(Inode& inode, const std::string& why) {
   inode.loss_errno = EIO;
   ++data_losses_;
   spdlog::critical(
-      "unwritten data of inode {} are lost: the session with the daemon had ended, and {}; fsync "
-      "and close of the file report it",
+      "unwritten data of inode {} are lost: the daemon was away, and {}; fsync and close of the "
+      "file report it",
       inode.ino, why);
 }
 

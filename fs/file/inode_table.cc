@@ -125,6 +125,14 @@ void InodeTable::mark_stale(InodeId ino, uint64_t sequence, uint64_t session) {
     it->second->attr_sequence = std::max(it->second->attr_sequence, sequence);
 }
 
+void InodeTable::forget_sequences() {
+  std::lock_guard lock(mutex_);
+  for (const auto& [ino, inode] : inodes_) {
+    std::lock_guard inode_lock(inode->mutex);
+    inode->attr_sequence = 0;
+  }
+}
+
 void InodeTable::add_lookup(const InodePtr& inode) {
   std::lock_guard lock(mutex_);
   auto& slot = inodes_[inode->ino];
@@ -201,6 +209,11 @@ void InodeTable::release_open_mark(const InodePtr& inode) {
     inode->open_registered = false;
   }
   queue_release(inode->ino);
+}
+
+void InodeTable::give_back(InodeId ino) {
+  std::lock_guard lock(mutex_);
+  queue_release(ino);
 }
 
 void InodeTable::queue_release(InodeId ino) {

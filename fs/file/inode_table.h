@@ -41,6 +41,9 @@ class InodeTable {
   // A change up to `sequence` altered attributes that no reply carried: older replies do not count.
   void mark_stale(InodeId, uint64_t sequence, uint64_t session);
 
+  // The daemon has started anew: the numbers of its transactions may begin lower than they were.
+  void forget_sequences();
+
   // The kernel got a reference; an inode dropped meanwhile comes back.
   void add_lookup(const InodePtr&);
   void forget(InodeId, uint64_t count);
@@ -49,6 +52,9 @@ class InodeTable {
 
   // The inode has no lease and is not open here any more: the daemon is told (it may be unlinked).
   void release_open_mark(const InodePtr&);
+
+  // The daemon may believe that this is open or leased here: it is told, unless it is so.
+  void give_back(InodeId);
 
   // Drops the inodes nothing refers to, and gives up the leases of those that are gone; called now
   // and then. What else is cached of those returned must go before their leases are given back.

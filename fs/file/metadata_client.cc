@@ -294,6 +294,29 @@ void MetadataClient::known_late(Call& call, result<pb::Reply> reply) {
   tell(news);
 }
 
+// The program has had its answer long ago, and later ones: the reply is not merged, since it is of
+// a state in between. Whoever looks next asks the daemon.
+void MetadataClient::redone(const pb::Request& request, result<pb::Reply> reply) {
+  if (!reply) {
+    Call call;
+    call.facts = facts_of(request);
+    return known_late(call, failure(Errc::unavailable, reply.error().message()));
+  }
+  const RequestFacts facts = facts_of(request);
+  std::vector<InodeId> touched = facts.changed;
+  if (facts.altered) touched.push_back(facts.altered);
+  const InodeId named = reply.value().attr().inode().ino();
+  if (named) touched.push_back(named);
+  if (reply.value().has_rename()) {
+    touched.push_back(reply.value().rename().moved().ino());
+    if (reply.value().rename().has_replaced())
+      touched.push_back(reply.value().rename().replaced().ino());
+  }
+  for (const InodeId ino : touched) table_.mark_stale(ino, 0, client_.session());
+  // It counts as open at the daemon again.
+  if (facts.open && named) table_.give_back(named);
+}
+
 // An answer that nobody waits for any more: what it pinned and opened is let go, and the kernel,
 // whose caller saw an error, learns what has changed.
 void MetadataClient::give_back(const Call& call, Answer& answer) {
@@ -405,8 +428,10 @@ result<UseGuard> UseGuard::acquire(MetadataClient& client, const InodePtr& inode
     if (attempt >= kLeaseAttemptsQuick) {
       TRY(sleep_interruptibly(milliseconds(1)));
     }
-    const Asking asking(*inode);
-    auto answer = client.call(lease_request(inode->ino, mode, false), mode);
+    auto answer = [&] {
+      const Asking asking(*inode);
+      return client.call(lease_request(inode->ino, mode, false), mode);
+    }();
     if (!answer && answer.error().code() == std::errc::no_such_file_or_directory) {
       return failure(gone(inode->ino));
     }

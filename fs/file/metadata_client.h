@@ -69,6 +69,11 @@ class MetadataClient {
   // Whether `mode` is held now. The caller holds the inode's mutex.
   bool holds(const Inode&, pb::LeaseMode mode) const;
 
+  // A change that the daemon had made and lost was made again, or could not be
+  // (Keeping::on_redone). Runs on the I/O thread and does not block. What commits could not bring
+  // is FileIo's.
+  void redone(const pb::Request&, result<pb::Reply>);
+
   // Gives back queued leases; at most one request.
   void send_releases();
 

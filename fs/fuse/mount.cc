@@ -65,7 +65,13 @@ result<void> Mount::connect(const std::string& mountpoint) {
   options.on_resume = [this](pb::HelloRequest& hello) { present_leases(hello); };
   options.on_session = [this](const pb::HelloReply& hello) { on_session(hello); };
   pb::HelloReply hello;
-  TRY(client_, connect_session(std::move(options), &hello));
+  Keeping keeping;
+  keeping.bytes_max = config_.mount.kept_bytes_max;
+  keeping.on_redone = [this](const pb::Request& request, result<pb::Reply> reply) {
+    redone(request, reply);
+  };
+  TRY(client_, connect_session(std::move(options), &hello, std::move(keeping)));
+  inode_numbers_ = std::make_unique<InodeNumbers>(*client_);
   cloud_ = hello.cloud();
   lease_ = milliseconds(hello.lease_ms());
   read_only_ = hello.read_only();
@@ -156,6 +162,7 @@ void Mount::start(fuse_session* session) {
   metadata_->on_unwitnessed([this](const MetadataClient::Unwitnessed& news) {
     later([this, news] { tell_kernel(news); });
   });
+  inode_numbers_->refill();
   remember_root_and_space();
   flusher_ = std::thread([this] { flusher_loop(); });
   keepalive_ = std::thread([this] { keepalive_loop(); });
@@ -237,7 +244,8 @@ bool Mount::stop() {
                      io_->last_failure());
   io_->wait_shared();
   pipeline_.reset();
-  send_keepalive();
+  TrafficRows rows;
+  if (const auto reply = client_->call(keepalive_request(rows)); reply) reported_ = std::move(rows);
   if (clean) {
     pb::Request goodbye;
     goodbye.mutable_goodbye();

@@ -25,6 +25,7 @@
 #include "fs/base/timer_queue.h"
 #include "fs/file/file_io.h"
 #include "fs/file/file_locks.h"
+#include "fs/file/inode_numbers.h"
 #include "fs/fuse/kernel_notifier.h"
 #include "fs/fuse/last_known_space.h"
 #include "fs/fuse/owners.h"
@@ -67,6 +68,7 @@ class Mount {
   KernelChannel& channel() { return channel_; }
   PageInvalidator& invalidator() { return invalidator_; }
   LastKnownSpace& space() { return space_; }
+  InodeNumbers& inode_numbers() { return *inode_numbers_; }
   // When requests of the kernel have to end, for their loop.
   PendingRequests::Options request_options();
   // The daemon takes no changes from this node: the kernel shall refuse them.
@@ -108,10 +110,16 @@ class Mount {
   void forget_attributes(const InodePtr&);
   bool drop_kernel_pages(const InodePtr&);
   void session_lost();
+  void redone(const pb::Request&, const result<pb::Reply>&);
+  void watch_lease();
+  void lease_over();
   void flusher_loop();
   void flush_due(bool pressure);
   void keepalive_loop();
-  void send_keepalive();
+  using TrafficRows = std::map<std::pair<uint32_t, int>, TrafficCounters::Row>;
+  pb::Request keepalive_request(TrafficRows& rows);
+  void keepalive_answered(const result<pb::Reply>&, TrafficRows rows);
+  void ask_for_lease();
   void keep_certificate();
 
   // mount_sites.cc
@@ -130,6 +138,7 @@ class Mount {
   std::unique_ptr<Executor> recalls_;
   TimerQueue recalls_put_off_;
   std::unique_ptr<RpcSession> client_;
+  std::unique_ptr<InodeNumbers> inode_numbers_;
   std::unique_ptr<MetadataClient> metadata_;
   std::unique_ptr<FileLocks> locks_;
   bool locks_shared_ = true;
@@ -152,14 +161,20 @@ class Mount {
   std::condition_variable wake_;
   bool nudged_ = false, stop_ = false;
   std::vector<std::future<void>> kernel_calls_;  // still waiting in the kernel
-  std::map<std::pair<uint32_t, int>, TrafficCounters::Row> reported_;
+  TrafficRows reported_;
+  // The keepalive under way, if any, and its answer, for its thread to take.
+  std::optional<TrafficRows> keepalive_rows_;
+  std::optional<result<pb::Reply>> keepalive_answer_;
+  bool lease_over_ = false;      // the keepalive thread's: the lease has run out
+  uint64_t session_before_ = 0;  // the I/O thread's
+  uint64_t daemon_start_ = 0;
   std::map<SiteId, MonotonicTime> ask_again_;  // the keepalive thread's: sites not usable here
   std::thread flusher_, keepalive_;
   std::string mountpoint_;
   bool dirsync_ = false;
   Owners owners_;
   bool read_only_ = false;
-  Duration lease_ = seconds(20);               // as the daemon has said at the first hello
+  Duration lease_ = seconds(5);                // as the daemon has said at the first hello
   MonotonicTime look_at_certificate_{};        // the keepalive thread's
   std::unique_ptr<MetricsExporter> exporter_;  // before all it shows goes
 };

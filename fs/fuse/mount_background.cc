@@ -63,13 +63,27 @@ void Mount::flush_due(bool pressure) {
   pipeline_->flush();
 }
 
+// Keepalives, and what their answers bring. A keepalive that is not answered is sent again by the
+// RPC when there is a connection; meanwhile this thread sees to the end of the lease.
 void Mount::keepalive_loop() {
+  MonotonicTime next = monotonic_now() + lease_ / 8;
   for (;;) {
+    std::optional<result<pb::Reply>> answer;
+    std::optional<TrafficRows> rows;
     {
+      const auto end = client_->lease_end();
+      const auto until = lease_over_ ? next : std::min(next, end);
       std::unique_lock lock(mutex_);
-      if (wake_.wait_for(lock, lease_ / 8, [this] { return stop_; })) return;
+      wake_.wait_until(lock, until, [this] { return stop_ || keepalive_answer_; });
+      if (stop_) return;
+      answer.swap(keepalive_answer_);
+      if (answer) rows.swap(keepalive_rows_);
     }
-    send_keepalive();
+    if (answer) keepalive_answered(*answer, std::move(*rows));
+    watch_lease();
+    if (monotonic_now() < next) continue;
+    next = monotonic_now() + lease_ / 8;
+    ask_for_lease();
     keep_certificate();
   }
 }
@@ -88,10 +102,10 @@ void Mount::keep_certificate() {
   }
 }
 
-void Mount::send_keepalive() {
+pb::Request Mount::keepalive_request(TrafficRows& rows) {
   pb::Request request;
   auto* keepalive = request.mutable_keepalive();
-  auto now = reported_;
+  rows = reported_;
   for (Site* listed : sites_->all()) {
     Site& site = *listed;
     for (int p = 0; p < kPurposeCount; ++p) {
@@ -104,7 +118,7 @@ void Mount::send_keepalive() {
       traffic->set_bytes_read(row.bytes_read - before.bytes_read);
       traffic->set_bytes_written(row.bytes_written - before.bytes_written);
       traffic->set_operations(row.operations - before.operations);
-      now[{site.id(), p}] = row;
+      rows[{site.id(), p}] = row;
     }
     auto* health = keepalive->add_health();
     health->set_site(site.id());
@@ -119,12 +133,60 @@ void Mount::send_keepalive() {
   stats->set_flush_failures(io_->failures());
   stats->set_data_losses(io_->data_losses());
   stats->set_last_failure(io_->last_failure());
-  const auto reply = client_->call(std::move(request));
+  return request;
+}
+
+void Mount::ask_for_lease() {
+  TrafficRows rows;
+  {
+    std::lock_guard lock(mutex_);
+    if (keepalive_rows_) return;  // one is under way
+  }
+  pb::Request request = keepalive_request(rows);
+  {
+    std::lock_guard lock(mutex_);
+    keepalive_rows_ = std::move(rows);
+  }
+  client_->call(std::move(request), [this](result<pb::Reply> reply) {
+    {
+      std::lock_guard lock(mutex_);
+      keepalive_answer_.emplace(std::move(reply));
+    }
+    wake_.notify_all();
+  });
+}
+
+void Mount::keepalive_answered(const result<pb::Reply>& reply, TrafficRows rows) {
   if (!reply) return;
-  reported_ = std::move(now);
+  reported_ = std::move(rows);
   follow_sites(reply.value().keepalive().sites());
   if (auto known = adopt_features(reply.value().keepalive().features()); !known) {
     spdlog::error("{}", known.error().message());
+  }
+}
+
+void Mount::watch_lease() {
+  const bool over = monotonic_now() >= client_->lease_end();
+  if (over && !lease_over_) later([this] { lease_over(); });
+  lease_over_ = over;
+}
+
+// From now on others may change what the kernel has cached here. Attributes and entries run out by
+// themselves, but not while the machine is suspended; pages never do, and only files that are open
+// are read without asking first. The daemon waits a tenth of the lease longer than we do.
+void Mount::lease_over() {
+  spdlog::warn("the daemon has not been heard for the whole lease: reading waits for it");
+  kernel_.forget_entries();
+  for (const auto& inode : table_.all()) {
+    bool open = false;
+    {
+      std::lock_guard lock(inode->mutex);
+      open = inode->opens > 0;
+    }
+    if (open)
+      (void)drop_kernel_pages(inode->ino);
+    else
+      kernel_.forget_attributes(inode->ino);
   }
 }
 

@@ -245,6 +245,11 @@ bool Mount::reduce_lease(Reduction& reduction) {
 
 // On the RPC's I/O thread: must not block.
 void Mount::present_leases(pb::HelloRequest& hello) {
+  for (const auto& unused : inode_numbers_ ? inode_numbers_->unused() : std::vector<IdRange>{}) {
+    auto* range = hello.add_inodes();
+    range->set_first(unused.first);
+    range->set_count(unused.count);
+  }
   for (const auto& inode : table_.all()) {
     std::lock_guard lock(inode->mutex);
     if (inode->lease == pb::LEASE_NONE && !inode->open_registered) continue;
@@ -266,14 +271,20 @@ result<void> Mount::adopt_features(const pb::Features& features) {
 }
 
 void Mount::on_session(const pb::HelloReply& hello) {
+  const bool restarted = daemon_start_ != 0 && hello.start() != daemon_start_;
+  const bool another = hello.session() != session_before_;
+  daemon_start_ = hello.start();
+  session_before_ = hello.session();
   if (!ids_) return;  // the first hello
+  if (restarted) table_.forget_sequences();
   if (auto known = adopt_features(hello.features()); !known) {
     spdlog::error("{}", known.error().message());
   }
   apply_duties(hello.cloud().sites());
-  if (hello.ids_revoked() || !hello.resumed()) ids_->revoked();
-  const auto unlocked = locks_->session_begins(!hello.resumed());
-  if (hello.resumed()) return;
+  if (hello.ids_revoked() || another) ids_->revoked();
+  if (!hello.resumed()) inode_numbers_->revoked();
+  const auto unlocked = locks_->session_begins(another);
+  if (!another) return;
   if (!unlocked.empty())
     spdlog::error(
         "locks of {} files are lost with this mount's session; programs that hold them get EIO",
@@ -284,11 +295,26 @@ void Mount::on_session(const pb::HelloReply& hello) {
   });
 }
 
+// A change that the daemon had made and lost with its machine was made again, or could not be.
+void Mount::redone(const pb::Request& request, const result<pb::Reply>& reply) {
+  if (!metadata_ || !io_) return;
+  metadata_->redone(request, reply);
+  const pb::CommitReply none;
+  const auto& outcomes = (reply ? reply.value().commit() : none).outcomes();
+  for (int i = 0; i < request.commit().updates_size(); ++i) {
+    const bool made = i < outcomes.size() && outcomes[i].outcome() == pb::UpdateOutcome::APPLIED;
+    const auto& update = request.commit().updates(i);
+    const InodePtr inode = made ? nullptr : table_.find(update.ino());
+    if (inode) io_->commit_lost(inode, update.change_id());
+  }
+}
+
 // Leases of the old session are void already (they carry its id). What is open or has changes is
 // asked for at once: that drops what other mounts' changes have overtaken (FileIo::overtaken). The
 // kernel may have kept pages of all the others.
 void Mount::session_lost() {
-  spdlog::error("the daemon has ended this mount's session; the mount requests its leases again");
+  spdlog::warn("the daemon has ended this mount's session; the mount requests its leases again");
+  inode_numbers_->refill();
   kernel_.forget_entries();
   for (const auto& inode : table_.all()) {
     bool changes = false, open = false;

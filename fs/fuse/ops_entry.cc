@@ -24,6 +24,7 @@ result<pb::Request> create_request(fuse_req_t req, fuse_ino_t parent, const char
   create->set_gid(owner.gid);
   create->set_now_ns(wall_now_ns());
   create->set_exclusive(true);
+  create->set_ino(mount_of(req).inode_numbers().take());
   return request;
 }
 

@@ -39,6 +39,14 @@ class NodeNetwork:
     def mend(self):
         _ip("link", "set", self.cable, "up")
 
+    def change_address(self):
+        """The machine there gets another address; what is sent to the old one is lost."""
+        net, host = self.there.rsplit(".", 1)
+        new = f"{net}.{int(host) + 1 if int(host) < 250 else 2}"
+        _ip("-n", self.name, "addr", "del", f"{self.there}/24", "dev", "eth0")
+        _ip("-n", self.name, "addr", "add", f"{new}/24", "dev", "eth0")
+        self.there = new
+
     def close(self):
         _ip("link", "del", self.cable, check=False)
         _ip("netns", "del", self.name, check=False)

@@ -379,6 +379,14 @@ TEST_F(FsckTest, GrantsRepliesAndDeletionsThatAreNoneGo) {
   range.set_first(2'000'000);
   damage([&](Transaction& txn) { txn.put(key::granted(IdKind::stripe, 2'000'000), range); });
   expect_mended("were never given out");
+  range.set_kind(static_cast<uint32_t>(IdKind::inode));
+  range.set_first(uint64_t{1} << 50);
+  damage([&](Transaction& txn) { txn.put(key::granted(IdKind::inode, range.first()), range); });
+  expect_mended("were never given out");
+  damage([&](Transaction& txn) { txn.put(key::meta("retired/4711"), std::string("1")); });
+  expect_mended("session 4711 is marked as ended and does not exist");
+  damage([&](Transaction& txn) { txn.put(key::meta("retired/nobody"), std::string("1")); });
+  expect_mended("session 0 is marked as ended");
   damage([&](Transaction& txn) { txn.put(key::reply(4711, 3), std::string("x")); });
   expect_mended("a reply for session 4711");
   pb::PendingDeletion deletion;

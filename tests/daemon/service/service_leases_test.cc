@@ -414,7 +414,7 @@ TEST_F(SilentHolderTest, OneThatOnlySendsKeepalivesIsWaitedForOnce) {
   const auto first = wait_of_b(removals.front(), [&] { refused |= keep_alive(a) == 0; });
   EXPECT_TRUE(refused) << "it is told that its lease runs out";
   EXPECT_GE(first, lease()) << "not before its lease has run out there";
-  EXPECT_LE(first, lease() * 7 / 4);
+  EXPECT_LE(first, lease() * 5 / 2);
   EXPECT_TRUE(a.connection->closed);
   for (const uint64_t id : removals) EXPECT_TRUE(answered_now(b, id)) << "all share one wait";
   for (int i = kFiles / 2; i < kFiles; ++i) {

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "common/audit/shard_tags.h"
+#include "common/rpc/protocol_versions.h"
 #include "common/store/memory_store.h"
 #include "daemon/fsck/fsck.h"
 #include "daemon/records/block_map.h"
@@ -97,12 +98,15 @@ class FakeConnection final : public RpcConnection {
   }
   void reply_with(std::function<pb::Reply()> make) override { reply(make()); }
   void push(const pb::Push& push) override {
-    if (!closed) recalls.push_back(push.recall());
+    if (closed) return;
+    if (push.has_committed()) committed = push.committed();
+    if (push.has_recall()) recalls.push_back(push.recall());
   }
   void close() override { closed = true; }
 
   std::vector<pb::Reply> replies;
   std::deque<pb::Recall> recalls;
+  Sequence committed = 0;  // the newest that a push has told
   bool closed = false;
 
  private:
@@ -120,6 +124,9 @@ class ServiceTest : public testing::Test {
     uint64_t last_id = 0;
     Sequence sequence = 0;              // presented by the next hello
     std::vector<std::string> features;  // that its program knows
+    std::string secret;                 // empty: of a program from before there were any
+    uint32_t protocol = kProtocolOldest;
+    std::vector<IdRange> inodes;  // numbers granted to it and not used
     std::shared_ptr<FakeConnection> connection;
     pb::HelloReply hello;
   };
@@ -236,7 +243,14 @@ class ServiceTest : public testing::Test {
     client.connection = std::make_shared<FakeConnection>(client.pid);
     pb::Request request;
     auto* hello = request.mutable_hello();
-    hello->set_protocol(kProtocolVersion);
+    hello->set_protocol(client.protocol);
+    hello->set_protocol_min(kProtocolOldest);
+    hello->mutable_session()->set_secret(client.secret);
+    for (const auto& unused : client.inodes) {
+      auto* range = hello->add_inodes();
+      range->set_first(unused.first);
+      range->set_count(unused.count);
+    }
     hello->set_kind(kind);
     hello->mutable_session()->set_id(client.session);
     hello->set_sequence(client.sequence);
@@ -254,6 +268,15 @@ class ServiceTest : public testing::Test {
     Client client;
     client.pid = pid;
     client.features = std::move(features);
+    connect(client);
+    return client;
+  }
+  // A mount of today: known by a secret, comes back after its session has ended.
+  Client mount_with_secret(pid_t pid) {
+    Client client;
+    client.pid = pid;
+    client.secret = "secret of the mount " + std::to_string(pid);
+    client.protocol = kProtocolNewest;
     connect(client);
     return client;
   }

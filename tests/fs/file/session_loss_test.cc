@@ -64,6 +64,34 @@ TEST_F(SessionLossTest, TruncatesAreKept) {
   expect_kept(inode, std::string(5'000, 's') + std::string(1'000, '\0'));
 }
 
+// A commit that was answered is gone with the daemon's machine, and cannot be made again.
+TEST_F(SessionLossTest, ALostCommitIsTold) {
+  const InodePtr inode = half_written("file", 10'000, 2'000);
+  const uint64_t first = inode->stored.change_id;
+  ASSERT_TRUE(io_->flush(inode, false));
+  const uint64_t newest = inode->stored.change_id;
+  ASSERT_NE(newest, first);
+  io_->commit_lost(inode, first);
+  EXPECT_TRUE(fsync(inode)) << "a later commit has replaced it, and speaks for both";
+  write(inode, 12'000, "based on what is lost");
+  io_->commit_lost(inode, newest);
+  EXPECT_TRUE(inode->clean());
+  expect_told_once(inode);
+}
+
+// After a restart the numbers of transactions may begin lower: what is told then counts.
+TEST_F(SessionLossTest, NumbersOfBeforeARestartDoNotHideNews) {
+  const InodePtr inode = half_written("file", 10'000, 0);
+  inode->attr_sequence = 1'000'000;
+  pb::Inode news = inode->attr;
+  news.set_mode(0100600);
+  table_.apply(news, pb::LEASE_NONE, false, 5, daemon_->session(), 1'000'000);
+  EXPECT_NE(inode->attr.mode(), 0100600u);
+  table_.forget_sequences();
+  table_.apply(news, pb::LEASE_NONE, false, 5, daemon_->session(), 1'000'000);
+  EXPECT_EQ(inode->attr.mode(), 0100600u);
+}
+
 TEST_F(SessionLossTest, WhatAnotherMountHasChangedReadsAsCommitted) {
   const InodePtr inode = half_written("file", 10'000, 20'000);
   daemon_->end_session();
