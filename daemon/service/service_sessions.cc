@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "common/base/log.h"
+#include "common/rpc/protocol_range.h"
 #include "daemon/maintenance/maintenance.h"
 #include "daemon/metadata/counters.h"
 #include "daemon/service/service.h"
@@ -122,6 +123,8 @@ pb::Reply MetadataService::hello_reply(const Call& call, SessionState& session, 
   }
   hello->set_read_only(call.connection->peer().remote() &&
                        !call.connection->peer().roles.has(NodeRole::mount));
+  hello->set_root(limit_of(call));
+  hello->set_protocol(session.record.protocol());
   hello->set_resumed(resumed);
   hello->set_ids_revoked(resumed && session.ids_revoked);
   return reply;
@@ -130,11 +133,12 @@ pb::Reply MetadataService::hello_reply(const Call& call, SessionState& session, 
 void MetadataService::hello(const CallPtr& call) {
   const auto& hello = call->request.hello();
   const auto& connection = call->connection;
-  if (hello.protocol() != kProtocolVersion) {
-    return refuse(call, Error(Errc::unsupported,
-                              fmt::format("the daemon speaks protocol {}, not {}; install the same "
-                                          "version on both sides",
-                                          kProtocolVersion, hello.protocol())));
+  const auto protocol = common_protocol(own_protocols(), protocols_of(hello));
+  if (!protocol) {
+    const Error none = no_common_protocol({DATACLOUD_VERSION, own_protocols()},
+                                          {hello.session().version(), protocols_of(hello)});
+    spdlog::warn("{}: {}", connection->peer().describe(), none.text());
+    return refuse(call, none);
   }
   const SessionState* bound = sessions_.find(connection->session);
   if (bound != nullptr && bound->connection == connection) {
@@ -145,6 +149,7 @@ void MetadataService::hello(const CallPtr& call) {
                            &pb::Session::clear_roles, &pb::Session::clear_secret}) {
     (record.*clear)();
   }
+  record.set_protocol(*protocol);
   if (!connection->peer().remote()) {
     deps_.processes.identify(connection->peer().pid, record);
   } else if (auto known = identify_node(hello, connection->peer(), record); !known) {
@@ -187,6 +192,7 @@ bool MetadataService::resume(SessionState& session, const Call& call) {
       return false;
     }
     for (const auto& held : call.request.hello().leases()) {
+      if (!may_resume_with(call, session.id(), held.ino())) continue;
       if (!leases_.adopt(session.id(), held)) {
         end_session(session.id(), "its leases exceed daemon.leases_max", false);
         return false;
@@ -199,6 +205,9 @@ bool MetadataService::resume(SessionState& session, const Call& call) {
     session.resumed = true;
   }
   session.record.set_address(call.connection->peer().address);
+  session.record.set_protocol(
+      *common_protocol(own_protocols(), protocols_of(call.request.hello())));
+  session.record.set_version(call.request.hello().session().version());
   bind(session, call.connection);
   spdlog::info("session {}: {} is back", session.id(), session.describe());
   call.connection->reply(hello_reply(call, session, true));

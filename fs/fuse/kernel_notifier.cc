@@ -26,16 +26,18 @@ bool KernelNotifier::increment_epoch() {
 }
 
 void KernelNotifier::forget_pages_and_attributes(InodeId ino) {
-  if (fuse_session* session = session_) (void)fuse_lowlevel_notify_inval_inode(session, ino, 0, 0);
+  if (fuse_session* session = session_)
+    (void)fuse_lowlevel_notify_inval_inode(session, node_of(ino), 0, 0);
 }
 
 void KernelNotifier::forget_attributes(InodeId ino) {
-  if (fuse_session* session = session_) (void)fuse_lowlevel_notify_inval_inode(session, ino, -1, 0);
+  if (fuse_session* session = session_)
+    (void)fuse_lowlevel_notify_inval_inode(session, node_of(ino), -1, 0);
 }
 
 void KernelNotifier::forget_range(InodeId ino, uint64_t offset, uint64_t length) {
   if (fuse_session* session = session_)
-    (void)fuse_lowlevel_notify_inval_inode(session, ino, static_cast<off_t>(offset),
+    (void)fuse_lowlevel_notify_inval_inode(session, node_of(ino), static_cast<off_t>(offset),
                                            static_cast<off_t>(length));
 }
 

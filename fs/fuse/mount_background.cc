@@ -119,8 +119,12 @@ void Mount::send_keepalive() {
   stats->set_flush_failures(io_->failures());
   stats->set_data_losses(io_->data_losses());
   stats->set_last_failure(io_->last_failure());
+  stats->set_round_trip_us(round_trip_us_);
+  const auto sent = monotonic_now();
   const auto reply = client_->call(std::move(request));
   if (!reply) return;
+  round_trip_us_ = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(monotonic_now() - sent).count());
   reported_ = std::move(now);
   follow_sites(reply.value().keepalive().sites());
   if (auto known = adopt_features(reply.value().keepalive().features()); !known) {

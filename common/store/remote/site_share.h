@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 
+#include "common/store/remote/site_counters.h"
 #include "common/store/remote/site_server.h"
 
 namespace datacloud {
@@ -18,6 +19,7 @@ class SiteShare {
   explicit SiteShare(SiteServerOptions o) : options(std::move(o)) {}
   const SiteServerOptions options;
   PeerRefusals refusals;
+  SiteCounters counters;
 
   // The store that expects that marker. away: it names another cloud or site.
   result<std::shared_ptr<ObjectStore>> store_for(const SiteMarker&);

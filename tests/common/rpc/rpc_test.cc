@@ -22,6 +22,7 @@
 #include <set>
 #include <thread>
 
+#include "common/rpc/protocol_range.h"
 #include "common/rpc/rpc_dial.h"
 #include "common/rpc/rpc_frame.h"
 #include "tests/support/tls_rig.h"
@@ -47,6 +48,8 @@ class EchoService final : public RpcService {
       hello->set_resumed(wanted != 0 && know_sessions);
       hello->set_session(hello->resumed() ? wanted : next_session++);
       hello->set_lease_ms(20'000);
+      hello->set_protocol(protocol);
+      if (turn_away) set_error(reply, Error::posix(EACCES, "node gpu07 was revoked"));
       connection->session = hello->session();
       last_ = connection;
     } else {
@@ -88,6 +91,8 @@ class EchoService final : public RpcService {
   }
 
   std::atomic<bool> mute{false};
+  std::atomic<bool> turn_away{false};
+  std::atomic<uint32_t> protocol{0};
   std::atomic<bool> know_sessions{true};
   std::atomic<uint64_t> pushes_per_sync{0};
   std::atomic<int> disconnects{0};
@@ -270,6 +275,38 @@ TEST_P(RpcTest, AnswersAndErrorsArrive) {
   auto unknown = c->call(pb::Request());
   ASSERT_FALSE(unknown);
   EXPECT_TRUE(unknown.error().is(Errc::unsupported));
+}
+
+TEST_P(RpcTest, TheDaemonChoosesAProtocolThatBothSpeak) {
+  const auto first = client();
+  ASSERT_TRUE(first);
+  EXPECT_EQ(service_.hellos()[0].protocol(), own_protocols().newest);
+  EXPECT_EQ(service_.hellos()[0].protocol_min(), own_protocols().oldest);
+  service_.protocol = own_protocols().newest;
+  EXPECT_TRUE(client());
+  service_.protocol = own_protocols().newest + 1;
+  auto options = mount_options();
+  reach(options);
+  const auto refused = connect_rpc(std::move(options), nullptr);
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(refused.error().is(Errc::unsupported));
+  EXPECT_THAT(refused.error().text(), HasSubstr("protocol 3, this program (Data Cloud "));
+}
+
+// It goes on asking, since the node may be let in again, and not each moment.
+TEST_P(RpcTest, AMountThatIsTurnedAwayAsksLessOften) {
+  auto options = mount_options();
+  options.deadline = seconds(1);
+  const auto mount = client(std::move(options));
+  ASSERT_TRUE(mount);
+  service_.turn_away = true;
+  service_.last()->close();
+  std::this_thread::sleep_for(milliseconds(2500));
+  const size_t refused = service_.hellos().size() - 1;
+  EXPECT_GE(refused, 1u);
+  EXPECT_LE(refused, 3u) << "after one second, then after two";
+  EXPECT_THAT(mount->call({}).error().text(), testing::Not(HasSubstr("running?")));
+  service_.turn_away = false;
 }
 
 TEST_P(RpcTest, ManyThreadsShareOneConnection) {
