@@ -139,11 +139,29 @@ int copy_some(const File& source, const NewFile& target, uint64_t offset, uint64
   return n < 0 ? errno : 0;
 }
 
+result<void> copy_all(const CloneOptions& options, const File& source, uint64_t size,
+                      const NewFile& target, Done& done) {
+  while (done.copied < size) {
+    uint64_t bytes = 0;
+    const int error =
+        copy_some(source, target, done.copied, std::min(size - done.copied, kCopiedAtOnce), &bytes);
+    if (error == EINTR) continue;
+    if (error != 0) return failure(Error::posix(error, options.source));
+    if (bytes == 0) break;  // cut meanwhile
+    done.copied += bytes;
+  }
+  return success();
+}
+
 result<void> fill(const CloneOptions& options, const File& source, const struct stat& st,
                   const NewFile& target, Done& done) {
   TRY(const struct stat made, stat_of(target.file(), target.path().string()));
-  TRY(share_only(target, true));
   const auto size = static_cast<uint64_t>(st.st_size);
+  const auto sharing = share_only(target, true);
+  // Where the cloud shares nothing, whoever allows copying gets a copy.
+  if (!sharing && options.copy_allowed && sharing.error().is(Errc::unsupported))
+    return copy_all(options, source, size, target, done);
+  if (!sharing) return failure(sharing.error());
   for (uint64_t at = 0; at < size;) {
     uint64_t bytes = 0;
     int error = copy_some(source, target, at, size - at, &bytes);
@@ -181,7 +199,13 @@ result<void> check_places(const CloneOptions& options, const File& source, struc
   struct stat target {};
   if (::lstat(options.target.c_str(), &target) != 0) return success();
   if (!options.force) return failure(Errc::exists, options.target + " exists; --force replaces it");
-  if (S_ISDIR(target.st_mode)) return failure(Error::posix(EISDIR, options.target));
+  if (S_ISDIR(target.st_mode))
+    return failure(Error::posix(EISDIR, options.target +
+                                            " is a directory, which --force does not replace: name "
+                                            "a file, such as " +
+                                            (std::filesystem::path(options.target) /
+                                             std::filesystem::path(options.source).filename())
+                                                .string()));
   if (target.st_ino == st.st_ino) {
     return failure(Errc::invalid, options.source + " and " + options.target + " are one file");
   }

@@ -37,9 +37,10 @@ result<std::string> read_line_from_stdin() {
   return text;
 }
 
-result<NodeKey> kept_key(const std::filesystem::path& path) {
+result<NodeKey> kept_key(const std::filesystem::path& path, bool& made) {
   struct stat st {};
-  if (::lstat(path.c_str(), &st) == 0) return read_node_key_file(path);
+  made = ::lstat(path.c_str(), &st) != 0;
+  if (!made) return read_node_key_file(path);
   const NodeKey key = NodeKey::generate();
   std::string pem = key.pem();
   auto written = replace_file(path, pem);
@@ -125,8 +126,8 @@ result<void> write_data_key(const std::filesystem::path& path, const pb::NodeBun
   return write_key_file(path, file);
 }
 
-result<void> write_files(const JoinLine& line, const Joined& joined, const NodeFiles& files,
-                         const std::filesystem::path& kept) {
+result<PlacedKeyrings> write_files(const JoinLine& line, const Joined& joined,
+                                   const NodeFiles& files, const std::filesystem::path& kept) {
   struct stat st {};
   if (::lstat(files.configuration.c_str(), &st) == 0) {
     return failure(Errc::exists,
@@ -135,11 +136,18 @@ result<void> write_files(const JoinLine& line, const Joined& joined, const NodeF
                        "still works on this machine");
   }
   const bool has_key = !joined.bundle.data_key().empty();
+  TRY(auto keyrings, place_keyrings(joined.bundle.configuration(),
+                                    files.configuration.parent_path(), joined.bundle.cloud_name()));
   const std::string text = node_configuration(joined.bundle.cloud_name(), line.name, line.addresses,
-                                              files, has_key, joined.bundle.configuration());
+                                              files, has_key, keyrings.shared);
   TRY(parse_config(text, files.configuration));
   if (has_key) {
     TRY(write_data_key(files.data_key, joined.bundle));
+  }
+  for (auto& keyring : keyrings.files) {
+    if (keyring.text.empty()) continue;
+    TRY(replace_file(keyring.path, keyring.text));
+    OPENSSL_cleanse(keyring.text.data(), keyring.text.size());
   }
   TRY(replace_file(files.authority, certificate_pem(joined.authority)));
   TRY(replace_file(files.certificate, certificate_pem(joined.certificate)));
@@ -147,7 +155,8 @@ result<void> write_files(const JoinLine& line, const Joined& joined, const NodeF
   ::unlink(files.key.c_str());
   if (::link(kept.c_str(), files.key.c_str()) != 0)
     return failure(Error::posix(errno, "cannot create " + files.key.string()));
-  return replace_file(files.configuration, text);
+  TRY(replace_file(files.configuration, text));
+  return keyrings;
 }
 
 result<void> join(const CommandContext& context, std::string text,
@@ -167,13 +176,21 @@ result<void> join(const CommandContext& context, std::string text,
   const auto kept =
       directory /
       ("join-" + to_hex(ByteView(invitation_key(line.secret).hash()).first(8)) + ".key");
-  TRY(const NodeKey key, kept_key(kept));
+  bool made = false;
+  TRY(const NodeKey key, kept_key(kept, made));
   auto asked = ask_to_join(line, key);
-  if (!asked) return failure(asked.error().in("node " + line.name + " cannot join"));
+  if (!asked) {
+    // Turned away: this key was taken for nothing. After any other failure the line may be bound to
+    // it already.
+    if (made && asked.error().errno_value() == EACCES) ::unlink(kept.c_str());
+    return failure(asked.error().in("node " + line.name + " cannot join"));
+  }
   Joined& joined = asked.value();
   const auto files = node_files(directory, joined.bundle.cloud_name());
   auto written = write_files(line, joined, files, kept);
   OPENSSL_cleanse(joined.bundle.mutable_data_key()->data(), joined.bundle.data_key().size());
+  auto* shared = joined.bundle.mutable_configuration();
+  OPENSSL_cleanse(shared->data(), shared->size());
   if (!written) return failure(written.error());
   // With its own certificate: from now on nobody can use the line.
   CommandContext node = context;
@@ -191,6 +208,10 @@ result<void> join(const CommandContext& context, std::string text,
   }
   fmt::print("node      {} of the cloud {}: {}\nfiles     {}\n", line.name, printable(cloud),
              joined.roles.text(), files.configuration.string());
+  for (const auto& keyring : written.value().files)
+    if (keyring.text.empty())
+      fmt::print("needed    {}: the keyring of {}, by the commands that `node add` has shown\n",
+                 keyring.path.string(), keyring.entity);
   const bool standard = directory == "/etc/datacloud";
   if (joined.roles.has(NodeRole::mount) || joined.roles.has(NodeRole::mount_ro))
     fmt::print("next      mount -t datacloud {} MOUNTPOINT\n",

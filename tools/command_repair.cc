@@ -121,7 +121,11 @@ int run_repair(const CommandContext& context, bool wait, bool scrub, std::string
   if (!done) return report_failure(done.error());
   fmt::print("{}", context.json ? json_text(repair_json(done.value(), plan, wait))
                                 : repair_text(done.value(), plan, wait));
-  return wait && done.value().last.queued() > 0 ? kExitFailed : kExitOk;
+  if (!wait || done.value().last.queued() == 0) return kExitOk;
+  const auto& last = done.value().last;
+  fmt::print(stderr, "datacloud: {} stripes could not be repaired now; they stay in the queue{}\n",
+             last.queued(), last.obstacles().empty() ? "" : ": " + printable(last.obstacles(0)));
+  return kExitFailed;
 }
 
 }  // namespace datacloud

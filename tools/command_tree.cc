@@ -1,7 +1,9 @@
 // `datacloud tree`: directories declared as trees. The daemon converts what is in them by itself;
 // the command waits for it and shows how far it is.
 #include <fmt/format.h>
+#include <sys/stat.h>
 
+#include <cerrno>
 #include <csignal>
 
 #include "tools/admin_call.h"
@@ -37,7 +39,10 @@ result<pb::TreeRequest> about(const std::string& path, pb::TreeRequest::Change c
   pb::TreeRequest request;
   request.set_change(change);
   TRY(const auto inode, mounted_inode(path));
+  struct stat st {};
   if (inode) {
+    if (::stat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode))
+      return failure(Errc::invalid, path + " is not a directory: a tree is one, with all below it");
     request.set_ino(*inode);
   } else {
     request.set_path(path.starts_with('/') ? path : "/" + path);
@@ -141,11 +146,24 @@ result<State> wait_for_end(const CommandContext& context, DaemonLink& link, Stat
   return state;
 }
 
+// A path that is none of the cloud may have been meant as one of this machine.
+Error explained(const Error& error, const pb::TreeRequest& request, const std::string& path) {
+  struct stat st {};
+  if (request.path().empty() || error.errno_value() != ENOENT || ::stat(path.c_str(), &st) != 0)
+    return error;
+  return Error::posix(ENOENT,
+                      path +
+                          " is not below a mount of a cloud, and the cloud has no such path; "
+                          "`findmnt -t fuse.datacloud` lists the mounts");
+}
+
 result<State> change(const CommandContext& context, const std::string& path,
                      pb::TreeRequest::Change what) {
   TRY(const auto request, about(path, what));
   TRY(auto link, connect_to_daemon(context));
-  TRY(auto state, ask_one(link, request));
+  auto asked = ask_one(link, request);
+  if (!asked) return failure(explained(asked.error(), request, path));
+  State state = std::move(asked).value();
   return wait_for_end(context, link, std::move(state));
 }
 
@@ -193,7 +211,9 @@ int run_tree_show(const CommandContext& context, const std::string& path) {
   const auto show = [&]() -> result<State> {
     TRY(const auto request, about(path, pb::TreeRequest::SHOW));
     TRY(auto link, connect_to_daemon(context));
-    return ask_one(link, request);
+    auto state = ask_one(link, request);
+    if (!state) return failure(explained(state.error(), request, path));
+    return state;
   };
   const auto state = show();
   if (!state) return report_failure(state.error());

@@ -98,11 +98,18 @@ struct NodeAddOptions {
   std::vector<std::string> roles;      // mount, mount-ro, admin, auditor
   std::vector<std::string> addresses;  // tls://; none: as the daemon's configuration says
   std::string valid = "24h";
+  std::string directory;  // of the cloud: its mounts see only what is below
+  // RADOS sites: files that may make Ceph users there, all sites' or SITE=FILE; or only print how.
+  std::vector<std::string> ceph_admin;
+  bool ceph_print = false;
+  // Of an organisation's authority: the node's certificate, or its SHA-256. What the node needs is
+  // written to `output`, for the directory `directory_there` of the node.
+  std::string certificate, fingerprint, output, directory_there = "/etc/datacloud";
 };
 int run_node_add(const CommandContext&, const NodeAddOptions&);
 int run_node_list(const CommandContext&, const std::string& name);  // empty: all
-int run_node_revoke(const CommandContext&, const std::string& name);
-int run_node_renew(const CommandContext&);  // this machine's certificate
+int run_node_revoke(const CommandContext&, const NodeAddOptions&);  // name and ceph_admin count
+int run_node_renew(const CommandContext&);                          // this machine's certificate
 int run_join(const CommandContext&, const std::string& line, const std::string& directory);
 struct WatermarkOptions {
   std::string input, output;

@@ -203,6 +203,36 @@ void add_node_commands(CLI::App& app, const CommandContext& context, NodeAddOpti
       ->required();
   invite->add_option("--address", options.addresses,
                      "Where the node reaches the daemon, tls://HOST:PORT; may be repeated");
+  invite->add_option("--directory", options.directory,
+                     "A directory of the cloud, such as /projects/one: the node's mounts see it as "
+                     "their root, and the daemon refuses what is not below it. Access control, not "
+                     "secrecy: the node has the whole cloud's data key");
+  const auto with_ceph_admin = [&](CLI::App* command, const char* what) {
+    return command->add_option("--ceph-admin", options.ceph_admin, what);
+  };
+  auto* ceph_admin = with_ceph_admin(
+      invite,
+      "[SITE=]KEYRING of client.admin: make a Ceph user for the node at each RADOS site, "
+      "which may do there what its role needs; its key travels in the line; may be repeated");
+  invite
+      ->add_flag("--ceph-print", options.ceph_print,
+                 "Print the commands that make these users instead; their keyrings are put on the "
+                 "node by hand")
+      ->excludes(ceph_admin);
+  auto* certificate = invite->add_option(
+      "--certificate", options.certificate,
+      "The node's certificate (PEM), signed by an authority of [daemon] authorities: no line is "
+      "needed. Again for the same node: a further one");
+  auto* fingerprint =
+      invite->add_option("--fingerprint", options.fingerprint,
+                         "Its SHA-256 instead, as openssl x509 -fingerprint prints it");
+  certificate->excludes(fingerprint);
+  invite->add_option("--output", options.output,
+                     "With these: write the node's configuration, data key and authority there");
+  invite
+      ->add_option("--dir", options.directory_there,
+                   "With --output: the directory of these files on the node")
+      ->capture_default_str();
   invite->add_option("--valid", options.valid, "How long the line can be used, such as 30min")
       ->capture_default_str();
   add(*group, "list", "The nodes, their roles, and whether they are connected",
@@ -212,8 +242,12 @@ void add_node_commands(CLI::App& app, const CommandContext& context, NodeAddOpti
   };
   with_name(add(*group, "show", "One node, with its certificates",
                 [&] { return run_node_list(context, options.name); }));
-  with_name(add(*group, "revoke", "Shut a node out, at once and for good",
-                [&] { return run_node_revoke(context, options.name); }));
+  auto* revoke = add(*group, "revoke", "Shut a node out, at once and for good",
+                     [&] { return run_node_revoke(context, options); });
+  with_name(revoke);
+  with_ceph_admin(revoke,
+                  "[SITE=]KEYRING of client.admin: remove the node's Ceph users, too; may be "
+                  "repeated");
   add(*group, "renew", "Get a new certificate for this machine now; it is renewed by itself, too",
       [&] { return run_node_renew(context); });
 }

@@ -4,9 +4,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <sstream>
+#include <string_view>
 
 #include "common/net/address.h"
+#include "common/tls/node_identity.h"
 
 namespace datacloud {
 namespace {
@@ -30,6 +34,17 @@ std::string line(const char* key, const std::string& value) {
   return value.empty() ? "" : fmt::format("{} = {}\n", key, quoted(value));
 }
 
+// "#! ceph-keyring PART ENTITY KEY" in place of a site's keyring. PART names the file, KEY is "-"
+// when the user is made by hand. To programs that do not know the line it is a comment.
+constexpr std::string_view kKeyringLine = "#! ceph-keyring ";
+
+std::string user_lines(const CephUser& user, size_t number) {
+  const std::string part =
+      valid_node_name(user.site) ? user.site : fmt::format("site-{}", number + 1);
+  return line("user", user.entity) + fmt::format("{}{} {} {}\n", kKeyringLine, part, user.entity,
+                                                 user.key.empty() ? "-" : user.key);
+}
+
 // Where nodes reach a directory that is served here; empty: it is not.
 std::string served_address(const SiteConfig& site) {
   if (site.serve.empty() || !site.address.empty()) return site.address;
@@ -44,7 +59,7 @@ std::string served_address(const SiteConfig& site) {
 
 }  // namespace
 
-std::string shared_configuration(const Config& config) {
+std::string shared_configuration(const Config& config, const std::vector<CephUser>& users) {
   std::string out;
   for (const auto& site : config.sites) {
     out += "\n[[site]]\n" + line("name", site.name);
@@ -55,9 +70,38 @@ std::string shared_configuration(const Config& config) {
     out += line("store", site.store);
     if (site.store == "directory") out += line("path", site.path.string());
     if (site.store != "rados") continue;
-    out += line("conf", site.conf.string()) + line("user", site.user) +
-           line("keyring", site.keyring.string()) + line("pool", site.pool) +
-           line("namespace", site.nspace);
+    const auto own = std::find_if(users.begin(), users.end(),
+                                  [&](const auto& user) { return user.site == site.name; });
+    out += line("conf", site.conf.string());
+    out += own != users.end() ? user_lines(*own, static_cast<size_t>(own - users.begin()))
+                              : line("user", site.user) + line("keyring", site.keyring.string());
+    out += line("pool", site.pool) + line("namespace", site.nspace);
+  }
+  return out;
+}
+
+result<PlacedKeyrings> place_keyrings(const std::string& shared,
+                                      const std::filesystem::path& directory,
+                                      const std::string& cloud) {
+  PlacedKeyrings out;
+  for (size_t at = 0; at < shared.size();) {
+    const size_t end = std::min(shared.find('\n', at), shared.size());
+    const std::string text = shared.substr(at, end - at);
+    at = end + 1;
+    if (!text.starts_with(kKeyringLine)) {
+      out.shared += text + "\n";
+      continue;
+    }
+    std::istringstream words(text.substr(kKeyringLine.size()));
+    std::string part, entity, key;
+    const bool plain = words >> part >> entity >> key && valid_node_name(part) &&
+                       entity.starts_with("client.") && valid_node_name(entity) &&
+                       key.find_first_of("\"[]\\") == std::string::npos;
+    if (!plain) return failure(Errc::corrupt, "the line of a Ceph user is damaged");
+    PlacedKeyrings::File file{directory / (cloud + "." + part + ".keyring"), "", entity};
+    if (key != "-") file.text = fmt::format("[{}]\n\tkey = {}\n", entity, key);
+    out.shared += line("keyring", file.path.string());
+    out.files.push_back(std::move(file));
   }
   return out;
 }

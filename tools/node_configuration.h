@@ -5,11 +5,28 @@
 #include <vector>
 
 #include "common/config/config.h"
+#include "tools/ceph_users.h"
 
 namespace datacloud {
 
 // The [[site]] tables, as this machine has them; directories that it serves as others reach them.
-std::string shared_configuration(const Config&);
+// RADOS sites of `users` have that user, and a line in place of the keyring: place_keyrings().
+std::string shared_configuration(const Config&, const std::vector<CephUser>& users = {});
+
+// What `shared` says of keyrings, on the node that it came to.
+struct PlacedKeyrings {
+  struct File {
+    std::filesystem::path path;
+    std::string text;  // empty: somebody has to put it there
+    std::string entity;
+  };
+  std::string shared;  // with the files' paths
+  std::vector<File> files;
+};
+// corrupt: a line of keyrings is not in the format.
+result<PlacedKeyrings> place_keyrings(const std::string& shared,
+                                      const std::filesystem::path& directory,
+                                      const std::string& cloud);
 
 struct NodeFiles {
   std::filesystem::path configuration, key, certificate, authority, data_key;

@@ -5,6 +5,7 @@
 #   tools/quickstart.sh          shows everything and cleans up behind itself
 #   tools/quickstart.sh --keep   leaves the cloud running and mounted at /datacloud
 #   tools/quickstart.sh --share  shows how a picture is marked, sent and restored instead
+#   tools/quickstart.sh --two-nodes   shows two machines instead (tools/quickstart_two_nodes.sh)
 #
 # For a fresh Debian 12, run as root; a second run replaces what the first one left. Everything it
 # makes is below /var/lib/datacloud/quickstart (pictures: /var/cache/datacloud/pictures).
@@ -22,6 +23,7 @@ case ${1:-} in
   "") ;;
   --keep) keep=yes ;;
   --share) shift; exec tools/quickstart_share.sh "$@" ;;
+  --two-nodes) shift; exec tools/quickstart_two_nodes.sh "$@" ;;
   -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -65,6 +65,11 @@ std::string human_duration(uint64_t milliseconds) {
   return fmt::format("{} d {} h", s / 86400, s / 3600 % 24);
 }
 
+std::string round_trip_text(uint64_t us) {
+  if (us == 0) return "-";
+  return fmt::format("{:.{}f} ms", static_cast<double>(us) / 1000, us < 10'000 ? 1 : 0);
+}
+
 std::string local_time(int64_t ns) {
   if (ns == 0) return "unknown";
   const std::time_t seconds = ns / 1'000'000'000;

@@ -17,6 +17,7 @@ std::string coloured(const std::string& text, Colour, bool enabled);
 
 std::string human_bytes(uint64_t bytes);            // "1.2 GiB"
 std::string human_duration(uint64_t milliseconds);  // "3 d 4 h"
+std::string round_trip_text(uint64_t us);           // "0.4 ms"; "-" when it is 0: not known
 // Of a time since 1970: "2026-01-31 12:00:00" here, "unknown" for none (0).
 std::string local_time(int64_t ns);
 // Control characters replaced, so that a file name cannot drive the terminal.

@@ -255,7 +255,8 @@ result<void> read_windows(Section& s, DaemonConfig& daemon) {
   return success();
 }
 
-result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::string>& sites) {
+result<void> read_daemon(Section s, DaemonConfig& daemon, NodeConfig& node,
+                         const std::set<std::string>& sites) {
   TRY(s.absolute_path("state", daemon.state));
   TRY(read_listen(s, daemon.listen));
   TRY(s.text("site", daemon.site));
@@ -264,6 +265,9 @@ result<void> read_daemon(Section s, DaemonConfig& daemon, const std::set<std::st
                                        suggestion(daemon.site, {sites.begin(), sites.end()})));
   TRY(s.number("certificate_ms", daemon.certificate_ms, 1000, 3650ull * 24 * kHourMs,
                parse_milliseconds));
+  if (s.find("authorities") != nullptr) {
+    TRY(s.absolute_path("authorities", node.authority));
+  }
   TRY(s.number("lease_ms", daemon.lease_ms, 10, kHourMs, parse_milliseconds));
   TRY(s.number("sessions_max", daemon.sessions_max, 1, 65536));
   TRY(s.number("leases_max", daemon.leases_max, 1, 1'000'000'000));
@@ -401,6 +405,15 @@ result<void> read_directory_site(Section& s, SiteConfig& site) {
   TRY(s.absolute_path("path", site.path));
   TRY(read_site_address(s, "serve", false, site.serve));
   TRY(read_site_address(s, "address", true, site.address));
+  TRY(s.text("metrics", site.metrics));
+  if (!site.metrics.empty()) {
+    if (auto good = check_metrics_address(site.metrics); !good)
+      return failure(s.error("metrics", good.error().text()));
+    if (site.serve.empty())
+      return failure(s.error("metrics",
+                             "only a site that is served here has metrics of its own; "
+                             "set \"serve\", or leave metrics out"));
+  }
   if (site.serve.empty() && !site.address.empty())
     return failure(s.error("address",
                            "a directory site has an address when it is served; set "
@@ -516,7 +529,7 @@ result<Config> read_all(const toml::table& document, const std::filesystem::path
     TRY(read_node(Section(*node, "[node]", file), config.node));
     TRY(read_node_keys(Section(*keys, "[keys]", file), config.keys));
   } else {
-    TRY(read_daemon(Section(*daemon, "[daemon]", file), config.daemon, names));
+    TRY(read_daemon(Section(*daemon, "[daemon]", file), config.daemon, config.node, names));
     TRY(read_keys(Section(*keys, "[keys]", file), config.keys));
   }
   for (auto& site : config.sites) {

@@ -19,7 +19,7 @@ struct NodeConfig {
   std::vector<std::string> daemon;  // "tls://HOST:PORT", where the daemon is; empty: no node
   std::filesystem::path key;        // PEM, made here
   std::filesystem::path certificate;
-  std::filesystem::path authority;  // certificate of whom we trust
+  std::filesystem::path authority;  // whom we trust; [daemon] authorities: who else signs nodes
   bool joined() const { return !daemon.empty(); }
 };
 
@@ -35,6 +35,7 @@ struct SiteConfig {
   std::string nspace;                     // rados, `namespace`; empty: the cloud's UUID
 
   std::string serve;    // directory: "tls://HOST:PORT" where `datacloudd --site` listens, or empty
+  std::string metrics;  // of its server, as [daemon] metrics; empty: nowhere
   std::string address;  // remote: where it is reached; directory: where nodes reach it, or empty
   // remote: what this machine shows there, from [node] or [keys]; both empty: nothing.
   NodeConfig node;

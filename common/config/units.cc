@@ -21,8 +21,9 @@ constexpr std::array kByteUnits = {Unit{"", 1},           Unit{"B", 1},
                                    Unit{"M", 1ull << 20}, Unit{"MiB", 1ull << 20},
                                    Unit{"G", 1ull << 30}, Unit{"GiB", 1ull << 30},
                                    Unit{"T", 1ull << 40}, Unit{"TiB", 1ull << 40}};
-constexpr std::array kTimeUnits = {Unit{"", 1}, Unit{"ms", 1}, Unit{"s", 1000}, Unit{"min", 60'000},
-                                   Unit{"h", 3'600'000}};
+constexpr std::array kTimeUnits = {Unit{"", 1},          Unit{"ms", 1},
+                                   Unit{"s", 1000},      Unit{"min", 60'000},
+                                   Unit{"h", 3'600'000}, Unit{"d", 86'400'000}};
 
 // NUMBER [UNIT]: digits, optional spaces, one of the units.
 template <size_t N>
@@ -50,7 +51,7 @@ result<uint64_t> parse_bytes(const std::string& text) {
 }
 
 result<uint64_t> parse_milliseconds(const std::string& text) {
-  return parse_with_unit(text, kTimeUnits, "a time; write a number and ms, s, min or h");
+  return parse_with_unit(text, kTimeUnits, "a time; write a number and ms, s, min, h or d");
 }
 
 }  // namespace datacloud

@@ -23,7 +23,6 @@
 
 namespace datacloud {
 
-inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr uint32_t kFrameBytesMax = 16u << 20;
 inline constexpr uint32_t kFrameMagic = 0x31434444;
 

@@ -154,6 +154,8 @@ class RpcSessionClient final : public RpcSession {
   Duration hello_suspended_{};
   MonotonicTime retry_at_{};
   Duration backoff_{};
+  Duration refused_for_{};  // between attempts of a mount that the daemon turns away
+  bool answered_ = false;   // somebody was there at the last attempt
 
   std::thread thread_;
 };

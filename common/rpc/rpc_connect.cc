@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "common/base/log.h"
+#include "common/rpc/protocol_range.h"
 #include "common/rpc/rpc_client.h"
 
 namespace datacloud {
@@ -18,6 +19,7 @@ namespace {
 
 constexpr Duration kBackoffMin = milliseconds(50);
 constexpr Duration kBackoffMax = seconds(1);
+constexpr Duration kTurnedAwayMin = seconds(1), kTurnedAwayMax = seconds(60);
 // A tool's user waits for an answer: a daemon that does not listen is reported soon.
 constexpr Duration kToolPatience = milliseconds(500);
 // Long calls have long deadlines; hello is never one of them.
@@ -76,12 +78,17 @@ Error RpcSessionClient::unreachable() const {
                              std::chrono::duration<double>(options_.deadline).count()));
   }
   return Error(Errc::unavailable,
-               fmt::format("cannot reach the daemon: {}; is datacloudd running?",
-                           last_failure_.empty() ? options_.addresses[0] : last_failure_));
+               fmt::format("cannot reach the daemon: {}{}",
+                           last_failure_.empty() ? options_.addresses[0] : last_failure_,
+                           answered_ ? "" : "; is datacloudd running?"));
 }
 
 void RpcSessionClient::connect_now() {
   backoff_ = std::clamp(backoff_ * 2, kBackoffMin, kBackoffMax);
+  {
+    std::lock_guard lock(mutex_);
+    answered_ = false;
+  }
   auto local = connect_local();
   if (local) return adopt(std::move(local).value(), false);
   std::vector<std::string> remote;
@@ -101,7 +108,12 @@ void RpcSessionClient::connect_now() {
 void RpcSessionClient::take_dialled() {
   auto outcome = dial_->take();
   if (!outcome) return;
+  const bool answered = dial_->answered();
   dial_.reset();
+  {
+    std::lock_guard lock(mutex_);
+    answered_ = answered;
+  }
   if (!*outcome) return connect_failed(outcome->error());
   adopt(std::move(outcome->value()), true);
 }
@@ -194,6 +206,7 @@ void RpcSessionClient::adopt(std::unique_ptr<ByteStream> stream, bool remote) {
   remote_ = remote;
   unread_ = remote;  // what came with the handshake
   std::lock_guard lock(mutex_);
+  answered_ = true;
   stream_ = std::move(stream);
   state_ = State::hello_sent;
   out_.clear();
@@ -212,6 +225,10 @@ bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
     return false;
   }
   const pb::HelloReply& hello = reply.hello();
+  if (hello.protocol() != 0 && !own_protocols().has(hello.protocol())) {
+    return hello_refused(no_common_protocol({"", {hello.protocol(), hello.protocol()}},
+                                            {DATACLOUD_VERSION, own_protocols()}));
+  }
   PendingMap lost;
   KeptRequests::Map lost_kept;
   {
@@ -238,7 +255,7 @@ bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
     lease_end_ = hello_sent_ + milliseconds(hello.lease_ms());
     lease_suspended_ = hello_suspended_;
   }
-  backoff_ = Duration{};
+  backoff_ = refused_for_ = Duration{};
   offer_ = 0;
   if (options_.on_session) options_.on_session(hello);
   const Error gone(Errc::session_lost, "the daemon no longer knows this session");
@@ -256,6 +273,8 @@ bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
   return true;
 }
 
+// A mount that is turned away for good (its node was revoked) goes on trying: the node may be let
+// in again. But less and less often, and it says so once.
 bool RpcSessionClient::hello_refused(const Error& error) {
   // A daemon from before protocols were chosen knows only the oldest.
   if (error.is(Errc::unsupported) && options_.kind == pb::CLIENT_MOUNT && offer_ == 0) {
@@ -264,12 +283,15 @@ bool RpcSessionClient::hello_refused(const Error& error) {
     retry_at_ = monotonic_now();
     return false;
   }
+  bool turned_away = false;
   {
     std::lock_guard lock(mutex_);
     // A daemon that is still starting says unavailable; anything else will not change.
     if (!first_hello_ && !error.is(Errc::unavailable) && !error.is(Errc::session_lost)) {
       first_hello_ = error.in("the daemon refused the connection");
       first_hello_done_.notify_all();
+    } else {
+      turned_away = first_hello_ && error.errno_value() == EACCES;
     }
     if (error.is(Errc::session_lost)) {
       session_lost_ = true;  // a new session next time
@@ -277,6 +299,12 @@ bool RpcSessionClient::hello_refused(const Error& error) {
     }
   }
   disconnect("refused: " + error.message());
+  if (!turned_away) return false;
+  if (refused_for_ == Duration{})
+    spdlog::error("the daemon turns this mount away: {}; it is asked again, less and less often",
+                  error.text());
+  refused_for_ = std::clamp(refused_for_ * 2, kTurnedAwayMin, kTurnedAwayMax);
+  retry_at_ = monotonic_now() + refused_for_;
   return false;
 }
 

@@ -104,6 +104,7 @@ struct Dial::State {
   Check check;
   int ready = -1;
   std::atomic<bool> cancelled{false};
+  std::atomic<bool> answered{false};
   std::mutex mutex;
   std::optional<Outcome> outcome;
 
@@ -140,8 +141,8 @@ namespace {
 class Race {
  public:
   Race(std::shared_ptr<const TlsContext> context, const Dial::Check& check,
-       std::vector<std::string>& failures)
-      : context_(std::move(context)), check_(check), failures_(failures) {}
+       std::vector<std::string>& failures, std::atomic<bool>& answered)
+      : context_(std::move(context)), check_(check), failures_(failures), answered_(answered) {}
 
   bool idle() const { return attempts_.empty(); }
 
@@ -198,10 +199,14 @@ class Race {
       socklen_t length = sizeof error;
       ::getsockopt(attempt.fd, SOL_SOCKET, SO_ERROR, &error, &length);
       if (error != 0) return failed(std::strerror(error));
+      answered_ = true;
       attempt.stream = std::make_unique<TlsStream>(std::exchange(attempt.fd, -1), context_);
     }
     const auto done = attempt.stream->handshake();
-    if (!done) return failed(done.error().text());
+    if (!done)
+      return failed(done.error().text() +
+                    " (a daemon with too many handshakes at once, from here or in all, ends them "
+                    "unheard; its log says so)");
     attempt.wants_room = attempt.stream->handshake_waits_for_room();
     if (!done.value()) return true;
     if (auto trusted = check_(*attempt.stream); !trusted) return failed(trusted.error().text());
@@ -212,6 +217,7 @@ class Race {
   const std::shared_ptr<const TlsContext> context_;
   const Dial::Check& check_;
   std::vector<std::string>& failures_;
+  std::atomic<bool>& answered_;
   std::vector<Attempt> attempts_;
 };
 
@@ -220,7 +226,7 @@ class Race {
 void Dial::run(const std::shared_ptr<State>& state) {
   std::vector<std::string> failures;
   const auto endpoints = resolve(state->addresses, failures);
-  Race race(state->context, state->check, failures);
+  Race race(state->context, state->check, failures, state->answered);
   const auto until = monotonic_now() + kDialPatience;
   size_t next = 0;
   MonotonicTime next_at{};
@@ -256,6 +262,8 @@ Dial::Dial(std::vector<std::string> addresses, std::shared_ptr<const TlsContext>
 }
 
 Dial::~Dial() { state_->cancelled = true; }
+
+bool Dial::answered() const { return state_->answered; }
 
 int Dial::ready_fd() const { return state_->ready; }
 

@@ -38,6 +38,8 @@ class Dial {
   int ready_fd() const;
   // nullopt: not yet. The failure names what became of each address. Once.
   std::optional<Outcome> take();
+  // Whether somebody has taken a connection, whatever became of it. Any time.
+  bool answered() const;
   // Blocks until there is one.
   Outcome wait();
 

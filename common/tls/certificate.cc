@@ -12,15 +12,21 @@
 #include <openssl/x509v3.h>
 
 #include <cstdlib>
+#include <span>
+#include <string>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "common/base/clock.h"
 #include "common/tls/openssl_handles.h"
+#include "common/tls/organisation.h"
 
 namespace datacloud {
 namespace {
 
 constexpr size_t kSerialBytes = 16;
+constexpr int kOrganisationDepth = 4;  // authorities between one that is named and the node
 constexpr int64_t kClockSkewSeconds = 300;
 // The authority's own certificate is the same bytes whenever it is made: fixed dates, RFC 5280's
 // "no end" and an algorithm without randomness.
@@ -126,17 +132,40 @@ result<NodeIdentity> identity_of(X509* certificate) {
                          static_cast<size_t>(ASN1_STRING_length(uri))});
 }
 
+// DER one behind the other: the cloud's own authority, and the organisation's.
+std::vector<X509Ptr> parse_authorities(ByteView der) {
+  std::vector<X509Ptr> all;
+  const uint8_t* at = der.data();
+  const uint8_t* const end = at + der.size();
+  while (at != end && all.size() <= kOrganisationAuthoritiesMax) {
+    X509Ptr certificate(d2i_X509(nullptr, &at, static_cast<long>(end - at)));
+    if (!certificate) break;
+    all.push_back(std::move(certificate));
+  }
+  return all;
+}
+
+std::string subject_of(X509* certificate) {
+  char text[256] = {};
+  X509_NAME_oneline(X509_get_subject_name(certificate), text, sizeof text);
+  return text;
+}
+
 // Empty: the chain holds.
-std::pair<PeerCertificate::Verdict, std::string> verify(X509* shown, X509* authority,
-                                                        CertificateUse use, int64_t now_ns) {
+std::pair<PeerCertificate::Verdict, std::string> verify(X509* shown, std::span<const X509Ptr> by,
+                                                        int depth, CertificateUse use,
+                                                        int64_t now_ns) {
   using Verdict = PeerCertificate::Verdict;
   const StorePtr store(X509_STORE_new());
   const StoreContextPtr context(X509_STORE_CTX_new());
-  must(store && context && X509_STORE_add_cert(store.get(), authority) == 1);
+  must(store && context);
+  for (const auto& authority : by) must(X509_STORE_add_cert(store.get(), authority.get()) == 1);
   must(X509_STORE_CTX_init(context.get(), store.get(), shown, nullptr) == 1);
   X509_VERIFY_PARAM* rules = X509_STORE_CTX_get0_param(context.get());
   X509_VERIFY_PARAM_set_time(rules, static_cast<time_t>(now_ns / kNsPerSecond));
-  X509_VERIFY_PARAM_set_depth(rules, 0);  // the authority signs nodes, nobody else does
+  X509_VERIFY_PARAM_set_depth(rules, depth);
+  // Whoever is named is trusted, also an authority that another one has signed.
+  X509_VERIFY_PARAM_set_flags(rules, X509_V_FLAG_PARTIAL_CHAIN);
   X509_STORE_CTX_set_purpose(context.get(), use == CertificateUse::client
                                                 ? X509_PURPOSE_SSL_CLIENT
                                                 : X509_PURPOSE_SSL_SERVER);
@@ -291,15 +320,29 @@ PeerCertificate judge_certificate(x509_st* shown, ByteView authority, Certificat
     peer.problem = "showed no certificate";
     return peer;
   }
-  const X509Ptr issuer = parse_certificate(authority);
-  must(issuer != nullptr);
+  const auto authorities = parse_authorities(authority);
+  must(!authorities.empty());
+  const std::span<const X509Ptr> own(authorities.data(), 1);
+  const auto organisation = std::span<const X509Ptr>(authorities).subspan(1);
   peer.key_hash = hash_of(X509_get0_pubkey(shown));
   peer.serial = serial_of(shown);
   peer.not_before_ns = time_ns(X509_get0_notBefore(shown));
   peer.not_after_ns = time_ns(X509_get0_notAfter(shown));
   auto identity = identity_of(shown);
   if (identity) peer.identity = identity.value();
-  std::tie(peer.verdict, peer.problem) = verify(shown, issuer.get(), use, now_ns);
+  // The cloud's authority signs nodes itself.
+  std::tie(peer.verdict, peer.problem) = verify(shown, own, 0, use, now_ns);
+  if (peer.verdict == PeerCertificate::Verdict::foreign && !organisation.empty() &&
+      use == CertificateUse::client) {
+    auto [verdict, problem] = verify(shown, organisation, kOrganisationDepth, use, now_ns);
+    if (verdict == PeerCertificate::Verdict::foreign) return peer;
+    // It names nobody here, whatever it says; what it calls itself is told to people.
+    peer.verdict = verdict;
+    peer.problem = std::move(problem);
+    peer.identity = NodeIdentity{"", subject_of(shown), {}};
+    peer.serial = certificate_fingerprint(der_of(shown));
+    return peer;
+  }
   if (peer.verdict == PeerCertificate::Verdict::good && !identity) {
     peer.verdict = PeerCertificate::Verdict::unfit;
     peer.problem = "names no node";

@@ -33,6 +33,9 @@ void Maintenance::describe_details(const StripeStatistics::Counts& counts,
   details.set_scrub_cycle_ms(deps_.config.scrub_cycle_ms);
   details.set_stripes_merged(fold.stripes_merged());
   details.set_background_paused(background_.paused());
+  details.set_trees(counts.trees);
+  details.set_inline_blocks(counts.inline_blocks);
+  details.set_patches(counts.patches);
   details.set_rows(counts.rows);
   details.set_row_bytes(counts.row_bytes);
   details.set_members(counts.members);

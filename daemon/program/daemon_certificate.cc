@@ -10,8 +10,9 @@ constexpr int64_t kLifeNs = 30ll * 24 * 3600 * kNsPerSecond;
 
 }  // namespace
 
-DaemonCertificate::DaemonCertificate(std::shared_ptr<const CertificateAuthority> authority)
-    : authority_(std::move(authority)) {
+DaemonCertificate::DaemonCertificate(std::shared_ptr<const CertificateAuthority> authority,
+                                     Bytes organisation)
+    : authority_(std::move(authority)), organisation_(std::move(organisation)) {
   renew(wall_now_ns());
 }
 
@@ -26,6 +27,8 @@ void DaemonCertificate::renew(int64_t now_ns) {
   TlsCredentials credentials;
   credentials.key = NodeKey::generate();
   credentials.authority = authority_->certificate();
+  credentials.authority.insert(credentials.authority.end(), organisation_.begin(),
+                               organisation_.end());
   credentials.certificate =
       authority_
           ->issue(credentials.key, {authority_->cloud_uuid(), "daemon", NodeRole::daemon}, now_ns,

@@ -12,13 +12,15 @@ namespace datacloud {
 
 class DaemonCertificate {
  public:
-  explicit DaemonCertificate(std::shared_ptr<const CertificateAuthority>);
+  // `organisation`: the certificates of authorities that sign nodes beside ours (organisation.h).
+  DaemonCertificate(std::shared_ptr<const CertificateAuthority>, Bytes organisation);
   std::shared_ptr<const TlsContext> context();
 
  private:
   void renew(int64_t now_ns);
 
   const std::shared_ptr<const CertificateAuthority> authority_;
+  const Bytes organisation_;
   std::shared_ptr<const TlsContext> context_;
   int64_t renew_at_ns_ = 0;
 };

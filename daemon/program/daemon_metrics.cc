@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <map>
+#include <set>
 
 #include "common/proto/admin.pb.h"
 
@@ -153,6 +154,25 @@ void add_folds(const pb::FoldReply& folds, Metrics& out) {
 
 void add_mounts(const pb::StatusReply& status, Metrics& out) {
   double connected = 0, dirty = 0;
+  std::set<std::string> nodes;
+  MetricFamily round_trips{"datacloud_mount_round_trip_seconds",
+                           "How long the daemon's answer to the mount's last keepalive took",
+                           Type::gauge,
+                           {}};
+  for (const auto& mount : status.mounts()) {
+    const auto& session = mount.session();
+    if (!mount.connected()) continue;
+    if (!session.node().empty()) nodes.insert(session.node());
+    if (mount.stats().round_trip_us() == 0) continue;
+    round_trips.samples.push_back({{{"host", session.host()},
+                                    {"mountpoint", session.mountpoint()},
+                                    {"node", session.node()},
+                                    {"session", std::to_string(session.id())}},
+                                   number(mount.stats().round_trip_us()) / 1e6});
+  }
+  out.push_back(std::move(round_trips));
+  out.push_back(one("datacloud_nodes_mounted", "Nodes with a mount that is connected",
+                    static_cast<double>(nodes.size())));
   for (const auto& mount : status.mounts()) {
     connected += mount.connected() ? 1 : 0;
     dirty += number(mount.stats().dirty_bytes());
@@ -164,6 +184,20 @@ void add_mounts(const pb::StatusReply& status, Metrics& out) {
                   {{{"connected", "false"}}, status.mounts_size() - connected}}});
   out.push_back(
       one("datacloud_mounts_dirty_bytes", "Written and not yet durable, all mounts", dirty));
+}
+
+void add_formats(const pb::StatusReply& status, Metrics& out) {
+  pb::StatusDetails details;
+  if (!details.ParseFromString(status.details())) return;
+  MetricFamily features{
+      "datacloud_feature", "Always 1; a feature that the cloud uses", Type::gauge, {}};
+  for (const auto& name : details.features()) features.samples.push_back({{{"feature", name}}, 1});
+  out.push_back(std::move(features));
+  out.push_back(one("datacloud_trees", "Trees, besides the cloud's root", number(details.trees())));
+  out.push_back(one("datacloud_inline_blocks", "Blocks whose bytes are kept in the metadata",
+                    number(details.inline_blocks())));
+  out.push_back(one("datacloud_patches", "Patches of blocks that are kept in the metadata",
+                    number(details.patches())));
 }
 
 void add_refusals(const pb::StatusReply& status, Metrics& out) {
@@ -224,6 +258,7 @@ Metrics daemon_metrics(const pb::StatusReply& status, const pb::TrafficReply& tr
   add_traffic(status, traffic, out);
   add_folds(folds, out);
   add_mounts(status, out);
+  add_formats(status, out);
   add_refusals(status, out);
   return out;
 }

@@ -15,6 +15,7 @@
 #include "common/site/site_set.h"
 #include "common/store/remote/site_credentials.h"
 #include "common/store/remote/site_server.h"
+#include "daemon/program/site_metrics.h"
 
 namespace datacloud {
 namespace {
@@ -117,6 +118,15 @@ result<void> serve_site(const Config& config, const std::string& name,
   };
   options.nodes = std::make_shared<NodesInForce>(std::move(asking));
   TRY(const auto server, SiteServer::start(std::move(options)));
+
+  std::unique_ptr<MetricsExporter> exporter;
+  if (!site.metrics.empty()) {
+    TRY(exporter,
+        export_metrics(site.metrics, [&server = *server, cloud = config.cloud.name, name,
+                                      started_s = static_cast<double>(wall_now_ns()) / 1e9] {
+          return site_server_metrics(server, cloud, name, started_s);
+        }));
+  }
 
   const auto marker = read_store_marker(site);
   if (!marker) spdlog::warn("site {} is away: {}", name, marker.error().message());

@@ -12,6 +12,7 @@
 #include "common/audit/shard_tags.h"
 #include "common/base/log.h"
 #include "common/store/rados/rados_store.h"
+#include "common/tls/organisation.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/metadata/state_directory.h"
 #include "daemon/program/daemon_metrics.h"
@@ -236,7 +237,11 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
   rpc.threads = config.daemon.rpc_threads;
   server_ = make_rpc_server(*service_, rpc);
   loop_->attach(server_.get());
-  certificate_ = std::make_unique<DaemonCertificate>(authority);
+  Bytes organisation;
+  if (!config.node.joined() && !config.node.authority.empty()) {
+    TRY(organisation, read_authorities_file(config.node.authority));
+  }
+  certificate_ = std::make_unique<DaemonCertificate>(authority, std::move(organisation));
   server_->serve_tls(
       {.context = [this] { return certificate_->context(); },
        .admit = [this](const PeerCertificate& shown, PeerCredentials& peer,

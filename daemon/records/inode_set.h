@@ -22,6 +22,12 @@ class InodeSet {
     if (!chunk) chunk = std::make_unique<Chunk>();
     chunk->set(ino % kChunk);
   }
+  void erase(InodeId ino) {
+    const auto it = chunks_.find(ino / kChunk);
+    if (it == chunks_.end()) return;
+    it->second->reset(ino % kChunk);
+    if (it->second->none()) chunks_.erase(it);
+  }
   bool contains(InodeId ino) const {
     const auto it = chunks_.find(ino / kChunk);
     return it != chunks_.end() && it->second->test(ino % kChunk);

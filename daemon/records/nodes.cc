@@ -18,11 +18,19 @@ std::string node_problem(const std::string& key, std::string_view value) {
       NodeRoles::parse(std::vector<std::string>(node.roles().begin(), node.roles().end()));
   if (!roles || roles.value().has(NodeRole::daemon))
     return "node " + node.name() + " has roles that do not exist";
+  if (node.root() != 0 && !may_be_limited(roles.value()))
+    return "node " + node.name() + " is limited to a directory, and has roles beside mounting";
   if (node.certificates_size() > kNodeCertificatesMax)
     return "node " + node.name() + " has more certificates in force than there can be";
   if (node.state() == pb::NODE_REVOKED && node.certificates_size() > 0)
     return "node " + node.name() + " was revoked and has certificates in force";
   return "";
+}
+
+bool may_be_limited(const NodeRoles& roles) {
+  const auto names = roles.names();
+  return std::all_of(names.begin(), names.end(),
+                     [](const auto& name) { return name.starts_with("mount"); });
 }
 
 result<void> Nodes::open(const Transaction& txn) {
@@ -52,9 +60,19 @@ const pb::Node* Nodes::by_invitation(ByteView key_hash) const {
   return it == nodes_.end() ? nullptr : &it->second;
 }
 
+std::string Nodes::replaced(ByteView key_hash) const {
+  const auto it = replaced_.find(std::string(as_text(key_hash)));
+  return it == replaced_.end() ? "" : it->second;
+}
+
 void Nodes::put(Transaction& txn, pb::Node node) {
   txn.put(key::node(node.name()), node);
   std::string name = node.name();
+  const std::string& before = nodes_[name].invitation().key_hash();
+  if (!before.empty() && before != node.invitation().key_hash()) {
+    if (replaced_.size() >= kReplacedMax) replaced_.erase(replaced_.begin());
+    replaced_[before] = name;
+  }
   nodes_[std::move(name)] = std::move(node);
 }
 

@@ -25,14 +25,20 @@ class Nodes {
   const pb::Node* find(const std::string& name) const;
   // Whose line gives the key with this hash: present, used and withdrawn ones.
   const pb::Node* by_invitation(ByteView key_hash) const;
+  // Of which node a line was that another has replaced since the start; empty: of none.
+  std::string replaced(ByteView key_hash) const;
   const std::map<std::string, pb::Node>& all() const { return nodes_; }
   // Puts the record, and remembers it: the caller applies the transaction next.
   void put(Transaction&, pb::Node);
 
  private:
+  static constexpr size_t kReplacedMax = 1024;
   std::map<std::string, pb::Node> nodes_;
+  std::map<std::string, std::string> replaced_;  // node by hash: only to be told
 };
 
+// Only mounts can be limited to a directory.
+bool may_be_limited(const NodeRoles&);
 // What is wrong with a node's record; empty: nothing.
 std::string node_problem(const std::string& key, std::string_view value);
 // Adds a certificate to those in force, without those that have expired and the oldest ones; that

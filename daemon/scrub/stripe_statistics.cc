@@ -13,11 +13,13 @@ namespace {
 constexpr size_t kRecordsPerStep = 1000;
 constexpr size_t kDamagedFirst = 100;
 constexpr size_t kDamagedStripes = 1'000'000;
-enum Phase : size_t { kDamage, kLive, kStripes, kPending, kQueued };
+enum Phase : size_t { kDamage, kLive, kStripes, kPending, kQueued, kTrees, kInline, kPatches };
 
-std::array<std::string, 5> prefixes() {
-  return {key::damage(0, 0).substr(0, 1), key::live(0).substr(0, 1), key::stripe(0).substr(0, 1),
-          key::pending(0).substr(0, 1), key::repair(0, 0).substr(0, 1)};
+std::array<std::string, 8> prefixes() {
+  return {key::damage(0, 0).substr(0, 1),       key::live(0).substr(0, 1),
+          key::stripe(0).substr(0, 1),          key::pending(0).substr(0, 1),
+          key::repair(0, 0).substr(0, 1),       key::tree(0).substr(0, 1),
+          key::inline_block(0, 0).substr(0, 1), key::patch(0, 0, 0).substr(0, 1)};
 }
 
 }  // namespace
@@ -88,6 +90,12 @@ void StripeStatistics::count_record(std::string_view k, std::string_view value) 
   }
   if (phase_ == kQueued) {
     ++counts_.repair_queued;
+    return;
+  }
+  if (phase_ == kTrees || phase_ == kInline || phase_ == kPatches) {
+    ++(phase_ == kTrees    ? counts_.trees
+       : phase_ == kInline ? counts_.inline_blocks
+                           : counts_.patches);
     return;
   }
   ++counts_.damaged;

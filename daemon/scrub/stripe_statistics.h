@@ -1,4 +1,4 @@
-// Counts over all stripes, damage and pending-deletion records, for `status`.
+// Counts over all stripes, damage, pending-deletion, tree, inline and patch records, for `status`.
 //
 // Scanned in small steps between requests, afresh for every question that finds the store changed,
 // or other sites away: a stripe survives fewer losses while some of its shards cannot be reached.
@@ -31,6 +31,7 @@ class StripeStatistics {
     uint64_t repair_queued = 0;
     std::vector<uint64_t> stripes_by_remaining;  // losses still survived now: 0, 1, ...
     uint64_t rows = 0, row_bytes = 0;            // XOR rows of groups
+    uint64_t trees = 0, inline_blocks = 0, patches = 0;
     uint64_t members = 0, dead_members = 0, dead_bytes = 0;
     bool incomplete = false;  // the scan failed
   };

@@ -84,8 +84,8 @@ Answer MetadataService::recall_done(const CallPtr& call) {
   }
   leases_.recall_done(call->session, request.id());
   locks_told(call->session, request);
-  const bool owes = leases_.recalls_unanswered(call->session) > 0 ||
-                    locks_.recalls_unanswered(call->session) > 0;
+  const bool owes =
+      leases_.recalls_unanswered(call->session) > 0 || locks_.recalls_unanswered(call->session) > 0;
   session_of(*call).recalled_at = owes ? loop_.now() : MonotonicTime{};
   return std::optional(pb::Reply());
 }

@@ -85,13 +85,16 @@ void MetadataService::locks_told(SessionId session, const pb::RecallDoneRequest&
   (void)locks_.told(session, told.id(), told.id() == 0 ? told.locks(0).ino() : 0, locks);
 }
 
-void MetadataService::adopt_locks(SessionId session, const pb::HelloRequest& hello) {
+void MetadataService::adopt_locks(const Call& call, SessionId session) {
+  const auto& hello = call.request.hello();
   for (const auto& held : hello.leases()) {
-    if (held.locks()) locks_.adopt_delegation(session, held.ino());
+    if (held.locks() && may_resume_with(call, session, held.ino()))
+      locks_.adopt_delegation(session, held.ino());
   }
   for (const auto& record : hello.locks()) {
     auto lock = lock_from(record, session);
-    if (lock) locks_.adopt(record.ino(), lock.value());
+    if (lock && may_resume_with(call, session, record.ino()))
+      locks_.adopt(record.ino(), lock.value());
   }
 }
 

@@ -125,6 +125,7 @@ Answer MetadataService::link(const CallPtr& call) {
   TRY(commit(std::move(txn), *call, reply));
   reply.mutable_attr()->set_lease(
       leases_.grant(call->session, request.ino(), pb::LEASE_READ, false));
+  limits_.linked(store_.begin(), reply.attr().inode(), request.parent());
   LeaseTable::NoticePtr notice;
   leases_.notify(call->session, request.parent(), pb::LEASE_READ, {request.name()}, notice);
   return after_notice(call, notice, std::move(reply));
@@ -144,6 +145,7 @@ Answer MetadataService::unlink(const CallPtr& call) {
   LeaseTable::NoticePtr notice;
   pb::Reply reply = attr_reply(std::move(removed));
   TRY(commit(std::move(txn), *call, reply));
+  limits_.lost_name(store_.begin(), reply.attr().inode(), request.parent());
   leases_.notify(call->session, request.parent(), pb::LEASE_READ, {request.name()}, notice);
   notice_removed(call->session, reply.attr().inode(), notice);
   reply.mutable_attr()->set_lease(
@@ -159,6 +161,7 @@ Answer MetadataService::rename(const CallPtr& call) {
   *reply.mutable_rename()->mutable_moved() = std::move(renamed.moved);
   if (renamed.replaced) *reply.mutable_rename()->mutable_replaced() = std::move(*renamed.replaced);
   TRY(commit(std::move(txn), *call, reply));
+  renamed_within_limits(request, reply.rename());
   LeaseTable::NoticePtr notice;
   std::vector<std::string> names{request.name()};
   if (request.new_parent() == request.parent()) {

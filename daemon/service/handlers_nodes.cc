@@ -10,9 +10,12 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "common/base/hex.h"
 #include "common/base/log.h"
 #include "common/net/address.h"
 #include "common/proto/admin.pb.h"
+#include "common/tls/organisation.h"
+#include "daemon/records/namespace_ops.h"
 #include "daemon/service/service.h"
 
 namespace datacloud {
@@ -103,6 +106,12 @@ result<void> MetadataService::admit_peer(const PeerCertificate& shown, PeerCrede
         peer.invitation = shown.key_hash;
         return success();
       }
+      if (const auto name = nodes_.replaced(shown.key_hash); !name.empty()) {
+        return refused(Refusal::invitation,
+                       fmt::format("the line for node {} was replaced by a newer one of "
+                                   "`datacloud node add {}`",
+                                   name, name));
+      }
       if (!shown.identity.cloud_uuid.empty() && shown.identity.cloud_uuid != deps_.cloud.uuid()) {
         return refused(
             Refusal::wrong_cloud,
@@ -121,14 +130,28 @@ result<void> MetadataService::admit_peer(const PeerCertificate& shown, PeerCrede
     case Verdict::good:
       break;
   }
-  if (shown.identity.cloud_uuid != deps_.cloud.uuid())
+  // Of the organisation: whose it is, and what that node may, the record says.
+  const bool organisations = shown.serial.size() == kFingerprintBytes;
+  if (!organisations && shown.identity.cloud_uuid != deps_.cloud.uuid())
     return refused(Refusal::wrong_cloud, "the certificate is one of another cloud");
   peer.node = shown.identity.name;
+  if (organisations) {
+    const pb::Node* holder = holder_of(shown.serial);
+    const std::string fingerprint = to_hex(shown.serial);
+    if (holder == nullptr)
+      return refused(
+          Refusal::revoked,
+          fmt::format("the certificate of {} is signed by your organisation, and no node "
+                      "in force has it: `datacloud node add NAME --role ROLE "
+                      "--fingerprint {}`",
+                      shown.identity.name, fingerprint));
+    peer.node = holder->name();
+  }
   peer.serial = shown.serial;
   peer.certificate_end_ns = shown.not_after_ns;
   TRY(const pb::Node* node, node_in_force(peer, reason));
   peer.roles = roles_of(*node);
-  if (peer.roles == shown.identity.roles) return success();
+  if (organisations || peer.roles == shown.identity.roles) return success();
   return refused(Refusal::wrong_role,
                  fmt::format("node {} has the role {}, and its certificate says {}", node->name(),
                              peer.roles.text(), shown.identity.roles.text()));
@@ -145,6 +168,12 @@ result<void> MetadataService::identify_node(const pb::HelloRequest& hello,
   if (hello.kind() != pb::CLIENT_TOOL && !mounts)
     return failure(not_permitted(
         fmt::format("node {} may not mount: its role is {}", node->name(), peer.roles.text())));
+  const auto limit = get_inode(store_.begin(), node->root());
+  if (node->root() != 0 && (!limit || limit.value().nlink() == 0))
+    return failure(
+        not_permitted(fmt::format("the directory that node {} is limited to was removed"
+                                  "; `datacloud node revoke {}`, and add it anew",
+                                  node->name(), node->name())));
   const std::string& secret = hello.session().secret();
   if (hello.kind() != pb::CLIENT_TOOL &&
       (secret.size() < kSecretBytesMin || secret.size() > kSecretBytesMax)) {
@@ -226,6 +255,11 @@ Answer MetadataService::renew_certificate(const CallPtr& call) {
     return failure(Errc::invalid, "a process of the daemon's machine has no certificate to renew");
   Refusal reason{};
   TRY(const pb::Node* node, node_in_force(peer, reason));
+  if (peer.serial.size() == kFingerprintBytes)
+    return failure(Errc::invalid,
+                   "this node's certificate is your organisation's: get a new one there, "
+                   "and add it with `datacloud node add " +
+                       node->name() + " --certificate FILE`");
   Transaction txn = store_.begin();
   TRY(auto reply, certify(txn, *node, as_bytes(call->request.renew().request()), peer.serial));
   reply.mutable_certificate()->clear_sealed();
@@ -245,6 +279,8 @@ result<void> MetadataService::add_node(Transaction& txn, const pb::NodeRequest& 
       NodeRoles::parse(std::vector<std::string>(request.roles().begin(), request.roles().end())));
   if (roles.has(NodeRole::daemon))
     return failure(Errc::invalid, "a daemon is made by giving it the service key, not by joining");
+  if (request.sealed().empty() && request.key_hash().size() == kFingerprintBytes)
+    return add_certified_node(txn, request, roles);
   if (request.key_hash().size() != 32 || request.sealed().empty() ||
       request.sealed().size() > kSealedBundleBytesMax) {
     return failure(Errc::invalid,
@@ -260,8 +296,10 @@ result<void> MetadataService::add_node(Transaction& txn, const pb::NodeRequest& 
                                              request.name(), request.name()));
   if (before == nullptr && nodes_.all().size() >= kNodesMax)
     return failure(Errc::unavailable, fmt::format("there are {} nodes already", kNodesMax));
+  TRY(const InodeId limit, limit_for(request, roles));
   pb::Node node;
   node.set_name(request.name());
+  node.set_root(limit);
   for (const auto& name : roles.names()) node.add_roles(name);
   node.set_created_ns(wall_now_ns());
   auto* line = node.mutable_invitation();
@@ -324,11 +362,14 @@ void MetadataService::list_nodes(const std::string& only, pb::NodeReply& reply) 
     auto* listed = reply.add_nodes();
     *listed->mutable_node() = node;
     listed->mutable_node()->mutable_invitation()->clear_sealed();
+    listed->set_directory(limit_path(node.root()));
     for (const auto& [id, session] : sessions_.all()) {
       if (session->record.node() != name || !session->connection) continue;
       listed->set_connected(true);
       listed->set_address(session->record.address());
       listed->set_version(session->record.version());
+      listed->set_protocol(session->record.protocol());
+      if (!session->tool()) listed->set_round_trip_us(session->stats.round_trip_us());
     }
   }
   if (deps_.authority) {
@@ -350,7 +391,10 @@ Answer MetadataService::node(const CallPtr& call, const pb::NodeRequest& request
   if (changes) {
     TRY(committer_.apply(std::move(txn)));
   }
-  if (request.action() == pb::NODE_REVOKE) end_sessions_of(request.name(), "its node was revoked");
+  if (request.action() == pb::NODE_REVOKE) {
+    end_sessions_of(request.name(), "its node was revoked");
+    forget_limit_of(request.name());
+  }
   pb::AdminReply admin;
   list_nodes(request.name(), *admin.mutable_node());
   if (request.action() == pb::NODE_LIST && !request.name().empty() &&

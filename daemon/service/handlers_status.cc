@@ -67,6 +67,7 @@ void MetadataService::add_activity(pb::StatusDetails& details) const {
     mount->set_bytes_read(session->bytes_read);
     mount->set_bytes_written(session->bytes_written);
   }
+  for (const auto& feature : feature_record_.features()) details.add_features(feature.name());
   for (const auto& [kind, count] : operations_) {
     const auto* field = pb::Request::descriptor()->FindFieldByNumber(kind);
     auto* operation = details.add_operations();

@@ -88,6 +88,7 @@ void MetadataService::dispatch(const CallPtr& call) {
   SessionState* session = sessions_.find(call->session);
   if (session == nullptr) return;  // ended while the call waited; its connection is closed
   if (answer_from_store(call, *session)) return;
+  if (!within_limit(call)) return;
   const auto& request = call->request;
   if (deps_.space && call->operation->adds &&
       (!request.has_commit() || request.commit().stripes_size() > 0)) {
@@ -97,6 +98,7 @@ void MetadataService::dispatch(const CallPtr& call) {
   auto reply = call->operation->handler(*this, call);
   DC_CHECK(call->operation->changes || store_.sequence() == before);
   if (!reply) return refuse(call, reply.error());
+  if (reply.value()) note_met(*call, *reply.value());
   if (reply.value()) answer(call, std::move(*reply.value()));
 }
 
@@ -137,6 +139,10 @@ void MetadataService::refresh_stored(const Call& call, pb::Reply& reply) {
   attr.set_parent_lease(pb::LEASE_NONE);
   const InodeId ino = attr.inode().ino();
   if (!reread(*attr.mutable_inode()) || attr.inode().nlink() == 0) return;
+  if (const InodeId limit = limit_of(call); limit != 0) {
+    const auto verdict = limits_.judge(txn, limit, attr.inode());
+    if (!verdict || verdict.value() != LimitedDirectories::Verdict::inside) return;
+  }
   const auto& create = call.request.create();
   const bool writer = call.request.has_create() && S_ISREG(attr.inode().mode());
   if (create.open()) leases_.grant(call.session, ino, pb::LEASE_NONE, true);
@@ -147,6 +153,7 @@ void MetadataService::refresh_stored(const Call& call, pb::Reply& reply) {
 void MetadataService::answer(const CallPtr& call, pb::Reply reply) {
   reply.set_id(call->request.id());
   if (reply.sequence() == 0) reply.set_sequence(store_.sequence());
+  hide_above_limit(*call, reply);
   if (shows_undurable(*call, reply)) {
     return when_durable([this, call, reply = std::move(reply)]() mutable {
       limit_leases(*call, reply);
@@ -239,6 +246,7 @@ result<void> MetadataService::commit(Transaction&& txn, const Call& call, pb::Re
 
 Answer MetadataService::after_notice(const CallPtr& call, const LeaseTable::NoticePtr& notice,
                                      pb::Reply reply) {
+  note_met(*call, reply);
   if (!notice) return std::optional(std::move(reply));
   // The author's own lease may have been recalled meanwhile: the reply must not promise it.
   notice->done = [this, call, reply = std::move(reply)] {

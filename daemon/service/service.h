@@ -22,6 +22,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -33,6 +34,7 @@
 #include "daemon/maintenance/service_dependencies.h"
 #include "daemon/metadata/committer.h"
 #include "daemon/metadata/metadata_store.h"
+#include "daemon/records/limited_directories.h"
 #include "daemon/records/nodes.h"
 #include "daemon/scrub/stripe_statistics.h"
 #include "daemon/sessions/call.h"
@@ -177,6 +179,9 @@ class MetadataService final : public RpcService, private Responder {
   Answer renew_certificate(const CallPtr&);
   Answer node(const CallPtr&, const pb::NodeRequest&);
   result<void> add_node(Transaction&, const pb::NodeRequest&);
+  // organisation_nodes.cc
+  const pb::Node* holder_of(ByteView fingerprint) const;
+  result<void> add_certified_node(Transaction&, const pb::NodeRequest&, NodeRoles);
   result<void> revoke_node(Transaction&, const std::string& name);
   void end_sessions_of(const std::string& node, const std::string& why);
   void list_nodes(const std::string& only, pb::NodeReply&);
@@ -187,6 +192,19 @@ class MetadataService final : public RpcService, private Responder {
   std::optional<Error> forbidden(const Call&, const pb::AdminRequest&) const;
   void end_expired();
 
+  // limited_nodes.cc: nodes that see one directory of the cloud
+  InodeId limit_of(const Call&) const;  // 0: none
+  bool within_limit(const CallPtr&);
+  void walk_limit(InodeId limit);
+  void walk_limits_on();
+  bool may_resume_with(const Call&, SessionId, InodeId);
+  void note_met(const Call&, const pb::Reply&);
+  void renamed_within_limits(const pb::RenameRequest&, const pb::RenameReply&);
+  void hide_above_limit(const Call&, pb::Reply&) const;
+  void forget_limit_of(const std::string& node);  // it was revoked
+  std::string limit_path(InodeId limit) const;
+  result<InodeId> limit_for(const pb::NodeRequest&, NodeRoles) const;
+
   // handlers_leases.cc
   Answer lease(const CallPtr&);
   Answer release(const CallPtr&);
@@ -196,7 +214,7 @@ class MetadataService final : public RpcService, private Responder {
   // handlers_locks.cc
   Answer lock(const CallPtr&);
   void locks_told(SessionId, const pb::RecallDoneRequest&);
-  void adopt_locks(SessionId, const pb::HelloRequest&);
+  void adopt_locks(const Call&, SessionId);
   void send_lock_recall(const LockTable::Recall&);
 
   // handlers_namespace.cc
@@ -266,6 +284,10 @@ class MetadataService final : public RpcService, private Responder {
   IdRanges ranges_;
   Nodes nodes_;
   InodeIds inode_ids_{ranges_};
+  LimitedDirectories limits_;
+  std::vector<CallPtr> limit_waiters_;  // for a walk
+  // Leases that were presented after a start, and no walk has confirmed yet.
+  std::map<InodeId, std::vector<std::pair<SessionId, InodeId>>> limit_credit_;
   LeaseTable leases_;
   LockTable locks_;
   Sequence durable_ = 0;  // everything up to here survives a power cut

@@ -9,6 +9,7 @@
 
 #include "common/base/log.h"
 #include "common/crypto/keys.h"
+#include "common/rpc/protocol_range.h"
 #include "common/rpc/protocol_versions.h"
 #include "daemon/service/service.h"
 
@@ -19,10 +20,8 @@ constexpr size_t kSecretMin = 16, kSecretMax = 64;  // bytes
 constexpr int kUnusedRangesMax = 65536;             // of inode numbers, in one hello
 
 // What both speak; 0: nothing.
-uint32_t common_protocol(const pb::HelloRequest& hello) {
-  const uint32_t newest = std::min(hello.protocol(), kProtocolNewest);
-  const uint32_t oldest = hello.protocol_min() != 0 ? hello.protocol_min() : hello.protocol();
-  return newest >= std::max(oldest, kProtocolOldest) ? newest : 0;
+uint32_t spoken(const pb::HelloRequest& hello) {
+  return common_protocol(own_protocols(), protocols_of(hello)).value_or(0);
 }
 
 }  // namespace
@@ -46,7 +45,7 @@ pb::Reply MetadataService::hello_reply(const Call& call, SessionState& session, 
   auto* hello = reply.mutable_hello();
   hello->set_session(session.id());
   hello->set_start(start_count_);
-  hello->set_protocol(common_protocol(call.request.hello()));
+  hello->set_protocol(spoken(call.request.hello()));
   hello->set_lease_ms(deps_.config.lease_ms);
   *hello->mutable_cloud() = deps_.cloud;
   *hello->mutable_features() = feature_record_;
@@ -60,6 +59,7 @@ pb::Reply MetadataService::hello_reply(const Call& call, SessionState& session, 
   }
   hello->set_read_only(call.connection->peer().remote() &&
                        !call.connection->peer().roles.has(NodeRole::mount));
+  hello->set_root(limit_of(call));
   hello->set_resumed(resumed);
   return reply;
 }
@@ -71,7 +71,7 @@ result<void> MetadataService::identify(const CallPtr& call, pb::Session& record)
                            &pb::Session::clear_roles, &pb::Session::clear_secret}) {
     (record.*clear)();
   }
-  record.set_protocol(common_protocol(hello));
+  record.set_protocol(spoken(hello));
   const auto& peer = call->connection->peer();
   if (peer.remote()) return identify_node(hello, peer, record);
   deps_.processes.identify(peer.pid, record);
@@ -86,11 +86,11 @@ result<void> MetadataService::identify(const CallPtr& call, pb::Session& record)
 void MetadataService::hello(const CallPtr& call) {
   const auto& hello = call->request.hello();
   const auto& connection = call->connection;
-  if (common_protocol(hello) == 0) {
-    return refuse(call, Error(Errc::unsupported,
-                              fmt::format("the daemon speaks protocols {} to {}, not {}; install "
-                                          "the same version on both sides",
-                                          kProtocolOldest, kProtocolNewest, hello.protocol())));
+  if (spoken(hello) == 0) {
+    const Error none = no_common_protocol({DATACLOUD_VERSION, own_protocols()},
+                                          {hello.session().version(), protocols_of(hello)});
+    spdlog::warn("{}: {}", connection->peer().describe(), none.text());
+    return refuse(call, none);
   }
   const SessionState* bound = sessions_.find(connection->session);
   if (bound != nullptr && bound->connection == connection) {
@@ -149,6 +149,7 @@ bool MetadataService::take_back(SessionState& session, const Call& call) {
     return false;
   }
   for (const auto& held : hello.leases()) {
+    if (!may_resume_with(call, session.id(), held.ino())) continue;
     if (!leases_.adopt(session.id(), held)) {
       end_session(session.id(), "its leases exceed daemon.leases_max", false, Comeback::may);
       return false;
@@ -158,14 +159,14 @@ bool MetadataService::take_back(SessionState& session, const Call& call) {
       leases_.recall(session.id(), held.ino(), pb::LEASE_NONE);
     }
   }
-  adopt_locks(session.id(), hello);
+  adopt_locks(call, session.id());
   int ranges = 0;
   for (const auto& unused : hello.inodes()) {
     if (++ranges > kUnusedRangesMax) break;
     ranges_.inodes_unused(session.id(), {unused.first(), unused.count()});
   }
   session.resumed = true;
-  session.resending = common_protocol(hello) >= kProtocolRejoin;
+  session.resending = spoken(hello) >= kProtocolRejoin;
   return true;
 }
 
@@ -177,7 +178,7 @@ void MetadataService::resent(SessionState& session) {
 
 bool MetadataService::may_rejoin(const pb::HelloRequest& hello, const pb::Session& record) const {
   const RetiredSession* retired = sessions_.retired(record.id());
-  return retired != nullptr && common_protocol(hello) >= kProtocolRejoin &&
+  return retired != nullptr && spoken(hello) >= kProtocolRejoin &&
          same_client(retired->record, record) &&
          !(retired->of_before && hello.sequence() > sequence_at_start_);
 }

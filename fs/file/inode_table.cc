@@ -155,8 +155,8 @@ void InodeTable::release_if_unused(const InodePtr& inode) {
   candidates_.insert(inode->ino);
 }
 
-bool InodeTable::unused(const Inode& inode) {
-  if (inode.ino == kRootInode || inode.lookups || inode.opens || inode.users) return false;
+bool InodeTable::unused(const Inode& inode) const {
+  if (inode.ino == root_ || inode.lookups || inode.opens || inode.users) return false;
   const bool gone = inode.attr_known && inode.attr.nlink() == 0;
   return inode.clean() || (gone && inode.units.empty());
 }

@@ -49,6 +49,8 @@ class InodeTable {
   void forget(InodeId, uint64_t count);
   // The inode may have become unused (after a close or a flush): the next sweep sees.
   void release_if_unused(const InodePtr&);
+  // Of the mount: it stays. Before the first inode.
+  void set_root(InodeId root) { root_ = root; }
 
   // The inode has no lease and is not open here any more: the daemon is told (it may be unlinked).
   void release_open_mark(const InodePtr&);
@@ -74,10 +76,11 @@ class InodeTable {
   };
   bool grant_allowed(InodeId, uint64_t ticket);
   InodePtr find_or_create(InodeId);
-  static bool unused(const Inode&);
+  bool unused(const Inode&) const;
   void queue_release(InodeId);
   bool give_up_if_gone(Inode&);
 
+  InodeId root_ = kRootInode;
   mutable std::mutex mutex_;
   Overtaken overtaken_;
   std::unordered_map<InodeId, InodePtr> inodes_;

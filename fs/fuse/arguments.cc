@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 
 #include "common/config/metrics_address.h"
 #include "common/config/mount_options.h"
@@ -21,7 +22,11 @@ bool is_table_option(const std::string& option) {
 // Options of ours; false for others.
 result<bool> parse_own_option(const std::string& option, MountArguments& out) {
   MountConfig scratch;
-  if (option.starts_with("site=")) {
+  if (option.starts_with("subdir=")) {
+    out.directory = option.substr(7);
+    if (!out.directory.starts_with('/'))
+      return failure(Errc::invalid, "-o " + option + ": needs a path of the cloud, from / on");
+  } else if (option.starts_with("site=")) {
     out.site = option.substr(5);
   } else if (option.starts_with("log=")) {
     out.log_file = option.substr(4);
@@ -145,15 +150,28 @@ result<MountArguments> parse_mount_arguments(const std::vector<std::string>& arg
                                                    : "\"" + names[2] +
                                                          "\": one word too many; needs a "
                                                          "configuration file and a mount point");
-  out.config_file = names[0];
+  const MountSource source = parse_mount_source(names[0]);
+  out.config_file = source.config;
+  if (!out.directory.empty() && !source.directory.empty() && out.directory != source.directory)
+    return failure(Errc::invalid, "-o subdir=" + out.directory + ": the source names " +
+                                      source.directory + "; leave one out");
+  if (out.directory.empty()) out.directory = source.directory;
   out.mountpoint = names[1];
   return out;
+}
+
+MountSource parse_mount_source(const std::string& source) {
+  std::error_code ignored;
+  const size_t colon = source.find(":/");
+  if (colon == std::string::npos || colon == 0 || std::filesystem::exists(source, ignored))
+    return {source, ""};
+  return {source.substr(0, colon), source.substr(colon + 1)};
 }
 
 std::string mount_usage() {
   return "Mounts the cloud of a configuration file; returns once mounted. Unmount with umount(8).\n"
          "Usage: mount.datacloud CONFIG MOUNTPOINT [-f] [-v] [-o OPTION,...]\n"
-         "Usage: mount -t datacloud CONFIG MOUNTPOINT [-o OPTION,...]\n"
+         "Usage: mount -t datacloud CONFIG[:/DIRECTORY] MOUNTPOINT [-o OPTION,...]\n"
          "\n"
          "Options:\n"
          "  -f             Stay in the foreground, log to standard error\n"
@@ -162,6 +180,7 @@ std::string mount_usage() {
          "  -V, --version  Print the version and exit\n"
          "\n"
          "Options after -o:\n"
+         "  subdir=PATH    Mount this directory of the cloud only; as CONFIG:/DIRECTORY\n"
          "  site=NAME      Where this node stands: that site is read first\n"
          "  log=FILE       Log file; default /var/log/datacloud/mount.log\n"
          "  log_format=json\n"

@@ -20,6 +20,7 @@ struct MountArguments {
   bool version = false;
   bool remount = false;             // -o remount: new flags for a mount that exists
   MountFlags flags;                 // ro, nosuid, ...: the kernel's
+  std::string directory;            // of the cloud, that is shown: of the source, or -o subdir=PATH
   std::string site;                 // -o site=NAME
   std::string log_file;             // -o log=FILE
   bool log_json = false;            // -o log_format=json
@@ -31,6 +32,14 @@ struct MountArguments {
   std::vector<std::string> limits;  // NAME=VALUE of MountConfig, applied after the file
   std::vector<std::string> own;  // the options of ours, word by word; they last as the mount does
 };
+
+// The parts of what is mounted: `CONFIG:/DIRECTORY`, or CONFIG alone when that is a file. CONFIG is
+// a file, or the name of a cloud (named_cloud).
+struct MountSource {
+  std::string config;
+  std::string directory;
+};
+MountSource parse_mount_source(const std::string& source);
 
 // Errors are `invalid` and name the option. With -s unknown options are left out, as mount(8) says.
 result<MountArguments> parse_mount_arguments(const std::vector<std::string>& arguments);

@@ -29,17 +29,17 @@ bool KernelNotifier::increment_epoch() {
 
 bool KernelNotifier::forget_pages_and_attributes(InodeId ino) {
   fuse_session* session = session_;
-  return !session || fuse_lowlevel_notify_inval_inode(session, ino, 0, 0) != -ENOENT;
+  return !session || fuse_lowlevel_notify_inval_inode(session, node_of(ino), 0, 0) != -ENOENT;
 }
 
 bool KernelNotifier::forget_attributes(InodeId ino) {
   fuse_session* session = session_;
-  return !session || fuse_lowlevel_notify_inval_inode(session, ino, -1, 0) != -ENOENT;
+  return !session || fuse_lowlevel_notify_inval_inode(session, node_of(ino), -1, 0) != -ENOENT;
 }
 
 void KernelNotifier::forget_range(InodeId ino, uint64_t offset, uint64_t length) {
   if (fuse_session* session = session_)
-    (void)fuse_lowlevel_notify_inval_inode(session, ino, static_cast<off_t>(offset),
+    (void)fuse_lowlevel_notify_inval_inode(session, node_of(ino), static_cast<off_t>(offset),
                                            static_cast<off_t>(length));
 }
 

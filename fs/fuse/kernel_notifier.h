@@ -18,6 +18,8 @@ namespace datacloud {
 class KernelNotifier {
  public:
   void attach(fuse_session* session);  // after mounting; probes what the kernel can do
+  // Before attach(): the directory that the kernel knows as the mount's root, inode 1.
+  void set_root(InodeId root) { root_ = root; }
   bool can_expire_entries() const { return epochs_; }
 
   // False: the kernel has no such inode now.
@@ -29,7 +31,9 @@ class KernelNotifier {
 
  private:
   bool increment_epoch();
+  fuse_ino_t node_of(InodeId ino) const { return ino == root_ ? FUSE_ROOT_ID : ino; }
 
+  InodeId root_ = kRootInode;
   std::atomic<fuse_session*> session_{nullptr};
   std::atomic<bool> epochs_{false};
 };

@@ -80,9 +80,10 @@ std::string escaped(const std::string& text) {
 
 std::vector<std::string> fuse_arguments(const MountArguments& arguments, const Config& config) {
   const bool by_name = named_cloud(arguments.config_file).has_value();
-  std::string options =
-      "fsname=" + escaped(by_name ? arguments.config_file : source_name(config.file)) +
-      ",subtype=datacloud,default_permissions,max_read=1048576";
+  std::string options = "fsname=" +
+                        escaped((by_name ? arguments.config_file : source_name(config.file)) +
+                                (arguments.directory.empty() ? "" : ":" + arguments.directory)) +
+                        ",subtype=datacloud,default_permissions,max_read=1048576";
   if (arguments.allow_other) options += ",allow_other";
   for (const auto& option : arguments.flags.libfuse_options(::geteuid() == 0))
     options += "," + option;
@@ -131,7 +132,7 @@ result<void> mount_session(fuse_session* session, const MountArguments& argument
 template <class Mounted>
 int serve(MountArguments arguments, const Config& config, const Owners& owners, Mounted mounted) {
   const auto notifier = ServiceNotifier::from_environment();
-  auto mount = Mount::open(config, arguments.site, arguments.mountpoint);
+  auto mount = Mount::open(config, arguments.site, arguments.mountpoint, arguments.directory);
   if (!mount) return fail(mount.error().message());
 
   mount.value()->set_owners(owners);

@@ -2,6 +2,7 @@
 #include "fs/fuse/mount.h"
 
 #include <linux/fuse.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,7 +30,8 @@ Mount::Mount(const Config& config, SecretKey data_key)
     : config_(config), data_key_(std::move(data_key)), channel_({.flags = FUSE_PARALLEL_DIROPS}) {}
 
 result<std::unique_ptr<Mount>> Mount::open(const Config& config, const std::string& site_name,
-                                           const std::string& mountpoint) {
+                                           const std::string& mountpoint,
+                                           const std::string& directory) {
   if (config.keys.data.empty())
     return failure(Errc::invalid, config.file.string() +
                                       " names no data key: this node's role is "
@@ -37,7 +39,7 @@ result<std::unique_ptr<Mount>> Mount::open(const Config& config, const std::stri
   TRY(auto key, read_key_file(config.keys.data, KeyFileKind::data));
   std::unique_ptr<Mount> mount(new Mount(config, key.key));
   mount->mountpoint_ = mountpoint;
-  TRY(mount->connect(mountpoint));
+  TRY(mount->connect(mountpoint, directory));
   if (mount->cloud_.uuid() != key.cloud_uuid)
     return failure(Errc::invalid, config.keys.data.string() + " is the key of cloud " +
                                       key.cloud_uuid + ", but the daemon serves cloud " +
@@ -47,7 +49,7 @@ result<std::unique_ptr<Mount>> Mount::open(const Config& config, const std::stri
   return mount;
 }
 
-result<void> Mount::connect(const std::string& mountpoint) {
+result<void> Mount::connect(const std::string& mountpoint, const std::string& directory) {
   // Each may wait for sites and for the kernel.
   recalls_ = std::make_unique<Executor>(16, 1024);
   RpcClient::Options options;
@@ -89,6 +91,37 @@ result<void> Mount::connect(const std::string& mountpoint) {
   tags_ = std::make_shared<ShardTags>(audit_keys);
   metadata_ = std::make_unique<MetadataClient>(*client_, table_);
   locks_ = std::make_unique<FileLocks>(*client_);
+  return find_root(hello.root() != 0 ? hello.root() : kRootInode, directory);
+}
+
+// What the mount shows: of what this node may see, the directory that was asked for.
+result<void> Mount::find_root(InodeId root, const std::string& directory) {
+  for (size_t at = 0; at < directory.size();) {
+    const size_t end = std::min(directory.find('/', at), directory.size());
+    const std::string name = directory.substr(at, end - at);
+    at = end + 1;
+    if (name.empty() || name == ".") continue;
+    pb::Request request;
+    request.mutable_lookup()->set_parent(root);
+    request.mutable_lookup()->set_name(name);
+    auto found = name == ".." ? result<MetadataClient::Answer>(
+                                    failure(Errc::invalid, "a path without \"..\" is needed"))
+                              : metadata_->call(std::move(request));
+    if (found && !S_ISDIR(found.value().reply.attr().inode().mode()))
+      found = failure(Error::posix(ENOTDIR, "\"" + name + "\" is not a directory"));
+    if (!found) {
+      pb::Request goodbye;  // the daemon does not see processes of other machines end
+      goodbye.mutable_goodbye();
+      (void)client_->call(std::move(goodbye));
+      return failure(found.error().in("cannot mount " + directory + " of the cloud"));
+    }
+    root = found.value().reply.attr().inode().ino();
+  }
+  root_ = root;
+  table_.set_root(root);
+  kernel_.set_root(root);
+  channel_.set_root(root);
+  space_.set_root(root);
   return success();
 }
 
@@ -170,11 +203,11 @@ void Mount::start(fuse_session* session) {
 
 // What is answered when the daemon does not answer, even when nobody has asked before.
 void Mount::remember_root_and_space() {
-  (void)metadata_->run(lease_request(kRootInode, pb::LEASE_READ, false));
+  (void)metadata_->run(lease_request(root_, pb::LEASE_READ, false));
   pb::Request request;
-  request.mutable_statfs();
+  request.mutable_statfs()->set_ino(root_);
   if (const auto answer = metadata_->call(std::move(request)))
-    space_.remember(kRootInode, answer.value().reply.statfs());
+    space_.remember(root_, answer.value().reply.statfs());
 }
 
 PendingRequests::Options Mount::request_options() {

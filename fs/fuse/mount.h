@@ -37,9 +37,11 @@ namespace datacloud {
 
 class Mount {
  public:
-  // Connects to the daemon, checks key and sites. Errors name the thing and the remedy.
+  // Connects to the daemon, checks key and sites. `directory`: a path below what this node may see,
+  // which becomes the mount's root; empty: all of that. Errors name the thing and the remedy.
   static result<std::unique_ptr<Mount>> open(const Config&, const std::string& site_name,
-                                             const std::string& mountpoint);
+                                             const std::string& mountpoint,
+                                             const std::string& directory);
   ~Mount();
 
   void start(fuse_session* session);
@@ -73,6 +75,8 @@ class Mount {
   PendingRequests::Options request_options();
   // The daemon takes no changes from this node: the kernel shall refuse them.
   bool read_only() const { return read_only_; }
+  // The directory of the cloud that is the root here.
+  InodeId root() const { return root_; }
   const MountConfig& config() const { return config_.mount; }
   // What the cloud uses, as the daemon told last. Any thread.
   FeatureSet features() const { return features_; }
@@ -89,7 +93,8 @@ class Mount {
 
  private:
   Mount(const Config& config, SecretKey data_key);
-  result<void> connect(const std::string& mountpoint);
+  result<void> connect(const std::string& mountpoint, const std::string& directory);
+  result<void> find_root(InodeId root, const std::string& directory);
   result<void> build(const std::string& site_name);
 
   void on_push(const pb::Push& push);
@@ -174,6 +179,8 @@ class Mount {
   bool dirsync_ = false;
   Owners owners_;
   bool read_only_ = false;
+  InodeId root_ = kRootInode;
+  std::atomic<uint64_t> round_trip_us_{0};     // of the last keepalive
   Duration lease_ = seconds(5);                // as the daemon has said at the first hello
   MonotonicTime look_at_certificate_{};        // the keepalive thread's
   std::unique_ptr<MetricsExporter> exporter_;  // before all it shows goes

@@ -133,6 +133,7 @@ pb::Request Mount::keepalive_request(TrafficRows& rows) {
   stats->set_flush_failures(io_->failures());
   stats->set_data_losses(io_->data_losses());
   stats->set_last_failure(io_->last_failure());
+  stats->set_round_trip_us(round_trip_us_);
   return request;
 }
 
@@ -143,13 +144,19 @@ void Mount::ask_for_lease() {
     if (keepalive_rows_) return;  // one is under way
   }
   pb::Request request = keepalive_request(rows);
+  const auto sent = monotonic_now();
   {
     std::lock_guard lock(mutex_);
     keepalive_rows_ = std::move(rows);
   }
-  client_->call(std::move(request), [this](result<pb::Reply> reply) {
+  client_->call(std::move(request), [this, sent](result<pb::Reply> reply) {
     {
       std::lock_guard lock(mutex_);
+      if (reply) {
+        const auto took =
+            std::chrono::duration_cast<std::chrono::microseconds>(monotonic_now() - sent);
+        round_trip_us_ = static_cast<uint64_t>(took.count());
+      }
       keepalive_answer_.emplace(std::move(reply));
     }
     wake_.notify_all();

@@ -187,11 +187,13 @@ bool add_item(Mount& mount, DirectoryReply& reply, DirectoryHandle& handle, int 
   return false;
 }
 
-bool add_dots(DirectoryReply& reply, DirectoryHandle& handle, uint64_t& cookie, bool plus) {
+bool add_dots(const Mount& mount, DirectoryReply& reply, DirectoryHandle& handle, uint64_t& cookie,
+              bool plus) {
   uint64_t parent = handle.inode->ino;
   {
     std::lock_guard lock(handle.inode->mutex);
-    if (handle.inode->attr_known && handle.inode->attr.parent())
+    if (handle.inode->ino != mount.root() && handle.inode->attr_known &&
+        handle.inode->attr.parent())
       parent = handle.inode->attr.parent();
   }
   for (; cookie < 2; ++cookie) {
@@ -222,7 +224,7 @@ void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* f
     reply.clear();
     uint64_t cookie = from;
     std::vector<InodeId> counted;
-    if (!add_dots(reply, handle, cookie, plus)) return reply.send();
+    if (!add_dots(mount, reply, handle, cookie, plus)) return reply.send();
     auto first = find_entries(mount, handle, cookie, plus);
     if (!first) return reply_error(req, first.error());
     const int count = handle.page.reply.readdir().items_size();
@@ -249,7 +251,7 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_
 // On the root directory everything written through this mount is made durable ("sync MOUNTPOINT"):
 // the kernel does not pass sync(2) on to FUSE file systems.
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
-  if (ino == kRootInode) {
+  if (ino == mount_of(req).root()) {
     mount_of(req).read_flags();
     if (auto done = mount_of(req).io().flush_all(); !done) return reply_told(req, done);
   }

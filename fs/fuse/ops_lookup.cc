@@ -55,7 +55,7 @@ bool is_known(Inode& inode) {
 void getattr_of_root(fuse_req_t req) {
   Mount& mount = mount_of(req);
   mount.count_operation();
-  const InodePtr known = mount.table().find(kRootInode);
+  const InodePtr known = mount.table().find(mount.root());
   if (known) {
     std::unique_lock lock(known->mutex);
     const bool usable =
@@ -63,7 +63,7 @@ void getattr_of_root(fuse_req_t req) {
     lock.unlock();
     if (usable) return reply_attr(req, known);
   }
-  mount.metadata().ask(lease_request(kRootInode, pb::LEASE_READ, false), kLastKnownPatience,
+  mount.metadata().ask(lease_request(mount.root(), pb::LEASE_READ, false), kLastKnownPatience,
                        [req, known](result<MetadataClient::Answer> answer) {
                          if (answer && answer.value().inode)
                            return reply_attr(req, answer.value().inode);
@@ -74,8 +74,8 @@ void getattr_of_root(fuse_req_t req) {
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
-  if (ino == kRootInode) return getattr_of_root(req);
   Mount& mount = mount_of(req);
+  if (ino == mount.root()) return getattr_of_root(req);
   auto inode = known_inode(mount, ino);
   if (!inode) return reply_error(req, inode.error());
   if (auto held = mount.metadata().ensure_lease(inode.value(), pb::LEASE_READ, false); !held)
@@ -198,7 +198,7 @@ void reply_statfs(fuse_req_t req, const pb::StatFsReply& fs) {
 void op_statfs(fuse_req_t req, fuse_ino_t ino) {
   Mount& mount = mount_of(req);
   mount.count_operation();
-  const InodeId asked = mount.features().has(Feature::trees) ? ino : kRootInode;
+  const InodeId asked = mount.features().has(Feature::trees) ? ino : mount.root();
   pb::Request request;
   request.mutable_statfs()->set_ino(asked);
   mount.metadata().ask(std::move(request), kLastKnownPatience,

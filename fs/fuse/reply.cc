@@ -122,7 +122,7 @@ result<InodePtr> known_inode(Mount& mount, fuse_ino_t ino) {
   mount.count_operation();
   InodePtr inode = mount.table().find(ino);
   if (inode) return inode;
-  if (ino != kRootInode)
+  if (ino != mount.root())
     return failure(Error::posix(ESTALE, "inode " + std::to_string(ino) + " is not known here"));
   pb::Request request;
   request.mutable_lease()->set_ino(ino);

@@ -21,7 +21,7 @@ BLOCKS_MIN = 15  # fewer: the documents' marks were not found
 PACKAGES = ("tools", "fs")
 
 # Marks of blocks that tests execute: this one, package.*, rados.operations.
-MARKS = (r"sh (run|systemd|install|ceph|ceph restart)|(toml|ini|fstab|dockerfile) /\S+|"
+MARKS = (r"sh (run|systemd|install|ceph|ceph restart|organisation)|(toml|ini|fstab|dockerfile) /\S+|"
          r"toml (ceph|daemon)|text")
 # The first words of those that none does, with the reason; docs/testing.md tells it too.
 NOT_EXECUTED = {

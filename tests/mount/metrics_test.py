@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import tarfile
 import urllib.request
@@ -13,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
-from cloud import Cloud, wait_for  # noqa: E402
+from cloud import BUILD, Cloud, _die_with_parent, wait_for  # noqa: E402
 from harness import check, check_equal  # noqa: E402
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -126,6 +127,34 @@ def json_is_documented(cloud):
         check_equal(unknown, set(), f"every key of {command[0]} --json is documented")
 
 
+def served_site(cloud):
+    """What the server of a site shows, after a peer that is no node."""
+    port, metrics = free_port(), free_port()
+    path = f'path = "{cloud.sites["site1"].path}"\n'
+    config = cloud.root / "served.toml"
+    config.write_text(cloud.config.read_text().replace(
+        path, f'{path}serve = "tls://127.0.0.1:{port}"\nmetrics = "127.0.0.1:{metrics}"\n'))
+    with open(cloud.root / "site1.log", "wb") as log:
+        process = subprocess.Popen(
+            [BUILD / "bin" / "datacloudd", "--site", "site1", "--config", config, "-f"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent)
+    cloud._note_process(process.pid)
+
+    def stranger():
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) != 0:
+                return False
+            s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return s.recv(100) is not None
+    wait_for(stranger, 20, "the site's server")
+    wait_for(lambda: Scrape(metrics).total("datacloud_site_server_peers_refused_total"), 20,
+             "the stranger to be counted")
+    scrape = Scrape(metrics)
+    process.terminate()
+    check_equal(process.wait(20), 0, "the site's server ends cleanly")
+    return scrape
+
+
 def test(options):
     daemon_port, mount_port = free_port(), free_port()
     with Cloud(create=False) as cloud:
@@ -140,7 +169,13 @@ def test(options):
         daemon, own = Scrape(daemon_port), Scrape(mount_port)
         conventions(daemon, "daemon")
         conventions(own, "mount")
-        documents_use_what_exists(daemon.ours() | own.ours())
+        site = served_site(cloud)
+        conventions(site, "site server")
+        documents_use_what_exists(daemon.ours() | own.ours() | site.ours())
+        check_equal(site.get("datacloud_site_server_connections_total"), 0, "nobody is admitted")
+        check(site.total("datacloud_site_server_peers_refused_total") >= 1, "a stranger is counted")
+        wait_for(lambda: Scrape(daemon_port).total("datacloud_mount_round_trip_seconds") > 0, 30,
+                 "the mount's round trip")
 
         check_equal(daemon.get("datacloud_health"), 0, "health is ok")
         check_equal(daemon.total("datacloud_site_up"), 5, "five sites are up")

@@ -16,61 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
-from cloud import (BUILD, Cloud, _die_with_parent, is_mounted, tail, wait_for)  # noqa: E402
+from cloud import BUILD, Cloud, wait_for  # noqa: E402
 from harness import check, check_equal, expect_errno, note  # noqa: E402
+from joined_nodes import Node, free_port, invite, listen_on, refused  # noqa: E402
 from node_network import NodeNetwork  # noqa: E402
 
 RPC_DEADLINE_S = 30
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Node:
-    """What runs on the machine that joins."""
-
-    def __init__(self, cloud, network, name):
-        self.cloud, self.network, self.name = cloud, network, name
-        self.directory = cloud.root / f"node-{name}"
-        self.config = self.directory / "test.toml"
-
-    def run(self, program, *arguments, seconds=60, input=None):
-        return subprocess.run(self.network.command(BUILD / "bin" / program, *arguments),
-                              capture_output=True, text=True, timeout=seconds, check=False,
-                              input=input)
-
-    def tool(self, *arguments):
-        return self.run("datacloud", "--config", self.config, *arguments)
-
-    def join(self, line, directory=None, input=None):
-        return self.run("datacloud", "join", line, "--dir", directory or self.directory,
-                        input=input)
-
-    def mount(self):
-        point = self.cloud.root / f"mnt-{self.name}"
-        point.mkdir(exist_ok=True)
-        log_path = self.cloud.root / f"mnt-{self.name}.log"
-        with open(log_path, "ab") as log:
-            process = subprocess.Popen(
-                self.network.command(BUILD / "bin" / "mount.datacloud", self.config, point, "-f"),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent)
-        self.cloud._note_process(process.pid)
-
-        def mounted():
-            if process.poll() is not None:
-                raise harness.CheckFailed(f"the mount ended: {tail(log_path, 3)}")
-            return is_mounted(point) and os.stat(point).st_ino == 1
-
-        wait_for(mounted, 20, f"the mount of {point}")
-        self.process, self.point, self.log = process, point, log_path
-        return point
-
-    def unmount(self):
-        subprocess.run(["umount", self.point], check=True)
-        check_equal(self.process.wait(60), 0, f"{self.name}: the mount ends cleanly")
 
 
 class Writer(threading.Thread):
@@ -106,22 +57,6 @@ class Writer(threading.Thread):
         check(self.error is None, f"no program saw an error: {what}", repr(self.error))
 
 
-def listen_on(cloud, *addresses):
-    text = cloud.config.read_text()
-    listed = json.dumps([f"unix:{cloud.socket}", *addresses])
-    cloud.config.write_text(text.replace(f'listen = "unix:{cloud.socket}"', f"listen = {listed}"))
-
-
-def invite(cloud, name, *roles, valid="10min"):
-    words = [word for role in roles for word in ("--role", role)]
-    return cloud.tool("node", "add", name, "--valid", valid, *words).strip()
-
-
-def refused(done, *words):
-    check(done.returncode == 1 and all(word in done.stderr for word in words),
-          f"refused, and says why: {done.stderr.strip()[:160]}", f"{done.returncode} {done.stderr}")
-
-
 def joining(cloud, network, rng):
     node = Node(cloud, network, "gpu07")
     line = invite(cloud, "gpu07", "mount")
@@ -139,6 +74,17 @@ def joining(cloud, network, rng):
     short = invite(cloud, "late", "mount", valid="1s")
     time.sleep(1.5)
     refused(node.join(short, cloud.root / "late"), "late", "expired")
+
+    refused(node.join(short, cloud.root / "late"), "expired")
+    replaced = invite(cloud, "twice", "mount")
+    invite(cloud, "twice", "mount")
+    refused(node.join(replaced, cloud.root / "late"), "twice", "was replaced")
+    check_equal(list((cloud.root / "late").iterdir()), [], "a refused join leaves nothing behind")
+    cloud.tool("node", "revoke", "twice")
+    for valid in ("0", "31d"):
+        refused(cloud.run_tool("node", "add", "gpu08", "--role", "mount", "--valid", valid),
+                "--valid " + valid, "30 days")
+    check("running?" not in cloud.run_tool("node", "show", "nobody").stderr, "no wrong hint")
 
     done = node.join("-", input=line + "\n")
     check_equal(done.returncode, 0, f"it joins {done.stderr}")
@@ -223,7 +169,7 @@ def roles(cloud, network):
     names = {row["name"]: row["state"] for row in
              json.loads(admin.tool("node", "list", "--json").stdout)["nodes"]}
     check_equal(names, {"gpu07": "joined", "late": "expired", "viewer": "joined",
-                        "laptop": "joined"}, "node list from afar")
+                        "laptop": "joined", "twice": "revoked"}, "node list from afar")
     refused(admin.tool("node", "add", "gpu09", "--role", "mount"), "where the data key is")
     check_equal(admin.tool("node", "add", "eyes", "--role", "auditor").returncode, 0,
                 "what needs no data key it can add")
@@ -312,6 +258,9 @@ def revoking(cloud, node, metrics_port):
     files = set(os.listdir(cloud.root / "mnt" / "late-work"))
     time.sleep(2)
     check_equal(set(os.listdir(cloud.root / "mnt" / "late-work")), files, "it changes nothing more")
+    told = node.log.read_text().count("turns this mount away")
+    check_equal(told, 1, "its mount says once that it is turned away")
+    check("running?" not in node.tool("status").stderr, "who is refused is not asked whether it runs")
     node.process.kill()
     node.process.wait()
     subprocess.run(["umount", "-l", node.point], check=False)

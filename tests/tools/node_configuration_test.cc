@@ -88,6 +88,53 @@ TEST(NodeConfiguration, ServedDirectoriesBecomeRemote) {
   EXPECT_EQ(text.find("/srv"), std::string::npos);
 }
 
+// Of RADOS sites, with Ceph users of the node's own.
+TEST(NodeConfiguration, KeyringsAreWrittenWhereTheNodeJoins) {
+  Config daemon;
+  for (const std::string name : {"oslo", "lima of the north"}) {
+    SiteConfig site;
+    site.name = name;
+    site.store = "rados";
+    site.conf = "/etc/ceph/" + name + ".conf";
+    site.keyring = "/etc/ceph/shared";
+    site.pool = "datacloud";
+    daemon.sites.push_back(site);
+  }
+  auto users = ceph_users_of(daemon, "gpu07", "UUID", true);
+  ASSERT_EQ(users.size(), 2u);
+  EXPECT_EQ(users[0].capabilities, "allow r class-read pool=datacloud namespace=UUID");
+  EXPECT_EQ(ceph_users_of(daemon, "gpu07", "UUID", false)[0].capabilities,
+            "allow rwx pool=datacloud namespace=UUID");
+  EXPECT_EQ(creation_command(users[1], "k"),
+            "ceph --conf '/etc/ceph/lima of the north.conf' auth get-or-create "
+            "client.datacloud.gpu07 mon 'allow r' osd 'allow r class-read pool=datacloud "
+            "namespace=UUID' -o k");
+  users[0].key = "AQBnotakey==";
+  const auto placed = place_keyrings(shared_configuration(daemon, users), "/n", "demo");
+  ASSERT_TRUE(placed) << placed.error().text();
+  ASSERT_EQ(placed.value().files.size(), 2u);
+  EXPECT_EQ(placed.value().files[0].path, "/n/demo.oslo.keyring");
+  EXPECT_EQ(placed.value().files[0].text, "[client.datacloud.gpu07]\n\tkey = AQBnotakey==\n");
+  EXPECT_EQ(placed.value().files[1].path, "/n/demo.site-2.keyring");
+  EXPECT_EQ(placed.value().files[1].text, "") << "to be made by hand";
+  const auto files = node_files("/n", "demo");
+  const std::string text = node_configuration("demo", "gpu07", {"tls://daemon:7411"}, files, true,
+                                              placed.value().shared);
+  const auto read = parse_config(text, files.configuration);
+  ASSERT_TRUE(read) << read.error().text() << "\n" << text;
+  EXPECT_EQ(read.value().sites[0].user, "client.datacloud.gpu07");
+  EXPECT_EQ(read.value().sites[0].keyring, "/n/demo.oslo.keyring");
+  EXPECT_EQ(read.value().sites[1].keyring, "/n/demo.site-2.keyring");
+  EXPECT_EQ(text.find("AQBnotakey"), std::string::npos) << "the key is in its file alone";
+  const auto unknown =
+      parse_config(node_configuration("demo", "gpu07", {"tls://daemon:7411"}, files, true,
+                                      shared_configuration(daemon, users)),
+                   files.configuration);
+  EXPECT_TRUE(unknown) << "older programs take the line for a comment";
+  for (const std::string wrong : {"../x client.a k", "a b c", "a client.a", "a client.a k\"", ""})
+    EXPECT_FALSE(place_keyrings("#! ceph-keyring " + wrong + "\n", "/n", "demo")) << wrong;
+}
+
 TEST(NodeConfiguration, ADaemonAndANodeAreNotOne) {
   const std::string text =
       "[cloud]\nname = \"demo\"\n[node]\ndaemon = [\"tls://h:7\"]\nkey = \"/k\"\n"

@@ -189,6 +189,7 @@ class SitePeer::Run final : public SiteLink::Owner {
     if (!share_->begin_node(shown.identity.name))
       return refused(Refusal::too_many,
                      "node " + shown.identity.name + " has too many connections here");
+    ++share_->counters.connections;
     node_ = shown.identity.name;
     certificate_end_ns_ = shown.not_after_ns;
     return success();
@@ -221,7 +222,7 @@ class SitePeer::Run final : public SiteLink::Owner {
   void serve() {
     link_.emplace(std::move(stream_));
     for (;;) {
-      for (auto& frame : outbox_->take()) link_->send(std::move(frame));
+      for (auto& frame : outbox_->take()) send(std::move(frame));
       if (stopping_) return;  // after take(), which may have taken stop()'s wake-up
       const auto turned = link_->turn(*this);
       if (!turned) {
@@ -258,9 +259,25 @@ class SitePeer::Run final : public SiteLink::Owner {
     const bool owed = held_->requests != 0 || link_->receiving();
     if (owed && !link_->sending() && now > beat_at_ + kBeat) {
       beat_at_ = now;
-      link_->send(site_answer(0, {}, nullptr));
+      send(site_answer(0, {}, nullptr));
     }
     return true;
+  }
+
+  void send(SiteFrameOut frame) {
+    uint64_t bytes = frame.head.size();
+    for (const auto& part : frame.parts) bytes += part.size();
+    share_->counters.sent_bytes += bytes;
+    link_->send(std::move(frame));
+  }
+
+  void count(const SiteFrameReader::Whole& whole) {
+    auto& counters = share_->counters;
+    uint64_t bytes = whole.head.ByteSizeLong();
+    for (const auto& segment : whole.segments) bytes += segment.size();
+    counters.received_bytes += bytes;
+    const auto kind = static_cast<size_t>(whole.head.request().op_case());
+    if (kind < SiteCounters::kinds_max) ++counters.requests[kind];
   }
 
   result<bool> on_head(const pb::StoreFrame& head, uint64_t segment_bytes) override {
@@ -280,15 +297,19 @@ class SitePeer::Run final : public SiteLink::Owner {
   }
 
   result<void> on_frame(SiteFrameReader::Whole whole) override {
+    count(whole);
     const std::shared_ptr<SiteHeldRequest> held = std::move(taken_);
     const uint64_t id = whole.head.id();
     const pb::StoreRequest& request = whole.head.request();
     const auto answer = [&](const Error* error, pb::StoreReply reply = {}) -> result<void> {
       if (error != nullptr) set_error(reply, *error);
-      link_->send(site_answer(id, std::move(reply), held));
+      send(site_answer(id, std::move(reply), held));
       return success();
     };
-    const auto refuse = [&](const Error& error) { return answer(&error); };
+    const auto refuse = [&](const Error& error) {
+      ++share_->counters.refused;
+      return answer(&error);
+    };
     if (request.has_hello()) {
       pb::StoreReply reply;
       auto done = greet(request.hello(), reply);

@@ -120,6 +120,7 @@ result<std::unique_ptr<SiteServer>> SiteServer::start(SiteServerOptions options)
 size_t SiteServer::connections() const { return impl_->connections(); }
 const PeerRefusals& SiteServer::refusals() const { return impl_->share().refusals; }
 size_t SiteServer::requests() const { return impl_->share().requests(); }
+const SiteCounters& SiteServer::counters() const { return impl_->share().counters; }
 uint64_t SiteServer::bytes() const { return impl_->share().bytes(); }
 
 }  // namespace datacloud

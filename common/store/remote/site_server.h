@@ -21,6 +21,7 @@
 #include "common/rpc/peer_refusals.h"
 #include "common/store/object_store.h"
 #include "common/store/remote/nodes_in_force.h"
+#include "common/store/remote/site_counters.h"
 #include "common/tls/tls_stream.h"
 
 namespace datacloud {
@@ -64,6 +65,7 @@ class SiteServer {
   // Requests being served, and the bytes held for them.
   size_t requests() const;
   uint64_t bytes() const;
+  const SiteCounters& counters() const;
 
   class Impl;
 

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "common/net/handshake_places.h"
+#include "common/store/remote/site_counters.h"
 #include "common/store/remote/site_server.h"
 
 namespace datacloud {
@@ -25,6 +26,7 @@ class SiteShare {
   const SiteServerOptions options;
   const std::shared_ptr<HandshakePlaces> handshakes;
   PeerRefusals refusals;
+  SiteCounters counters;
 
   // The store that expects that marker. away: it names another cloud or site.
   result<std::shared_ptr<ObjectStore>> store_for(const SiteMarker&);

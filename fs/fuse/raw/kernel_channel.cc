@@ -16,6 +16,23 @@ constexpr size_t kInitBytesMin = offsetof(fuse_init_in, flags2);
 
 }  // namespace
 
+void KernelChannel::name_root(MutableByteView request) const {
+  if (root_ == FUSE_ROOT_ID || request.size() < sizeof(fuse_in_header)) return;
+  const auto replace = [&](size_t at) {
+    uint64_t node = 0;
+    if (request.size() < at + sizeof node) return;
+    std::memcpy(&node, request.data() + at, sizeof node);
+    if (node == FUSE_ROOT_ID) std::memcpy(request.data() + at, &root_, sizeof root_);
+  };
+  fuse_in_header header{};
+  std::memcpy(&header, request.data(), sizeof header);
+  if (header.opcode == FUSE_INIT) return;
+  replace(offsetof(fuse_in_header, nodeid));
+  // Of all other numbers in requests only this can be one of a directory that is not forgotten.
+  if (header.opcode == FUSE_RENAME) replace(sizeof header + offsetof(fuse_rename_in, newdir));
+  if (header.opcode == FUSE_RENAME2) replace(sizeof header + offsetof(fuse_rename2_in, newdir));
+}
+
 void KernelChannel::received(ByteView request) {
   fuse_in_header header{};
   if (request.size() < sizeof header) return;

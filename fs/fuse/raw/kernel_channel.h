@@ -5,6 +5,11 @@
 // PARALLEL_DIROPS, which libfuse takes in `want` and never sends, the kernel lets one lookup of a
 // directory run at a time, so that a slow one blocks all others.
 //
+// A mount may show one directory of the cloud instead of its root. The kernel calls the root of
+// every file system inode 1; named_root() puts the directory's own number there, before libfuse
+// gets the request, so that nothing else has to know. (The other way: KernelNotifier. Replies name
+// it nowhere.)
+//
 // Invariant: nothing is claimed that the kernel did not offer in its INIT request, and no other
 // message is changed.
 //
@@ -18,6 +23,7 @@
 #include <cstdint>
 
 #include "common/base/bytes.h"
+#include "common/base/ids.h"
 
 namespace datacloud {
 
@@ -30,6 +36,10 @@ class KernelChannel {
  public:
   explicit KernelChannel(InitAmendment wanted) : wanted_(wanted) {}
 
+  // Before the first request.
+  void set_root(InodeId root) { root_ = root; }
+  // In a request from the kernel: the root's own number instead of 1.
+  void name_root(MutableByteView request) const;
   // To be shown every request before libfuse gets it.
   void received(ByteView request);
   // writev(2) of a reply or notification: one message, the header in the first part.
@@ -54,6 +64,7 @@ class KernelChannel {
   ssize_t send_init(int fd, const iovec* parts, int count);
 
   const InitAmendment wanted_;
+  InodeId root_ = kRootInode;
   std::atomic<uint64_t> init_unique_{0};  // of the INIT request to be answered; 0: none
   InitAmendment offered_;                 // by the kernel, set before init_unique_
 };

@@ -38,6 +38,8 @@ class EchoService final : public RpcService {
       hello->set_resumed(wanted != 0 && know_sessions);
       hello->set_session(hello->resumed() ? wanted : next_session++);
       hello->set_lease_ms(20'000);
+      hello->set_protocol(protocol);
+      if (turn_away) set_error(reply, Error::posix(EACCES, "node gpu07 was revoked"));
       connection->session = hello->session();
       last_ = connection;
     } else {
@@ -89,6 +91,8 @@ class EchoService final : public RpcService {
 
   Duration pause{};  // set before it is asked for "slow"
   std::atomic<bool> mute{false};
+  std::atomic<bool> turn_away{false};
+  std::atomic<uint32_t> protocol{0};
   std::atomic<std::thread::id> made_on_{};
   std::atomic<bool> know_sessions{true};
   std::atomic<uint64_t> pushes_per_sync{0};

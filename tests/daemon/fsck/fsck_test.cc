@@ -425,6 +425,16 @@ TEST_F(FsckTest, NodesThatCannotBeAreTakenOut) {
     for (int i = 0; i < 4; ++i) node.add_certificates()->set_serial("2");
   });
   expect_mended("more certificates");
+  wrong([](pb::Node& node) {
+    node.set_root(kRootInode);
+    node.add_roles("admin");
+  });
+  expect_mended("has roles beside mounting");
+  wrong([this](pb::Node& node) { node.set_root(file_); });
+  expect_mended("is no directory");
+  good.set_root(1'000'000);
+  damage([&](Transaction& txn) { txn.put(key::node("gpu07"), good); });
+  EXPECT_EQ(run(false).findings_total(), 0u) << "its directory may have been removed";
   EXPECT_EQ(get<pb::Node>(key::node("gpu07")).name(), "gpu07") << "the sound one stays";
 }
 

@@ -4,6 +4,7 @@
 
 #include "common/base/features.h"
 #include "common/proto/admin.pb.h"
+#include "common/rpc/protocol_versions.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/cloud_features.h"
 #include "tests/daemon/service/service_rig.h"
@@ -45,7 +46,7 @@ class FeaturesTest : public ServiceTest {
     auto connection = std::make_shared<FakeConnection>(pid);
     pb::Request request;
     auto* hello = request.mutable_hello();
-    hello->set_protocol(kProtocolVersion);
+    hello->set_protocol(kProtocolOldest);
     hello->mutable_session()->set_version(version);
     for (const auto& name : features) hello->mutable_session()->add_features(name);
     service_->on_request(connection, request);

@@ -1,8 +1,9 @@
 // Nodes as the service sees them: who is admitted, who joins, what roles permit, and revocation.
 #include "common/proto/admin.pb.h"
+#include "common/rpc/protocol_versions.h"
 #include "common/tls/join_line.h"
 #include "daemon/metadata/record_keys.h"
-#include "tests/daemon/service/service_rig.h"
+#include "tests/daemon/service/nodes_rig.h"
 
 namespace datacloud {
 namespace {
@@ -10,118 +11,6 @@ namespace {
 using testing::HasSubstr;
 
 constexpr int64_t kDayNs = 24ll * 3600 * kNsPerSecond;
-
-class NodesTest : public ServiceTest {
- protected:
-  // A machine: its key, its certificate, and how it comes in.
-  struct Machine {
-    NodeKey key = NodeKey::generate();
-    Bytes certificate;
-    Client client;
-  };
-
-  result<pb::NodeReply> ask(pb::NodeRequest wanted) {
-    auto asker = tool();
-    pb::AdminRequest admin;
-    *admin.mutable_node() = std::move(wanted);
-    pb::Request request;
-    request.set_admin(admin.SerializeAsString());
-    const auto reply = call(asker, request);
-    TRY(reply_error(reply));
-    pb::AdminReply answer;
-    EXPECT_TRUE(answer.ParseFromString(reply.admin()));
-    return answer.node();
-  }
-  result<pb::NodeReply> add(const std::string& name, const SecretKey& secret,
-                            std::vector<std::string> roles = {"mount"},
-                            uint64_t valid_ms = 3'600'000) {
-    pb::NodeRequest request;
-    request.set_action(pb::NODE_ADD);
-    request.set_name(name);
-    for (auto& role : roles) request.add_roles(role);
-    request.set_key_hash(std::string(as_text(invitation_key(secret).hash())));
-    request.set_sealed("sealed for " + name);
-    request.set_valid_ms(valid_ms);
-    return ask(request);
-  }
-  result<pb::NodeReply> revoke(const std::string& name) {
-    pb::NodeRequest request;
-    request.set_action(pb::NODE_REVOKE);
-    request.set_name(name);
-    return ask(request);
-  }
-
-  result<PeerCredentials> admit(ByteView certificate, Refusal* told = nullptr,
-                                int64_t later_ns = 0) {
-    PeerCredentials peer;
-    peer.address = "10.0.0.7:1234";
-    Refusal reason = Refusal::handshake;
-    const auto shown = judge_certificate(certificate, authority_->certificate(),
-                                         CertificateUse::client, wall_now_ns() + later_ns);
-    const auto done = service_->admit_peer(shown, peer, reason);
-    if (told != nullptr) *told = reason;
-    if (!done) return failure(done.error());
-    return peer;
-  }
-  void expect_refused(ByteView certificate, Refusal reason, const std::string& text,
-                      int64_t later_ns = 0) {
-    Refusal told{};
-    const auto peer = admit(certificate, &told, later_ns);
-    ASSERT_FALSE(peer);
-    EXPECT_EQ(told, reason) << refusal_name(told);
-    EXPECT_THAT(peer.error().text(), HasSubstr(text));
-    EXPECT_EQ(peer.error().errno_value(), EACCES);
-  }
-
-  pb::Reply first_reply(FakeConnection& connection) {
-    EXPECT_TRUE(until([&] { return !connection.replies.empty(); }));
-    return connection.replies.empty() ? pb::Reply() : connection.replies.front();
-  }
-  pb::Reply join(const SecretKey& secret, const NodeKey& key) {
-    const auto peer = admit(make_self_signed(invitation_key(secret)));
-    if (!peer) {
-      pb::Reply refused;
-      set_error(refused, peer.error());
-      return refused;
-    }
-    auto connection = std::make_shared<FakeConnection>(peer.value());
-    pb::Request request;
-    request.mutable_join()->set_request(std::string(as_text(make_certificate_request(key))));
-    service_->on_request(connection, request);
-    return first_reply(*connection);
-  }
-  Machine joined(const std::string& name, std::vector<std::string> roles = {"mount"}) {
-    const SecretKey secret = SecretKey::random();
-    EXPECT_TRUE(add(name, secret, std::move(roles)));
-    Machine machine;
-    const auto reply = join(secret, machine.key);
-    EXPECT_EQ(reply.error(), 0) << reply.error_text();
-    machine.certificate = to_bytes(as_bytes(reply.certificate().certificate()));
-    return machine;
-  }
-  pb::Reply hello(Machine& machine, pb::ClientKind kind = pb::CLIENT_MOUNT,
-                  const std::string& secret = std::string(32, 's')) {
-    const auto peer = admit(machine.certificate);
-    EXPECT_TRUE(peer) << peer.error().text();
-    machine.client.connection = std::make_shared<FakeConnection>(peer.value());
-    pb::Request request;
-    request.mutable_hello()->set_protocol(kProtocolVersion);
-    request.mutable_hello()->set_kind(kind);
-    request.mutable_hello()->mutable_session()->set_id(machine.client.session);
-    request.mutable_hello()->mutable_session()->set_secret(secret);
-    request.mutable_hello()->mutable_session()->set_node("somebody-else");
-    service_->on_request(machine.client.connection, request);
-    const auto reply = first_reply(*machine.client.connection);
-    machine.client.connection->replies.clear();
-    if (reply.error() == 0) machine.client.session = reply.hello().session();
-    return reply;
-  }
-  pb::Node record(const std::string& name) {
-    pb::Node node;
-    EXPECT_TRUE(store_->begin().get(key::node(name), node).value());
-    return node;
-  }
-};
 
 TEST_F(NodesTest, AMachineJoinsOnceAndConnects) {
   const SecretKey secret = SecretKey::random();
@@ -164,7 +53,7 @@ TEST_F(NodesTest, InvitationsCanJoinAndNothingElse) {
   ASSERT_TRUE(peer);
   auto connection = std::make_shared<FakeConnection>(peer.value());
   pb::Request request;
-  request.mutable_hello()->set_protocol(kProtocolVersion);
+  request.mutable_hello()->set_protocol(kProtocolOldest);
   service_->on_request(connection, request);
   EXPECT_THAT(first_reply(*connection).error_text(), HasSubstr("nothing else"));
   connection->replies.clear();
@@ -328,7 +217,7 @@ TEST_F(NodesTest, RevocationHoldsAtOnceOnOpenConnections) {
   EXPECT_FALSE(store_->begin().get(key::session(machine.client.session), session).value());
   expect_refused(machine.certificate, Refusal::revoked, "gpu07 was revoked");
   pb::Request request;
-  request.mutable_hello()->set_protocol(kProtocolVersion);
+  request.mutable_hello()->set_protocol(kProtocolOldest);
   request.mutable_hello()->mutable_session()->set_secret(std::string(32, 's'));
   service_->on_request(waiting, request);
   EXPECT_THAT(first_reply(*waiting).error_text(), HasSubstr("was revoked"));

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "common/proto/admin.pb.h"
+#include "common/rpc/protocol_versions.h"
 #include "daemon/metadata/record_keys.h"
 #include "tests/daemon/service/service_rig.h"
 
@@ -31,9 +32,33 @@ TEST_F(SessionsTest, OtherProtocolsAndEarlyRequestsAreRefused) {
   service_->on_request(connection, request);
   ASSERT_EQ(connection->replies.size(), 1u);
   EXPECT_EQ(connection->replies[0].error(), wire(Errc::unsupported));
+  EXPECT_THAT(connection->replies[0].error_text(), testing::HasSubstr("protocol 99"));
   service_->on_request(connection, lookup_request("x"));
   ASSERT_EQ(connection->replies.size(), 2u);
   EXPECT_EQ(connection->replies[1].error(), wire(Errc::session_lost));
+}
+
+TEST_F(SessionsTest, ProtocolsAreAgreedOn) {
+  const auto hello = [&](uint32_t oldest, uint32_t newest) {
+    auto connection = std::make_shared<FakeConnection>(21);
+    pb::Request request;
+    request.mutable_hello()->set_kind(pb::CLIENT_TOOL);
+    request.mutable_hello()->set_protocol(newest);
+    request.mutable_hello()->set_protocol_min(oldest);
+    request.mutable_hello()->mutable_session()->set_version("0.1.7");
+    service_->on_request(connection, request);
+    EXPECT_EQ(connection->replies.size(), 1u);
+    return connection->replies.empty() ? pb::Reply() : connection->replies[0];
+  };
+  EXPECT_EQ(hello(0, kProtocolOldest).hello().protocol(), kProtocolOldest);
+  EXPECT_EQ(hello(1, kProtocolNewest + 7).hello().protocol(), kProtocolNewest);
+  const auto newer = hello(kProtocolNewest + 1, kProtocolNewest + 2);
+  EXPECT_EQ(newer.error(), wire(Errc::unsupported));
+  EXPECT_THAT(newer.error_text(), testing::HasSubstr("install Data Cloud 0.1.7 or later where"));
+  const auto older = hello(1, 1);
+  EXPECT_EQ(older.error(), wire(Errc::unsupported));
+  EXPECT_THAT(older.error_text(),
+              testing::HasSubstr("install Data Cloud " DATACLOUD_VERSION " or later on this"));
 }
 
 TEST_F(SessionsTest, SessionsAreBounded) {
@@ -42,7 +67,7 @@ TEST_F(SessionsTest, SessionsAreBounded) {
   Client a = mount(11);
   auto second = std::make_shared<FakeConnection>(12);
   pb::Request request;
-  request.mutable_hello()->set_protocol(kProtocolVersion);
+  request.mutable_hello()->set_protocol(kProtocolOldest);
   service_->on_request(second, request);
   ASSERT_EQ(second->replies.size(), 1u);
   EXPECT_EQ(second->replies[0].error(), wire(Errc::unavailable));

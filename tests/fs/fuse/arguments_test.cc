@@ -107,6 +107,21 @@ TEST(MountArguments, OwnersAreOptionsOfTheMount) {
   EXPECT_THAT(parsed("uidmap=/etc/map,ro").own, ElementsAre("uidmap=/etc/map"));
 }
 
+TEST(MountArguments, ADirectoryOfTheCloudIsPartOfTheSourceOrAnOption) {
+  EXPECT_EQ(parsed("subdir=/a/b").directory, "/a/b");
+  EXPECT_THAT(parsed("subdir=/a/b").own, ElementsAre("subdir=/a/b"));
+  EXPECT_EQ(parse_mount_source("demo:/a/b").config, "demo");
+  EXPECT_EQ(parse_mount_source("demo:/a/b").directory, "/a/b");
+  EXPECT_EQ(parse_mount_source("/etc/dc.toml:/a:/b").config, "/etc/dc.toml");
+  EXPECT_EQ(parse_mount_source("/etc/dc.toml:/a:/b").directory, "/a:/b");
+  EXPECT_EQ(parse_mount_source("demo").directory, "");
+  EXPECT_EQ(parse_mount_source("a:b").config, "a:b");
+  EXPECT_EQ(parse_mount_source(":/a").config, ":/a");
+  EXPECT_FALSE(parse_mount_arguments({"demo", "/m", "-o", "subdir=a"}));
+  EXPECT_FALSE(parse_mount_arguments({"demo:/a", "/m", "-o", "subdir=/b"}));
+  EXPECT_TRUE(parse_mount_arguments({"demo:/a", "/m", "-o", "subdir=/a"}));
+}
+
 TEST(MountArguments, ARemountTakesWhatTheKernelsTableShows) {
   const auto arguments = parsed(
       "ro,relatime,remount,user_id=0,group_id=0,default_permissions,allow_other,max_read=1048576");

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <utility>
+
 #include "tests/fs/fuse/raw/fake_kernel.h"
 
 namespace datacloud {
@@ -87,6 +90,35 @@ TEST(KernelChannel, LeavesOtherMessagesAlone) {
   const auto reply = kernel.reply();
   ASSERT_TRUE(reply);
   EXPECT_EQ(reply->body, Bytes(sizeof body, 0));
+}
+
+// Node ids in a request after the channel has put the root's own number there: the header's, and
+// the first of the body.
+std::pair<uint64_t, uint64_t> named(uint32_t opcode, uint64_t node, uint64_t in_body) {
+  KernelChannel channel({});
+  channel.set_root(4711);
+  Bytes request = FakeKernel::message(opcode, 7, node, in_body);
+  channel.name_root(request);
+  fuse_in_header header{};
+  std::memcpy(&header, request.data(), sizeof header);
+  uint64_t body = 0;
+  std::memcpy(&body, request.data() + sizeof header, sizeof body);
+  return {header.nodeid, body};
+}
+
+TEST(KernelChannel, ADirectoryCanBeTheRoot) {
+  using Ids = std::pair<uint64_t, uint64_t>;
+  EXPECT_EQ(named(FUSE_GETATTR, 1, 1), (Ids{4711, 1}));
+  EXPECT_EQ(named(FUSE_GETATTR, 12, 1), (Ids{12, 1}));
+  EXPECT_EQ(named(FUSE_RENAME, 12, 1), (Ids{12, 4711}));
+  EXPECT_EQ(named(FUSE_RENAME2, 1, 1), (Ids{4711, 4711}));
+  EXPECT_EQ(named(FUSE_RENAME2, 1, 13), (Ids{4711, 13}));
+  EXPECT_EQ(named(FUSE_LINK, 1, 1), (Ids{4711, 1})) << "a link's file is no directory";
+  KernelChannel channel({});
+  channel.set_root(4711);
+  Bytes cut(10, 1);
+  channel.name_root(cut);
+  EXPECT_EQ(cut, Bytes(10, 1));
 }
 
 }  // namespace
