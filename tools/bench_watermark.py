@@ -37,7 +37,7 @@ def arithmetic_table(results):
             if result["threads"] > 1 and run["kernels"] == "portable":
                 continue
             lines.append(f"| {run['kernels']} | {run['profile']} | {run['direction']} | {result['threads']} | "
-                         f"{run['wall_s']:.2f} s | {run['cpu_s']:.2f} s | {run['cpu_s'] / result['memcpy_s']:.1f} |")
+                         f"{run['wall_s']:.2f} s | {run['cpu_s']:.2f} s | {run['cpu_s'] / result['memcpy_cpu_s']:.1f} |")
     return "\n".join(lines)
 
 
@@ -113,7 +113,7 @@ def commands_table(width, height):
 
 
 def svg(points):
-    """points: {(kernels, cores): [(MB, seconds)]}, notice, apply."""
+    """points: {(kernels, cores): [(MB, seconds)]}, notice, apply: the processor's time per core."""
     width, height, left, bottom = 640, 360, 60, 50
     most_x = max(x for line in points.values() for x, _ in line)
     most_y = max(y for line in points.values() for _, y in line) * 1.1
@@ -130,7 +130,7 @@ def svg(points):
         out.append(f'<line x1="{x:.0f}" y1="{y:.0f}" x2="{width - 150}" y2="{y:.0f}" stroke="#dddddd"/>')
         out.append(f'<text x="{x - 8:.0f}" y="{y + 4:.0f}" text-anchor="end">{most_y * i / 4:.2f}</text>')
     out.append(f'<text x="{(width - 90) // 2}" y="{height - 10}" text-anchor="middle">MB of RGB samples, 8 bits</text>')
-    out.append(f'<text x="14" y="{height // 2}" text-anchor="middle" transform="rotate(-90 14 {height // 2})">seconds</text>')
+    out.append(f'<text x="14" y="{height // 2}" text-anchor="middle" transform="rotate(-90 14 {height // 2})">seconds of each processor</text>')
     for i, ((kernels, cores), line) in enumerate(sorted(points.items())):
         colour = colours[i % len(colours)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in sorted(line)))
@@ -156,12 +156,13 @@ def main():
             result = arithmetic(width, height // part, threads, rounds)
             for run in result["runs"]:
                 if run["profile"] == "notice" and run["direction"] == "apply":
-                    points.setdefault((run["kernels"], threads), []).append((result["bytes"] / 1e6, run["wall_s"]))
+                    points.setdefault((run["kernels"], threads), []).append(
+                        (result["bytes"] / 1e6, run["cpu_s"] / threads))
         results.append(result)
     model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), "unknown")
     text = (f"{width} x {height} RGB of 8 bits ({3 * width * height / 1e6:.0f} MB), {model}, best of {rounds}; memcpy of "
-            f"the same samples: {results[0]['memcpy_s']:.3f} s.\n\n{arithmetic_table(results)}\n\n"
+            f"the same samples: {results[0]['memcpy_cpu_s']:.3f} s of the processor.\n\n{arithmetic_table(results)}\n\n"
             f"{commands_table(width, height)}")
     print(text)
     if given.write:

@@ -220,8 +220,9 @@ int run_watermark_verify(const CommandContext& context, const WatermarkOptions& 
     fmt::print("{}", json_text(json));
     return kExitOk;
   }
-  fmt::print("{}Every sample is as it was marked, and the key restores it.\n",
-             facts_text(facts.value()));
+  fmt::print(
+      "{}Every sample is as it was marked, all else as in the original, and the key restores it.\n",
+      facts_text(facts.value()));
   return kExitOk;
 }
 

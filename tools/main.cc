@@ -320,7 +320,7 @@ void add_watermark_commands(CLI::App& app, const CommandContext& context, Waterm
   };
   with_key(with_output(with_input(add(*group, "remove", "Restore the original exactly",
                                       [&] { return run_watermark_remove(context, options); }))));
-  with_key(with_input(add(*group, "verify", "Check that no sample of a marked picture was changed",
+  with_key(with_input(add(*group, "verify", "Check that nothing of a marked picture was changed",
                           [&] { return run_watermark_verify(context, options); })));
   with_input(add(*group, "inspect", "What a marked picture says of its mark, without a key",
                  [&] { return run_watermark_inspect(context, options); }));

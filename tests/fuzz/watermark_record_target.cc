@@ -58,11 +58,13 @@ std::vector<Bytes> seeds() {
   part.recipe = Bytes(50, 5);
   TiffRecipe tiff;
   tiff.file_bytes = 1000;
+  tiff.rest = Bytes(32, 6);
   tiff.patches = {{8, Bytes(12, 2)}, {500, Bytes(40, 3)}};
   tiff.pages = {{1, 6, 0}};
   PngEncoding png;
   png.filters = Bytes(20, 4);
   png.chunk_bytes = {3, 8192, 1, 77};
+  png.rest = Bytes(32, 6);
   return {with_kind(0, encode_record(record)), with_kind(1, encode_sealed_part(part)),
           with_kind(2, encode_tiff_recipe(tiff)), with_kind(3, encode_png_recipe(png))};
 }

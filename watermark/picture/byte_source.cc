@@ -71,18 +71,20 @@ result<void> PatchedSource::read(uint64_t offset, MutableByteView out) const {
   return success();
 }
 
-result<Bytes> sha256_of(const ByteSource& source, uint64_t from, uint64_t length) {
+result<Bytes> sha256_of(const ByteSource& source, const std::vector<ByteRange>& ranges) {
   constexpr uint64_t kPieceBytes = 1 << 20;
   const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
                                                                         &EVP_MD_CTX_free);
   DC_CHECK(context != nullptr && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1);
   Bytes piece;
-  while (length > 0) {
-    piece.resize(std::min(kPieceBytes, length));
-    TRY(source.read(from, piece));
-    DC_CHECK(EVP_DigestUpdate(context.get(), piece.data(), piece.size()) == 1);
-    from += piece.size();
-    length -= piece.size();
+  for (ByteRange range : ranges) {
+    while (range.length > 0) {
+      piece.resize(std::min(kPieceBytes, range.length));
+      TRY(source.read(range.offset, piece));
+      DC_CHECK(EVP_DigestUpdate(context.get(), piece.data(), piece.size()) == 1);
+      range.offset += piece.size();
+      range.length -= piece.size();
+    }
   }
   Bytes digest(32);
   DC_CHECK(EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) == 1);

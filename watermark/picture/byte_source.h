@@ -46,7 +46,10 @@ class PatchedSource : public ByteSource {
   const std::vector<Patch> patches_;
 };
 
-// SHA-256 of a source from `from` on, `length` bytes.
-result<Bytes> sha256_of(const ByteSource&, uint64_t from, uint64_t length);
+// SHA-256 of these parts of a source, one after another.
+result<Bytes> sha256_of(const ByteSource&, const std::vector<ByteRange>&);
+inline result<Bytes> sha256_of(const ByteSource& source) {
+  return sha256_of(source, {{0, source.size()}});
+}
 
 }  // namespace datacloud::watermark

@@ -53,7 +53,10 @@ class Picture {
   virtual result<std::unique_ptr<PictureWriter>> write_marked(OutputFile&) = 0;
   // What write_restored needs to make this file again; call it when all rows were read.
   virtual result<Bytes> recipe() = 0;
-  // Of a marked picture, with the recipe of its original: the original file, given its samples. The
+  // Of a marked picture, with the recipe of its original: corrupt when anything but samples is not
+  // as in the original any more.
+  virtual result<void> check_rest(ByteView recipe) = 0;
+  // The original file, given its samples; check_rest comes first. The
   // bytes are those of the original where encoding gives the same again; the samples always are.
   virtual result<std::unique_ptr<PictureWriter>> write_restored(OutputFile&, ByteView recipe) = 0;
 };

@@ -104,11 +104,28 @@ result<void> PngPicture::find_encoding() {
 
 result<Bytes> PngPicture::recipe() {
   TRY(find_encoding());
+  TRY(encoding_->rest, rest_digest());
   return encode_png_recipe(*encoding_);
 }
 
 result<std::unique_ptr<PictureWriter>> PngPicture::write_marked(OutputFile& out) {
   return PngWriter::start(*source_, png_, passes_, surfaces_[0], PngEncoding{}, out);
+}
+
+result<Bytes> PngPicture::rest_digest() const {
+  std::vector<ByteRange> rest = png_.after;
+  rest.insert(rest.begin(), png_.before);
+  return sha256_of(*source_, rest);
+}
+
+result<void> PngPicture::check_rest(ByteView recipe) {
+  TRY(const auto encoding, parse_png_recipe(recipe));
+  TRY(const auto digest, rest_digest());
+  if (digest != encoding.rest)
+    return failure(Errc::corrupt, source_->name() +
+                                      ": metadata were changed after the picture was "
+                                      "marked. Take the file as it was published");
+  return success();
 }
 
 result<std::unique_ptr<PictureWriter>> PngPicture::write_restored(OutputFile& out,

@@ -25,6 +25,7 @@ class PngPicture : public Picture {
   result<void> read_rows(size_t surface, uint32_t y, MutableByteView out) override;
   result<std::unique_ptr<PictureWriter>> write_marked(OutputFile&) override;
   result<Bytes> recipe() override;
+  result<void> check_rest(ByteView recipe) override;
   result<std::unique_ptr<PictureWriter>> write_restored(OutputFile&, ByteView recipe) override;
 
  private:
@@ -32,6 +33,7 @@ class PngPicture : public Picture {
   result<void> load();
   Error refused(const std::string& what) const;
   result<void> find_encoding();
+  result<Bytes> rest_digest() const;
 
   std::unique_ptr<ByteSource> source_;
   PngStructure png_;

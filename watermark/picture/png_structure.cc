@@ -283,6 +283,7 @@ Bytes encode_png_recipe(const PngEncoding& encoding) {
        {encoding.level, encoding.memory, encoding.strategy, encoding.window_bits})
     out.number(byte);
   out.number(encoding.zlib_header);
+  out.raw(encoding.rest);
   return out.take();
 }
 
@@ -297,6 +298,7 @@ result<PngEncoding> parse_png_recipe(ByteView bytes) {
        {&encoding.level, &encoding.memory, &encoding.strategy, &encoding.window_bits})
     *byte = in.number<uint8_t>();
   encoding.zlib_header = in.number<uint16_t>();
+  encoding.rest = to_bytes(in.raw(32));
   const bool sane = encoding.level >= 1 && encoding.level <= 9 && encoding.memory >= 1 &&
                     encoding.memory <= 9 && encoding.strategy <= 4 && encoding.window_bits >= 9 &&
                     encoding.window_bits <= 15 && runs % 2 == 0 &&

@@ -41,6 +41,7 @@ struct PngEncoding {
   std::vector<uint32_t> chunk_bytes;  // of IDAT chunks, run by run: (count, bytes), ...
   uint8_t level = 6, memory = 8, strategy = 1, window_bits = 15;
   uint16_t zlib_header = 0;  // its first two bytes; 0: as zlib makes it
+  Bytes rest;                // SHA-256 of the file without IDAT chunks and record
 };
 Bytes encode_png_recipe(const PngEncoding&);
 result<PngEncoding> parse_png_recipe(ByteView);

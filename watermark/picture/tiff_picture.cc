@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <mutex>
+#include <tuple>
 #include <utility>
 
 #include "watermark/picture/parallel.h"
@@ -341,6 +342,8 @@ result<TiffEncoding> TiffPicture::encoding_of(size_t number) {
 result<Bytes> TiffPicture::recipe() {
   TiffRecipe recipe;
   recipe.file_bytes = source_->size();
+  TRY(const auto rest, rest_of(*source_, tiff_));
+  TRY(recipe.rest, sha256_of(*source_, rest));
   TRY(recipe.patches, changeable_bytes(*source_, tiff_));
   for (size_t i = 0; i < tiff_.pages.size(); ++i) {
     TiffPageRecipe page;
@@ -363,30 +366,58 @@ result<std::unique_ptr<PictureWriter>> TiffPicture::write_marked(OutputFile& out
                            TiffWriter::Purpose::mark, out);
 }
 
+// The original file as far as the marked one and the recipe tell it, and its structure.
+result<TiffPicture::Original> TiffPicture::original_of(ByteView recipe_bytes) {
+  const Error foreign(Errc::corrupt, source_->name() + ": its record is of another file");
+  Original original;
+  TRY(original.recipe, parse_tiff_recipe(recipe_bytes));
+  if (original.recipe.pages.size() != tiff_.pages.size() ||
+      original.recipe.file_bytes > source_->size())
+    return failure(foreign);
+  original.file = std::make_unique<PatchedSource>(*source_, original.recipe.file_bytes,
+                                                  original.recipe.patches);
+  TRY(original.tiff, parse_tiff(*original.file));
+  if (original.tiff.pages.size() != tiff_.pages.size() || original.tiff.big != tiff_.big ||
+      original.tiff.big_endian != tiff_.big_endian)
+    return failure(foreign);
+  for (size_t i = 0; i < tiff_.pages.size(); ++i) {
+    TiffPage& page = original.tiff.pages[i];
+    const TiffPage& here = tiff_.pages[i];
+    const auto shape = [](const TiffPage& of) {
+      return std::tuple(of.width, of.height, of.bits, of.channels, of.compression, of.photometric,
+                        of.planar, of.predictor, of.tiled, of.block_width, of.block_height,
+                        of.subfile_type, of.blocks.size());
+    };
+    if (shape(page) != shape(here)) return failure(foreign);
+    if (!page.is_transparency_mask()) cut_uncompressed_blocks(page);
+  }
+  return original;
+}
+
+result<void> TiffPicture::check_rest(ByteView recipe_bytes) {
+  TRY(const auto original, original_of(recipe_bytes));
+  TRY(const auto rest, rest_of(*original.file, original.tiff));
+  TRY(const auto digest, sha256_of(*original.file, rest));
+  if (digest != original.recipe.rest)
+    return failure(Errc::corrupt, source_->name() +
+                                      ": metadata were changed after the picture was "
+                                      "marked. Take the file as it was published");
+  return success();
+}
+
 result<std::unique_ptr<PictureWriter>> TiffPicture::write_restored(OutputFile& out,
                                                                    ByteView recipe_bytes) {
-  TRY(auto recipe, parse_tiff_recipe(recipe_bytes));
-  if (recipe.pages.size() != tiff_.pages.size() || recipe.file_bytes > source_->size())
-    return failure(Errc::corrupt, source_->name() + ": its record is of another file");
-  original_ =
-      std::make_unique<PatchedSource>(*source_, recipe.file_bytes, std::move(recipe.patches));
-  TRY(auto before, parse_tiff(*original_));
-  if (before.pages.size() != tiff_.pages.size())
-    return failure(Errc::corrupt, source_->name() + ": its record is of another file");
-  std::vector<TiffPageEncoding> encodings(before.pages.size());
-  for (size_t i = 0; i < encodings.size(); ++i) {
-    TiffPage& page = before.pages[i];
-    const TiffPage& here = tiff_.pages[i];
-    if (page.blocks.size() != here.blocks.size() || page.compression != here.compression ||
-        page.width != here.width || page.height != here.height)
-      return failure(Errc::corrupt, source_->name() + ": its record is of another file");
-    if (!page.is_transparency_mask()) cut_uncompressed_blocks(page);
-    auto& encoding = encodings[i];
-    encoding.encoding = {page.compression, page.predictor, before.big_endian,
-                         recipe.pages[i].library, recipe.pages[i].level};
-    encoding.padding = recipe.pages[i].padding;
+  TRY(auto original, original_of(recipe_bytes));
+  std::vector<TiffPageEncoding> encodings;
+  for (size_t i = 0; i < original.tiff.pages.size(); ++i) {
+    const TiffPage& page = original.tiff.pages[i];
+    const TiffPageRecipe& recipe = original.recipe.pages[i];
+    encodings.push_back(
+        {{page.compression, page.predictor, original.tiff.big_endian, recipe.library, recipe.level},
+         recipe.padding});
   }
-  return TiffWriter::start(*original_, std::move(before), planes_, std::move(encodings),
+  original_ = std::move(original.file);
+  return TiffWriter::start(*original_, std::move(original.tiff), planes_, std::move(encodings),
                            TiffWriter::Purpose::restore, out);
 }
 

@@ -46,6 +46,7 @@ class TiffPicture : public Picture {
   result<void> read_rows(size_t surface, uint32_t y, MutableByteView out) override;
   result<std::unique_ptr<PictureWriter>> write_marked(OutputFile&) override;
   result<Bytes> recipe() override;
+  result<void> check_rest(ByteView recipe) override;
   result<std::unique_ptr<PictureWriter>> write_restored(OutputFile&, ByteView recipe) override;
 
   const std::vector<TiffPlane>& planes() const { return planes_; }
@@ -61,6 +62,12 @@ class TiffPicture : public Picture {
   result<void> read_block(const TiffPage&, size_t thread, uint32_t block, MutableByteView);
   void note_padding(size_t page, const TiffGrid&, uint32_t row, uint32_t column, ByteView block);
   result<TiffEncoding> encoding_of(size_t page);
+  struct Original {
+    TiffRecipe recipe;
+    std::unique_ptr<PatchedSource> file;
+    TiffStructure tiff;
+  };
+  result<Original> original_of(ByteView recipe);
   Error refused(const std::string& what) const;
 
   std::unique_ptr<ByteSource> source_;

@@ -10,6 +10,7 @@ namespace datacloud::watermark {
 Bytes encode_tiff_recipe(const TiffRecipe& recipe) {
   FieldWriter out;
   out.number(recipe.file_bytes);
+  out.raw(recipe.rest);
   out.number(static_cast<uint32_t>(recipe.patches.size()));
   for (const auto& patch : recipe.patches) {
     out.number(patch.offset);
@@ -28,6 +29,7 @@ result<TiffRecipe> parse_tiff_recipe(ByteView bytes) {
   FieldReader in(bytes);
   TiffRecipe recipe;
   recipe.file_bytes = in.number<uint64_t>();
+  recipe.rest = to_bytes(in.raw(32));
   const auto patches = in.number<uint32_t>();
   for (uint32_t i = 0; i < patches && in.good(); ++i) {
     Patch patch;
@@ -48,6 +50,25 @@ result<TiffRecipe> parse_tiff_recipe(ByteView bytes) {
   }
   if (!in.finished()) return failure(Errc::corrupt, "the recipe of the original is damaged");
   return recipe;
+}
+
+result<std::vector<ByteRange>> rest_of(const ByteSource& source, const TiffStructure& tiff) {
+  std::vector<ByteRange> blocks, rest;
+  for (const auto& page : tiff.pages) {
+    if (page.is_transparency_mask()) continue;
+    for (const auto& block : page.blocks)
+      if (block.length != 0) blocks.push_back(block);
+  }
+  std::ranges::sort(blocks, {}, &ByteRange::offset);
+  blocks.push_back({source.size(), 0});
+  uint64_t at = 0;
+  for (const auto& block : blocks) {
+    if (block.offset < at)
+      return failure(Errc::corrupt, source.name() + ": strips or tiles overlap");
+    if (block.offset > at) rest.push_back({at, block.offset - at});
+    at = block.offset + block.length;
+  }
+  return rest;
 }
 
 result<std::vector<Patch>> changeable_bytes(const ByteSource& source, const TiffStructure& tiff) {

@@ -21,12 +21,16 @@ struct TiffPageRecipe {
 
 struct TiffRecipe {
   uint64_t file_bytes = 0;
+  Bytes rest;  // SHA-256 of all bytes but those of strips and tiles
   std::vector<Patch> patches;
   std::vector<TiffPageRecipe> pages;  // as in the structure
 };
 
 Bytes encode_tiff_recipe(const TiffRecipe&);
 result<TiffRecipe> parse_tiff_recipe(ByteView);
+
+// What lies between the strips and tiles that are marked, in order. corrupt when they overlap.
+result<std::vector<ByteRange>> rest_of(const ByteSource&, const TiffStructure&);
 
 // The original bytes of all that a writer may change in the directories.
 result<std::vector<Patch>> changeable_bytes(const ByteSource&, const TiffStructure&);

@@ -8,6 +8,7 @@
 #include "common/base/check.h"
 #include "watermark/picture/parallel.h"
 #include "watermark/picture/tiff_picture.h"
+#include "watermark/picture/tiff_recipe.h"
 #include "watermark/record/little_endian.h"
 
 namespace datacloud::watermark {
@@ -31,17 +32,12 @@ result<std::unique_ptr<PictureWriter>> TiffWriter::start(const ByteSource& file,
 
 // Everything outside of the blocks that will be written.
 result<void> TiffWriter::copy_rest() {
-  std::vector<ByteRange> old;
   for (const auto& page : tiff_.pages) {
     placed_.push_back(page.blocks);
-    if (page.is_transparency_mask()) continue;
-    for (const auto& block : page.blocks) {
-      if (block.length == 0) continue;
-      old.push_back(block);
-      if (page.compression != kTiffNone) free_.push_back(block);
-    }
+    if (page.is_transparency_mask() || page.compression == kTiffNone) continue;
+    for (const auto& block : page.blocks)
+      if (block.length != 0) free_.push_back(block);
   }
-  std::ranges::sort(old, {}, &ByteRange::offset);
   std::ranges::sort(free_, {}, &ByteRange::offset);
   size_t kept = 0;  // neighbours become one
   for (size_t i = 1; i < free_.size(); ++i) {
@@ -51,19 +47,16 @@ result<void> TiffWriter::copy_rest() {
       free_[++kept] = free_[i];
   }
   if (!free_.empty()) free_.resize(kept + 1);
+  TRY(const auto rest, rest_of(file_, tiff_));
   Bytes piece;
-  uint64_t at = 0;
-  old.push_back({file_.size(), 0});
-  for (const auto& block : old) {
-    if (block.offset < at && block.length != 0)
-      return failure(Errc::corrupt, file_.name() + ": strips or tiles overlap");
-    while (at < block.offset) {
-      piece.resize(std::min(kCopyBytes, block.offset - at));
-      TRY(file_.read(at, piece));
-      TRY(out_.write(at, piece));
-      at += piece.size();
+  for (ByteRange range : rest) {
+    while (range.length > 0) {
+      piece.resize(std::min(kCopyBytes, range.length));
+      TRY(file_.read(range.offset, piece));
+      TRY(out_.write(range.offset, piece));
+      range.offset += piece.size();
+      range.length -= piece.size();
     }
-    at = std::max(at, block.offset + block.length);
   }
   end_ = file_.size();
   return success();

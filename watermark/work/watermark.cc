@@ -146,7 +146,7 @@ class Walk {
 std::future<result<Bytes>> hash_in_background(const std::string& input) {
   return std::async(std::launch::async, [input]() -> result<Bytes> {
     TRY(const auto source, open_source(input));
-    return sha256_of(*source, 0, source->size());
+    return sha256_of(*source);
   });
 }
 
@@ -241,6 +241,7 @@ result<RestoredFacts> remove_watermark(const std::string& input, const SecretKey
   if (mark.value().hash() != record.mark_hash)
     return failure(Errc::corrupt, input + ": the mark in its record is another one");
 
+  TRY(picture->check_rest(part.recipe));
   TRY(const auto writer, picture->write_restored(out, part.recipe));
   SamplesMac before(keys.mac, "marked"), after(keys.mac, "original");
   Walk walk(*picture, record, &mark.value(), &keys.stream, Walk::Change::unmark, show);
@@ -251,7 +252,7 @@ result<RestoredFacts> remove_watermark(const std::string& input, const SecretKey
   TRY(writer->finish({}));
   RestoredFacts facts;
   if (out.size() == part.original_bytes) {
-    TRY(const auto hash, sha256_of(out, 0, out.size()));
+    TRY(const auto hash, sha256_of(out));
     facts.file_identical = std::equal(hash.begin(), hash.end(), part.original_sha256.begin());
   }
   facts.marked = facts_of(*picture, std::move(record));
@@ -265,6 +266,7 @@ result<WatermarkFacts> verify_watermark(const std::string& input, const SecretKe
   const PictureKeys keys = derive_picture_keys(watermark_key, record.bound_bytes());
   const auto opened = open_record(keys, record);
   if (!opened) return failure(opened.error().in(input));
+  TRY(picture->check_rest(opened.value().recipe));
   SamplesMac mac(keys.mac, "marked");
   Walk walk(*picture, record, nullptr, nullptr, Walk::Change::none, show);
   TRY(walk.run(&mac, nullptr, nullptr));

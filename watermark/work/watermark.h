@@ -57,7 +57,8 @@ struct RestoredFacts {
 result<RestoredFacts> remove_watermark(const std::string& input, const SecretKey& watermark_key,
                                        OutputFile& out, const ShowProgress&);
 
-// Success: every sample is as it was marked. corrupt as above.
+// Success: every sample is as it was marked, and everything else as in the original. corrupt as
+// above.
 result<WatermarkFacts> verify_watermark(const std::string& input, const SecretKey& watermark_key,
                                         const ShowProgress&);
 

@@ -246,6 +246,31 @@ TEST_F(RoundTrip, AWrongKeyOrAChangedSampleIsAnErrorAndLeavesNothing) {
   EXPECT_EQ(files, 3u);  // in, marked, changed
 }
 
+TEST_F(RoundTrip, ChangedMetadataAreAnError) {
+  Seeded random;
+  for (const bool png : {false, true}) {
+    TiffShape shape;
+    shape.compression = COMPRESSION_LZW;
+    png ? write_png(at("in"), {}) : write_tiff(at("in"), shape);
+    const auto facts = apply("in", "marked", {});
+    ASSERT_TRUE(facts);
+    const Bytes marked = read_file(at("marked"));
+    // Every byte is one of samples, of metadata, or of the record: each is noticed.
+    for (int round = 0; round < 200; ++round) {
+      Bytes changed = marked;
+      const size_t where = random.number(0, changed.size() - 1);
+      changed[where] ^= static_cast<uint8_t>(1 << random.number(0, 7));
+      write_file(at("changed"), changed);
+      const auto restored = remove("changed", "out", key_);
+      if (restored) {  // places of strips are not metadata, and a CRC of IDAT is not a sample
+        ASSERT_EQ(read_file(at("out")), read_file(at("in"))) << where;
+        continue;
+      }
+      ASSERT_FALSE(verify_watermark(at("changed"), key_, {})) << where;
+    }
+  }
+}
+
 TEST_F(RoundTrip, EachMarkingHasAnIdentityOfItsOwn) {
   write_tiff(at("in"), {});
   const auto one = apply("in", "marked", {}), two = apply("in", "again", {});
