@@ -33,11 +33,21 @@ class File {
   virtual result<size_t> pread(uint64_t offset, MutableByteView) = 0;  // short at the end
   virtual result<void> sync() = 0;                                     // data and size durable
   virtual result<uint64_t> size() = 0;                                 // fails unless a plain file
+  // Overwrites or extends. Durable on success, also the size, when the file was opened with
+  // Open::write_through, whose writes are multiples of kWriteThroughBytes, in place and length. A
+  // failed one may have changed any of its sectors, now or later.
+  virtual result<void> write_at(uint64_t, ByteView) {
+    return failure(Errc::unsupported, "this file cannot be written in place");
+  }
 };
+
+inline constexpr size_t kWriteThroughBytes = 4096;
 
 class FileLayer {
  public:
-  enum class Open { read, create_exclusive, truncate, append };
+  // read_through and write_through (of a file that is there) bypass the page cache where the file
+  // system can: what is read is what another machine wrote.
+  enum class Open { read, create_exclusive, truncate, append, read_through, write_through };
   struct Stat {
     bool is_directory = false;
     uint64_t size = 0;

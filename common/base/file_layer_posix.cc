@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 
 #include "common/base/clock.h"
 #include "common/base/file_layer.h"
@@ -60,6 +61,19 @@ class PosixFile final : public File {
     return success();
   }
 
+  result<void> write_at(uint64_t offset, ByteView data) override {
+    size_t done = 0;
+    while (done < data.size()) {
+      const ssize_t n = retry([&] {
+        return ::pwrite(fd_, data.data() + done, data.size() - done,
+                        static_cast<off_t>(offset + done));
+      });
+      if (n < 0) return fail("write", path_);
+      done += static_cast<size_t>(n);
+    }
+    return success();
+  }
+
   result<size_t> pread(uint64_t offset, MutableByteView out) override {
     size_t done = 0;
     while (done < out.size()) {
@@ -93,6 +107,55 @@ class PosixFile final : public File {
   const std::string path_;
 };
 
+// Past the page cache: memory, place and length of each call are multiples of kWriteThroughBytes,
+// so what callers have is copied.
+class DirectFile final : public File {
+ public:
+  DirectFile(int fd, std::string path) : plain_(fd, path), path_(std::move(path)) {}
+
+  result<void> append(ByteView) override {
+    return failure(Error::posix(EINVAL, "append to " + path_ + ", which is opened for write_at"));
+  }
+  result<void> write_at(uint64_t offset, ByteView data) override {
+    if (offset % kWriteThroughBytes != 0 || data.size() % kWriteThroughBytes != 0) {
+      return failure(Error::posix(EINVAL, "write to " + path_ + " off its units"));
+    }
+    TRY(grow(data.size()));
+    std::copy(data.begin(), data.end(), buffer_.get());
+    return plain_.write_at(offset, ByteView(buffer_.get(), data.size()));
+  }
+  result<size_t> pread(uint64_t offset, MutableByteView out) override {
+    const uint64_t start = offset / kWriteThroughBytes * kWriteThroughBytes;
+    const uint64_t end = offset + out.size();
+    TRY(grow(end - start));
+    TRY(const size_t n, plain_.pread(start, MutableByteView(buffer_.get(), room_)));
+    const size_t skipped = static_cast<size_t>(offset - start);
+    const size_t got = n > skipped ? std::min(n - skipped, out.size()) : 0;
+    std::copy_n(buffer_.get() + skipped, got, out.begin());
+    return got;
+  }
+  result<void> sync() override { return plain_.sync(); }
+  result<uint64_t> size() override { return plain_.size(); }
+
+ private:
+  struct Free {
+    void operator()(uint8_t* p) const { std::free(p); }
+  };
+  result<void> grow(uint64_t bytes) {
+    if (bytes <= room_) return success();
+    const size_t room = (bytes + kWriteThroughBytes - 1) / kWriteThroughBytes * kWriteThroughBytes;
+    buffer_.reset(static_cast<uint8_t*>(std::aligned_alloc(kWriteThroughBytes, room)));
+    room_ = buffer_ ? room : 0;
+    if (!buffer_) return failure(Error::posix(ENOMEM, "write " + path_));
+    return success();
+  }
+
+  PosixFile plain_;
+  const std::string path_;
+  std::unique_ptr<uint8_t, Free> buffer_;
+  size_t room_ = 0;
+};
+
 int open_flags(FileLayer::Open how) {
   switch (how) {
     case FileLayer::Open::read:
@@ -101,6 +164,10 @@ int open_flags(FileLayer::Open how) {
       return O_RDWR | O_CREAT | O_EXCL;
     case FileLayer::Open::truncate:
       return O_RDWR | O_CREAT | O_TRUNC;
+    case FileLayer::Open::read_through:
+      return O_RDONLY | O_NONBLOCK | O_DIRECT;
+    case FileLayer::Open::write_through:
+      return O_RDWR | O_NONBLOCK | O_DSYNC | O_DIRECT;
     case FileLayer::Open::append:
       break;
   }
@@ -186,8 +253,12 @@ class PosixFileLayer final : public FileLayer {
     return retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY, kFileMode); });
   }
   static result<std::unique_ptr<File>> open_flagged(const std::string& path, int flags) {
-    const int fd = open_descriptor(path, flags);
+    int fd = open_descriptor(path, flags);
+    if (fd < 0 && errno == EINVAL && (flags & O_DIRECT) != 0) {
+      fd = open_descriptor(path, flags & ~O_DIRECT);  // a file system without direct I/O
+    }
     if (fd < 0) return fail("open", path);
+    if ((flags & O_DIRECT) != 0) return std::unique_ptr<File>(new DirectFile(fd, path));
     return std::unique_ptr<File>(new PosixFile(fd, path));
   }
   static result<void> done(int r, const char* call, const std::string& path) {

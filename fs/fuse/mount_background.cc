@@ -191,7 +191,7 @@ void Mount::lease_over() {
       open = inode->opens > 0;
     }
     if (open)
-      (void)drop_kernel_pages(inode->ino);
+      (void)drop_kernel_pages(inode);
     else
       kernel_.forget_attributes(inode->ino);
   }

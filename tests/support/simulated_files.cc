@@ -29,12 +29,13 @@ int64_t now_ns() {
 class SimulatedFile final : public File {
  public:
   SimulatedFile(SimulatedFiles& disk, std::shared_ptr<SimulatedFiles::Node> node, std::string path,
-                bool lock)
+                bool lock, bool write_through = false)
       : disk_(disk),
         node_(std::move(node)),
         path_(std::move(path)),
         generation_(disk.generation_),
-        lock_(lock) {}
+        lock_(lock),
+        write_through_(write_through) {}
 
   ~SimulatedFile() override {
     std::lock_guard lock(disk_.mutex_);
@@ -69,6 +70,24 @@ class SimulatedFile final : public File {
     return success();
   }
 
+  result<void> write_at(uint64_t offset, ByteView data) override {
+    std::lock_guard lock(disk_.mutex_);
+    TRY(enter(Call::write_at));
+    Bytes& contents = node_->contents;
+    contents.resize(std::max<uint64_t>(contents.size(), offset + data.size()));
+    std::copy(data.begin(), data.end(), contents.begin() + static_cast<std::ptrdiff_t>(offset));
+    node_->modified_ns = now_ns();
+    const bool others = node_->unsynced;
+    node_->unsynced = true;
+    TRY(disk_.leave_change(path_));
+    if (!write_through_ || !disk_.counts_as_sync("write " + path_)) return success();
+    Bytes& durable = node_->durable;  // this range, and nothing else that was written
+    durable.resize(std::max<uint64_t>(durable.size(), offset + data.size()));
+    std::copy(data.begin(), data.end(), durable.begin() + static_cast<std::ptrdiff_t>(offset));
+    node_->unsynced = others;
+    return success();
+  }
+
   result<uint64_t> size() override {
     std::lock_guard lock(disk_.mutex_);
     TRY(enter(Call::size));
@@ -86,6 +105,7 @@ class SimulatedFile final : public File {
   const std::string path_;
   const uint64_t generation_;
   const bool lock_;
+  const bool write_through_;
 };
 
 SimulatedFiles::SimulatedFiles() : root_(make_node(true)) {}
@@ -208,20 +228,24 @@ result<std::unique_ptr<File>> SimulatedFiles::open(const std::string& path, Open
   if (found) {
     node = found.value();
     if (how == Open::create_exclusive) return fail(EEXIST, "open", path);
-    if (node->directory && how != Open::read) return fail(EISDIR, "open", path);
+    if (node->directory && how != Open::read && how != Open::read_through)
+      return fail(EISDIR, "open", path);
     if (how == Open::truncate) {
       node->contents.clear();
       node->truncated = node->unsynced = true;
       TRY(leave_change(path));
     }
   } else {
-    if (how == Open::read) return failure(found.error());
+    if (how == Open::read || how == Open::read_through || how == Open::write_through) {
+      return failure(found.error());
+    }
     TRY(auto place, place_of(path));
     node = make_node(false);
     change_name(place.directory, place.name, node);
     TRY(leave_change(path));
   }
-  return std::unique_ptr<File>(new SimulatedFile(*this, node, path, false));
+  return std::unique_ptr<File>(
+      new SimulatedFile(*this, node, path, false, how == Open::write_through));
 }
 
 result<FileLayer::Stat> SimulatedFiles::stat(const std::string& path) {

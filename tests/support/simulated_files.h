@@ -1,7 +1,8 @@
 // A disk in memory that forgets what was not fsynced, for tests of everything over a FileLayer.
 //
 // It keeps two states: what running programs see (the page cache) and what is on the platter.
-//   * File contents reach the platter by File::sync. At a power cut, what was written since is
+//   * File contents reach the platter by File::sync, or by write_at of a file that was opened with
+//     Open::write_through, which brings that range there. At a power cut, what was written since is
 //     kept, lost or torn: any length between old and new, each 512-byte sector new or as it was
 //     (zero beyond the old end), each independently.
 //   * Names (create, link, rename, unlink, mkdir, rmdir) reach it by sync_directory of the
@@ -35,6 +36,7 @@ class SimulatedFiles final : public FileLayer {
   enum class Call {
     open,
     append,
+    write_at,
     pread,
     sync,
     size,
