@@ -34,11 +34,11 @@ std::string SessionState::describe() const {
   return fmt::format("mount {}:{} (process {})", record.host(), record.mountpoint(), record.pid());
 }
 
-bool same_client(const pb::Session& a, const pb::Session& b) {
-  if (a.node() != b.node()) return false;
-  if (!a.secret().empty() && !b.secret().empty()) return a.secret() == b.secret();
-  return a.node().empty() && a.pid() != 0 && a.pid() == b.pid() &&
-         a.process_start() == b.process_start() && a.boot_id() == b.boot_id();
+bool same_client(const pb::Session& known, const pb::Session& now) {
+  if (known.node() != now.node()) return false;
+  if (!known.secret().empty()) return known.secret() == now.secret();
+  return known.node().empty() && known.pid() != 0 && known.pid() == now.pid() &&
+         known.process_start() == now.process_start() && known.boot_id() == now.boot_id();
 }
 
 result<void> Sessions::open(const Transaction& txn, MonotonicTime now) {

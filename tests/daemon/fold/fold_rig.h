@@ -174,7 +174,7 @@ class FoldRig : public testing::Test {
     ids_ = std::make_unique<BackgroundIds>(*context_);
     on_loop([this] {
       auto txn = store_->begin();
-      EXPECT_TRUE(ranges_->open(txn));
+      EXPECT_TRUE(ranges_->open(txn, [](SessionId) { return IdRanges::Keeps::nothing; }));
       EXPECT_TRUE(scrub_->open(txn));
       scrub_->make_due(txn);
       EXPECT_TRUE(store_->commit(std::move(txn)));

@@ -35,6 +35,10 @@ class RejoinTest : public ServiceTest {
     request.set_id(++client.last_id);
     return request;
   }
+  // So that others change the directory without asking this one.
+  void give_up_root(Client& client) {
+    EXPECT_EQ(call(client, release_request(kRootInode)).error(), 0);
+  }
   void end_of_resending(Client& client) {
     pb::Request sync;
     sync.mutable_sync();
@@ -210,8 +214,10 @@ TEST_F(RejoinTest, InodeNumbersAreTheMounts) {
   run_for(seconds(2));
   EXPECT_NE(call(a, with_number("h", first + 3)).attr().inode().ino(), first + 3)
       << "also when the file is gone";
+  give_up_root(a);
   EXPECT_NE(call(b, with_number("of-b", first + 4)).attr().inode().ino(), first + 4)
       << "not another mount's";
+  give_up_root(b);
   EXPECT_NE(call(a, with_number("never", first + 10)).attr().inode().ino(), first + 10)
       << "not one that was never granted";
   // A restart does not know which were used: the mount says so.
@@ -227,6 +233,7 @@ TEST_F(RejoinTest, InodeNumbersAreTheMounts) {
   disconnect(a);
   pass_the_lease();
   come_back(a);
+  come_back(b);
   EXPECT_EQ(call(a, with_number("later", first + 6)).attr().inode().ino(), first + 6);
   pb::Request goodbye;
   goodbye.mutable_goodbye();
@@ -243,6 +250,7 @@ TEST_F(RejoinTest, WhatIsDurableIsTold) {
   Client a = mount_with_secret(11), old = mount(12);
   const auto made = call(a, create_request("f"));
   EXPECT_LT(made.committed(), made.sequence()) << "not before it is";
+  give_up_root(a);
   EXPECT_EQ(call(old, create_request("g", kRootInode)).error(), 0);
   run_for(seconds(2));
   ASSERT_TRUE(until([&] { return a.connection->committed >= made.sequence(); }))
@@ -256,7 +264,8 @@ TEST_F(RejoinTest, OthersSeeAChangeWhenItIsDurable) {
   pb::Request sync;
   sync.mutable_sync();
   call(a, sync);
-  call(a, create_request("f"));
+  const InodeId ino = create(a, "f");
+  call(a, release_request(ino));
   const uint64_t own = send(a, lookup_request("f"));
   EXPECT_TRUE(answered(a, own)) << "its author sees it at once";
   const uint64_t others = send(b, lookup_request("f"));
@@ -274,6 +283,7 @@ TEST_F(RejoinTest, WhatAPowerCutTookIsMadeAgain) {
   const uint64_t stripes = grant(a, IdKind::stripe), instances = grant(a, IdKind::instance),
                  versions = grant(a, IdKind::version);
   const InodeId before = create(a, "before", true);
+  give_up_root(a);
   const InodeId of_b = create(b, "of-b");
   remember_disk();
   connect(a, pb::CLIENT_MOUNT, {held(before, pb::LEASE_WRITE, true)});
@@ -309,6 +319,10 @@ TEST_F(RejoinTest, WhatAPowerCutTookIsMadeAgain) {
   EXPECT_THAT(outcomes(again), testing::ElementsAre(pb::UpdateOutcome::APPLIED));
   EXPECT_FALSE(answered(b, asked)) << "more may come";
   end_of_resending(a);
+  ASSERT_TRUE(until([&] {
+    while (!a.connection->recalls.empty()) recall(a);
+    return answered(b, asked);
+  }));
   const auto seen = await(b, asked);
   EXPECT_EQ(seen.attr().inode().ino(), numbers);
   EXPECT_EQ(seen.attr().inode().change_id(), 77u);
