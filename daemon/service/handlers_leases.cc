@@ -43,8 +43,8 @@ Answer MetadataService::release(const CallPtr& call) {
 Answer MetadataService::recall_done(const CallPtr& call) {
   leases_.recall_done(call->session, call->request.recall_done().id());
   locks_told(call->session, call->request.recall_done());
-  const bool owes = leases_.recalls_unanswered(call->session) > 0 ||
-                    locks_.recalls_unanswered(call->session) > 0;
+  const bool owes =
+      leases_.recalls_unanswered(call->session) > 0 || locks_.recalls_unanswered(call->session) > 0;
   session_of(*call).recalled_at = owes ? loop_.now() : MonotonicTime{};
   return std::optional(pb::Reply());
 }

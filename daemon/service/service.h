@@ -176,6 +176,7 @@ class MetadataService final : public RpcService, private Responder {
   Answer unlink(const CallPtr&);
   Answer rename(const CallPtr&);
   Answer readdir(const CallPtr&);
+  void offer_leases(SessionId, InodeId directory, pb::ReadDirReply&);
   Answer getxattr(const CallPtr&);
   Answer setxattr(const CallPtr&);
   Answer listxattr(const CallPtr&);

@@ -36,7 +36,10 @@ pb::Request recall_done(uint64_t id) {
 
 void Mount::on_push(const pb::Push& push) {
   if (!push.has_recall()) return;
-  if (push.recall().locks()) return locks_->recalled(push.recall());
+  if (push.recall().locks()) {
+    if (locks_) locks_->recalled(push.recall());
+    return;
+  }
   recalls_->post([this, recall = push.recall()] { handle_recall(recall); });
 }
 
@@ -47,8 +50,10 @@ void Mount::handle_recall(const pb::Recall& recall) {
     return;
   }
   if (recall.names_size()) {
+    table_.forget_names(recall.ino(), {recall.names().begin(), recall.names().end()});
     forget_names(inode);
   } else {
+    if (recall.mode() == pb::LEASE_NONE) table_.forget_names(recall.ino(), {});
     reduce_lease(inode, recall.mode());
     // Without a lease on its directory no name is told any more, and the kernel may have names, and
     // names it knows to be absent. So it is after a restart of the daemon.
@@ -147,7 +152,7 @@ void Mount::present_leases(pb::HelloRequest& hello) {
     held->set_mode(inode->lease);
     held->set_open(inode->open_registered);
   }
-  locks_->present(hello);
+  if (locks_) locks_->present(hello);
 }
 
 result<void> Mount::adopt_features(const pb::Features& features) {
