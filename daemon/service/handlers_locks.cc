@@ -82,7 +82,7 @@ void MetadataService::locks_told(SessionId session, const pb::RecallDoneRequest&
     auto lock = lock_from(record, session);
     if (lock) locks.push_back(lock.value());
   }
-  (void)locks_.told(session, told.id(), told.id() == 0 ? told.locks(0).ino() : 0, locks);
+  (void)locks_.told(session, told.id(), told.locks_size() > 0 ? told.locks(0).ino() : 0, locks);
 }
 
 void MetadataService::adopt_locks(const Call& call, SessionId session) {

@@ -18,6 +18,32 @@ namespace {
 
 constexpr uint32_t kDirectoryItemsMax = 4096;
 constexpr size_t kReplyBytesMax = 8u << 20;
+constexpr uint32_t kBelowItemsMax = 4096;
+constexpr int kBelowDepthMax = 32;
+
+// The complete listings of subdirectories, and of theirs, in the order in which a program that
+// walks through the tree comes to them, until one does not fit into what is left. A directory
+// counts as one more. False: that is so.
+result<bool> add_below(const Transaction& txn, pb::ReadDirReply& listing, size_t& left,
+                       int depth_left) {
+  for (const auto& item : listing.items()) {
+    if (!S_ISDIR(item.entry().type()) || !item.has_inode()) continue;
+    if (left < 2 || depth_left == 0) return false;
+    pb::ReadDirRequest request;
+    request.set_ino(item.entry().ino());
+    request.set_count_max(static_cast<uint32_t>(left - 1));
+    request.set_plus(true);
+    TRY(auto below, read_directory(txn, request));
+    if (!below.end()) return false;
+    left -= 1 + static_cast<size_t>(below.items_size());
+    auto* added = listing.add_below();
+    added->set_ino(request.ino());
+    *added->mutable_listing() = std::move(below);
+    TRY(const bool all, add_below(txn, *added->mutable_listing(), left, depth_left - 1));
+    if (!all) return false;
+  }
+  return true;
+}
 
 pb::Reply attr_reply(pb::Inode inode) {
   pb::Reply reply;
@@ -192,14 +218,31 @@ Answer MetadataService::readdir(const CallPtr& call) {
     if (reply.ByteSizeLong() <= kReplyBytesMax || request.count_max() == 1) break;
     request.set_count_max(request.count_max() / 2);
   }
-  for (auto& item : *reply.mutable_readdir()->mutable_items()) {
+  auto& listing = *reply.mutable_readdir();
+  if (request.plus() && request.below_max() > 0) {
+    const Transaction txn = store_.begin();
+    size_t left = std::min(request.below_max(), kBelowItemsMax);
+    TRY(const bool all, add_below(txn, listing, left, kBelowDepthMax));
+    (void)all;
+    if (reply.ByteSizeLong() > kReplyBytesMax) listing.clear_below();
+  }
+  offer_leases(*call, request.ino(), listing);
+  return std::optional(std::move(reply));
+}
+
+// Nobody is disturbed: what another session writes, or waits for, comes without a lease.
+void MetadataService::offer_leases(const Call& call, InodeId directory, pb::ReadDirReply& listing) {
+  listing.set_lease(leases_.offer(call.session, directory, pb::LEASE_READ));
+  for (auto& item : *listing.mutable_items()) {
     if (!item.has_inode()) continue;
     const InodeId ino = item.inode().ino();
-    if (show_unwritten(*call, *item.mutable_inode())) continue;
-    if (!leases_.admits(call->session, ino, pb::LEASE_READ)) continue;
-    item.set_lease(leases_.offer(call->session, ino, pb::LEASE_READ));
+    if (show_unwritten(call, *item.mutable_inode())) continue;
+    if (!leases_.admits(call.session, ino, pb::LEASE_READ)) continue;
+    item.set_lease(leases_.offer(call.session, ino, pb::LEASE_READ));
   }
-  return std::optional(std::move(reply));
+  for (auto& below : *listing.mutable_below()) {
+    offer_leases(call, below.ino(), *below.mutable_listing());
+  }
 }
 
 Answer MetadataService::getxattr(const CallPtr& call) {

@@ -226,6 +226,7 @@ class MetadataService final : public RpcService, private Responder {
   Answer unlink(const CallPtr&);
   Answer rename(const CallPtr&);
   Answer readdir(const CallPtr&);
+  void offer_leases(const Call&, InodeId directory, pb::ReadDirReply&);
   Answer getxattr(const CallPtr&);
   Answer setxattr(const CallPtr&);
   Answer listxattr(const CallPtr&);

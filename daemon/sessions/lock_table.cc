@@ -236,6 +236,8 @@ bool LockTable::told(SessionId session, uint64_t recall_id, InodeId ino,
   if (recall_id != 0) {
     const auto recall = in_flight_.find(recall_id);
     if (recall == in_flight_.end() || recall->second.session != session) return false;
+    // The answer to a recall of an earlier daemon may have the same number.
+    if (ino != 0 && ino != recall->second.ino) return false;
     ino = recall->second.ino;
   }
   const auto known = delegations_.find(ino);

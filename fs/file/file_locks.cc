@@ -335,6 +335,9 @@ void FileLocks::recalled(const pb::Recall& recall) {
     }
     pb::Request request;
     request.mutable_recall_done()->set_id(recall.id());
+    FileLock none;
+    none.type = LockType::none;
+    put_lock(*request.mutable_recall_done()->add_locks(), recall.ino(), none);
     send(
         std::move(request), [](result<pb::Reply>) {}, nullptr);
   });

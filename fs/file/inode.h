@@ -29,6 +29,7 @@
 #include "common/base/clock.h"
 #include "common/proto/rpc.pb.h"
 #include "fs/file/file_locks.h"
+#include "fs/file/known_listing.h"
 #include "fs/read/block_reader.h"
 #include "fs/write/write_pipeline.h"
 
@@ -88,6 +89,16 @@ struct Inode {
   uint64_t lease_session = 0;    // the session that holds `lease`
   bool open_registered = false;  // the daemon knows that we have it open
 
+  // Of a directory: its names, as far as they are known; and whether programs walk through it,
+  // which makes it worth asking for more than one name at a time.
+  std::unique_ptr<KnownListing> listing;
+  uint64_t listing_order = 0;  // the oldest listing goes first
+  uint32_t misses = 0;         // names that had to be asked for one by one
+  uint32_t walked = 0;         // directories in it that were begun to be looked through
+  bool fetching = false;       // somebody asks for more of its names
+  bool too_large = false;      // to know all its names
+
+  uint32_t listed = 0;   // 1 for each known listing that has it
   uint64_t lookups = 0;  // the kernel's references
   // The kernel was last given a reference with attributes that it may keep. It makes its inode only
   // when the program that asked goes on.

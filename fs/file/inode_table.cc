@@ -156,7 +156,8 @@ void InodeTable::release_if_unused(const InodePtr& inode) {
 }
 
 bool InodeTable::unused(const Inode& inode) const {
-  if (inode.ino == root_ || inode.lookups || inode.opens || inode.users) return false;
+  if (inode.ino == root_ || inode.lookups || inode.opens || inode.users || inode.listed)
+    return false;
   const bool gone = inode.attr_known && inode.attr.nlink() == 0;
   return inode.clean() || (gone && inode.units.empty());
 }
@@ -165,6 +166,7 @@ bool InodeTable::unused(const Inode& inode) const {
 std::vector<InodeId> InodeTable::sweep() {
   std::lock_guard lock(mutex_);
   std::vector<InodeId> dropped;
+  std::vector<InodePtr> listed;  // perhaps with a listing
   for (auto candidate = candidates_.begin(); candidate != candidates_.end();) {
     const auto it = inodes_.find(*candidate);
     if (it == inodes_.end()) {
@@ -182,12 +184,16 @@ std::vector<InodeId> InodeTable::sweep() {
     if (is_unused) {
       dropped.push_back(it->first);
       queue_release(it->first);
+      listed.push_back(std::move(it->second));
       inodes_.erase(it);
     } else if (give_up_if_gone(*it->second)) {
       dropped.push_back(it->first);
+      listed.push_back(it->second);
     }
     candidate = candidates_.erase(candidate);
   }
+  // Which makes more candidates.
+  for (const auto& inode : listed) drop_listing(*inode);
   return dropped;
 }
 

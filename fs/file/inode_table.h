@@ -8,9 +8,12 @@
 // Thread safety: all methods from any thread.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
+#include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -66,6 +69,15 @@ class InodeTable {
   std::vector<pb::HeldLease> take_releases(size_t count_max);
   void released(const std::vector<pb::HeldLease>&);
 
+  // A page of a directory's listing, with a lease on the directory (as apply_parent_lease has taken
+  // it): its names are known from now on. On the RPC's I/O thread, after apply() of its inodes.
+  void learn(InodeId directory, uint64_t from, const pb::ReadDirReply& page, uint64_t session);
+  // These names may have changed; none given: all of them.
+  void forget_names(InodeId directory, const std::vector<std::string>& names);
+  // Bounds the names that are known of all directories together.
+  void set_known_max(size_t names) { known_max_ = names; }
+  size_t known() const;
+
   std::vector<InodePtr> all() const;
   size_t size() const;
 
@@ -79,6 +91,8 @@ class InodeTable {
   bool unused(const Inode&) const;
   void queue_release(InodeId);
   bool give_up_if_gone(Inode&);
+  void drop_listing(Inode&);  // with the table's mutex only
+  void unlist(const std::vector<InodeId>&);
 
   InodeId root_ = kRootInode;
   mutable std::mutex mutex_;
@@ -89,6 +103,10 @@ class InodeTable {
   std::deque<InodeId> queue_;                      // to be sent
   std::map<uint64_t, int> requests_;               // tickets in flight
   uint64_t next_ticket_ = 1;
+  std::map<uint64_t, InodeId> listings_;  // directories with a known listing, by listing_order
+  uint64_t listing_order_ = 0;
+  std::atomic<size_t> known_max_{50'000};
+  size_t known_ = 0;  // names, and one for each listing
 };
 
 }  // namespace datacloud

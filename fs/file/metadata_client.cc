@@ -16,9 +16,13 @@ struct RequestFacts {
   bool removes = false;
   pb::LeaseMode pin = pb::LEASE_NONE;
   std::vector<InodeId> changed;  // directories whose own attributes a success changes
-  bool changes = false;          // names, attributes or extended attributes
-  InodeId altered = 0;           // the inode whose attributes it changes, if it names one
-  bool alters_unnamed = false;   // changes attributes of inodes that only the reply names
+  std::vector<std::pair<InodeId, std::string>> names;  // that a success changes
+  InodeId listed = 0;  // readdir: the directory, and where it begins
+  uint64_t cookie = 0;
+  bool attributes = false;
+  bool changes = false;         // names, attributes or extended attributes
+  InodeId altered = 0;          // the inode whose attributes it changes, if it names one
+  bool alters_unnamed = false;  // changes attributes of inodes that only the reply names
 };
 
 namespace {
@@ -53,18 +57,23 @@ RequestFacts facts_of(const pb::Request& request) {
       facts.parent = request.create().parent();
       facts.open = request.create().open();
       facts.changed = {facts.parent};
+      facts.names = {{facts.parent, request.create().name()}};
       break;
     case pb::Request::kLink:
       facts.changed = {request.link().parent()};
+      facts.names = {{request.link().parent(), request.link().name()}};
       facts.altered = request.link().ino();
       break;
     case pb::Request::kUnlink:
       facts.changed = {request.unlink().parent()};
+      facts.names = {{request.unlink().parent(), request.unlink().name()}};
       facts.removes = true;
       facts.alters_unnamed = true;
       break;
     case pb::Request::kRename:
       facts.changed = {request.rename().parent(), request.rename().new_parent()};
+      facts.names = {{request.rename().parent(), request.rename().name()},
+                     {request.rename().new_parent(), request.rename().new_name()}};
       facts.alters_unnamed = true;
       break;
     case pb::Request::kSetattr:
@@ -79,6 +88,11 @@ RequestFacts facts_of(const pb::Request& request) {
     case pb::Request::kLease:
       facts.open = request.lease().open();
       break;
+    case pb::Request::kReaddir:
+      facts.listed = request.readdir().ino();
+      facts.cookie = request.readdir().cookie();
+      facts.attributes = request.readdir().plus();
+      break;
     default:
       break;
   }
@@ -90,11 +104,27 @@ void note_removal(Inode& inode) {
   inode.removed_here = inode.removed_here || inode.attr.nlink() == 0;
 }
 
+// Listings of subdirectories that came along: nobody waits for them, they are only known.
+void apply_below(InodeTable& table, uint64_t session, uint64_t sequence, uint64_t ticket,
+                 const pb::ReadDirReply& listing) {
+  for (const auto& below : listing.below()) {
+    std::vector<InodePtr> inodes;
+    for (const auto& item : below.listing().items())
+      if (item.has_inode())
+        inodes.push_back(table.apply(item.inode(), item.lease(), false, sequence, session, ticket));
+    table.apply_parent_lease(below.ino(), below.listing().lease(), session, ticket);
+    table.learn(below.ino(), 0, below.listing(), session);
+    for (const auto& inode : inodes) table.release_if_unused(inode);
+    apply_below(table, session, sequence, ticket, below.listing());
+  }
+}
+
 void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
            MetadataClient::Answer& answer) {
   const pb::Reply& reply = answer.reply;
   const uint64_t sequence = reply.sequence();
   for (const InodeId directory : facts.changed) table.mark_stale(directory, sequence, session);
+  for (const auto& [directory, name] : facts.names) table.forget_names(directory, {name});
   switch (reply.op_case()) {
     case pb::Reply::kAttr:
       if (!reply.attr().has_inode()) break;
@@ -123,6 +153,9 @@ void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
         answer.entries.push_back(item.has_inode() ? table.apply(item.inode(), item.lease(), false,
                                                                 sequence, session, facts.ticket)
                                                   : nullptr);
+      table.apply_parent_lease(facts.listed, reply.readdir().lease(), session, facts.ticket);
+      if (facts.attributes) table.learn(facts.listed, facts.cookie, reply.readdir(), session);
+      apply_below(table, session, sequence, facts.ticket, reply.readdir());
       break;
     default:
       break;
@@ -245,6 +278,12 @@ void MetadataClient::finish(const std::shared_ptr<Call>& call, result<pb::Reply>
     apply(table_, client_.session(), call->facts, answer.value());
   } else {
     answer = failure(reply.error());
+    // It may have been made, or be made later.
+    const bool unknown =
+        !reply.error().is(Errc::no_space) && reply.error().code().category() == error_category();
+    if (unknown)
+      for (const auto& [directory, name] : call->facts.names)
+        table_.forget_names(directory, {name});
   }
   table_.end_request(call->facts.ticket);
   std::unique_lock lock(call->mutex);
@@ -274,8 +313,11 @@ void MetadataClient::known_late(Call& call, result<pb::Reply> reply) {
       late.mutable_attr()->set_lease(pb::LEASE_NONE);
       late.mutable_attr()->set_parent_lease(pb::LEASE_NONE);
     }
-    if (late.has_readdir())
+    if (late.has_readdir()) {
       for (auto& item : *late.mutable_readdir()->mutable_items()) item.set_lease(pb::LEASE_NONE);
+      late.mutable_readdir()->set_lease(pb::LEASE_NONE);
+      late.mutable_readdir()->clear_below();
+    }
     apply(table_, client_.session(), call.facts, answer);
     give_back(call, answer);
     return;
@@ -286,6 +328,7 @@ void MetadataClient::known_late(Call& call, result<pb::Reply> reply) {
   if (!may_have_happened || (facts.changed.empty() && !facts.altered)) return;
   const uint64_t session = client_.session();
   for (const InodeId directory : facts.changed) table_.mark_stale(directory, 0, session);
+  for (const auto& [directory, name] : facts.names) table_.forget_names(directory, {name});
   if (facts.altered) table_.mark_stale(facts.altered, 0, session);
   if (facts.alters_unnamed)
     for (const auto& inode : table_.all()) table_.mark_stale(inode->ino, 0, session);

@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "common/rpc/rpc_session.h"
 #include "fs/base/timer_queue.h"
@@ -74,6 +75,18 @@ class MetadataClient {
   // is FileIo's.
   void redone(const pb::Request&, result<pb::Reply>);
 
+  // What is known of a name without asking, under the directory's lease: its inode with attributes
+  // that are true now, null when it does not exist; nullopt: not known.
+  std::optional<InodePtr> known_entry(const InodePtr& directory, const std::string& name);
+  // The same of a page of a listing with attributes; false: not known.
+  bool known_page(const InodePtr& directory, uint64_t from, uint32_t count_max, uint64_t end_cookie,
+                  Answer&);
+  // A name of the directory is not known. Once it is clear that more will be asked for, fetches
+  // many names at once, perhaps those of the next directories too. True: it may be known now.
+  result<bool> fetch_names(const InodePtr& directory);
+  // A listing of the directory begins. True: it may be known now.
+  result<bool> fetch_listing(const InodePtr& directory);
+
   // Gives back queued leases; at most one request.
   void send_releases();
 
@@ -84,6 +97,8 @@ class MetadataClient {
 
  private:
   struct Call;
+  result<bool> fetch_beside(const InodePtr& directory);
+  result<void> fetch(pb::ReadDirRequest);
   std::shared_ptr<Call> start(const pb::Request& request, pb::LeaseMode pin);
   void send(pb::Request request, const std::shared_ptr<Call>&);
   void finish(const std::shared_ptr<Call>&, result<pb::Reply>);

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <filesystem>
+#include <string_view>
 
 #include "common/config/metrics_address.h"
 #include "common/config/mount_options.h"
@@ -43,6 +45,13 @@ result<bool> parse_own_option(const std::string& option, MountArguments& out) {
     auto owner = parse_owner(option.substr(7));
     if (!owner) return failure(owner.error().in("-o " + option));
     out.squash = owner.value();
+  } else if (option.starts_with("known_names_max=")) {
+    const std::string_view value = std::string_view(option).substr(16);
+    const auto [end, error] =
+        std::from_chars(value.data(), value.data() + value.size(), out.known_names_max);
+    if (error != std::errc() || end != value.data() + value.size() || out.known_names_max < 1000 ||
+        out.known_names_max > 10'000'000)
+      return failure(Errc::invalid, "-o " + option + ": needs a number from 1000 to 10000000");
   } else if (option == "nolock" || option == "lock") {
     out.local_locks = option == "nolock";
   } else if (option == "verbose") {
@@ -191,6 +200,10 @@ std::string mount_usage() {
          "format\n"
          "  squash=UID:GID\n"
          "                 What is created here belongs to this user and group of the cloud\n"
+         "  known_names_max=N\n"
+         "                 Names of directories that are known without asking the daemon, with "
+         "their\n"
+         "                 attributes, about 1.5 KB each; default 50000, 1000 to 10000000\n"
          "  nolock         Locks (flock, fcntl) hold among the programs of this machine only\n"
          "  noallow_other  Only the user who mounts may see the files\n"
          "  remount        New flags for a mount that exists: mount -o remount,ro MOUNTPOINT\n"

@@ -25,6 +25,7 @@ struct MountArguments {
   std::string log_file;             // -o log=FILE
   bool log_json = false;            // -o log_format=json
   std::string metrics;              // -o metrics=ADDRESS
+  size_t known_names_max = 50'000;  // -o known_names_max=N
   bool local_locks = false;         // -o nolock
   bool allow_other = true;          // -o noallow_other
   std::string uidmap;               // -o uidmap=FILE

@@ -136,6 +136,7 @@ int serve(MountArguments arguments, const Config& config, const Owners& owners, 
   if (!mount) return fail(mount.error().message());
 
   mount.value()->set_owners(owners);
+  mount.value()->set_known_names_max(arguments.known_names_max);
   if (arguments.local_locks) mount.value()->keep_locks_local();
   if (mount.value()->read_only()) arguments.flags.apply("ro");
   if (!arguments.metrics.empty()) {

@@ -56,6 +56,8 @@ class Mount {
   void keep_locks_local() { locks_shared_ = false; }
   bool locks_shared() const { return locks_shared_; }
   FileLocks& locks() { return *locks_; }
+  // -o known_names_max. Before start().
+  void set_known_names_max(size_t names) { table_.set_known_max(names); }
   // -o sync is the kernel's flag, which mount -o remount changes without telling: it is read from
   // the kernel's table once mounted and at each fsync of the root directory, which a remount ends
   // with.

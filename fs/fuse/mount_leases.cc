@@ -51,7 +51,10 @@ struct Mount::Reduction {
 
 void Mount::on_push(const pb::Push& push) {
   if (!push.has_recall()) return;
-  if (push.recall().locks()) return locks_->recalled(push.recall());
+  if (push.recall().locks()) {
+    if (locks_) locks_->recalled(push.recall());
+    return;
+  }
   recalls_->post([this, recall = push.recall(), session = client_->session()] {
     handle_recall(recall, session);
   });
@@ -67,6 +70,7 @@ void Mount::handle_recall(const pb::Recall& recall, uint64_t session) {
   const InodePtr inode = table_.find(recall.ino());
   if (!inode) return answer_recall(recall.id());
   if (recall.names_size()) {
+    table_.forget_names(recall.ino(), {recall.names().begin(), recall.names().end()});
     forget_names(inode);
     return answer_recall(recall.id());
   }
@@ -81,6 +85,7 @@ void Mount::handle_recall(const pb::Recall& recall, uint64_t session) {
 void Mount::reduce(const std::shared_ptr<Reduction>& reduction) {
   const InodePtr& inode = reduction->inode;
   const pb::LeaseMode mode = reduction->recall.mode();
+  if (mode == pb::LEASE_NONE) table_.forget_names(inode->ino, {});
   if (!reduce_lease(*reduction)) return put_off(reduction);
   // Without a lease on its directory no name is told any more, and the kernel may have names, and
   // names it knows to be absent. So it is after a restart of the daemon.
@@ -258,7 +263,7 @@ void Mount::present_leases(pb::HelloRequest& hello) {
     held->set_mode(inode->lease);
     held->set_open(inode->open_registered);
   }
-  locks_->present(hello);
+  if (locks_) locks_->present(hello);
 }
 
 result<void> Mount::adopt_features(const pb::Features& features) {

@@ -16,7 +16,10 @@
 namespace datacloud {
 namespace {
 
-constexpr uint32_t kPageEntries = 512;
+constexpr uint32_t kPageEntries = 512;       // the first: most directories are small
+constexpr uint32_t kNextPageEntries = 4096;  // whoever reads on reads to the end
+
+constexpr uint64_t kDots = 2;  // the last position before the first name
 
 struct DirectoryHandle {
   InodePtr inode;
@@ -24,7 +27,6 @@ struct DirectoryHandle {
   MetadataClient::Answer page;
   uint64_t page_from = 0;  // the cookie the page was asked for
   bool page_valid = false;
-  bool page_plus = false;
   uint64_t page_changes = 0;  // the directory's entry_changes before the page was asked for
   DirectoryListing listing;
 };
@@ -90,29 +92,44 @@ uint64_t entry_changes(Inode& directory) {
   return directory.entry_changes;
 }
 
-result<void> fetch_page(Mount& mount, DirectoryHandle& handle, uint64_t cookie, bool plus) {
+// Always with attributes: whoever lists names often asks for them next.
+result<void> fetch_page(Mount& mount, DirectoryHandle& handle, uint64_t cookie) {
   drop_page(mount, handle);
   handle.page_changes = entry_changes(*handle.inode);
   pb::Request request;
   auto* readdir = request.mutable_readdir();
   readdir->set_ino(handle.inode->ino);
   readdir->set_cookie(cookie);
-  readdir->set_count_max(kPageEntries);
-  readdir->set_plus(plus);
+  readdir->set_count_max(cookie <= kDots ? kPageEntries : kNextPageEntries);
+  readdir->set_plus(true);
   handle.listing.ask(*readdir);
-  TRY(handle.page, mount.metadata().call(std::move(request)));
+  MetadataClient& metadata = mount.metadata();
+  const auto known = [&] {
+    handle.page = {};
+    return metadata.known_page(handle.inode, cookie, readdir->count_max(), readdir->end_cookie(),
+                               handle.page);
+  };
+  bool have = known();
+  if (!have && readdir->end_cookie() == 0) {
+    TRY(const bool fetched, metadata.fetch_listing(handle.inode));
+    have = fetched && known();
+  }
+  if (!have) {
+    // What is known of the names begins with the first one.
+    if (cookie <= kDots) readdir->set_cookie(0);
+    TRY(handle.page, metadata.call(std::move(request)));
+  }
   handle.listing.learn(handle.page.reply.readdir());
   handle.page_from = cookie;
   handle.page_valid = true;
-  handle.page_plus = plus;
   return success();
 }
 
 // The index in the handle's page of the first entry of the listing above `cookie`, fetching pages
 // as needed; the page's size at the end of the listing.
-result<int> find_entries(Mount& mount, DirectoryHandle& handle, uint64_t cookie, bool plus) {
-  if (!handle.page_valid || handle.page_plus != plus || cookie < handle.page_from) {
-    TRY(fetch_page(mount, handle, cookie, plus));
+result<int> find_entries(Mount& mount, DirectoryHandle& handle, uint64_t cookie) {
+  if (!handle.page_valid || cookie < handle.page_from) {
+    TRY(fetch_page(mount, handle, cookie));
   }
   for (;;) {
     const auto& page = handle.page.reply.readdir();
@@ -120,7 +137,7 @@ result<int> find_entries(Mount& mount, DirectoryHandle& handle, uint64_t cookie,
       if (page.items(i).entry().cookie() > cookie && handle.listing.shows(page.items(i))) return i;
     if (page.end() || page.items_size() == 0) return page.items_size();
     const uint64_t last = page.items(page.items_size() - 1).entry().cookie();
-    TRY(fetch_page(mount, handle, std::max(cookie, last), plus));
+    TRY(fetch_page(mount, handle, std::max(cookie, last)));
   }
 }
 
@@ -163,12 +180,12 @@ class DirectoryReply {
 
 // Adds an entry; with a node id (and a counted lookup, remembered in `counted`) when asked for and
 // its attributes may be cached.
-bool add_item(Mount& mount, DirectoryReply& reply, DirectoryHandle& handle, int i, bool with_node,
-              std::vector<InodeId>& counted) {
+bool add_item(Mount& mount, DirectoryReply& reply, DirectoryHandle& handle, int i, bool plus,
+              bool with_node, std::vector<InodeId>& counted) {
   const auto& item = handle.page.reply.readdir().items(i);
   const char* name = item.name().c_str();
   const uint64_t ino = item.entry().ino(), cookie = item.entry().cookie();
-  if (!handle.page_plus) return reply.add(name, ino, item.entry().type(), cookie);
+  if (!plus) return reply.add(name, ino, item.entry().type(), cookie);
   const bool has_inode = i < static_cast<int>(handle.page.entries.size());
   const InodePtr inode = with_node && has_inode ? handle.page.entries[i] : nullptr;
   bool usable = false;
@@ -225,13 +242,13 @@ void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* f
     uint64_t cookie = from;
     std::vector<InodeId> counted;
     if (!add_dots(mount, reply, handle, cookie, plus)) return reply.send();
-    auto first = find_entries(mount, handle, cookie, plus);
+    auto first = find_entries(mount, handle, cookie);
     if (!first) return reply_error(req, first.error());
     const int count = handle.page.reply.readdir().items_size();
     const bool nodes = with_nodes && entry_changes(*handle.inode) == handle.page_changes;
     for (int i = first.value(); i < count; ++i) {
       if (!handle.listing.shows(handle.page.reply.readdir().items(i))) continue;
-      if (!add_item(mount, reply, handle, i, nodes, counted)) break;
+      if (!add_item(mount, reply, handle, i, plus, nodes, counted)) break;
     }
     std::unique_lock inode_lock(handle.inode->mutex);
     if (counted.empty() || handle.inode->entry_changes == handle.page_changes) return reply.send();

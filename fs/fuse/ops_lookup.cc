@@ -1,6 +1,8 @@
 // Looking things up and changing attributes.
 #include <sys/stat.h>
 
+#include <string_view>
+
 #include "common/proto/file_time.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/reply.h"
@@ -8,24 +10,44 @@
 namespace datacloud {
 namespace {
 
+// "Not there" is kept by the kernel as long as the directory's lease holds.
+void reply_absent(fuse_req_t req, const InodePtr& parent) {
+  fuse_entry_param none{};
+  none.entry_timeout = mount_of(req).entry_cache_seconds(parent);
+  if (none.entry_timeout > 0)
+    fuse_reply_entry(req, &none);
+  else
+    fuse_reply_err(req, ENOENT);
+}
+
+// Whether it was answered from what is known of the directory's names.
+bool reply_known(fuse_req_t req, const InodePtr& parent, const char* name) {
+  MetadataClient& metadata = mount_of(req).metadata();
+  auto known = metadata.known_entry(parent, name);
+  if (!known) {
+    const auto fetched = metadata.fetch_names(parent);
+    if (!fetched || !fetched.value()) return false;  // a failure is met again by asking
+    known = metadata.known_entry(parent, name);
+  }
+  if (!known) return false;
+  if (*known)
+    reply_entry(req, parent, *known);
+  else
+    reply_absent(req, parent);
+  return true;
+}
+
 void op_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char* name) {
   Mount& mount = mount_of(req);
   auto parent = known_inode(mount, parent_ino);
   if (!parent) return reply_error(req, parent.error());
+  const std::string_view text(name);
+  if (text != "." && text != ".." && reply_known(req, parent.value(), name)) return;
   pb::Request request;
   request.mutable_lookup()->set_parent(parent_ino);
   request.mutable_lookup()->set_name(name);
   auto answer = mount.metadata().call(std::move(request));
-  if (!answer && answer.error().errno_value() == ENOENT) {
-    // "Not there" is kept by the kernel as long as the directory's lease holds.
-    fuse_entry_param none{};
-    none.entry_timeout = mount.entry_cache_seconds(parent.value());
-    if (none.entry_timeout > 0)
-      fuse_reply_entry(req, &none);
-    else
-      fuse_reply_err(req, ENOENT);
-    return;
-  }
+  if (!answer && answer.error().errno_value() == ENOENT) return reply_absent(req, parent.value());
   if (!answer) return reply_error(req, answer.error());
   if (!answer.value().inode) return (void)fuse_reply_err(req, EIO);
   reply_entry(req, parent.value(), answer.value().inode);

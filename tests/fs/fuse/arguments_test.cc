@@ -86,6 +86,8 @@ TEST(MountArguments, AWrongOptionIsNamedInALine) {
       {"metrics=nonsense", "-o metrics"},
       {"max_read=1048576", "-o max_read=1048576: unknown option"},
       {"uidmap=", "-o uidmap=: needs a file"},
+      {"known_names_max=10", "-o known_names_max=10: needs a number"},
+      {"known_names_max=2000x", "-o known_names_max=2000x: needs a number"},
       {"squash=nobody", "-o squash=nobody: needs numbers"},
       {"squash=1:2,uidmap=/etc/map", "-o squash: not together with -o uidmap"},
   };
@@ -102,6 +104,9 @@ TEST(MountArguments, AWrongOptionIsNamedInALine) {
 TEST(MountArguments, OwnersAreOptionsOfTheMount) {
   EXPECT_EQ(parsed("uidmap=/etc/map").uidmap, "/etc/map");
   EXPECT_FALSE(parsed("uidmap=/etc/map").squash);
+  EXPECT_TRUE(parsed("nolock").local_locks);
+  EXPECT_FALSE(parsed("nolock,lock").local_locks);
+  EXPECT_EQ(parsed("known_names_max=2000").known_names_max, 2000u);
   EXPECT_EQ(parsed("squash=1000:100").squash, (Owner{1000, 100}));
   EXPECT_THAT(parsed("squash=1000:100,ro").own, ElementsAre("squash=1000:100"));
   EXPECT_THAT(parsed("uidmap=/etc/map,ro").own, ElementsAre("uidmap=/etc/map"));
