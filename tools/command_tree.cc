@@ -42,7 +42,7 @@ result<pb::TreeRequest> about(const std::string& path, pb::TreeRequest::Change c
   struct stat st {};
   if (inode) {
     if (::stat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode))
-      return failure(Errc::invalid, path + " is not a directory: a tree is one, with all below it");
+      return failure(Errc::invalid, path + " is no directory: a tree is one, with all below it");
     request.set_ino(*inode);
   } else {
     request.set_path(path.starts_with('/') ? path : "/" + path);

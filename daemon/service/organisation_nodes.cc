@@ -35,7 +35,6 @@ result<void> MetadataService::add_certified_node(Transaction& txn, const pb::Nod
   const pb::Node* holder = holder_of(fingerprint);
   if (holder != nullptr && holder->name() != request.name())
     return failure(Errc::exists, "node " + holder->name() + " has this certificate already");
-  if (holder != nullptr) return success();
   TRY(const InodeId limit, limit_for(request, roles));
   const pb::Node* before = nodes_.find(request.name());
   pb::Node node;
@@ -45,6 +44,7 @@ result<void> MetadataService::add_certified_node(Transaction& txn, const pb::Nod
                      fmt::format("node {} has joined already, with another role or directory; "
                                  "another name, or `datacloud node revoke {}` first",
                                  request.name(), request.name()));
+    if (holder != nullptr) return success();
     node = *before;
   } else {
     if (before == nullptr && nodes_.all().size() >= kNodesMax)

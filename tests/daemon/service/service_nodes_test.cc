@@ -40,7 +40,7 @@ TEST_F(NodesTest, LinesExpireAndAreWithdrawnAndReplaced) {
   std::this_thread::sleep_for(milliseconds(5));
   expect_refused(make_self_signed(invitation_key(first)), Refusal::invitation, "has expired");
   ASSERT_TRUE(add("gpu07", second));
-  expect_refused(make_self_signed(invitation_key(first)), Refusal::foreign, "no line");
+  expect_refused(make_self_signed(invitation_key(first)), Refusal::invitation, "was replaced");
   ASSERT_TRUE(revoke("gpu07"));
   expect_refused(make_self_signed(invitation_key(second)), Refusal::invitation, "was revoked");
   EXPECT_EQ(record("gpu07").invitation().sealed(), "");
@@ -265,8 +265,9 @@ TEST_F(NodesTest, NamesRolesAndSizesAreChecked) {
   request.set_name("a");
   request.add_roles("mount");
   request.set_valid_ms(1000);
+  request.set_key_hash(std::string(31, 'k'));
+  EXPECT_FALSE(ask(request)) << "nothing sealed, and no fingerprint";
   request.set_key_hash(std::string(32, 'k'));
-  EXPECT_FALSE(ask(request)) << "nothing sealed";
   request.set_sealed(std::string(kSealedBundleBytesMax + 1, 's'));
   EXPECT_FALSE(ask(request));
   request.set_sealed("s");
@@ -282,6 +283,49 @@ TEST_F(NodesTest, NamesRolesAndSizesAreChecked) {
   ASSERT_EQ(listed.value().nodes_size(), 1);
   EXPECT_EQ(listed.value().nodes(0).node().invitation().sealed(), "");
   EXPECT_EQ(listed.value().authority_hash().size(), 32u);
+}
+
+// A certificate of an organisation's authority is a fingerprint in a record.
+TEST_F(NodesTest, CertificatesOfAnOrganisationCountByTheRecord) {
+  const auto certified = [&](const std::string& name, char fingerprint,
+                             const std::string& role = "mount") {
+    pb::NodeRequest request;
+    request.set_action(pb::NODE_ADD);
+    request.set_name(name);
+    request.add_roles(role);
+    request.set_key_hash(std::string(32, fingerprint));
+    return ask(request);
+  };
+  const auto shows = [&](char fingerprint, PeerCredentials& peer, Refusal& reason) {
+    PeerCertificate shown;
+    shown.verdict = PeerCertificate::Verdict::good;
+    shown.serial = Bytes(32, static_cast<uint8_t>(fingerprint));
+    shown.identity.name = "/CN=gpu07";
+    shown.not_after_ns = wall_now_ns() + kDayNs;
+    return service_->admit_peer(shown, peer, reason);
+  };
+  PeerCredentials peer;
+  Refusal reason{};
+  const auto unknown = shows('a', peer, reason);
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(reason, Refusal::revoked);
+  EXPECT_THAT(unknown.error().text(), HasSubstr("/CN=gpu07"));
+  EXPECT_THAT(unknown.error().text(), HasSubstr("--fingerprint 6161"));
+  ASSERT_TRUE(certified("gpu07", 'a'));
+  ASSERT_TRUE(shows('a', peer, reason));
+  EXPECT_EQ(peer.node, "gpu07");
+  EXPECT_EQ(peer.roles.text(), "mount");
+  EXPECT_TRUE(certified("gpu07", 'a')) << "once more is no harm";
+  EXPECT_FALSE(certified("gpu07", 'a', "admin")) << "but not with another role";
+  EXPECT_FALSE(certified("gpu08", 'a')) << "nor for another node";
+  EXPECT_TRUE(certified("gpu07", 'b'));
+  EXPECT_TRUE(shows('a', peer, reason));
+  EXPECT_TRUE(shows('b', peer, reason));
+  restart();
+  EXPECT_TRUE(shows('b', peer, reason));
+  ASSERT_TRUE(revoke("gpu07"));
+  EXPECT_FALSE(shows('a', peer, reason));
+  EXPECT_FALSE(shows('b', peer, reason));
 }
 
 }  // namespace
