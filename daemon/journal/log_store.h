@@ -68,7 +68,8 @@ class LogStore {
   // `base` is not in the log.
   virtual result<void> begin(const Epoch&, const LogPosition& base, Base) = 0;
 
-  // Appends whole or not at all, if the epoch is promised still and the batch continues the log.
+  // Appends, if the epoch is promised still and the batch continues the log. ok: all of it counts.
+  // Of one that is unknown, the first entries alone may be there (a torn write to a directory).
   virtual void append(const Epoch&, LogBatch, Done) = 0;
 
   // After a failure: waits for the answers of appends under way and says where the log ends now.
