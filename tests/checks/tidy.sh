@@ -35,4 +35,4 @@ PY
 }
 export -f one
 export build checks passed
-find common daemon fs tools -name '*.cc' | sort | xargs -P 2 -I{} bash -c 'set -uo pipefail; one {}'
+find common daemon fs tools watermark -name '*.cc' | sort | xargs -P 2 -I{} bash -c 'set -uo pipefail; one {}'
