@@ -60,9 +60,9 @@ struct RetiredSession {
   bool of_before = false;  // its lease ended before this start of the daemon
 };
 
-// Whether who says hello now is the mount of a record: by its secret, and where the record has none
-// (mounts from before there were any) by its process.
-bool same_client(const pb::Session& known, const pb::Session& now);
+// Whether the two are one mount: by their secret, and without one (mounts from before there were
+// any) by their process.
+bool same_client(const pb::Session&, const pb::Session&);
 
 class Sessions {
  public:

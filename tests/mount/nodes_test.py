@@ -306,7 +306,8 @@ def test(options):
         raise harness.CheckFailed("needs root and /dev/fuse")
     metrics_port, port = free_port(), free_port()
     with NodeNetwork() as network:
-        with Cloud(daemon={"metrics": f"127.0.0.1:{metrics_port}"}) as cloud:
+        # A long lease: sessions that end, and mounts that come back, are outages_test's.
+        with Cloud(daemon={"metrics": f"127.0.0.1:{metrics_port}", "lease_ms": 20_000}) as cloud:
             listen_on(cloud, f"tls://{network.here}:{port}")
             cloud.start_daemon()
             node = joining(cloud, network, rng)

@@ -20,9 +20,9 @@ from node_network import NodeNetwork  # noqa: E402
 from nodes_test import Node, free_port, invite, listen_on  # noqa: E402
 from outage_model import Model  # noqa: E402
 
-LEASE_MS = 1000
+LEASE_MS = 2000
 LEASE_S = LEASE_MS / 1000
-LONG_S = 2.5 * LEASE_S  # longer than the lease of a silent mount lasts at the daemon
+LONG_S = 1.75 * LEASE_S  # a tenth more, and the daemon looks once a second
 
 
 class Program(threading.Thread):
@@ -300,7 +300,7 @@ def mishaps(rig, model):
         "near stopped": (False, signals(False, signal.SIGSTOP), signals(False, signal.SIGCONT)),
         "far killed": (None, kill(True), nothing),
         "near killed": (None, kill(False), nothing),
-        "address": (None, rig.network.change_address, nothing),
+        "address": (True, rig.network.change_address, nothing),
         "daemon killed": (None, rig.restart_daemon, nothing),
         "nothing": (None, nothing, nothing),
     }

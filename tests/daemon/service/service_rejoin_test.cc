@@ -286,6 +286,7 @@ TEST_F(RejoinTest, WhatAPowerCutTookIsMadeAgain) {
   give_up_root(a);
   const InodeId of_b = create(b, "of-b");
   remember_disk();
+  a.inodes = {{numbers, 10}};
   connect(a, pb::CLIENT_MOUNT, {held(before, pb::LEASE_WRITE, true)});
   connect(b);
   end_of_resending(a);
@@ -298,7 +299,8 @@ TEST_F(RejoinTest, WhatAPowerCutTookIsMadeAgain) {
   const auto stripe = put_stripe(stripes, instances);
   auto commit = commit_request(stripe, numbers, versions);
   commit.mutable_commit()->mutable_updates(0)->set_change_id(77);
-  commit.mutable_commit()->mutable_updates(0)->add_follows(0);
+  const uint64_t fresh = send_again(a, make).attr().inode().change_id();
+  commit.mutable_commit()->mutable_updates(0)->add_follows(fresh);
   commit = numbered(a, commit);
   EXPECT_EQ(send_again(a, commit).error(), 0);
   EXPECT_EQ(call(a, release_request(numbers)).error(), 0);
@@ -310,7 +312,6 @@ TEST_F(RejoinTest, WhatAPowerCutTookIsMadeAgain) {
   const uint64_t asked = send(b, lookup_request("made"));
   run_for(seconds(1));
   EXPECT_FALSE(answered(b, asked));
-  a.inodes = {{numbers, 10}};
   connect(a, pb::CLIENT_MOUNT, {held(before, pb::LEASE_WRITE, true)});
   EXPECT_TRUE(a.hello.resumed());
   EXPECT_EQ(send_again(a, make).attr().inode().ino(), numbers) << "the same number";
