@@ -41,7 +41,7 @@ result<pb::TreeRequest> about(const std::string& path, pb::TreeRequest::Change c
   TRY(const auto inode, mounted_inode(path));
   struct stat st {};
   if (inode) {
-    if (::stat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode))
+    if (change != pb::TreeRequest::SHOW && ::stat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode))
       return failure(Errc::invalid, path + " is no directory: a tree is one, with all below it");
     request.set_ino(*inode);
   } else {

@@ -91,11 +91,11 @@ TEST(NodeConfiguration, ServedDirectoriesBecomeRemote) {
 // Of RADOS sites, with Ceph users of the node's own.
 TEST(NodeConfiguration, KeyringsAreWrittenWhereTheNodeJoins) {
   Config daemon;
-  for (const std::string name : {"oslo", "lima of the north"}) {
+  for (const std::string name : {"oslo", "_lima"}) {
     SiteConfig site;
     site.name = name;
     site.store = "rados";
-    site.conf = "/etc/ceph/" + name + ".conf";
+    site.conf = "/etc/ceph of/" + name + ".conf";
     site.keyring = "/etc/ceph/shared";
     site.pool = "datacloud";
     daemon.sites.push_back(site);
@@ -106,7 +106,7 @@ TEST(NodeConfiguration, KeyringsAreWrittenWhereTheNodeJoins) {
   EXPECT_EQ(ceph_users_of(daemon, "gpu07", "UUID", false)[0].capabilities,
             "allow rwx pool=datacloud namespace=UUID");
   EXPECT_EQ(creation_command(users[1], "k"),
-            "ceph --conf '/etc/ceph/lima of the north.conf' auth get-or-create "
+            "ceph --conf '/etc/ceph of/_lima.conf' auth get-or-create "
             "client.datacloud.gpu07 mon 'allow r' osd 'allow r class-read pool=datacloud "
             "namespace=UUID' -o k");
   users[0].key = "AQBnotakey==";

@@ -353,7 +353,7 @@ TEST(MountOptions, MistakesAreExplained) {
   EXPECT_THAT(error("sync_close=maybe"), HasSubstr("true or false"));
   EXPECT_EQ(error("dirty_bytes_max=4096"),
             "dirty_bytes_max is 4096 bytes; it must be between 1 MiB and 1048576 MiB");
-  EXPECT_THAT(error("flush_after_ms=1d"), HasSubstr("is not a time"));
+  EXPECT_THAT(error("flush_after_ms=1w"), HasSubstr("is not a time"));
 }
 
 TEST(Units, SizesAndTimes) {
