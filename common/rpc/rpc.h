@@ -67,7 +67,7 @@ class RpcConnection {
   uint64_t session = 0;
 };
 
-// What a server calls, always on its one service thread.
+// What a server calls, for one thing at a time: the thread may be another each time.
 class RpcService {
  public:
   virtual ~RpcService() = default;
@@ -75,7 +75,7 @@ class RpcService {
   virtual void on_disconnect(std::shared_ptr<RpcConnection>) = 0;
 };
 
-// What the server asks about peers over TLS; all on the service's thread.
+// What the server asks about peers over TLS; as the service is called.
 struct TlsServing {
   // What the daemon shows; asked at each connection, so that a renewed certificate is used.
   std::function<std::shared_ptr<const TlsContext>()> context;
@@ -107,14 +107,14 @@ struct RpcServerStats {
   size_t connections_paused = 0;  // not read from: too much of theirs is waiting
   uint64_t requests_served = 0;
   Duration waited{};  // by all requests served, for their turn
-  Duration served{};  // by the service's thread, for them
+  Duration served{};  // by the service, for them
   uint64_t handshakes_evicted = 0;
 };
 
-// Listens. Requests, disconnects, posted functions and timers all run on ONE thread (the caller of
-// run()), never concurrently; bytes are moved by threads of the server's own (rpc_threads.h), each
-// connection by one. Requests of different nodes and local processes are served in turn, those of
-// one connection in the order of their arrival (rpc_turns.h).
+// Listens. Requests, disconnects, posted functions and timers never run concurrently: the latter
+// two on the thread of run(), requests there or on a thread of the server's own. Those move the
+// bytes (rpc_threads.h), each connection's by one. Requests of different nodes and local processes
+// are served in turn, those of one connection in the order of their arrival (rpc_turns.h).
 class RpcServer {
  public:
   virtual ~RpcServer() = default;

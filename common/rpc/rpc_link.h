@@ -2,8 +2,8 @@
 // parses requests and hands them over to be served in turn (rpc_turns.h), encodes and sends what
 // ServerConnection has queued.
 //
-// Threads: made, and given to start(), on the service's thread; everything else on the connection's
-// own. The service's thread never touches the stream.
+// Threads: made, and given to start(), on the loop's thread; everything else on the connection's
+// own. Nobody else touches the stream.
 #pragma once
 
 #include <functional>
@@ -20,7 +20,7 @@ namespace datacloud {
 
 class RpcLink : public std::enable_shared_from_this<RpcLink> {
  public:
-  // Posted to the service's thread once the connection has ended.
+  // Posted to the loop's thread once the connection has ended.
   using Closed = std::function<void(const std::shared_ptr<RpcLink>&)>;
 
   RpcLink(RpcLoop&, RpcTurns&, RpcThread&, std::unique_ptr<ByteStream>, PeerCredentials, Closed);

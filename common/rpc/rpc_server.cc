@@ -1,9 +1,9 @@
 // The RPC server: Unix sockets with peer credentials, and TLS (tls_gate.h).
 //
-// Everything a service sees happens on the thread of run(): requests, disconnects, timers, posted
-// functions. Bytes are moved by other threads (rpc_threads.h, rpc_link.h), and requests come from
-// them in turn (rpc_turns.h). Nothing a peer sends closes any connection but its own; log lines a
-// peer can cause are limited in rate.
+// What a service sees, requests, disconnects, timers and posted functions, happens one at a time
+// (rpc_loop.h). Bytes are moved by threads of the connections (rpc_threads.h, rpc_link.h), and
+// requests come from them in turn (rpc_turns.h). Nothing a peer sends closes any connection but its
+// own; log lines a peer can cause are limited in rate.
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <mutex>
 #include <set>
 #include <thread>
 
@@ -113,11 +114,11 @@ class AsioRpcServer final : public RpcServer {
     threads_.stop();
   }
   void stop() override { loop_.io.stop(); }
-  void post(std::function<void()> f) override { asio::post(loop_.io, std::move(f)); }
+  void post(std::function<void()> f) override { loop_.post(std::move(f)); }
   void after(Duration delay, std::function<void()> f) override {
     auto timer = std::make_shared<asio::steady_timer>(loop_.io, delay);
-    timer->async_wait([timer, f = std::move(f)](error_code ec) {
-      if (!ec) f();
+    timer->async_wait([this, timer, f = std::move(f)](error_code ec) {
+      if (!ec) loop_.with_service(f);
     });
   }
   RpcServerStats stats() const override {
@@ -134,8 +135,18 @@ class AsioRpcServer final : public RpcServer {
 
  private:
   void serve_soon() {
+    if (RpcThreads::inside() && loop_.posted == 0) {
+      std::unique_lock lock(loop_.service, std::try_to_lock);
+      if (lock && !turns_.serve(kTurnSliceInside)) return;
+    }
+    serve_on_loop();
+  }
+  void serve_on_loop() {
     asio::post(loop_.io, [this] {
-      if (turns_.serve()) serve_soon();
+      std::unique_lock lock(loop_.service);
+      const bool more = turns_.serve();
+      lock.unlock();
+      if (more) serve_on_loop();
     });
   }
 

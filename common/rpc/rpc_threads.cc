@@ -4,6 +4,13 @@
 #include <algorithm>
 
 namespace datacloud {
+namespace {
+
+thread_local bool is_inside = false;
+
+}  // namespace
+
+bool RpcThreads::inside() { return is_inside; }
 
 RpcThreads::RpcThreads(size_t count) {
   for (size_t i = 0; i < std::max<size_t>(1, count); ++i)
@@ -15,6 +22,7 @@ void RpcThreads::start() {
     if (one->thread.joinable()) continue;
     one->io.restart();
     one->thread = std::thread([&io = one->io] {
+      is_inside = true;
       const auto work = boost::asio::make_work_guard(io);
       io.run();
     });

@@ -41,6 +41,8 @@ class RpcThreads {
   // Joins them: nothing of a connection runs afterwards.
   void stop();
   size_t count() const { return threads_.size(); }
+  // Whether this is one of some server's.
+  static bool inside();
   // The one with the fewest connections.
   RpcThread& least_used();
 

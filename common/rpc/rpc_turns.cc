@@ -170,8 +170,8 @@ void RpcTurns::served(const Taken& taken, MonotonicTime began, MonotonicTime end
   stats_.served += ended - began;
 }
 
-bool RpcTurns::serve() {
-  const auto stop_at = now_() + kTurnSlice;
+bool RpcTurns::serve(Duration slice) {
+  const auto stop_at = now_() + slice;
   for (;;) {
     Taken taken;
     if (!take(taken)) return false;

@@ -1,4 +1,5 @@
-// Requests on their way from the connections' threads to the service's one thread, served in turn.
+// Requests on their way from the connections' threads to the service, served one at a time, in
+// turn.
 //
 // Clients (a node, or a process of this machine) share the service's time by deficit round robin
 // (Shreedhar and Varghese, 1995) counted in time: each turn gives a client kTurnQuantum; what its
@@ -14,7 +15,8 @@
 // not read from until its requests have been served; one without waiting requests may always add
 // one, so that no connection is shut out by others.
 //
-// Thread safety: all methods from any thread, besides serve(): the service's.
+// Thread safety: all methods from any thread, besides serve(): by one at a time, who may call the
+// service.
 #pragma once
 
 #include <deque>
@@ -32,6 +34,8 @@ namespace datacloud {
 inline constexpr Duration kTurnQuantum = std::chrono::microseconds(500);
 inline constexpr Duration kTurnDebtMax = milliseconds(10);
 inline constexpr Duration kTurnSlice = milliseconds(2);  // then timers and posted functions come
+inline constexpr Duration kTurnSliceInside =
+    std::chrono::microseconds(200);  // on a connection's thread
 
 struct RpcTurnsLimits {
   size_t requests_of_connection = 256;
@@ -47,7 +51,7 @@ class RpcTurns {
   class Source;
 
   // `wake` is called, from any thread, when there is something to serve and serve() has returned
-  // false since: the service's thread then calls it until it does so again. `now`: a test's clock.
+  // false since: somebody then calls it until it does so again. `now`: a test's clock.
   RpcTurns(RpcService& service, std::function<void()> wake, RpcTurnsLimits limits = {},
            std::function<MonotonicTime()> now = monotonic_now);
   ~RpcTurns();
@@ -61,8 +65,8 @@ class RpcTurns {
   // The connection has ended: the service is told after what it had sent has been served. Once.
   void close(const std::shared_ptr<Source>&);
 
-  // Serves for kTurnSlice, or until nothing is left. True: there is more.
-  bool serve();
+  // Serves for so long, or until nothing is left. True: there is more.
+  bool serve(Duration slice = kTurnSlice);
 
   // threads, connections and handshakes are not its to know.
   void add_to(RpcServerStats&) const;

@@ -85,8 +85,9 @@ void TlsGate::start(const AcceptedPeer& peer) {
     ::close(peer.fd);
     return;
   }
+  auto context = loop_.with_service(serving_.context);
   const auto handshake =
-      std::make_shared<TlsHandshake>(*this, threads_.least_used(), peer, serving_.context());
+      std::make_shared<TlsHandshake>(*this, threads_.least_used(), peer, std::move(context));
   *slot = handshake;
   handshakes_[handshake.get()] = handshake;
   handshake->start(std::move(place));
@@ -96,8 +97,8 @@ void TlsGate::judge(const std::shared_ptr<TlsHandshake>& handshake, const PeerCe
   PeerCredentials peer;
   peer.address = handshake->address();
   Refusal reason = Refusal::foreign;
-  if (auto known = serving_.admit(shown, peer, reason); !known)
-    return handshake->turn_away(reason, known.error());
+  const auto known = loop_.with_service([&] { return serving_.admit(shown, peer, reason); });
+  if (!known) return handshake->turn_away(reason, known.error());
   if (auto taken = admitted_(handshake->stream(), handshake->thread(), std::move(peer)); !taken)
     return handshake->turn_away(Refusal::too_many, taken.error());
   ended(handshake);

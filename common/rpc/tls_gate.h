@@ -6,7 +6,7 @@
 // connection, and what it sends is thrown away; one for whose handshake there is no place is told
 // by a TLS alert.
 //
-// Threads: the service's accepts and judges; handshakes run on the server's threads.
+// Threads: the loop's accepts and judges; handshakes run on the server's threads.
 #pragma once
 
 #include <functional>

@@ -1,6 +1,6 @@
 // One peer on its way in through the TLS gate, or out again.
 //
-// Threads: made on the service's thread; moves on the server's thread that it was given to.
+// Threads: made on the loop's thread; moves on the server's thread that it was given to.
 #pragma once
 
 #include <memory>
@@ -23,7 +23,7 @@ class TlsHandshake : public std::enable_shared_from_this<TlsHandshake> {
   void evict();
   // The peer is told why, and its connection ended. From any thread, after the gate was asked.
   void turn_away(Refusal, const Error& why);
-  // What the gate takes over, on the service's thread, while it judges.
+  // What the gate takes over, on the loop's thread, while it judges.
   std::unique_ptr<ByteStream>& stream() { return stream_; }
   RpcThread& thread() const { return thread_.thread(); }
   const std::string& address() const { return address_; }

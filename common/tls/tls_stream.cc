@@ -18,7 +18,10 @@
 namespace datacloud {
 namespace {
 
-constexpr size_t kRecordBytesMax = 16384;      // RFC 8446, 5.1
+constexpr size_t kRecordBytesMax = 16384;  // RFC 8446, 5.1
+// Of that bound: what stays in the nearest caches while it is encrypted and copied.
+constexpr size_t kGatheredBytes = 64u << 10;
+static_assert(kGatheredBytes <= kTlsGatheredBytes);
 constexpr size_t kRecordOverheadMax = 512;     // header, tag, and room to spare
 constexpr size_t kIdleBytes = 32 << 10;        // kept by a connection that has sent everything
 constexpr long kPeerChainBytesMax = 16 << 10;  // of certificates a peer may send
@@ -55,7 +58,7 @@ int choose_protocol(SSL*, const unsigned char** out, unsigned char* out_length,
 size_t room_for(std::span<const iovec> parts) {
   size_t bytes = kRecordOverheadMax;
   for (const auto& part : parts) bytes += part.iov_len + part.iov_len / kRecordBytesMax * 32;
-  return std::min(bytes, kTlsGatheredBytes);
+  return std::min(bytes, kGatheredBytes);
 }
 
 // Certificates are judged after the handshake, by the stream's owner.
@@ -107,7 +110,7 @@ result<std::shared_ptr<const TlsContext>> TlsContext::make(Side side,
   SSL_CTX_set_num_tickets(ctx, 0);
   SSL_CTX_set_max_cert_list(ctx, kPeerChainBytesMax);
   SSL_CTX_set_read_ahead(ctx, 1);
-  SSL_CTX_set_default_read_buffer_len(ctx, kTlsGatheredBytes);
+  SSL_CTX_set_default_read_buffer_len(ctx, kGatheredBytes);
   SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                             SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, nullptr);
@@ -297,8 +300,7 @@ ByteStream::Sent TlsStream::send(std::span<const iovec> parts) {
   ERR_clear_error();
   size_t offset = 0, taken = 0;
   while (!parts.empty() && parts[0].iov_len == 0) parts = parts.subspan(1);
-  while (!parts.empty() &&
-         out_.size() + kRecordBytesMax + kRecordOverheadMax <= kTlsGatheredBytes) {
+  while (!parts.empty() && out_.size() + kRecordBytesMax + kRecordOverheadMax <= kGatheredBytes) {
     if (out_.empty()) out_.reserve(room_for(parts));
     if (write_record(parts, offset, taken)) continue;
     const int error = SSL_get_error(ssl_, 0);

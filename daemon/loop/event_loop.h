@@ -1,5 +1,6 @@
-// The thread everything in the service runs on, as a seam: the RPC server's thread in the daemon,
-// a hand-driven one in tests.
+// Where posted functions and timers of the service run, as a seam: the RPC server's loop in the
+// daemon, a hand-driven one in tests. Requests may run on other threads, but never while one of
+// these does: everything in the service happens one thing at a time.
 //
 // It outlives every store and site that may still answer: what is posted after the thread has ended
 // is dropped.

@@ -236,7 +236,7 @@ void add_rpc_metrics(const RpcServerStats& stats, Metrics& out) {
       Type::counter);
   add("datacloud_rpc_waited_seconds_total", "What all served requests have waited for their turn",
       seconds_of(stats.waited), Type::counter);
-  add("datacloud_rpc_served_seconds_total", "What the service's thread has worked on requests",
+  add("datacloud_rpc_served_seconds_total", "What the service has worked on requests",
       seconds_of(stats.served), Type::counter);
 }
 

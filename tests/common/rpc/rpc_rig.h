@@ -27,6 +27,7 @@ namespace datacloud {
 class EchoService final : public RpcService {
  public:
   void on_request(std::shared_ptr<RpcConnection> connection, pb::Request request) override {
+    const OneAtATime alone(*this);
     std::lock_guard lock(mutex_);
     pb::Reply reply;
     reply.set_id(request.id());
@@ -59,10 +60,8 @@ class EchoService final : public RpcService {
         connection->push(push);
       }
     }
-    if (request.has_listxattr()) {  // made on another thread
-      made_on_ = std::this_thread::get_id();
-      return connection->reply_with([reply, this] {
-        EXPECT_NE(std::this_thread::get_id(), made_on_.load()) << "not the service's thread";
+    if (request.has_listxattr()) {
+      return connection->reply_with([reply] {
         pb::Reply made = reply;
         made.mutable_xattr()->add_names("made");
         return made;
@@ -70,7 +69,19 @@ class EchoService final : public RpcService {
     }
     connection->reply(reply);
   }
-  void on_disconnect(std::shared_ptr<RpcConnection>) override { disconnects++; }
+  void on_disconnect(std::shared_ptr<RpcConnection>) override {
+    const OneAtATime alone(*this);
+    disconnects++;
+  }
+  // What a server calls is never called twice at once.
+  struct OneAtATime {
+    explicit OneAtATime(EchoService& s) : service(s) {
+      EXPECT_FALSE(service.called.exchange(true));
+    }
+    ~OneAtATime() { service.called = false; }
+    EchoService& service;
+  };
+  std::atomic<bool> called{false};
 
   std::vector<uint64_t> seen() {
     std::lock_guard lock(mutex_);
@@ -93,7 +104,6 @@ class EchoService final : public RpcService {
   std::atomic<bool> mute{false};
   std::atomic<bool> turn_away{false};
   std::atomic<uint32_t> protocol{0};
-  std::atomic<std::thread::id> made_on_{};
   std::atomic<bool> know_sessions{true};
   std::atomic<uint64_t> pushes_per_sync{0};
   std::atomic<int> disconnects{0};

@@ -182,6 +182,37 @@ TEST_P(RpcTest, AMountThatIsTurnedAwayAsksLessOften) {
   service_.turn_away = false;
 }
 
+// Requests, timers and posted functions, from many clients and threads: one at a time.
+TEST_P(RpcTest, TheServiceIsCalledOneThingAtATime) {
+  std::vector<std::thread> threads;
+  std::atomic<int> right{0}, posted{0}, timers{0};
+  for (int t = 0; t < 4; t++) {
+    threads.emplace_back([&, t] {
+      const auto c = client();
+      for (int i = 0; i < 300; i++) {
+        const std::string text = std::to_string(t) + ":" + std::to_string(i);
+        right += value_of(c->call(echo(text))) == text;
+      }
+    });
+  }
+  threads.emplace_back([&] {
+    for (int i = 0; i < 300; i++) {
+      server_->server->post([&] {
+        const EchoService::OneAtATime alone(service_);
+        ++posted;
+      });
+      server_->server->after(milliseconds(i % 5), [&] {
+        const EchoService::OneAtATime alone(service_);
+        ++timers;
+      });
+      std::this_thread::yield();
+    }
+  });
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(right, 1200);
+  EXPECT_TRUE(eventually([&] { return posted == 300 && timers == 300; }));
+}
+
 TEST_P(RpcTest, TimersAndPostsRunOnTheServiceThread) {
   std::mutex mutex;
   std::vector<std::thread::id> threads;
