@@ -1,4 +1,5 @@
 // Looking things up and changing attributes.
+#include <limits.h>
 #include <sys/stat.h>
 
 #include <string_view>
@@ -41,8 +42,10 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char* name) {
   Mount& mount = mount_of(req);
   auto parent = known_inode(mount, parent_ino);
   if (!parent) return reply_error(req, parent.error());
+  // What can be no name is not absent: the daemon says what is wrong with it.
   const std::string_view text(name);
-  if (text != "." && text != ".." && reply_known(req, parent.value(), name)) return;
+  const bool is_name = text != "." && text != ".." && text.size() <= NAME_MAX;
+  if (is_name && reply_known(req, parent.value(), name)) return;
   pb::Request request;
   request.mutable_lookup()->set_parent(parent_ino);
   request.mutable_lookup()->set_name(name);
