@@ -1,6 +1,7 @@
 // Folds by parity delta: contents, bytes between sites, and everything that may happen meanwhile.
 #include "daemon/fold/parity_fold.h"
 
+#include "daemon/fold/fold_scheduler.h"
 #include "tests/daemon/fold/parity_fold_rig.h"
 #include "tests/support/deriving_store.h"
 
