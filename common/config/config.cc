@@ -1,21 +1,17 @@
-// Reads the configuration with toml++ (which no other file includes, it is slow to compile).
-//
-// Every value goes through a Section, which remembers the keys it knows; what is left over at the
-// end is an error, so a typing mistake never becomes a silent default.
+// Reads the configuration: which keys each table has, and what their values may be.
 #include "common/config/config.h"
 
 #include <sys/un.h>
 
-#include <toml++/toml.h>
 #include <algorithm>
 #include <bit>
 #include <fstream>
 #include <iterator>
-#include <limits>
 #include <set>
 
 #include "common/base/time_windows.h"
 #include "common/codes/erasure_code.h"
+#include "common/config/config_section.h"
 #include "common/config/metrics_address.h"
 #include "common/config/mount_options.h"
 #include "common/config/site_list.h"
@@ -32,136 +28,6 @@ constexpr size_t kSitesMax = 64;
 constexpr uint64_t kMiB = 1u << 20;
 constexpr uint64_t kHourMs = 3'600'000;
 
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t above = row[j + 1];
-      row[j + 1] = std::min({above + 1, row[j] + 1, diagonal + (a[i] != b[j])});
-      diagonal = above;
-    }
-  }
-  return row.back();
-}
-
-// "; did you mean "X"?" for the nearest known word, otherwise the list of what is known.
-std::string suggestion(std::string_view word, const std::vector<std::string>& known) {
-  word = word.substr(0, 64);
-  const std::string* nearest = nullptr;
-  size_t best = std::max<size_t>(2, word.size() / 2);
-  for (const auto& candidate : known)
-    if (const size_t distance = edit_distance(word, candidate); distance < best) {
-      best = distance;
-      nearest = &candidate;
-    }
-  if (nearest != nullptr) return "; did you mean \"" + *nearest + "\"?";
-  std::string text = "; known are";
-  for (const auto& candidate : known) text += (&candidate == &known[0] ? " " : ", ") + candidate;
-  return text;
-}
-
-std::string in_quotes(std::string_view text) {
-  std::string quoted(1, '"');
-  quoted += text.substr(0, 100);
-  quoted += text.size() > 100 ? "...\"" : "\"";
-  return quoted;
-}
-
-// One table of the file and where errors about it are reported.
-class Section {
- public:
-  Section(const toml::table& table, std::string title, const std::string& file)
-      : table_(table), title_(std::move(title)), file_(file) {}
-
-  Error error(const toml::source_region& where, const std::string& text,
-              Errc code = Errc::invalid) const {
-    return Error(code, file_ + ":" + std::to_string(where.begin.line) + ": " + text);
-  }
-  // About the value of `key`, or the table when the key is absent.
-  Error error(std::string_view key, const std::string& text, Errc code = Errc::invalid) const {
-    const toml::node* node = table_.get(key);
-    return error(node != nullptr ? node->source() : table_.source(), text, code);
-  }
-
-  const toml::node* find(std::string_view key) {
-    known_.emplace_back(key);
-    return table_.get(key);
-  }
-  Error missing(std::string_view key, const std::string& remedy) const {
-    return error(key, title_ + " has no " + in_quotes(key) + "; " + remedy);
-  }
-
-  result<void> text(std::string_view key, std::string& value) {
-    const toml::node* node = find(key);
-    if (node == nullptr) return success();
-    const auto* string = node->as_string();
-    if (string == nullptr) return failure(error(key, std::string(key) + " must be text in quotes"));
-    value = string->get();
-    return success();
-  }
-
-  // A whole number, or text that `parse` understands.
-  result<void> number(std::string_view key, uint64_t& value, uint64_t min, uint64_t max,
-                      result<uint64_t> (*parse)(const std::string&) = nullptr) {
-    const toml::node* node = find(key);
-    if (node == nullptr) return success();
-    uint64_t read = 0;
-    if (const auto* integer = node->as_integer(); integer != nullptr && integer->get() >= 0) {
-      read = static_cast<uint64_t>(integer->get());
-    } else if (const auto* string = node->as_string(); string != nullptr && parse != nullptr) {
-      auto parsed = parse(string->get());
-      if (!parsed) return failure(error(key, std::string(key) + ": " + parsed.error().text()));
-      read = parsed.value();
-    } else {
-      return failure(error(key, std::string(key) + " must be a whole number" +
-                                    (parse != nullptr ? " or text with a unit" : "")));
-    }
-    if (read < min || read > max)
-      return failure(error(key, std::string(key) + " is " + std::to_string(read) +
-                                    "; it must be between " + std::to_string(min) + " and " +
-                                    std::to_string(max)));
-    value = read;
-    return success();
-  }
-  result<void> number(std::string_view key, uint32_t& value, uint64_t min, uint64_t max,
-                      result<uint64_t> (*parse)(const std::string&) = nullptr) {
-    uint64_t wide = value;
-    TRY(number(key, wide, min, std::min<uint64_t>(max, std::numeric_limits<uint32_t>::max()),
-               parse));
-    value = static_cast<uint32_t>(wide);
-    return success();
-  }
-
-  result<void> absolute_path(std::string_view key, std::filesystem::path& value) {
-    std::string path;
-    TRY(text(key, path));
-    if (path.empty()) return failure(missing(key, "set it to an absolute path"));
-    if (path[0] != '/' || path.find('\0') != std::string::npos)
-      return failure(error(key, std::string(key) + " is " + in_quotes(path) +
-                                    "; it must be an absolute path, starting with /"));
-    value = path;
-    return success();
-  }
-
-  // To be called last: every key that nobody asked for is a mistake.
-  result<void> refuse_unknown() const {
-    for (const auto& [key, node] : table_)
-      if (std::find(known_.begin(), known_.end(), key.str()) == known_.end())
-        return failure(error(key.source(), "unknown key " + in_quotes(key.str()) + " in " + title_ +
-                                               suggestion(key.str(), known_)));
-    return success();
-  }
-
- private:
-  const toml::table& table_;
-  const std::string title_;
-  const std::string& file_;
-  std::vector<std::string> known_;
-};
-
 // Names of clouds and sites appear in logs, options and file names.
 bool valid_name(const std::string& name) {
   return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
@@ -172,7 +38,7 @@ bool valid_name(const std::string& name) {
 
 constexpr const char* kNameRule = "a name has 1 to 64 letters, digits, '-', '_' or '.'";
 
-result<void> read_cloud(Section s, CloudConfig& cloud) {
+result<void> read_cloud(ConfigSection s, CloudConfig& cloud) {
   TRY(s.text("name", cloud.name));
   if (cloud.name.empty()) return failure(s.missing("name", "give the cloud a name"));
   if (!valid_name(cloud.name))
@@ -201,7 +67,7 @@ result<void> read_cloud(Section s, CloudConfig& cloud) {
   return s.refuse_unknown();
 }
 
-result<void> check_listen(const Section& s, const std::string& address) {
+result<void> check_listen(const ConfigSection& s, const std::string& address) {
   constexpr size_t path_bytes_max = sizeof(sockaddr_un::sun_path) - 1;
   if (is_tls_address(address)) {
     if (auto tls = parse_tls_address(address); !tls)
@@ -219,7 +85,7 @@ result<void> check_listen(const Section& s, const std::string& address) {
   return success();
 }
 
-result<void> read_listen(Section& s, std::vector<std::string>& listen) {
+result<void> read_listen(ConfigSection& s, std::vector<std::string>& listen) {
   constexpr size_t addresses_max = 16;
   const toml::node* node = s.find("listen");
   if (node == nullptr) return failure(s.missing("listen", "set it to \"unix:/PATH\""));
@@ -239,7 +105,7 @@ result<void> read_listen(Section& s, std::vector<std::string>& listen) {
   return success();
 }
 
-result<void> read_windows(Section& s, DaemonConfig& daemon) {
+result<void> read_windows(ConfigSection& s, DaemonConfig& daemon) {
   const toml::node* node = s.find("background_windows");
   if (node == nullptr) return success();
   const auto* list = node->as_array();
@@ -255,7 +121,7 @@ result<void> read_windows(Section& s, DaemonConfig& daemon) {
   return success();
 }
 
-result<void> read_daemon(Section s, DaemonConfig& daemon, NodeConfig& node,
+result<void> read_daemon(ConfigSection s, DaemonConfig& daemon, NodeConfig& node,
                          const std::set<std::string>& sites) {
   TRY(s.absolute_path("state", daemon.state));
   TRY(read_listen(s, daemon.listen));
@@ -312,7 +178,7 @@ result<void> read_daemon(Section s, DaemonConfig& daemon, NodeConfig& node,
 }
 
 // Of a machine that has joined: no daemon runs there.
-result<void> read_node(Section s, NodeConfig& node) {
+result<void> read_node(ConfigSection s, NodeConfig& node) {
   constexpr size_t addresses_max = 16;
   const toml::node* found = s.find("daemon");
   const auto* list = found != nullptr ? found->as_array() : nullptr;
@@ -334,14 +200,14 @@ result<void> read_node(Section s, NodeConfig& node) {
 }
 
 // A node has no service key, and a data key only if it mounts.
-result<void> read_node_keys(Section s, KeysConfig& keys) {
+result<void> read_node_keys(ConfigSection s, KeysConfig& keys) {
   if (s.find("data") != nullptr) {
     TRY(s.absolute_path("data", keys.data));
   }
   return s.refuse_unknown();
 }
 
-result<void> read_keys(Section s, KeysConfig& keys) {
+result<void> read_keys(ConfigSection s, KeysConfig& keys) {
   TRY(s.absolute_path("data", keys.data));
   TRY(s.absolute_path("service", keys.service));
   if (keys.data.lexically_normal() == keys.service.lexically_normal())
@@ -349,7 +215,7 @@ result<void> read_keys(Section s, KeysConfig& keys) {
   return s.refuse_unknown();
 }
 
-result<void> read_mount(Section s, const toml::table& table, MountConfig& mount) {
+result<void> read_mount(ConfigSection s, const toml::table& table, MountConfig& mount) {
   for (const auto& option : mount_options()) {
     const toml::node* node = s.find(option.name);
     if (node == nullptr) continue;
@@ -369,7 +235,7 @@ result<void> read_mount(Section s, const toml::table& table, MountConfig& mount)
   return s.refuse_unknown();
 }
 
-result<void> read_rados_site(Section& s, SiteConfig& site) {
+result<void> read_rados_site(ConfigSection& s, SiteConfig& site) {
   TRY(s.absolute_path("conf", site.conf));
   TRY(s.text("user", site.user));
   if (!site.user.starts_with("client.") || !valid_name(site.user))
@@ -390,7 +256,8 @@ result<void> read_rados_site(Section& s, SiteConfig& site) {
 }
 
 // "tls://HOST:PORT" of a site; one to connect to has a host of its own.
-result<void> read_site_address(Section& s, const char* key, bool to_connect, std::string& value) {
+result<void> read_site_address(ConfigSection& s, const char* key, bool to_connect,
+                               std::string& value) {
   TRY(s.text(key, value));
   if (value.empty()) return success();
   const auto address = parse_tls_address(value);
@@ -401,7 +268,7 @@ result<void> read_site_address(Section& s, const char* key, bool to_connect, std
   return success();
 }
 
-result<void> read_directory_site(Section& s, SiteConfig& site) {
+result<void> read_directory_site(ConfigSection& s, SiteConfig& site) {
   TRY(s.absolute_path("path", site.path));
   TRY(read_site_address(s, "serve", false, site.serve));
   TRY(read_site_address(s, "address", true, site.address));
@@ -422,7 +289,7 @@ result<void> read_directory_site(Section& s, SiteConfig& site) {
   return success();
 }
 
-result<void> read_remote_site(Section& s, SiteConfig& site) {
+result<void> read_remote_site(ConfigSection& s, SiteConfig& site) {
   TRY(read_site_address(s, "address", true, site.address));
   if (site.address.empty())
     return failure(s.missing("address", "set it to the \"tls://HOST:PORT\" of the site's server"));
@@ -432,7 +299,7 @@ result<void> read_remote_site(Section& s, SiteConfig& site) {
   return success();
 }
 
-result<void> read_site(Section s, SiteConfig& site) {
+result<void> read_site(ConfigSection s, SiteConfig& site) {
   TRY(s.text("name", site.name));
   if (site.name.empty()) return failure(s.missing("name", "give every site a name"));
   if (!valid_name(site.name))
@@ -453,7 +320,8 @@ result<void> read_site(Section s, SiteConfig& site) {
   return s.refuse_unknown();
 }
 
-result<void> read_sites(Section& root, const std::string& file, std::vector<SiteConfig>& sites) {
+result<void> read_sites(ConfigSection& root, const std::string& file,
+                        std::vector<SiteConfig>& sites) {
   const toml::node* node = root.find("site");
   const toml::array* list = node != nullptr ? node->as_array() : nullptr;
   if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table))
@@ -467,7 +335,7 @@ result<void> read_sites(Section& root, const std::string& file, std::vector<Site
   for (const auto& item : *list) {
     const toml::table& table = *item.as_table();
     SiteConfig site;
-    Section section(table, "[[site]]", file);
+    ConfigSection section(table, "[[site]]", file);
     TRY(read_site(section, site));
     if (!names.insert(site.name).second)
       return failure(section.error("name", "two sites are named " + in_quotes(site.name) +
@@ -493,7 +361,7 @@ result<void> read_sites(Section& root, const std::string& file, std::vector<Site
 }
 
 // The table [name], or an empty one when it is absent and may be.
-result<const toml::table*> find_table(Section& root, const char* name, bool required) {
+result<const toml::table*> find_table(ConfigSection& root, const char* name, bool required) {
   static const toml::table nothing;
   const toml::node* node = root.find(name);
   if (node == nullptr && !required) return &nothing;
@@ -508,7 +376,7 @@ result<Config> read_all(const toml::table& document, const std::filesystem::path
   const std::string file = path.string();
   Config config;
   config.file = path;
-  Section root(document, "the configuration", file);
+  ConfigSection root(document, "the configuration", file);
   TRY(auto cloud, find_table(root, "cloud", true));
   const bool joined = root.find("node") != nullptr;
   TRY(auto node, find_table(root, "node", false));
@@ -524,22 +392,22 @@ result<Config> read_all(const toml::table& document, const std::filesystem::path
 
   std::set<std::string> names;
   for (const auto& site : config.sites) names.insert(site.name);
-  TRY(read_cloud(Section(*cloud, "[cloud]", file), config.cloud));
+  TRY(read_cloud(ConfigSection(*cloud, "[cloud]", file), config.cloud));
   if (joined) {
-    TRY(read_node(Section(*node, "[node]", file), config.node));
-    TRY(read_node_keys(Section(*keys, "[keys]", file), config.keys));
+    TRY(read_node(ConfigSection(*node, "[node]", file), config.node));
+    TRY(read_node_keys(ConfigSection(*keys, "[keys]", file), config.keys));
   } else {
-    TRY(read_daemon(Section(*daemon, "[daemon]", file), config.daemon, config.node, names));
-    TRY(read_keys(Section(*keys, "[keys]", file), config.keys));
+    TRY(read_daemon(ConfigSection(*daemon, "[daemon]", file), config.daemon, config.node, names));
+    TRY(read_keys(ConfigSection(*keys, "[keys]", file), config.keys));
   }
   for (auto& site : config.sites) {
     if (site.store != "remote") continue;
     site.node = config.node;
     site.service_key = config.keys.service;
   }
-  TRY(read_mount(Section(*mount, "[mount]", file), *mount, config.mount));
+  TRY(read_mount(ConfigSection(*mount, "[mount]", file), *mount, config.mount));
   if (config.cloud.write_sites_min > config.sites.size())
-    return failure(Section(*cloud, "[cloud]", file)
+    return failure(ConfigSection(*cloud, "[cloud]", file)
                        .error("write_sites_min",
                               "write_sites_min is " + std::to_string(config.cloud.write_sites_min) +
                                   " but the cloud has " + std::to_string(config.sites.size()) +
@@ -597,7 +465,7 @@ result<std::vector<SiteConfig>> load_site_list(const std::filesystem::path& path
   const std::string file = path.string();
   try {
     const toml::table document = toml::parse(text, file);
-    Section root(document, "the configuration", file);
+    ConfigSection root(document, "the configuration", file);
     for (const char* other : {"cloud", "daemon", "node", "keys", "mount"}) (void)root.find(other);
     std::vector<SiteConfig> sites;
     TRY(read_sites(root, file, sites));

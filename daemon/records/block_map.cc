@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <map>
-#include <set>
+#include <vector>
 
 #include "common/proto/file_time.h"
 #include "common/stripe/stripe_layout.h"
@@ -17,12 +17,16 @@
 #include "daemon/records/inline_blocks.h"
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/namespace_records.h"
+#include "daemon/records/run_ranges.h"
 #include "daemon/records/stripe_records.h"
 #include "daemon/records/trees.h"
 
 namespace datacloud {
 namespace {
 
+using run_ranges::clip;
+using run_ranges::end_of;
+using run_ranges::overlapping;
 using stripes::ErasedReference;
 using stripes::owner_of;
 using stripes::SlotRange;
@@ -33,51 +37,7 @@ Error invalid_update(InodeId ino, const std::string& what) {
   return Error(Errc::invalid, "update of inode " + std::to_string(ino) + ": " + what);
 }
 
-uint64_t end_of(const pb::Run& run) { return run.first_block() + run.count(); }
 SlotRange slots_of(const pb::Run& run) { return {run.stripe(), run.first_slot(), run.count()}; }
-
-// The part of `run` inside [first, end), which it overlaps.
-pb::Run clip(const pb::Run& run, uint64_t first, uint64_t end) {
-  first = std::max(first, run.first_block());
-  end = std::min(end, end_of(run));
-  const uint64_t skip = first - run.first_block();
-  pb::Run part = run;
-  part.set_first_block(first);
-  part.set_count(static_cast<uint32_t>(end - first));
-  part.set_first_slot(static_cast<uint32_t>(run.first_slot() + skip));
-  part.set_version(run.version() + skip);
-  if (run.has_sealed_for()) {
-    part.mutable_sealed_for()->set_first_block(run.sealed_for().first_block() + skip);
-  }
-  return part;
-}
-
-// Runs of the inode that overlap [first, end), at most count_max, in order.
-result<std::vector<pb::Run>> overlapping(const Transaction& txn, InodeId ino, uint64_t first,
-                                         uint64_t end, size_t count_max) {
-  std::vector<pb::Run> runs;
-  if (first >= end) return runs;
-  bool damaged = false;
-  const auto take = [&](std::string_view value) {
-    pb::Run run;
-    damaged = !run.ParseFromArray(value.data(), static_cast<int>(value.size()));
-    if (!damaged && end_of(run) > first) runs.push_back(std::move(run));
-  };
-  if (first > 0) {
-    TRY(const auto before, txn.last(key::run(ino, 0), key::run(ino, first)));
-    if (before) take(before->second);
-  }
-  TRY(txn.scan(key::run(ino, first), key::run(ino, end), [&](std::string_view, std::string_view v) {
-    if (damaged || runs.size() >= count_max) return false;
-    take(v);
-    return true;
-  }));
-  if (damaged) {
-    return failure(Errc::corrupt, "block map of inode " + std::to_string(ino) +
-                                      " does not parse; stop the daemon and restore its state");
-  }
-  return runs;
-}
 
 // Whether inline bytes and patches of what is cut may go: new contents or none come instead.
 enum class Loss { meant, refused };
@@ -449,93 +409,6 @@ result<bool> reclaim_inode(Transaction& txn, InodeId ino, uint32_t runs_max) {
   }
   write_totals(txn, totals);
   return done;
-}
-
-result<std::vector<pb::Run>> runs_of(const Transaction& txn, InodeId ino, uint64_t first,
-                                     uint64_t blocks) {
-  constexpr size_t kRunsMax = 4096;
-  const uint64_t end = first > UINT64_MAX - blocks ? UINT64_MAX : first + blocks;
-  TRY(auto runs, overlapping(txn, ino, first, end, kRunsMax));
-  for (auto& run : runs) run = clip(run, first, end);
-  return runs;
-}
-
-namespace {
-
-// No mount reads such blocks yet: what it would read instead are zeros, or what was there before.
-Error unreadable(InodeId ino, const pb::Run& run) {
-  return Error(Errc::unsupported,
-               "block " + std::to_string(run.first_block()) + " of inode " + std::to_string(ino) +
-                   " has inline bytes or patches, which no mount of this version (" +
-                   DATACLOUD_VERSION + ") reads; run `datacloud fsck`");
-}
-
-}  // namespace
-
-result<pb::MapReply> read_map(const Transaction& txn, const pb::MapRequest& request) {
-  constexpr size_t kRunsMax = 4096;
-  constexpr size_t kReplyBytesMax = 12u << 20;  // below the RPC's frame limit
-  pb::MapReply reply;
-  TRY(const auto sequence, txn.get(key::meta("sequence")));
-  if (sequence && sequence->size() == 8) reply.set_sequence(key::u64_at(*sequence, 0));
-  const uint64_t first = request.first_block();
-  const uint64_t end =
-      first > UINT64_MAX - request.blocks() ? UINT64_MAX : first + request.blocks();
-  TRY(const auto runs, overlapping(txn, request.ino(), first, end, kRunsMax));
-  std::vector<StripeId> seen;
-  for (const auto& run : runs) {
-    if (inline_blocks::has_records(run)) return failure(unreadable(request.ino(), run));
-    *reply.add_runs() = clip(run, first, end);
-    if (names_slots(run)) seen.push_back(run.stripe());
-  }
-  std::sort(seen.begin(), seen.end());
-  seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
-  size_t bytes = 0;
-  for (const StripeId id : seen) {
-    TRY(const auto parsed, txn.stripe(key::stripe(id)));
-    const auto& stripe = parsed.record;
-    if (!stripe) {
-      return failure(Errc::corrupt, "inode " + std::to_string(request.ino()) + " names stripe " +
-                                        std::to_string(id) + ", which does not exist");
-    }
-    bytes += stripe->ByteSizeLong();
-    if (bytes > kReplyBytesMax) {
-      return failure(Errc::invalid, "the map of " + std::to_string(request.blocks()) +
-                                        " blocks of inode " + std::to_string(request.ino()) +
-                                        " is too large for one reply; ask for fewer");
-    }
-    *reply.add_stripes() = *stripe;
-  }
-  return reply;
-}
-
-result<StripesOfInode> stripes_of_inode(const Transaction& txn, InodeId ino, size_t count_max,
-                                        uint64_t first_block) {
-  StripesOfInode found;
-  std::set<StripeId> seen;
-  bool damaged = false;
-  const std::string first = key::run(ino, first_block);
-  const std::string end = key::after_prefix(first.substr(0, 9));
-  TRY(txn.scan(first, end, [&](std::string_view, std::string_view v) {
-    pb::Run run;
-    damaged = !run.ParseFromArray(v.data(), static_cast<int>(v.size()));
-    if (damaged) return false;
-    if (is_lost(run)) {
-      found.blocks_lost += run.count();
-    } else if (names_slots(run) && !seen.contains(run.stripe())) {
-      if (found.ids.size() >= count_max) {
-        found.next_block = run.first_block();
-        return false;
-      }
-      seen.insert(run.stripe());
-      found.ids.push_back(run.stripe());
-    }
-    return true;
-  }));
-  if (damaged) {
-    return failure(Errc::corrupt, "block map of inode " + std::to_string(ino) + " does not parse");
-  }
-  return found;
 }
 
 }  // namespace datacloud

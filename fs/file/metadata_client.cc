@@ -466,15 +466,14 @@ std::optional<UseGuard> UseGuard::acquire_held(MetadataClient& client, const Ino
 
 result<UseGuard> UseGuard::acquire(MetadataClient& client, const InodePtr& inode,
                                    pb::LeaseMode mode) {
+  if (auto held = acquire_held(client, inode, mode)) return std::move(*held);
+  const Asking asking(*inode);  // pauses included
   for (int attempt = 0; attempt < kLeaseAttemptsMax; ++attempt) {
     if (auto held = acquire_held(client, inode, mode)) return std::move(*held);
     if (attempt >= kLeaseAttemptsQuick) {
       TRY(sleep_interruptibly(milliseconds(1)));
     }
-    auto answer = [&] {
-      const Asking asking(*inode);
-      return client.call(lease_request(inode->ino, mode, false), mode);
-    }();
+    auto answer = client.call(lease_request(inode->ino, mode, false), mode);
     if (!answer && answer.error().code() == std::errc::no_such_file_or_directory) {
       return failure(gone(inode->ino));
     }

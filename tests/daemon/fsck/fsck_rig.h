@@ -19,37 +19,11 @@ class FsckTest : public BlockMapFixture {
     other_ = make(kRootInode, "other", S_IFREG | 0644);
     map(file_, 5);
     map(other_, 6);
-    // What a daemon would have given out.
-    damage([](Transaction& txn) {
-      for (const char* kind : {"inode", "stripe", "instance", "version"}) {
-        put_counter(txn, std::string("next_id/") + kind, 1'000'000);
-      }
-    });
+    damage(put_ids);
     const auto clean = run(false);
     EXPECT_EQ(clean.findings_total(), 0u) << clean.ShortDebugString();
   }
-  InodeId make(InodeId parent, const std::string& name, uint32_t mode) {
-    pb::CreateRequest request;
-    request.set_parent(parent);
-    request.set_name(name);
-    request.set_mode(mode);
-    request.set_exclusive(true);
-    const auto made = apply([&](Transaction& txn) { return create(txn, request, next_ino_++); });
-    EXPECT_TRUE(made) << made.error().message();
-    return made.value().inode.ino();
-  }
-  void map(InodeId ino, StripeId stripe) {
-    const auto done = apply([&](Transaction& txn) -> result<void> {
-      pb::InodeUpdate update;
-      update.set_ino(ino);
-      TRY(add_stripe(txn, make_stripe(stripe, {100, 200, 300})));
-      *update.add_runs() = make_run(0, 3, stripe, 0, 900);
-      update.set_grow_to(3 * 4096);
-      TRY(update_inode(txn, update));
-      return success();
-    });
-    ASSERT_TRUE(done) << done.error().message();
-  }
+  void map(InodeId ino, StripeId stripe) { map_three(ino, stripe); }
   // A third file in stripe 7, whose second block is in the last of stripe 8's three slots by now.
   InodeId make_overwritten() {
     const InodeId third = make(kRootInode, "third", S_IFREG | 0644);

@@ -1,8 +1,12 @@
 // Stripes and files for tests of the block map.
 #pragma once
 
+#include <sys/stat.h>
+
+#include <string>
 #include <vector>
 
+#include "daemon/metadata/counters.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/namespace_ops.h"
@@ -51,15 +55,38 @@ inline pb::Run make_run(uint64_t first_block, uint32_t count, StripeId stripe, u
 
 class BlockMapFixture : public StoreTest {
  protected:
-  InodeId make_file(const std::string& name) {
+  InodeId make(InodeId parent, const std::string& name, uint32_t mode) {
     pb::CreateRequest request;
-    request.set_parent(kRootInode);
+    request.set_parent(parent);
     request.set_name(name);
-    request.set_mode(S_IFREG | 0644);
+    request.set_mode(mode);
     request.set_exclusive(true);
-    const auto made = apply([&](Transaction& txn) { return create(txn, request, next_ino_++); });
+    const auto made =
+        apply([&](Transaction& txn) { return datacloud::create(txn, request, next_ino_++); });
     EXPECT_TRUE(made) << made.error().message();
     return made ? made.value().inode.ino() : 0;
+  }
+  InodeId make_file(const std::string& name) { return make(kRootInode, name, S_IFREG | 0644); }
+
+  // Three blocks in a stripe of their own; the file ends so many bytes before the last one does.
+  void map_three(InodeId ino, StripeId stripe, uint64_t missing = 0) {
+    const auto done = apply([&](Transaction& txn) -> result<void> {
+      pb::InodeUpdate update;
+      update.set_ino(ino);
+      TRY(add_stripe(txn, make_stripe(stripe, {100, 200, 300})));
+      *update.add_runs() = make_run(0, 3, stripe, 0, 900);
+      update.set_grow_to(3 * 4096 - missing);
+      TRY(update_inode(txn, update));
+      return success();
+    });
+    ASSERT_TRUE(done) << done.error().message();
+  }
+
+  // What a daemon would have given out, for fsck.
+  static void put_ids(Transaction& txn) {
+    for (const char* kind : {"inode", "stripe", "instance", "version"}) {
+      put_counter(txn, std::string("next_id/") + kind, 1'000'000);
+    }
   }
 
   void expect_clean() {

@@ -9,7 +9,6 @@
 #include <string>
 
 #include "daemon/fsck/record_check.h"
-#include "daemon/metadata/counters.h"
 #include "daemon/metadata/record_snapshot.h"
 #include "daemon/records/cloud_features.h"
 #include "daemon/records/tree_scan.h"
@@ -24,9 +23,7 @@ class TreesTest : public BlockMapFixture {
     BlockMapFixture::SetUp();
     ASSERT_TRUE(apply([](Transaction& txn) -> result<void> {
       TRY(enable_feature(txn, Feature::trees, 1));
-      for (const char* kind : {"inode", "stripe", "instance", "version"}) {
-        put_counter(txn, std::string("next_id/") + kind, 1'000'000);
-      }
+      put_ids(txn);
       return success();
     }));
   }
@@ -36,35 +33,13 @@ class TreesTest : public BlockMapFixture {
     BlockMapFixture::TearDown();
   }
 
-  InodeId make(InodeId parent, const std::string& name, uint32_t mode) {
-    pb::CreateRequest request;
-    request.set_parent(parent);
-    request.set_name(name);
-    request.set_mode(mode);
-    request.set_exclusive(true);
-    const auto made =
-        apply([&](Transaction& txn) { return datacloud::create(txn, request, next_ino_++); });
-    EXPECT_TRUE(made) << made.error().message();
-    return made ? made.value().inode.ino() : 0;
-  }
   InodeId dir(InodeId parent, const std::string& name) {
     return make(parent, name, S_IFDIR | 0755);
   }
   InodeId file(InodeId parent, const std::string& name) {
     return make(parent, name, S_IFREG | 0644);
   }
-  // 3 blocks of data.
-  void map(InodeId ino, StripeId stripe) {
-    ASSERT_TRUE(apply([&](Transaction& txn) -> result<void> {
-      pb::InodeUpdate update;
-      update.set_ino(ino);
-      TRY(add_stripe(txn, make_stripe(stripe, {100, 200, 300})));
-      *update.add_runs() = make_run(0, 3, stripe, 0, 900);
-      update.set_grow_to(3 * 4096 - 96);
-      TRY(update_inode(txn, update));
-      return success();
-    }));
-  }
+  void map(InodeId ino, StripeId stripe) { map_three(ino, stripe, 96); }
   static constexpr uint64_t kMapped = 3 * 4096 - 96;
 
   template <class Outcome>
