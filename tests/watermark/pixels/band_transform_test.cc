@@ -16,7 +16,7 @@ MarkRaster logo(uint32_t width, uint32_t height, uint8_t hole = 0) {
     rgba[i] = 250;
     rgba[i + 1] = static_cast<uint8_t>(i);
     rgba[i + 2] = 10;
-    rgba[i + 3] = hole != 0 && (i / 4) % hole == 0 ? 0 : 255;
+    rgba[i + 3] = hole != 0 && (i / 4) % hole == 1 ? 0 : 255;
   }
   return make_mark_raster(width, height, std::move(rgba)).value();
 }
