@@ -216,11 +216,11 @@ void add_refusals(const pb::StatusReply& status, Metrics& out) {
 
 void add_rpc_metrics(const RpcServerStats& stats, Metrics& out) {
   const auto seconds_of = [](Duration d) { return std::chrono::duration<double>(d).count(); };
-  const auto add = [&](const char* name, const char* help, double value,
-                       Type type = Type::gauge) { out.push_back(one(name, help, value, type)); };
+  const auto add = [&](const char* name, const char* help, double value, Type type = Type::gauge) {
+    out.push_back(one(name, help, value, type));
+  };
   add("datacloud_rpc_threads", "Threads that move the bytes of connections", number(stats.threads));
-  add("datacloud_rpc_connections", "Connections of mounts and commands",
-      number(stats.connections));
+  add("datacloud_rpc_connections", "Connections of mounts and commands", number(stats.connections));
   add("datacloud_rpc_connections_paused",
       "Connections that are not read from, as too many of their requests wait",
       number(stats.connections_paused));

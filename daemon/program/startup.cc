@@ -290,13 +290,14 @@ result<void> Daemon::open_metrics(const std::string& address) {
   if (address.empty()) return success();
   metrics_ = std::make_shared<MetricsSource>([this](MetricsSource::Answer answer) {
     loop_->post([this, answer = std::move(answer)] {
-      service_->snapshot([this, answer](const auto& status, const auto& traffic, const auto& folds) {
-        using Seconds = std::chrono::duration<double>;
-        const Seconds now = std::chrono::system_clock::now().time_since_epoch();
-        Metrics metrics = daemon_metrics(status, traffic, folds, now.count());
-        add_rpc_metrics(server_->stats(), metrics);
-        answer(std::move(metrics));
-      });
+      service_->snapshot(
+          [this, answer](const auto& status, const auto& traffic, const auto& folds) {
+            using Seconds = std::chrono::duration<double>;
+            const Seconds now = std::chrono::system_clock::now().time_since_epoch();
+            Metrics metrics = daemon_metrics(status, traffic, folds, now.count());
+            add_rpc_metrics(server_->stats(), metrics);
+            answer(std::move(metrics));
+          });
     });
   });
   TRY(exporter_, export_metrics(address, [source = metrics_] { return source->get(); }));
