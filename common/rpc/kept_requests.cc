@@ -30,7 +30,6 @@ AfterLoss after_loss(const pb::Request& request) {
     case pb::Request::kRename:
     case pb::Request::kSetxattr:
     case pb::Request::kRemovexattr:
-    case pb::Request::kAllocate:
     case pb::Request::kDamage:
       return AfterLoss::inherited;
     default:
@@ -48,7 +47,6 @@ bool is_change(const pb::Request& request) {
     case pb::Request::kRename:
     case pb::Request::kSetxattr:
     case pb::Request::kRemovexattr:
-    case pb::Request::kAllocate:
     case pb::Request::kCommit:
       return true;
     default:

@@ -62,8 +62,6 @@ std::optional<std::vector<InodeId>> inodes_named(const pb::Request& request) {
       return {{request.statfs().ino()}};
     case R::kLock:
       return {{request.lock().lock().ino()}};
-    case R::kAllocate:
-      return {{request.allocate().ino()}};
     case R::kMap:
       return {{request.map().ino()}};
     case R::kCommit:

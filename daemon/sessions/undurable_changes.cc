@@ -34,8 +34,6 @@ void add_of_request(const pb::Request& request, std::vector<InodeId>& out) {
       return out.push_back(request.listxattr().ino());
     case pb::Request::kRemovexattr:
       return out.push_back(request.removexattr().ino());
-    case pb::Request::kAllocate:
-      return out.push_back(request.allocate().ino());
     case pb::Request::kMap:
       return out.push_back(request.map().ino());
     case pb::Request::kCommit:
