@@ -1,5 +1,6 @@
 // Locks as requests: delegation and its recall, waiting and cancelling over connections, what a
 // restart of the daemon keeps; and listings that bring those of subdirectories along.
+#include "common/rpc/protocol_versions.h"
 #include "tests/daemon/service/service_rig.h"
 
 namespace datacloud {
@@ -115,7 +116,7 @@ TEST_F(LocksTest, ARestartKeepsWhatMountsPresent) {
   a.connection = std::make_shared<FakeConnection>(a.pid);
   pb::Request request;
   auto* hello = request.mutable_hello();
-  hello->set_protocol(kProtocolVersion);
+  hello->set_protocol(kProtocolOldest);
   hello->mutable_session()->set_id(a.session);
   *hello->add_locks() = lock_request(ino, 1).lock().lock();
   hello->add_leases()->set_ino(other);
