@@ -30,7 +30,7 @@ BAD = [
     ("layers", "daemon/loop/other.cc", '#include "fs/base/clock.h"\n', "daemon includes only common, daemon"),
     ("layers", "tools/other.cc", '#include "daemon/records/block_map.h"\n', "tools includes only"),
     ("layers", "common/base/other.cc", '#include "tools/main.h"\n', "common includes only common"),
-    ("layers", "daemon/journal/new.cc", "", "daemon/journal has no layer"),
+    ("layers", "daemon/novel/new.cc", "", "daemon/novel has no layer"),
     ("includes", "common/base/up.cc", "std::vector<int> v;\n", "std::vector: include <vector>"),
     ("includes", "common/base/up.cc", '#include "common/codes/code.h"\nstd::map<int, int> m;\n',
      "std::map: include <map>"),
