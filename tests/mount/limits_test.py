@@ -103,7 +103,7 @@ def through_a_restart(cloud, node, point, rng):
     row = [r for r in cloud.status()["mounts"] if r["node"] == "gpu07"][0]
     wait_for(lambda: next(r for r in cloud.status()["mounts"]
                           if r["node"] == "gpu07")["round_trip_us"], 20, "the round trip")
-    check_equal((row["roles"], row["protocol"]), (["mount"], 2), "status tells role and protocol")
+    check_equal((row["roles"], row["protocol"]), (["mount"], 3), "status tells role and protocol")
     text = node.tool("status")
     refused(text, "role")
 

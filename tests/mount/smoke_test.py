@@ -27,8 +27,7 @@ def copies_survive_a_remount(cloud, rng):
     cloud.stop_daemon()
     cloud.start_daemon()
     check_equal(sha256_tree(mount / "copy"), expected, "and after the daemon was restarted")
-    status = cloud.status()
-    check_equal(status["health"], "ok", "status: health")
+    wait_for(lambda: cloud.status()["health"] == "ok", 10, "status: health ok once the mount is back")
     located = cloud.locate(mount / "copy" / "large" / "large-0.bin")
     check_equal(located["size"], 1 << 20, "locate: size")
     shards = [s for stripe in located["stripes"] for s in stripe["shards"]]
