@@ -22,7 +22,7 @@ constexpr size_t kLineBytes = 10, kLines = 6, kLineLetters = 16, kCheckLetters =
 constexpr size_t kTextBytesMax = 64 << 10;
 constexpr size_t kKeysMax = 16;
 
-using Payload = std::array<uint8_t, kLines * kLineBytes>;
+using PaperBytes = std::array<uint8_t, kLines * kLineBytes>;
 using Digest = std::array<uint8_t, 32>;
 
 Digest sha256(ByteView bytes) {
@@ -36,7 +36,7 @@ Digest sha256(ByteView bytes) {
 class Wiped {
  public:
   ~Wiped() { OPENSSL_cleanse(bytes.data(), bytes.size()); }
-  Payload bytes{};
+  PaperBytes bytes{};
 };
 
 // `letters` letters of 5 bits, most significant first.
@@ -132,7 +132,7 @@ std::string read_line(size_t number, std::string_view rest, MutableByteView out)
   return problem;
 }
 
-result<KeyFile> decode(const Payload& payload, const std::string& which) {
+result<KeyFile> decode(const PaperBytes& payload, const std::string& which) {
   const Digest digest = sha256({payload.data(), kCheckAt});
   if (!std::equal(payload.begin() + kCheckAt, payload.end(), digest.begin()))
     return failure(Errc::invalid, which + ": its lines belong to different backups");
