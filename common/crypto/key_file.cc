@@ -2,19 +2,15 @@
 //
 // A key that is lost or mistyped loses the cloud, so a damaged file is always told from a wrong
 // one, and a file is never overwritten.
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 
 #include "common/base/hex.h"
 #include "common/crypto/keys.h"
+#include "common/crypto/secret_file.h"
 
 namespace datacloud {
 namespace {
@@ -30,44 +26,6 @@ std::string checksum(std::string_view text) {
   if (EVP_Digest(text.data(), text.size(), digest, nullptr, EVP_sha256(), nullptr) != 1)
     std::abort();
   return to_hex({digest, kCheckBytes});
-}
-
-// Owns a descriptor and what else has to be undone when a step fails.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-Error os_error(const std::string& what, const std::string& path) {
-  return Error::posix(errno, "cannot " + what + " key file " + path);
-}
-
-result<void> write_all(int fd, std::string_view text, const std::string& path) {
-  while (!text.empty()) {
-    const ssize_t n = ::write(fd, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return failure(os_error("write", path));
-    text.remove_prefix(static_cast<size_t>(n));
-  }
-  if (::fsync(fd) != 0) return failure(os_error("sync", path));
-  return success();
-}
-
-result<void> sync_directory_of(const std::filesystem::path& path) {
-  const auto directory = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-  Descriptor fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() < 0 || ::fsync(fd.get()) != 0)
-    return failure(os_error("sync the directory of", path.string()));
-  return success();
 }
 
 // The rest of the next line after "WORD ", or nullopt-like failure.
@@ -134,60 +92,23 @@ result<KeyFile> parse_key_file(std::string_view text, KeyFileKind expected,
 }
 
 result<void> write_key_file(const std::filesystem::path& path, const KeyFile& file) {
-  // Written whole under another name and then linked: a crash never leaves half a key, and link
-  // refuses to replace a file that exists.
-  const std::string temporary = path.string() + "." + std::to_string(::getpid()) + ".tmp";
-  ::unlink(temporary.c_str());
-  result<void> written = success();
-  {
-    Descriptor fd(
-        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (fd.get() < 0) return failure(os_error("create", path.string()));
-    std::string text = encode_key_file(file);
-    written = ::fchmod(fd.get(), 0600) == 0 ? write_all(fd.get(), text, path.string())
-                                            : failure(os_error("restrict", path.string()));
-    OPENSSL_cleanse(text.data(), text.size());
-  }
-  if (written && ::link(temporary.c_str(), path.c_str()) != 0)
-    written = errno == EEXIST
-                  ? failure(Errc::exists, "key file " + path.string() +
-                                              " exists already and is never overwritten; move it "
-                                              "away if it belongs to no cloud you still need")
-                  : failure(os_error("create", path.string()));
-  ::unlink(temporary.c_str());
-  if (!written) return written;
-  return sync_directory_of(path);
+  std::string text = encode_key_file(file);
+  auto written = write_secret_file(path, text, "key file");
+  OPENSSL_cleanse(text.data(), text.size());
+  if (!written && written.error().is(Errc::exists))
+    return failure(Errc::exists, "key file " + path.string() +
+                                     " exists already and is never overwritten; move it "
+                                     "away if it belongs to no cloud you still need");
+  return written;
 }
 
 result<KeyFile> read_key_file(const std::filesystem::path& path, KeyFileKind expected) {
   const std::string name = path.string();
-  Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  struct stat info {};
-  if (fd.get() < 0 || ::fstat(fd.get(), &info) != 0) {
-    const bool absent = errno == ENOENT;
-    return failure(Errc::invalid,
-                   std::string("cannot open the ") + kind_name(expected) + " key file " + name +
-                       ": " + std::strerror(errno) +
-                       (absent ? "; restore it from its backup (\"datacloud key restore\"), or "
-                                 "make a new cloud with \"datacloud create\""
-                               : "; check its owner and mode"));
-  }
-  if (!S_ISREG(info.st_mode))
-    return failure(Errc::invalid, "key file " + name + " is not a regular file");
-  if ((info.st_mode & 077) != 0)
-    return failure(
-        Errc::invalid,
-        "key file " + name + " can be read by others than its owner; run: chmod 600 " + name);
-  std::string text(kFileBytesMax, '\0');
-  size_t filled = 0;
-  while (filled < text.size()) {
-    const ssize_t n = ::read(fd.get(), text.data() + filled, text.size() - filled);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return failure(os_error("read", name));
-    if (n == 0) break;
-    filled += static_cast<size_t>(n);
-  }
-  auto file = parse_key_file(std::string_view(text.data(), filled), expected, name);
+  TRY(auto text,
+      read_secret_file(path, kFileBytesMax, std::string("the ") + kind_name(expected) + " key file",
+                       "restore it from its backup (\"datacloud key restore\"), or "
+                       "make a new cloud with \"datacloud create\""));
+  auto file = parse_key_file(text, expected, name);
   OPENSSL_cleanse(text.data(), text.size());
   return file;
 }

@@ -1,4 +1,4 @@
-// Sessions: the start with those of before, keepalives, id grants, and how a session ends.
+// Sessions: the start with those of the previous run, keepalives, id grants, and how a session ends.
 //
 // A session ends by goodbye, when its lease has run out, or, as a hint that saves the wait, when
 // its process was seen here and is gone. Its end drops its leases and revokes its ids in one
@@ -76,7 +76,7 @@ void MetadataService::tick() {
 
 bool MetadataService::in_grace(const Call& call) const {
   if (awaited_.empty()) return false;
-  // What mounts have kept of before the restart comes before anything new.
+  // What mounts have kept from before the restart comes first.
   const auto session = sessions_.all().find(call.session);
   if (session != sessions_.all().end() && session->second->resending) return false;
   return awaited_.size() > 1 || *awaited_.begin() != call.session;

@@ -206,7 +206,7 @@ def daemon_away(cloud, one, rng):
 
 
 def restored(cloud, one, rng):
-    """The records of before come back: what was committed since is gone, and told."""
+    """The earlier records come back: what was committed since is gone, and told."""
     same, _, content = half_written(one, "same", rng)
     os.fsync(same)
     later, old, _ = half_written(one, "later", rng)

@@ -318,7 +318,7 @@ TEST(KeptRequestsTest, TheWindowIsBoundedAndTheOrderKept) {
   EXPECT_EQ(kept.first(), 1u);
   kept.send_all_again();
   kept.committed(2000);
-  EXPECT_EQ(kept.size(), count - 1) << "numbers of before mean nothing now";
+  EXPECT_EQ(kept.size(), count - 1) << "numbers from before the restart mean nothing now";
   size_t sent = 0;
   while (kept.next() != nullptr) ++sent;
   EXPECT_EQ(sent, KeptRequests::kWindow);

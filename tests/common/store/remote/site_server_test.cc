@@ -318,21 +318,27 @@ TEST_F(SiteServerTest, ASiteIsAskedForUnderFewNumbers) {
   EXPECT_TRUE(check(*right));
 }
 
+// Connections that never begin a handshake.
+std::vector<int> connect_silently(const std::string& to, int count) {
+  std::vector<int> sockets;
+  for (int i = 0; i < count; ++i) {
+    sockets.push_back(::socket(AF_INET, SOCK_STREAM, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(parse_tls_address(to).value().port);
+    EXPECT_EQ(::connect(sockets.back(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  }
+  return sockets;
+}
+
 // Silent ones, as many as there may be, do not shut out others behind the same address.
 TEST_F(SiteServerTest, ASilentConnectionGivesItsPlaceToANewcomer) {
   site_.stop();
   site_.limits.handshakes_max = 8;  // two from one address
   site_.limits.handshake_max = seconds(60);
   site_.start();
-  std::vector<int> sockets;
-  for (int i = 0; i < 5; ++i) {
-    sockets.push_back(::socket(AF_INET, SOCK_STREAM, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(parse_tls_address(site_.address()).value().port);
-    ASSERT_EQ(::connect(sockets.back(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  }
+  const auto sockets = connect_silently(site_.address(), 5);
   EXPECT_TRUE(check(*site_.open()));
   EXPECT_EQ(site_.server->refusals().of(Refusal::slow), 0u);
   EXPECT_GE(site_.server->refusals().of(Refusal::too_many), 1u);
@@ -344,15 +350,7 @@ TEST_F(SiteServerTest, ConnectionsWithoutAHandshakeAreBounded) {
   site_.limits.handshakes_max = 8;  // two from one address
   site_.limits.handshake_max = seconds(1);
   site_.start();
-  std::vector<int> sockets;
-  for (int i = 0; i < 5; ++i) {
-    sockets.push_back(::socket(AF_INET, SOCK_STREAM, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(parse_tls_address(site_.address()).value().port);
-    ASSERT_EQ(::connect(sockets.back(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  }
+  const auto sockets = connect_silently(site_.address(), 5);
   const auto until = monotonic_now() + seconds(5);
   while (site_.server->refusals().of(Refusal::slow) < 2 && monotonic_now() < until)
     std::this_thread::sleep_for(milliseconds(20));
