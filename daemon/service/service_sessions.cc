@@ -1,4 +1,5 @@
-// Sessions: the start with those of the previous run, keepalives, id grants, and how a session ends.
+// Sessions: the start with those of the previous run, keepalives, id grants, and how a session
+// ends.
 //
 // A session ends by goodbye, when its lease has run out, or, as a hint that saves the wait, when
 // its process was seen here and is gone. Its end drops its leases and revokes its ids in one
