@@ -17,9 +17,15 @@ std::optional<LogPosition> position_at(const SiteLog& log, uint64_t sequence) {
 
 }  // namespace
 
-result<Adoption> choose_log(const std::vector<SiteLog>& logs,
+result<Adoption> choose_log(const Epoch& claimed, const std::vector<SiteLog>& logs,
                             const std::vector<Acknowledged>& acknowledged, size_t needed) {
   Adoption adoption;
+  for (const auto& log : logs) {
+    if (log.end().epoch > claimed) {
+      return failure(Errc::stale,
+                     "epoch " + epoch_text(log.end().epoch) + " has claimed the journal meanwhile");
+    }
+  }
   for (size_t i = 0; i < logs.size(); ++i) {
     if (ends_before(logs[adoption.source].end(), logs[i].end())) adoption.source = i;
     const bool behind = std::any_of(acknowledged.begin(), acknowledged.end(), [&](const auto& a) {

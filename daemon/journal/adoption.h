@@ -32,9 +32,9 @@ struct Adoption {
 // The log whose end has the highest (epoch, sequence). A site that is behind what it acknowledged
 // was put back from a backup, or its head lies: its log may be adopted, it is genuine, but it is
 // none of the `needed` sites that make sure that nothing committed is missed. unavailable: too few
-// are left.
-result<Adoption> choose_log(const std::vector<SiteLog>&, const std::vector<Acknowledged>&,
-                            size_t needed);
+// are left. stale: a log ends in an epoch after `claimed`, so that somebody else has claimed since.
+result<Adoption> choose_log(const Epoch& claimed, const std::vector<SiteLog>&,
+                            const std::vector<Acknowledged>&, size_t needed);
 
 // The last position that both logs have; none when a checkpoint must bridge what is between them.
 std::optional<LogPosition> common_position(const SiteLog&, const SiteLog&);

@@ -289,12 +289,20 @@ bool StripePutter::hopeless() const {
 
 void StripePutter::decide(Actions& actions) {
   const bool reached = quorum();
-  if (pending_ == 0 || deadline_over_ || (!reached && hopeless())) {
+  const bool lost = !reached && hopeless();
+  if (pending_ == 0 || deadline_over_ || (lost && (grace_over_ || cause_known()))) {
     reached ? succeed(actions) : fail(actions);
     return;
   }
   const Duration elapsed = monotonic_now() - start_;
   const Duration quarter = context_->put_deadline / 4;
+  if (lost) {  // the next answers tell whether room would have helped: programs are told which it
+               // is
+    if (!std::exchange(grace_armed_, true)) {
+      actions.grace = clamp(8 * elapsed, milliseconds(100), quarter);
+    }
+    return;
+  }
   if (reached) {
     const ShardsHeld now = held();
     if (grace_over_ || columns_durable(now) == code_->n()) {

@@ -108,6 +108,14 @@ class StripePutter : public std::enable_shared_from_this<StripePutter> {
     BuiltStripe freed;
   };
 
+  // Sites that take part, and those that would with more room.
+  struct Able {
+    size_t known = 0;                      // that would hold something
+    size_t silent = 0;                     // that may or may not: they have not answered yet
+    std::map<std::string, Error> no_room;  // by name
+    std::string others;                    // what the rest says, for a failure's text
+  };
+
   result<void> prepare();
   void encode();
   std::vector<PlacementSite> placement_sites() const;
@@ -133,6 +141,8 @@ class StripePutter : public std::enable_shared_from_this<StripePutter> {
   size_t usable_sites() const;
   size_t sites_needed() const;
   bool hopeless() const;
+  Able able() const;
+  bool cause_known() const;
   Error cause() const;
   pb::Stripe record();
   std::string site_name(SiteId) const;

@@ -97,38 +97,56 @@ std::string StripePutter::site_name(SiteId id) const {
   return site != nullptr ? site->name() : "site " + std::to_string(id);
 }
 
-// Why there is no quorum: in a line, each site once.
-Error StripePutter::cause() const {
-  std::map<std::string, Error> no_room;
-  for (const auto& [site, error] : no_room_) no_room.emplace(site_name(site), error);
-  size_t able = no_room_.size();
-  std::string others;
+// Who could hold something of the stripe if those without room had some.
+StripePutter::Able StripePutter::able() const {
+  Able able;
+  for (const auto& [site, error] : no_room_) able.no_room.emplace(site_name(site), error);
+  able.known = no_room_.size();
   for (Site* site : context_->sites.all()) {
     const SiteId id = site->id();
     if (!site->up() || !site->takes_shards() || no_room_.contains(id)) continue;
     if (auto full = site->full_for(shard_bytes_)) {
-      no_room.emplace(site->name(), std::move(*full));
-      ++able;
+      able.no_room.emplace(site->name(), std::move(*full));
+      ++able.known;
       continue;
     }
     const auto refused = refused_.find(id);
+    if (refused != refused_.end()) {
+      able.others += "; " + refused->second.message().substr(0, kReasonBytesMax);
+      continue;
+    }
     const bool silent = std::any_of(columns_.begin(), columns_.end(), [&](const Column& column) {
       return std::count(column.pending.begin(), column.pending.end(), id) > 0;
     });
-    if (refused != refused_.end()) {
-      others += "; " + refused->second.message().substr(0, kReasonBytesMax);
+    if (!silent) {
+      ++able.known;
       continue;
     }
-    if (silent) others += "; site " + site->name() + ": no answer yet";
-    if (!silent || !deadline_over_) ++able;
+    able.others += "; site " + site->name() + ": no answer yet";
+    if (!deadline_over_) ++able.silent;
   }
-  if (!no_room.empty() && able >= sites_needed()) return no_room_error(no_room);
+  return able;
+}
+
+// Whether it is room that is missing does not depend on answers that are still to come.
+bool StripePutter::cause_known() const {
+  const Able now = able();
+  return now.known >= sites_needed() || now.known + now.silent < sites_needed();
+}
+
+// Why there is no quorum: in a line, each site once.
+Error StripePutter::cause() const {
+  const Able now_able = able();
+  const auto& no_room = now_able.no_room;
+  if (!no_room.empty() && now_able.known + now_able.silent >= sites_needed()) {
+    return no_room_error(no_room);
+  }
   const ShardsHeld now = held();
   std::string text = "stripe " + std::to_string(stripe_) + ": " +
                      std::to_string(columns_durable(now) - __builtin_popcount(empty_)) + " of " +
                      std::to_string(stored_) + " shards could be written, on " +
                      std::to_string(sites_holding(now)) +
-                     " sites (needed: " + std::to_string(sites_needed()) + ")" + others;
+                     " sites (needed: " + std::to_string(sites_needed()) + ")" + now_able.others;
   for (const auto& [name, error] : no_room) text += "; " + name + ": " + error.code().message();
   const std::string away = context_->sites.describe_away();
   if (!away.empty()) text += "; away: " + away;

@@ -94,17 +94,20 @@ class Writer {
     if (!site.log) site.log = read_all(*site.store, static_cast<int>(at));  // behind its promise
     read = 0;
     for (const auto& s : sites_) read += s.log.has_value();
-    if (read >= static_cast<size_t>(world_.rules.adopt)) adopt();
-    return true;
+    return read < static_cast<size_t>(world_.rules.adopt) || adopt();
   }
 
-  void adopt() {
+  bool adopt() {
     std::vector<SiteLog> logs;
     for (const auto& s : sites_) {
       if (s.log) logs.push_back(*s.log);
     }
-    const auto chosen = choose_log(logs, {}, static_cast<size_t>(world_.rules.adopt));
-    if (!chosen) return world_.require(false, chosen.error().message());
+    const auto chosen = choose_log(epoch_, logs, {}, static_cast<size_t>(world_.rules.adopt));
+    if (!chosen) {  // another one may have claimed, and appended, between the promise and the
+                    // reading
+      world_.require(chosen.error().is(Errc::stale), chosen.error().message());
+      return false;
+    }
     log_ = logs[chosen.value().source];
     for (const auto& [sequence, hash] : world_.committed) {  // nothing is lost
       if (world_.committed_by[sequence] > epoch_) continue;
@@ -115,6 +118,7 @@ class Writer {
     ++world_.adoptions;
     log_.entries.push_back(entry_after(log_.end(), epoch_));  // its opening
     opening_ = log_.entries.size();
+    return true;
   }
 
   bool begin_step(size_t at) {
@@ -239,13 +243,14 @@ TEST(JournalAdoption, TakesTheLogThatEndsLast) {
   auto newer = std::vector<LogEntry>(old.begin(), old.begin() + 2);
   newer.push_back(entry_after(newer.back().position(), {2, 1}));
   const std::vector<SiteLog> logs{log_of(0, {}, old), log_of(1, {}, newer), log_of(2, {}, {})};
-  EXPECT_EQ(choose_log(logs, {}, 2).value().source, 1u) << "the epoch before the length";
+  EXPECT_EQ(choose_log({3, 1}, logs, {}, 2).value().source, 1u) << "the epoch before the length";
   EXPECT_EQ(common_position(logs[0], logs[1]), old[1].position());
   EXPECT_EQ(common_position(logs[2], logs[1]), LogPosition());
   const SiteLog trimmed = log_of(3, newer[1].position(), {newer[2]});
   EXPECT_EQ(common_position(trimmed, logs[0]), newer[1].position());
   EXPECT_EQ(common_position(trimmed, log_of(4, {}, {old[0]})), std::nullopt);
-  EXPECT_REFUSED(Errc::unavailable, choose_log({}, {}, 0));
+  EXPECT_REFUSED(Errc::unavailable, choose_log({3, 1}, {}, {}, 0));
+  EXPECT_REFUSED(Errc::stale, choose_log({1, 9}, logs, {}, 2));
 }
 
 // One site was put back from a backup, the head of another lies: neither makes a quorum.
@@ -255,11 +260,11 @@ TEST(JournalAdoption, DoesNotCountSitesThatForgot) {
   const std::vector<Acknowledged> known{
       {0, all[4].position()}, {1, all[4].position()}, {2, all[1].position()}};
   const std::vector<SiteLog> logs{log_of(0, {}, some), log_of(1, {}, all), log_of(2, {}, some)};
-  const auto chosen = choose_log(logs, known, 2);
+  const auto chosen = choose_log({3, 1}, logs, known, 2);
   ASSERT_TRUE(chosen) << chosen.error().message();
   EXPECT_EQ(chosen.value().source, 1u);
   EXPECT_EQ(chosen.value().behind, std::vector<int>{0});
-  EXPECT_REFUSED(Errc::unavailable, choose_log({logs[0], logs[2]}, known, 2));
+  EXPECT_REFUSED(Errc::unavailable, choose_log({3, 1}, {logs[0], logs[2]}, known, 2));
 }
 
 }  // namespace

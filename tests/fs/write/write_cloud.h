@@ -28,7 +28,8 @@ class WriteCloud {
         namer_(Bytes(16, 7)),
         sealer_(SecretKey(Bytes(32, 9)), "cloud"),
         ids(daemon),
-        faults_(static_cast<size_t>(site_count)) {
+        faults_(static_cast<size_t>(site_count)),
+        puts_at_(static_cast<size_t>(site_count)) {
     std::vector<SiteSet::Member> members;
     for (int i = 0; i < site_count; ++i) {
       const auto index = static_cast<size_t>(i);
@@ -74,6 +75,7 @@ class WriteCloud {
     sites->check_all(seconds(1));
   }
   int puts_seen() const { return puts_seen_; }
+  int puts_seen_at(int site) const { return puts_at_[static_cast<size_t>(site)]; }
   MemoryStoreControl& control(int site) { return controls_[static_cast<size_t>(site)]; }
 
   static FlushUnit unit(InodeId ino, uint64_t first, const std::vector<Bytes>& blocks) {
@@ -135,6 +137,7 @@ class WriteCloud {
  private:
   Fault put_fault(size_t site, const std::string&) {
     ++puts_seen_;
+    ++puts_at_[site];
     std::lock_guard lock(mutex_);
     if (faults_[site].kind != Fault::Kind::none || delay_ms_max_ == 0) return faults_[site];
     return {.kind = Fault::Kind::delay,
@@ -202,6 +205,7 @@ class WriteCloud {
   std::mutex mutex_;
   std::vector<Fault> faults_;
   std::atomic<int> delay_ms_max_{0}, puts_seen_{0};
+  std::vector<std::atomic<int>> puts_at_;  // by site
   std::mt19937_64 random_{42};
 };
 

@@ -117,6 +117,22 @@ TEST(WriteSpace, RoomWouldNotHelpWithThreeSitesAway) {
   EXPECT_THAT(refused.error().text(), ::testing::HasSubstr("site1"));
 }
 
+// Two sites fail, one is full, and one that will fail too answers last: it is waited for a moment,
+// since room is not what is missing.
+TEST(WriteSpace, ALateAnswerDecidesWhetherRoomIsMissing) {
+  SpaceCloud cloud;
+  cloud.set_fault(1, full());
+  for (int i = 2; i < 4; ++i) {
+    cloud.set_fault(i, {.kind = Fault::Kind::fail_before, .error = Error(Errc::io, "x")});
+  }
+  cloud.set_fault(4, {.kind = Fault::Kind::delay,
+                      .delay = milliseconds(60) * kSlowdown,
+                      .error = Error(Errc::io, "x")});
+  const auto refused = cloud.write_big();
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(refused.error().is(Errc::unavailable)) << refused.error().message();
+}
+
 TEST(WriteSpace, SmallShardsStillGoWhereLargeOnesDoNotFit) {
   SpaceCloud cloud;
   std::vector<Bytes> one{big_file()[0]};
@@ -197,9 +213,18 @@ TEST(WriteSpace, RandomWeatherHasTheRightOutcome) {
       EXPECT_TRUE(outcome) << outcome.error().message();
     } else {
       ASSERT_FALSE(outcome);
-      const bool room_helps = count[well] + count[slow] + count[at_capacity] >= 3;
-      EXPECT_TRUE(outcome.error().is(room_helps ? Errc::no_space : Errc::unavailable))
+      // A broken site that was not asked is as good as any, for all that is known.
+      int unasked = 0;
+      for (int site = 0; site < 5; ++site) {
+        unasked += weather[static_cast<size_t>(site)] == 'b' && cloud.puts_seen_at(site) == 0;
+      }
+      const int able = count[well] + count[slow] + count[at_capacity];
+      const bool room_helps = able >= 3;
+      const bool seems_to = count[at_capacity] > 0 && able + unasked >= 3;
+      EXPECT_TRUE(outcome.error().is(Errc::no_space) ? room_helps || seems_to
+                                                     : outcome.error().is(Errc::unavailable))
           << outcome.error().message();
+      if (room_helps) EXPECT_TRUE(outcome.error().is(Errc::no_space)) << outcome.error().message();
     }
     cloud.pipeline.reset();
     EXPECT_EQ(cloud.daemon.violations, std::vector<std::string>{});
