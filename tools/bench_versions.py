@@ -1,9 +1,11 @@
 """Compares the programs of two builds; see bench_versions.sh.
 
 Both clouds are mounted at once, and every row is measured on one and at once on the other, in
-changing order, so that a slow moment of the machine meets both. What counts is the ratio of the two
-within a round: its geometric mean over the rounds, with the interval that holds the true one with 95 %
-confidence (Student's t). New clouds are made without features, as the earlier programs make them.
+changing order, so that a slow moment of the machine meets both. A round does each row several times in
+turn and keeps the fastest of each side: what disturbs a run makes it slower, never faster. What counts is
+the ratio of the two within a round: its geometric mean over the rounds, with the interval that holds the
+true one with 95 % confidence (Student's t). Processor time of daemon and mount is told beside it, which
+other programs disturb less. New clouds are made without features, as the earlier programs make them.
 """
 
 import argparse
@@ -52,6 +54,14 @@ class Side:
     def path(self, name):
         return Path(self.mount.point) / name
 
+    def cpu_seconds(self):
+        """Of the daemon and the mount so far."""
+        ticks = 0
+        for process in (self.cloud.daemon.pid, self.mount.process.pid):
+            fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def close(self):
         self.use()
         self.cloud.close()
@@ -63,10 +73,11 @@ def takes_features(build):
     return "--features" in done.stdout
 
 
-def timed(work):
-    begin = time.perf_counter()
+def timed(side, work):
+    """Seconds that passed, and of processor time."""
+    begin, used = time.perf_counter(), side.cpu_seconds()
     work()
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, side.cpu_seconds() - used
 
 
 def fsync(path):
@@ -75,7 +86,7 @@ def fsync(path):
     os.close(descriptor)
 
 
-# --- Rows: each returns seconds ------------------------------------------------------------------
+# --- Rows: each returns what timed() does ------------------------------------------------------------------
 
 
 def create_files(side, number, _):
@@ -90,7 +101,7 @@ def create_files(side, number, _):
         for i in range(SMALL_FILES):
             fsync(directory / f"f{i}")
 
-    return timed(work)
+    return timed(side, work)
 
 
 def list_files(side, number, _):
@@ -101,7 +112,7 @@ def list_files(side, number, _):
         for name in os.listdir(directory):
             os.stat(directory / name)
 
-    return timed(work)
+    return timed(side, work)
 
 
 def remove_files(side, number, _):
@@ -113,7 +124,7 @@ def remove_files(side, number, _):
         directory.rmdir()
         fsync(side.mount.point)
 
-    return timed(work)
+    return timed(side, work)
 
 
 def write_large(side, number, options):
@@ -125,7 +136,7 @@ def write_large(side, number, options):
                 file.write(data)
             os.fsync(file.fileno())
 
-    return timed(work)
+    return timed(side, work)
 
 
 def read_large(side, number, _):
@@ -136,7 +147,7 @@ def read_large(side, number, _):
             while file.read(1 << 20):
                 pass
 
-    return timed(work)
+    return timed(side, work)
 
 
 def read_small(side, number, options):
@@ -149,7 +160,7 @@ def read_small(side, number, options):
             for place in places:
                 os.pread(file.fileno(), 4096, place)
 
-    return timed(work)
+    return timed(side, work)
 
 
 def overwrite_small(side, number, options):
@@ -162,11 +173,12 @@ def overwrite_small(side, number, options):
                 os.pwrite(file.fileno(), data, rng.randrange(options.megabytes * 256) * 4096)
                 os.fsync(file.fileno())
 
-    return timed(work)
+    return timed(side, work)
 
 
-def remove_large(side, number, _):
-    return timed(lambda: (os.unlink(side.path(f"large-{number}")), fsync(side.mount.point)))
+def remove_large(side, number):
+    os.unlink(side.path(f"large-{number}"))
+    fsync(side.mount.point)
 
 
 ROWS = [
@@ -200,17 +212,19 @@ def rate(seconds, count, megabytes):
 def report(samples, options):
     lines = [f"{machine(0)}", "",
              f"Revision {commit()} against {options.revision}, {time.strftime('%Y-%m-%d')}, "
-             f"{options.rounds} rounds in turn; large files of {options.megabytes} MiB of random data; "
+             f"{options.rounds} rounds in turn, each the fastest of {options.repeat}; large files of {options.megabytes} MiB of random data; "
              "rs-3-2 over five directories of the same disk.", "",
-             "| work | before | after | after / before | 95 % interval |", "|---|---:|---:|---:|---:|"]
+             "| work | before | after | after / before | 95 % interval | processor time, before / after |",
+             "|---|---:|---:|---:|---:|---:|"]
     for name, _, count in ROWS:
         if name not in samples:
             continue
-        before, after = samples[name]
+        before, after = ([seconds for seconds, _ in side] for side in samples[name])
         ratio, low, high = interval([b / a for b, a in zip(before, after)])
+        spent = [sum(cpu for _, cpu in side) for side in samples[name]]
         lines.append(f"| {name} | {rate(statistics.median(before), count, options.megabytes)} "
                      f"| {rate(statistics.median(after), count, options.megabytes)} "
-                     f"| {ratio:.3f} | {low:.3f} to {high:.3f} |")
+                     f"| {ratio:.3f} | {low:.3f} to {high:.3f} | {spent[0] / spent[1]:.3f} |")
     return "\n".join(lines)
 
 
@@ -220,6 +234,7 @@ def main():
     parser.add_argument("--earlier", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--revision", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--repeat", type=int, default=3, help="of each row in a round")
     parser.add_argument("--megabytes", type=int, default=192, help="of the large files")
     parser.add_argument("--only", default="", help="rows whose name holds this text")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
@@ -233,14 +248,19 @@ def main():
             sides.append(Side(build, ["--features", "none"] if takes_features(build) else []))
         for number in range(options.rounds + 1):  # the first is not counted
             print(f"round {number} of {options.rounds}", file=sys.stderr)
-            order = (0, 1) if number % 2 else (1, 0)
-            for name, row, _ in ROWS:
+            taken = {name: ([], []) for name, _, _ in ROWS}
+            for index in range(number * options.repeat, (number + 1) * options.repeat):
+                order = (0, 1) if index % 2 else (1, 0)
+                for name, row, _ in ROWS:
+                    for which in order:  # later rows need what it leaves
+                        taken[name][which].append(row(sides[which], index, options))
                 for which in order:
-                    seconds = row(sides[which], number, options)  # later rows need what it leaves
+                    remove_large(sides[which], index)
+            for name, both in taken.items():
+                for which in (0, 1):
                     if number > 0 and name in samples:
-                        samples[name][which].append(seconds)
-            for which in order:
-                remove_large(sides[which], number, options)
+                        samples[name][which].append((min(s for s, _ in both[which]),
+                                                     sum(c for _, c in both[which])))
     finally:
         for side in sides:
             side.close()

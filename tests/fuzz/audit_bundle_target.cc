@@ -8,7 +8,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace audit_bundle_input {
 
 constexpr std::string_view kMagic = "datacloud audit bundle 1\n";
 
@@ -76,8 +76,10 @@ std::vector<Bytes> seeds() {
   return {framed(frames)};
 }
 
-}  // namespace
+}  // namespace audit_bundle_input
 
-FuzzTarget audit_bundle_target() { return {"audit_bundle", run, seeds}; }
+FuzzTarget audit_bundle_target() {
+  return {"audit_bundle", audit_bundle_input::run, audit_bundle_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

@@ -7,7 +7,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace block_patches_input {
 
 constexpr uint32_t kBlock = 4096;
 
@@ -95,8 +95,10 @@ std::vector<Bytes> seeds() {
   return all;
 }
 
-}  // namespace
+}  // namespace block_patches_input
 
-FuzzTarget block_patches_target() { return {"block_patches", run, seeds}; }
+FuzzTarget block_patches_target() {
+  return {"block_patches", block_patches_input::run, block_patches_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

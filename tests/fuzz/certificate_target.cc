@@ -5,7 +5,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace certificate_input {
 
 constexpr int64_t kNow = 1'800'000'000ll * 1'000'000'000;
 
@@ -41,8 +41,10 @@ std::vector<Bytes> seeds() {
           make_certificate_request(key), copy_of(to_uri(identity))};
 }
 
-}  // namespace
+}  // namespace certificate_input
 
-FuzzTarget certificate_target() { return {"certificate", run, seeds}; }
+FuzzTarget certificate_target() {
+  return {"certificate", certificate_input::run, certificate_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

@@ -6,7 +6,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace config_input {
 
 void run(ByteView input) {
   const std::string text(as_text(input));
@@ -51,8 +51,8 @@ path = "/a"
           copy_of("flush_after_ms=10s")};
 }
 
-}  // namespace
+}  // namespace config_input
 
-FuzzTarget config_target() { return {"config", run, seeds}; }
+FuzzTarget config_target() { return {"config", config_input::run, config_input::seeds}; }
 
 }  // namespace datacloud::fuzz

@@ -5,7 +5,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace join_line_input {
 
 void run(ByteView input) {
   const auto line = parse_join_line(as_text(input));
@@ -31,8 +31,10 @@ std::vector<Bytes> seeds() {
   return {copy_of(encode_join_line(line)), copy_of("datacloud-join-1.")};
 }
 
-}  // namespace
+}  // namespace join_line_input
 
-FuzzTarget join_line_target() { return {"join_line", run, seeds}; }
+FuzzTarget join_line_target() {
+  return {"join_line", join_line_input::run, join_line_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

@@ -6,7 +6,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace journal_entry_input {
 
 using namespace journal;
 
@@ -61,8 +61,10 @@ std::vector<Bytes> seeds() {
   return out;
 }
 
-}  // namespace
+}  // namespace journal_entry_input
 
-FuzzTarget journal_entry_target() { return {"journal_entry", run, seeds}; }
+FuzzTarget journal_entry_target() {
+  return {"journal_entry", journal_entry_input::run, journal_entry_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

@@ -6,7 +6,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace journal_head_input {
 
 using namespace journal;
 
@@ -49,8 +49,10 @@ std::vector<Bytes> seeds() {
   return {encode_segment_header(header), page, raised};
 }
 
-}  // namespace
+}  // namespace journal_head_input
 
-FuzzTarget journal_head_target() { return {"journal_head", run, seeds}; }
+FuzzTarget journal_head_target() {
+  return {"journal_head", journal_head_input::run, journal_head_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

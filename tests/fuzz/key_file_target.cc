@@ -3,7 +3,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace key_file_input {
 
 void run(ByteView input) {
   for (auto kind : {KeyFileKind::data, KeyFileKind::service}) {
@@ -21,8 +21,8 @@ std::vector<Bytes> seeds() {
           copy_of(encode_key_file({KeyFileKind::service, "00112233", key}))};
 }
 
-}  // namespace
+}  // namespace key_file_input
 
-FuzzTarget key_file_target() { return {"key_file", run, seeds}; }
+FuzzTarget key_file_target() { return {"key_file", key_file_input::run, key_file_input::seeds}; }
 
 }  // namespace datacloud::fuzz

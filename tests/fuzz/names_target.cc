@@ -6,7 +6,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace names_input {
 
 void run(ByteView input) {
   static const ShardNamer namer(Bytes(16, 3));
@@ -30,8 +30,8 @@ std::vector<Bytes> seeds() {
           copy_of("64MiB"), copy_of("500ms")};
 }
 
-}  // namespace
+}  // namespace names_input
 
-FuzzTarget names_target() { return {"names", run, seeds}; }
+FuzzTarget names_target() { return {"names", names_input::run, names_input::seeds}; }
 
 }  // namespace datacloud::fuzz

@@ -6,7 +6,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace object_file_input {
 
 class MemoryFile final : public File {
  public:
@@ -51,8 +51,10 @@ std::vector<Bytes> seeds() {
   return files;
 }
 
-}  // namespace
+}  // namespace object_file_input
 
-FuzzTarget object_file_target() { return {"object_file", run, seeds}; }
+FuzzTarget object_file_target() {
+  return {"object_file", object_file_input::run, object_file_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

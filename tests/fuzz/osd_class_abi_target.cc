@@ -6,7 +6,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace osd_class_abi_input {
 
 // What a decoder accepts is within bounds, and is written back as it was.
 template <class T>
@@ -71,8 +71,10 @@ std::vector<Bytes> seeds() {
           chosen(5, encode_class_version({kClassAbi, "1.0"}))};
 }
 
-}  // namespace
+}  // namespace osd_class_abi_input
 
-FuzzTarget osd_class_abi_target() { return {"osd_class_abi", run, seeds}; }
+FuzzTarget osd_class_abi_target() {
+  return {"osd_class_abi", osd_class_abi_input::run, osd_class_abi_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

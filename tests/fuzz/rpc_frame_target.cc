@@ -6,7 +6,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace rpc_frame_input {
 
 void run(ByteView input) {
   silence_protobuf();
@@ -42,8 +42,10 @@ std::vector<Bytes> seeds() {
   return {two};
 }
 
-}  // namespace
+}  // namespace rpc_frame_input
 
-FuzzTarget rpc_frame_target() { return {"rpc_frame", run, seeds}; }
+FuzzTarget rpc_frame_target() {
+  return {"rpc_frame", rpc_frame_input::run, rpc_frame_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

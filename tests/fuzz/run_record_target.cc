@@ -8,7 +8,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace run_record_input {
 
 constexpr InodeId kIno = 7;
 
@@ -65,8 +65,10 @@ std::vector<Bytes> seeds() {
   return all;
 }
 
-}  // namespace
+}  // namespace run_record_input
 
-FuzzTarget run_record_target() { return {"run_record", run, seeds}; }
+FuzzTarget run_record_target() {
+  return {"run_record", run_record_input::run, run_record_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

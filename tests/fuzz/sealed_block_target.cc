@@ -9,7 +9,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace sealed_block_input {
 
 const char kUuid[] = "00112233-4455-6677-8899-aabbccddeeff";
 constexpr size_t kBodyStart = kSealedHeaderBytes + kSealedNonceBytes;
@@ -110,8 +110,10 @@ std::vector<Bytes> seeds() {
   return blocks;
 }
 
-}  // namespace
+}  // namespace sealed_block_input
 
-FuzzTarget sealed_block_target() { return {"sealed_block", run, seeds}; }
+FuzzTarget sealed_block_target() {
+  return {"sealed_block", sealed_block_input::run, sealed_block_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

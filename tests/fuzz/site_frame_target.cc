@@ -10,7 +10,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace site_frame_input {
 
 constexpr uint64_t kSegmentBytesHere = 1u << 20;  // larger ones are true, and slow
 
@@ -112,8 +112,10 @@ std::vector<Bytes> seeds() {
   return out;
 }
 
-}  // namespace
+}  // namespace site_frame_input
 
-FuzzTarget site_frame_target() { return {"site_frame", run, seeds}; }
+FuzzTarget site_frame_target() {
+  return {"site_frame", site_frame_input::run, site_frame_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

@@ -3,7 +3,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace site_marker_input {
 
 void run(ByteView input) {
   const auto marker = SiteMarker::decode(as_text(input));
@@ -18,8 +18,10 @@ std::vector<Bytes> seeds() {
           copy_of(SiteMarker{"u", "a%b\nc", "\x7f", 0, 1}.encode())};
 }
 
-}  // namespace
+}  // namespace site_marker_input
 
-FuzzTarget site_marker_target() { return {"site_marker", run, seeds}; }
+FuzzTarget site_marker_target() {
+  return {"site_marker", site_marker_input::run, site_marker_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

@@ -5,7 +5,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace stripe_record_input {
 
 void run(ByteView input) {
   silence_protobuf();
@@ -48,8 +48,10 @@ std::vector<Bytes> seeds() {
   return {copy_of(stripe.SerializeAsString())};
 }
 
-}  // namespace
+}  // namespace stripe_record_input
 
-FuzzTarget stripe_record_target() { return {"stripe_record", run, seeds}; }
+FuzzTarget stripe_record_target() {
+  return {"stripe_record", stripe_record_input::run, stripe_record_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

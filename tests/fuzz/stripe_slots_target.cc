@@ -5,7 +5,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace stripe_slots_input {
 
 // Takes numbers off the input: one byte each, 0xff starts a four-byte number.
 class Numbers {
@@ -78,8 +78,10 @@ std::vector<Bytes> seeds() {
           {1, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 1}};
 }
 
-}  // namespace
+}  // namespace stripe_slots_input
 
-FuzzTarget stripe_slots_target() { return {"stripe_slots", run, seeds}; }
+FuzzTarget stripe_slots_target() {
+  return {"stripe_slots", stripe_slots_input::run, stripe_slots_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

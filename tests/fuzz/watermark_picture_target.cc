@@ -8,7 +8,7 @@
 #include "watermark/picture/picture.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace watermark_picture_input {
 
 using namespace watermark;
 
@@ -108,8 +108,10 @@ std::vector<Bytes> seeds() {
   return all;
 }
 
-}  // namespace
+}  // namespace watermark_picture_input
 
-FuzzTarget watermark_picture_target() { return {"watermark_picture", run, seeds}; }
+FuzzTarget watermark_picture_target() {
+  return {"watermark_picture", watermark_picture_input::run, watermark_picture_input::seeds};
+}
 
 }  // namespace datacloud::fuzz

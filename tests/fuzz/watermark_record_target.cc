@@ -6,7 +6,7 @@
 #include "watermark/record/mark_record.h"
 
 namespace datacloud::fuzz {
-namespace {
+namespace watermark_record_input {
 
 using namespace watermark;
 
@@ -69,8 +69,10 @@ std::vector<Bytes> seeds() {
           with_kind(2, encode_tiff_recipe(tiff)), with_kind(3, encode_png_recipe(png))};
 }
 
-}  // namespace
+}  // namespace watermark_record_input
 
-FuzzTarget watermark_record_target() { return {"watermark_record", run, seeds}; }
+FuzzTarget watermark_record_target() {
+  return {"watermark_record", watermark_record_input::run, watermark_record_input::seeds};
+}
 
 }  // namespace datacloud::fuzz
