@@ -23,6 +23,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/base/ids.h"
 #include "common/codes/erasure_code.h"
 #include "common/crypto/keys.h"
 #include "common/proto/checkpoint.pb.h"
@@ -48,7 +49,9 @@ struct CheckpointPlace {
 struct CheckpointWrite {
   uint64_t number = 0;  // random, not 0: names its objects and is part of its key
   std::shared_ptr<const ErasureCode> code;
-  int losses = 0;                // sites that it should survive the loss of
+  // Over which the columns go, in this order; those that are away are replaced by others of them.
+  std::vector<SiteId> over;
+  int losses = 0;                 // of sites that it should survive
   uint64_t bytes_per_second = 0;  // of records read; 0: as fast as it goes
 };
 

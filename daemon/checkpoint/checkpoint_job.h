@@ -19,6 +19,10 @@
 #include <optional>
 #include <string>
 
+#include "common/base/bytes.h"
+#include "common/base/clock.h"
+#include "common/base/error.h"
+#include "common/codes/erasure_code.h"
 #include "common/crypto/keys.h"
 #include "common/proto/checkpoint.pb.h"
 #include "common/proto/journal.pb.h"
