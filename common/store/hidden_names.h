@@ -1,6 +1,6 @@
-// Objects that no listing shows: parts of the metadata's checkpoints (docs/journal.md). They are put,
-// read and removed as all others are; who lists a site, to find garbage, or to count or check what
-// is there, does not see them, because their names begin with a dot.
+// Objects that no listing shows: parts of the metadata's checkpoints (docs/journal.md). They are
+// put, read and removed as all others are; who lists a site, to find garbage, or to count or check
+// what is there, does not see them, because their names begin with a dot.
 #pragma once
 
 #include <string>

@@ -3,9 +3,10 @@
 // lost. docs/journal.md, "Checkpoint".
 //
 // A checkpoint is a sequence of pieces. A piece is some records in the order of their keys,
-// compressed, sealed, and erasure coded; its columns are objects at the sites whose names no listing
-// shows (common/store/hidden_names.h). The root says how many pieces there are, where their columns
-// lie and what their hashes are. It is kept in the journal; nothing at the sites counts without it.
+// compressed, sealed, and erasure coded; its columns are objects at the sites whose names no
+// listing shows (common/store/hidden_names.h). The root says how many pieces there are, where their
+// columns lie and what their hashes are. It is kept in the journal; nothing at the sites counts
+// without it.
 //
 // A column that was damaged, or that a site lies about, is found by its hash, and others are used.
 //
@@ -65,10 +66,11 @@ struct WrittenCheckpoint {
   uint64_t bytes = 0;                 // put at the sites
 };
 
-// Writes all records of the snapshot but those that undo (prefix 'u'). The snapshot must hold the
-// records "sequence" and "journal_position". Success: every column that the root gives a site for
-// is durable there, and the checkpoint can be read if no site is lost. unavailable: too few sites
-// took columns; what was put has to be removed by remove_checkpoint().
+// Writes all records of the snapshot but those of its own directory alone: what undoes (prefix 'u')
+// and "journal_position", which becomes the root's. It must hold that one and "sequence". Success:
+// every column that the root gives a site for is durable there, and the checkpoint can be read if
+// no site is lost. unavailable: too few sites took columns; what was put has to be removed by
+// remove_checkpoint().
 result<WrittenCheckpoint> write_checkpoint(const RecordSnapshot&, const CheckpointPlace&,
                                            const CheckpointWrite&);
 
@@ -79,8 +81,8 @@ struct CheckpointReading {
   std::vector<std::string> problems;  // columns that were missing or damaged; a bounded number
 };
 
-// Hands every record to `visit`, in the order of the keys; views hold until it returns. A failure of
-// `visit` ends the reading and is passed on. unavailable: a piece can be put together from no
+// Hands every record to `visit`, in the order of the keys; views hold until it returns. A failure
+// of `visit` ends the reading and is passed on. unavailable: a piece can be put together from no
 // columns that are there and whole; the text says which are missing and where. corrupt: what the
 // root names is not what was written (the key is another cloud's).
 using RecordVisitor = std::function<result<void>(std::string_view key, std::string_view value)>;

@@ -30,9 +30,9 @@ PieceColumns encode_piece(const ErasureCode& code, ByteView sealed) {
     if (c < code.k()) {
       data.push_back(columns.column(c));
     } else {
-      parity.push_back(MutableByteView(columns.bytes)
-                           .subspan(static_cast<size_t>(c) * columns.column_bytes,
-                                    columns.column_bytes));
+      parity.push_back(
+          MutableByteView(columns.bytes)
+              .subspan(static_cast<size_t>(c) * columns.column_bytes, columns.column_bytes));
     }
   }
   code.encode(data, parity);
@@ -48,9 +48,9 @@ result<Bytes> decode_piece(const ErasureCode& code, ColumnSet present,
   std::vector<MutableByteView> out;
   for (int c = 0; c < code.n(); ++c) {
     const MutableByteView place =
-        c < code.k() ? MutableByteView(piece).subspan(static_cast<size_t>(c) * column_bytes,
-                                                      column_bytes)
-                     : MutableByteView();
+        c < code.k()
+            ? MutableByteView(piece).subspan(static_cast<size_t>(c) * column_bytes, column_bytes)
+            : MutableByteView();
     if (contains(wanted, c)) out.push_back(place);
     if (!contains(present, c)) continue;
     shards[static_cast<size_t>(c)] = columns[static_cast<size_t>(c)];

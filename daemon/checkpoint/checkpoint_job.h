@@ -43,8 +43,10 @@ class CheckpointJournal {
   virtual void append_root(Bytes content, std::function<void()> done) = 0;
   // Entries below `floor` are not needed any more.
   virtual void trim(uint64_t floor) = 0;
-  // Bytes of entries above the floor, as far as it is known; grows with every entry.
+  // Bytes of entries: of those that were there at the start of the daemon and of all that it has
+  // appended. Only grows.
   virtual uint64_t bytes() const = 0;
+  // The journal is meant to hold no more. A checkpoint is made at half of it.
   virtual uint64_t bytes_max() const = 0;
 };
 
@@ -52,17 +54,17 @@ struct CheckpointJobOptions {
   journal::JournalId journal{};
   SecretKey metadata_key;
   std::shared_ptr<const ErasureCode> code;
-  int losses = 0;                                      // f: sites that it should survive the loss of
-  uint64_t bytes_per_second = uint64_t{64} << 20;      // of records
-  Duration look = seconds(1);                          // how often the journal's growth is looked at
-  Duration retry = seconds(30);                        // after a failure
+  int losses = 0;                                  // f: sites that it should survive the loss of
+  uint64_t bytes_per_second = uint64_t{64} << 20;  // of records
+  Duration look = seconds(1);                      // how often the journal's growth is looked at
+  Duration retry = seconds(30);                    // after a failure
 };
 
 struct CheckpointProgress {
   bool running = false;
-  std::string failure;                          // of the last attempt; empty: it succeeded
-  std::optional<pb::CheckpointRecord> newest;   // that is whole
-  uint64_t made = 0;                            // since the start
+  std::string failure;                         // of the last attempt; empty: it succeeded
+  std::optional<pb::CheckpointRecord> newest;  // that is whole
+  uint64_t made = 0;                           // since the start
   uint64_t failed = 0;
 };
 

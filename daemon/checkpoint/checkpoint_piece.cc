@@ -40,8 +40,7 @@ std::array<uint8_t, BlockCipher::kNonceBytes> nonce_of_piece(uint32_t piece) {
 }  // namespace
 
 SecretKey derive_checkpoint_key(const SecretKey& metadata_key, uint64_t number) {
-  return SecretKey(
-      hkdf_sha256(metadata_key.view(), fmt::format("checkpoint {:016x}", number), 32));
+  return SecretKey(hkdf_sha256(metadata_key.view(), fmt::format("checkpoint {:016x}", number), 32));
 }
 
 bool fits_into_piece(ByteView piece, std::string_view key, std::string_view value) {
@@ -111,8 +110,8 @@ result<Bytes> PieceSealer::seal(uint32_t piece, ByteView plain) {
 
 result<Bytes> PieceSealer::open(uint32_t piece, ByteView sealed) {
   const auto bad = [&](const char* why) {
-    return failure(Errc::corrupt, fmt::format("piece {} of checkpoint {:016x} {}", piece, number_,
-                                              why));
+    return failure(Errc::corrupt,
+                   fmt::format("piece {} of checkpoint {:016x} {}", piece, number_, why));
   };
   if (sealed.size() < kPieceHeaderBytes + kPieceTagBytes) return bad("is cut off");
   const ByteView shown = sealed.first(kPieceHeaderBytes);
@@ -121,13 +120,13 @@ result<Bytes> PieceSealer::open(uint32_t piece, ByteView sealed) {
   const Bytes expected = header(piece, plain_bytes, packed);
   if (!std::equal(expected.begin(), expected.end(), shown.begin())) return bad("is another one");
   if (plain_bytes > kPiecePlainBytesMax) return bad("says that it is larger than any");
-  const ByteView body = sealed.subspan(kPieceHeaderBytes).first(sealed.size() - kPieceHeaderBytes -
-                                                                kPieceTagBytes);
+  const ByteView body =
+      sealed.subspan(kPieceHeaderBytes).first(sealed.size() - kPieceHeaderBytes - kPieceTagBytes);
   const auto nonce = nonce_of_piece(piece);
   const char* problem = "";
-  auto plain = worker_.open(key_, nonce.data(), expected, body, body.data() + body.size(),
-                            Packing{packed ? Compression::zstd : Compression::none}, plain_bytes,
-                            &problem);
+  auto plain =
+      worker_.open(key_, nonce.data(), expected, body, body.data() + body.size(),
+                   Packing{packed ? Compression::zstd : Compression::none}, plain_bytes, &problem);
   if (!plain) return bad(problem);
   return std::move(*plain);
 }

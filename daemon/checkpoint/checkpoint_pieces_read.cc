@@ -21,8 +21,8 @@ constexpr int kRootPiecesMax = 1 << 20;
 result<std::unique_ptr<PieceReader>> PieceReader::open(const pb::CheckpointRoot& root,
                                                        const CheckpointPlace& place) {
   const auto bad = [&](const std::string& why) {
-    return failure(Errc::corrupt,
-                   fmt::format("the root of checkpoint {} {}", checkpoint_name(root.number()), why));
+    return failure(Errc::corrupt, fmt::format("the root of checkpoint {} {}",
+                                              checkpoint_name(root.number()), why));
   };
   auto code = make_erasure_code(root.code());
   if (!code) return bad("names an unknown code: " + code.error().text());
@@ -76,8 +76,7 @@ result<Bytes> PieceReader::check(size_t piece, int column, result<ReadReply> rep
     return failure(reply.error());
   }
   const auto& about = root_.pieces(static_cast<int>(piece));
-  Bytes bytes =
-      reply.value().ranges.empty() ? Bytes() : std::move(reply.value().ranges.front());
+  Bytes bytes = reply.value().ranges.empty() ? Bytes() : std::move(reply.value().ranges.front());
   told_.bytes_read += bytes.size();
   const auto hash = journal::hash_of(bytes);
   if (bytes.size() == about.column_bytes() &&

@@ -40,10 +40,10 @@ result<CheckpointReading> read_checkpoint(const pb::CheckpointRoot& root,
     if (progress) progress(piece);
   }
   if (reader->told().records != root.records()) {
-    return failure(Errc::corrupt,
-                   fmt::format("checkpoint {} has {} records and not the {} that its root says",
-                               checkpoint_name(root.number()), reader->told().records,
-                               root.records()));
+    return failure(
+        Errc::corrupt,
+        fmt::format("checkpoint {} has {} records and not the {} that its root says",
+                    checkpoint_name(root.number()), reader->told().records, root.records()));
   }
   return std::move(reader->told());
 }

@@ -114,9 +114,9 @@ result<void> remove_checkpoint(const pb::CheckpointRecord& record, const Checkpo
     auto removed = site->up() ? CheckpointRemover(record, place, *site).run()
                               : result<void>(failure(Errc::away, site->away_reason()));
     if (!removed && failed) {
-      failed = failure(removed.error().in(fmt::format("checkpoint {} cannot be removed from site {}",
-                                                      checkpoint_name(record.number()),
-                                                      site->name())));
+      failed =
+          failure(removed.error().in(fmt::format("checkpoint {} cannot be removed from site {}",
+                                                 checkpoint_name(record.number()), site->name())));
     }
   }
   return failed;

@@ -1,7 +1,7 @@
 // Writing a checkpoint: records into pieces, pieces into columns, columns to the sites.
 //
-// While the columns of one piece are under way the next one is read and sealed; no more than that is
-// in memory. A site that fails once gets nothing more of this checkpoint.
+// While the columns of one piece are under way the next one is read and sealed; no more than that
+// is in memory. A site that fails once gets nothing more of this checkpoint.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -92,10 +92,15 @@ class CheckpointWriter {
   result<void> read_records() {
     Bytes plain;
     plain.reserve(kPiecePlainBytesMax);
+    const std::string position_key = key::meta("journal_position");  // the root has it
     auto at = records_.scan(std::string(), std::string(256, '\xff'));
     while (at.valid()) {
       if (!at.key().empty() && at.key()[0] == kUndoPrefix) {
         at.seek(std::string(1, kUndoPrefix + 1));
+        continue;
+      }
+      if (at.key() == position_key) {
+        at.next();
         continue;
       }
       if (!fits_into_piece(plain, at.key(), at.value())) {
@@ -139,11 +144,12 @@ class CheckpointWriter {
   // Paces the reading, and looks whether it is to end.
   result<void> wait_for_turn(size_t bytes) {
     const auto due = [&] {
-      const double seconds = write_.bytes_per_second == 0
-                                 ? 0
-                                 : static_cast<double>(read_) /
-                                       static_cast<double>(write_.bytes_per_second);
-      return started_ + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+      const double seconds =
+          write_.bytes_per_second == 0
+              ? 0
+              : static_cast<double>(read_) / static_cast<double>(write_.bytes_per_second);
+      return started_ +
+             std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
     }();
     for (;;) {
       if (place_.stop && place_.stop()) {
@@ -185,6 +191,9 @@ class CheckpointWriter {
 
   result<void> start(size_t index, std::shared_ptr<const PieceColumns> columns) {
     const auto sites = places();
+    for (const auto& site : sites) {
+      if (!site.live && !failed_.contains(site.id)) note_away(site.id);
+    }
     auto placed = place_columns(code_, sites, index);
     if (!placed) return failure(too_few(index));
     under_way_.emplace();
@@ -192,9 +201,6 @@ class CheckpointWriter {
     under_way_->columns = std::move(columns);
     under_way_->sites = placed.value().site_of_column;
     written_.scattered |= placed.value().site_of_column != placed.value().home_of_column;
-    for (const auto& site : sites) {
-      if (!site.live && !failed_.contains(site.id)) note_away(site.id);
-    }
     for (int c = 0; c < code_.n(); ++c) {
       under_way_->puts.push_back(put(under_way_->sites[static_cast<size_t>(c)], *under_way_, c));
     }
@@ -268,9 +274,8 @@ class CheckpointWriter {
   }
 
   Error too_few(size_t piece) const {
-    std::string text =
-        fmt::format("piece {} of the checkpoint found too few sites for the code {}", piece,
-                    code_.name());
+    std::string text = fmt::format("piece {} of the checkpoint found too few sites for the code {}",
+                                   piece, code_.name());
     for (const auto& [id, reason] : failed_) {
       const Site* site = place_.sites.find(id);
       text += fmt::format("; {}: {}", site != nullptr ? site->name() : "?", reason);
