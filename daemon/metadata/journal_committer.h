@@ -17,7 +17,7 @@
 #include <memory>
 
 #include "daemon/journal/entry_sealer.h"
-#include "daemon/journal/replicated_log.h"
+#include "daemon/journal/quorum_log.h"
 #include "daemon/metadata/committer.h"
 
 namespace datacloud {
@@ -27,7 +27,7 @@ class JournalCommitter final : public Committer {
   struct Options {
     std::shared_ptr<EventLoop> loop;
     // Has begun, and the store has all that it holds.
-    std::shared_ptr<journal::ReplicatedLog> log;
+    std::shared_ptr<journal::QuorumLog> log;
     std::unique_ptr<journal::EntrySealer> sealer;  // of the log's epoch, which sealed its opening
     journal::LogPosition last;                     // the end of the log
     uint64_t uncommitted_bytes_max = 64u << 20;
@@ -51,7 +51,7 @@ class JournalCommitter final : public Committer {
   result<void> append(journal::EntryKind, ByteView content,
                       std::function<void(const journal::LogPosition&)> committed);
   const journal::LogPosition& last() const { return last_; }
-  journal::ReplicatedLog& log() const { return *options_.log; }
+  journal::QuorumLog& log() const { return *options_.log; }
   uint64_t uncommitted_bytes_max() const { return options_.uncommitted_bytes_max; }
   uint64_t waiting() const { return room_.size(); }
 

@@ -174,9 +174,10 @@ class MetadataStore final : private RecordView {
   result<RecordChanges> changes_since(uint64_t number) const;
   // Makes one undoable transaction, of these entries, out of all from this number on.
   result<void> merge_undo(uint64_t number, const JournalStep&);
-  // Applies what an entry of the committed journal holds; it cannot be undone. `sequence` is the
-  // store's afterwards.
-  result<void> replay(const RecordChanges&, Sequence, const journal::LogPosition&);
+  // Applies what an entry of the adopted log holds. `sequence` is the store's afterwards. Nothing
+  // undoes it, nor what was before it, if it is `committed`: for entries that certainly are.
+  enum class Replay { committed, undoable };
+  result<void> replay(const RecordChanges&, Sequence, const JournalStep&, Replay);
 
  private:
   struct Impl;
