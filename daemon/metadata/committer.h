@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/metadata/metadata_store.h"
@@ -33,8 +34,12 @@ class Committer {
   // Runs the function when everything applied so far is durable; never before this call returns.
   virtual void when_durable(std::function<void()>) = 0;
 
-  // Whether so much waits to become durable that whoever would change more should wait for
-  // when_room(). apply() does not refuse it: what must go on, goes on.
+  // Waits until everything applied so far is durable, on a thread that may block. timed_out: it is
+  // not yet.
+  virtual result<void> wait_durable(Duration deadline) = 0;
+
+  // Whether so much waits to become durable, or others wait for that, that whoever would change
+  // more should wait for when_room(). apply() does not refuse it: what must go on, goes on.
   virtual bool full() const { return false; }
   // Runs the function, once, when it is not full: at once if it is not. Those that wait run in
   // order, and each may fill it again.
@@ -52,6 +57,7 @@ class LocalCommitter final : public Committer {
   result<void> apply(Transaction&&) override;
   void when_committed(std::function<void()> f) override { f(); }
   void when_durable(std::function<void()>) override;
+  result<void> wait_durable(Duration) override { return store_.wait_durable(store_.sequence()); }
 
  private:
   MetadataStore& store_;

@@ -9,12 +9,14 @@
 // leads; `fatal` is called once, on the loop, and this daemon ends. A site that is away is no
 // failure: without a quorum, changes go on until `uncommitted_bytes_max` bytes wait, then full().
 //
-// Threads: the loop's only, except committed_sequence.
+// Threads: the loop's only.
 #pragma once
 
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "daemon/journal/entry_sealer.h"
 #include "daemon/journal/quorum_log.h"
@@ -39,11 +41,12 @@ class JournalCommitter final : public Committer {
   result<void> apply(Transaction&&) override;
   void when_committed(std::function<void()> f) override { f(); }
   void when_durable(std::function<void()>) override;
+  result<void> wait_durable(Duration) override;
   bool full() const override;
   void when_room(std::function<void()>) override;
 
-  // One transaction more out of what the store has from this undo number on, which the log does not
-  // hold: with what start_journal found. Before anything else.
+  // Puts into the log, as one transaction, all that the store has from this undo number on
+  // (start_journal). Before anything is applied.
   result<void> append_local(uint64_t number);
 
   // An entry that changes no records: a root, heads. `committed` runs on the loop, with the entry's
@@ -51,20 +54,35 @@ class JournalCommitter final : public Committer {
   result<void> append(journal::EntryKind, ByteView content,
                       std::function<void(const journal::LogPosition&)> committed);
   const journal::LogPosition& last() const { return last_; }
+  // Lets the log forget entries below. A checkpoint that the store has durably covers them.
+  void trim(uint64_t floor);
+  uint64_t floor() const { return floor_; }
+  // Of the entries from the floor on. Those from before the start are counted as being as large as
+  // the ones since, or 1 KiB.
+  uint64_t bytes() const;
   journal::QuorumLog& log() const { return *options_.log; }
   uint64_t uncommitted_bytes_max() const { return options_.uncommitted_bytes_max; }
   uint64_t waiting() const { return room_.size(); }
 
  private:
-  result<std::vector<journal::LogEntry>> seal(const RecordChanges&, Sequence);
+  struct Sealed {
+    std::vector<journal::LogEntry> entries;
+    MetadataStore::JournalStep step;
+  };
+  result<Sealed> seal(const RecordChanges&, Sequence);
+  result<journal::LogEntry> seal_one(journal::EntryKind, ByteView content);
+  void hand_over(Sealed);
+  bool has_room() const;
   void await_room();
-  void hand_over(std::vector<journal::LogEntry>);
 
   MetadataStore& store_;
   const Options options_;
   journal::LogPosition last_;
   std::deque<std::function<void()>> room_;  // that wait for it
   bool awaiting_ = false;
+  uint64_t floor_ = 1;
+  uint64_t begun_ = 0;           // sequence of the opening entry
+  uint64_t appended_bytes_ = 0;  // since then
   const std::shared_ptr<char> alive_ = std::make_shared<char>();
 };
 

@@ -30,6 +30,7 @@
 #include "common/base/error.h"
 #include "common/base/file_layer.h"
 #include "common/base/ids.h"
+#include "common/proto/journal.pb.h"
 #include "common/proto/records.pb.h"
 #include "daemon/journal/log_position.h"
 #include "daemon/metadata/record_view.h"
@@ -129,9 +130,11 @@ class MetadataStore final : private RecordView {
   static result<std::unique_ptr<MetadataStore>> open(Options);
   // Makes a new store holding the cloud record and the root directory, durable on success.
   // exists when there is one.
-  // `features`: what the cloud uses from the beginning; without any its format is 1.
+  // `features`: what the cloud uses from the beginning; without any its format is 1. `journal`:
+  // where its journal is, whose feature has to be among them; null: it has none.
   static result<void> create(Options, const pb::Cloud&, uint32_t root_uid, uint32_t root_gid,
-                             const pb::Features& features = {});
+                             const pb::Features& features = {},
+                             const pb::JournalSet* journal = nullptr);
   ~MetadataStore() override;
 
   Transaction begin() const { return Transaction(*this); }
@@ -149,8 +152,6 @@ class MetadataStore final : private RecordView {
 
   // Whether transactions carry undo records: the cloud has a journal.
   bool journaled() const;
-  // Begins that, within `txn` or before: the record of the set must be in the store.
-  void set_journaled();
   // What commit() notes of the entry that holds the transaction.
   struct JournalStep {
     journal::LogPosition before;    // in front of its (first) entry
@@ -159,7 +160,7 @@ class MetadataStore final : private RecordView {
   };
   result<Sequence> commit(Transaction&&, const JournalStep&);
   // The position of the newest transaction that is in the journal.
-  result<journal::LogPosition> journal_position() const;
+  journal::LogPosition journal_position() const;
   // Transactions that can be undone, the oldest first. `number` is the sequence of their last
   // entry; of one that was committed without a position, the next free number. `before` is where
   // the store is once it has been undone.
