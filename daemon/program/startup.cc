@@ -19,6 +19,7 @@
 #include "daemon/metadata/state_directory.h"
 #include "daemon/program/daemon_metrics.h"
 #include "daemon/program/journal_sites.h"
+#include "daemon/records/cloud_features.h"
 
 namespace datacloud {
 namespace {
@@ -187,7 +188,13 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
 
 // Claims the journal, and brings the store and it together. The records may be others afterwards.
 result<void> Daemon::open_journal(const Config& config, pb::Cloud& cloud, const KeyFile& key) {
-  if (!store_->journaled()) return check_no_journal(config, cloud);
+  if (!store_->journaled()) {
+    TRY(const auto features, read_features(store_->begin()));
+    if (!includes(features, Feature::journal)) return check_no_journal(config, cloud);
+    return failure(Errc::corrupt,
+                   "the cloud has a journal, and the record of its sites is gone; rebuild the "
+                   "metadata from the sites: datacloud recover");
+  }
   pb::JournalSet set;
   TRY(store_->begin().get(key::meta(kJournalRecord), set));
   TRY(auto options, quorum_options(config, cloud, set));

@@ -123,6 +123,7 @@ void MetadataService::describe_journal(pb::JournalStatus& out) const {
     out.set_losses_survived(rules.commit - 1);
     out.set_witnesses(rules.witnesses);
     *out.mutable_set() = journal_set_.sites();
+    out.set_f(journal_set_.losses());
   }
   out.set_bytes_max(deps_.journal_config.bytes_max);
   if (!deps_.journal) return;

@@ -175,7 +175,8 @@ TEST_F(JournalCommitterTest, AnotherLeaderEndsThisOneAndAnswersNobody) {
   const auto mine = rig_.started.committer->log().epoch();
   const auto other = rig_.journal->claim();
   EXPECT_TRUE(mine < other->epoch());
-  // The old leader's callbacks run although it has been fenced.
+  rig_.drain();
+  EXPECT_EQ(rig_.fatal.size(), 1u);
   EXPECT_FALSE(durable);
   EXPECT_FALSE(room);
   const size_t entries = rig_.journal->entries().size();

@@ -45,7 +45,7 @@ class MemoryJournal : public std::enable_shared_from_this<MemoryJournal> {
   uint64_t committed_ = 0, floor_ = 1;
   uint64_t epoch_ = 0;
   bool held_ = false;
-  std::weak_ptr<Log> leader_;
+  std::vector<std::weak_ptr<Log>> leaders_;  // the last one leads
 };
 
 class MemoryJournal::Log final : public QuorumLog {
@@ -140,16 +140,21 @@ class MemoryJournal::Log final : public QuorumLog {
 };
 
 inline std::shared_ptr<QuorumLog> MemoryJournal::claim(std::function<void(const Error&)> fenced) {
-  if (const auto before = leader_.lock()) before->fence();
+  for (const auto& leader : leaders_) {
+    if (const auto before = leader.lock()) before->fence();
+  }
   const auto log = std::make_shared<Log>(shared_from_this(), Epoch{++epoch_, epoch_ * 7},
                                          std::move(fenced));
-  leader_ = log;
+  leaders_.push_back(log);
   return log;
 }
 
 inline bool MemoryJournal::deliver() {
-  const auto leader = leader_.lock();
-  return leader && leader->deliver();
+  bool any = false;
+  for (const auto& leader : std::vector(leaders_)) {
+    if (const auto log = leader.lock()) any = log->deliver() || any;
+  }
+  return any;
 }
 
 }  // namespace datacloud::journal
