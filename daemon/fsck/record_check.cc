@@ -36,6 +36,7 @@ result<RecordCheckReport> check_records(const RecordSnapshot& view, const Record
       {"stripes", check_stripes},
       {"nodes", check_nodes},
       {"ids", check_ids},
+      {"journal", check_journal},
       {"features", check_features},
   };
   RecordPasses passes{view, limits, progress, SetSums(limits.buckets, std::random_device{}())};

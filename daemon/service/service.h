@@ -32,6 +32,7 @@
 #include "daemon/jobs/site_space.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/maintenance/service_dependencies.h"
+#include "daemon/maintenance/status_problems.h"
 #include "daemon/metadata/committer.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/records/limited_directories.h"
@@ -267,6 +268,16 @@ class MetadataService final : public RpcService, private Responder {
   // Null when the session's program knows all that the cloud uses.
   std::optional<Error> lacks_feature(const pb::Session&) const;
 
+  // handlers_journal.cc
+  Answer journal(const CallPtr&, const pb::JournalRequest&);
+  Answer enable_journal(const CallPtr&, const pb::JournalRequest&);
+  result<pb::JournalSet> chosen_set(const pb::JournalRequest&) const;
+  void enabled_journal(const CallPtr&, const pb::JournalSet&, const result<void>& formatted);
+  void describe_journal(pb::JournalStatus&) const;
+  void check_journal(StatusProblems&) const;
+  // True: the request waits until the journal has room, and is dispatched again.
+  bool waits_for_journal(const CallPtr&);
+
   // handlers_policy.cc
   Answer admin(const CallPtr&);
   Answer policy(const CallPtr&, const pb::PolicyRequest&);
@@ -275,7 +286,8 @@ class MetadataService final : public RpcService, private Responder {
   Dependencies deps_;
   MetadataStore& store_;
   EventLoop& loop_;
-  LocalCommitter committer_;
+  const std::shared_ptr<Committer> chosen_committer_;
+  Committer& committer_;
   const ShardNamer namer_;
   const MonotonicTime started_;
   uint64_t start_count_ = 0;
@@ -301,6 +313,8 @@ class MetadataService final : public RpcService, private Responder {
   std::map<std::pair<SiteId, uint32_t>, pb::SiteTraffic> mount_traffic_;
   MonotonicTime traffic_since_;
   std::map<int, uint64_t> operations_;  // requests by kind since the start
+  pb::JournalSet journal_set_;
+  bool enabling_journal_ = false;
   pb::Features feature_record_;
   FeatureSet features_;  // what it says
   // Last: its threads end before anything they use.
