@@ -25,6 +25,13 @@ int run_journal_status(const CommandContext&);
 int run_journal_enable(const CommandContext&, const std::vector<std::string>& sites,
                        bool accept_weaker);
 int run_journal_checkpoint(const CommandContext&);
+struct RecoverOptions {
+  bool dry_run = false;
+  std::optional<uint64_t> to;  // a sequence of the journal; none: all there is
+  std::string surviving;       // a site whose log alone is taken; empty: a quorum's
+  bool know = false;           // --i-know
+};
+int run_recover(const CommandContext&, const RecoverOptions&);
 int run_feature_list(const CommandContext&);
 int run_feature_enable(const CommandContext&, const std::vector<std::string>& names, bool all);
 int run_tree_create(const CommandContext&, const std::string& path);

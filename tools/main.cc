@@ -483,6 +483,22 @@ int run(int argc, char** argv) {
   BackgroundOptions background;
   add_policy_commands(app, context, path, policy, background, add);
   add_tree_commands(app, context, path, add);
+  RecoverOptions recover;
+  auto* recovering =
+      command("recover", "Rebuild the daemon's metadata from the sites after the machine was lost",
+              [&] { return run_recover(context, recover); });
+  recovering->add_flag("--dry-run", recover.dry_run,
+                       "Change nothing: say what would come back, and check every part of it");
+  recovering->add_option("--to", recover.to,
+                         "Go back to this entry of the journal; later changes are given up");
+  auto* surviving = recovering->add_option(
+      "--surviving", recover.surviving,
+      "Take what this site has, although too few of the others answer to be sure");
+  recovering->add_flag("--i-know", recover.know, "Changes that only other sites had may be lost")
+      ->needs(surviving);
+  recovering->footer(
+      "Needs the configuration, the service key and the sites. With --dry-run exit code 1 says that "
+      "it\nwould not work now. docs/operations.md, \"Disaster recovery\"");
   FsckOptions fsck;
   bool ignored = false;
   auto* check = command("fsck", "Check the cloud's records and sites, and mend them",

@@ -31,7 +31,7 @@ APART = {
     "daemon": ["common", "daemon"],
     "fs": ["common", "fs"],
     "watermark": ["common", "watermark"],
-    "tools": ["common", "tools", "watermark", "daemon/metadata", "daemon/fsck",
+    "tools": ["common", "tools", "watermark", "daemon/checkpoint", "daemon/journal", "daemon/metadata", "daemon/fsck",
               "daemon/journal"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.M)
