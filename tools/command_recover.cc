@@ -72,10 +72,10 @@ result<pb::JournalSet> surviving_set(const Survey& survey) {
   for (const auto& site : survey.sites) {
     if (!site.answered || !site.in_set) continue;
     if (journal::ends_before(chosen.head.last, site.head.last)) {
-      return failure(Errc::invalid,
-                     fmt::format("site {} has entries up to {}, site {} only up to {}: take {}",
-                                 site.name, site.head.last.sequence, chosen.name,
-                                 chosen.head.last.sequence, site.name));
+      return failure(
+          Errc::invalid,
+          fmt::format("site {} has entries up to {}, site {} only up to {}: take {}", site.name,
+                      site.head.last.sequence, chosen.name, chosen.head.last.sequence, site.name));
     }
     set.add_sites(site.site);
   }
@@ -96,12 +96,13 @@ result<void> rewind_journal(const RecoverySites& opened, const Recovered& recove
     }
   }
   if (options.members.size() != static_cast<size_t>(recovered.set.sites_size())) {
-    return failure(Errc::unavailable,
-                   "--to changes the journal at all its sites, and one of them is not configured or "
-                   "cannot be opened: bring it back first");
+    return failure(
+        Errc::unavailable,
+        "--to changes the journal at all its sites, and one of them is not configured or "
+        "cannot be opened: bring it back first");
   }
-  options.rules = journal::quorum_rules(recovered.set.sites_size(),
-                                        static_cast<int>(recovered.set.losses()));
+  options.rules =
+      journal::quorum_rules(recovered.set.sites_size(), static_cast<int>(recovered.set.losses()));
   TRY(const auto log, journal::QuorumLog::claim(std::move(options)));
   TRY(log->rewind(recovered.position));
   journal::EntrySealer sealer(opened.metadata_key, opened.journal, log->epoch());
@@ -149,10 +150,11 @@ class Recovery {
           options_.surviving, survey.end.sequence, survey.committed, survey.end.sequence));
     }
     if (options_.to && *options_.to < survey.end.sequence) {
-      report_.warnings.push_back(fmt::format(
-          "entries {} to {} are given up. Files that were deleted or overwritten since come back in "
-          "name; contents that were collected meanwhile do not",
-          *options_.to + 1, survey.end.sequence));
+      report_.warnings.push_back(
+          fmt::format("entries {} to {} are given up. Files that were deleted or overwritten since "
+                      "come back in "
+                      "name; contents that were collected meanwhile do not",
+                      *options_.to + 1, survey.end.sequence));
     }
   }
 
@@ -160,15 +162,16 @@ class Recovery {
     const Survey& survey = report_.survey;
     const FoundRoot* root = survey.root_for(options_.to.value_or(survey.end.sequence));
     if (root == nullptr) {
-      return failure(Errc::not_found,
-                     fmt::format("entry {} cannot be recovered: the sites have what leads to entries "
-                                 "{} to {}",
-                                 options_.to.value_or(survey.end.sequence), survey.oldest(),
-                                 survey.end.sequence));
+      return failure(
+          Errc::not_found,
+          fmt::format("entry {} cannot be recovered: the sites have what leads to entries "
+                      "{} to {}",
+                      options_.to.value_or(survey.end.sequence), survey.oldest(),
+                      survey.end.sequence));
     }
     TRY(report_.health, verify_checkpoint(root->root, opened_.place()));
-    report_.possible = (survey.enough() || !options_.surviving.empty()) &&
-                       report_.health->losses_survived >= 0;
+    report_.possible =
+        (survey.enough() || !options_.surviving.empty()) && report_.health->losses_survived >= 0;
     return success();
   }
 
@@ -221,8 +224,8 @@ class Recovery {
     survey.rules = journal::quorum_rules(set.sites_size(), static_cast<int>(set.losses()));
     survey.answered = 0;
     for (auto& site : survey.sites) {
-      site.in_set = std::find(set.sites().begin(), set.sites().end(), site.site) !=
-                    set.sites().end();
+      site.in_set =
+          std::find(set.sites().begin(), set.sites().end(), site.site) != set.sites().end();
       if (site.in_set && site.answered) ++survey.answered;
     }
   }
@@ -239,16 +242,17 @@ class Recovery {
 
 int run_recover(const CommandContext& context, const RecoverOptions& options) {
   if (options.surviving.empty() != !options.know) {
-    return report_failure(Error(Errc::invalid,
-                                "--surviving SITE takes what one site has, and may lose what others "
-                                "had: it wants --i-know, and only it does"));
+    return report_failure(
+        Error(Errc::invalid,
+              "--surviving SITE takes what one site has, and may lose what others "
+              "had: it wants --i-know, and only it does"));
   }
   const auto config = load_config(context.config);
   if (!config) return report_failure(config.error());
   if (config.value().node.joined()) {
-    return report_failure(Error(Errc::invalid, context.config.string() +
-                                                   " is the configuration of a node: recover on the "
-                                                   "machine of the daemon"));
+    return report_failure(Error(
+        Errc::invalid, context.config.string() + " is the configuration of a node: recover on the "
+                                                 "machine of the daemon"));
   }
   const auto report = Recovery(context, options, config.value()).run();
   if (!report) return report_failure(report.error());

@@ -77,11 +77,11 @@ result<RecoverySites> open_recovery_sites(const Config& config) {
     out.sources.push_back(std::move(opened.source));
   }
   if (members.empty()) {
-    return failure(Errc::invalid,
-                   fmt::format("{}: no site of the cloud of {} ({}) is there; correct the [[site]] "
-                               "sections, or the key{}",
-                               config.file.string(), config.keys.service.string(), out.cloud_uuid,
-                               reasons));
+    return failure(
+        Errc::invalid,
+        fmt::format("{}: no site of the cloud of {} ({}) is there; correct the [[site]] "
+                    "sections, or the key{}",
+                    config.file.string(), config.keys.service.string(), out.cloud_uuid, reasons));
   }
   out.sites = std::make_unique<SiteSet>(std::move(members));
   out.sites->check_all(kFirstLook);

@@ -28,8 +28,8 @@ struct RecoverySites {
 };
 
 // Reads every site's marker, which says which site it is, and opens its objects and its log. Sites
-// that do not answer, or are another cloud's, become sources with an obstacle. invalid: the key file
-// cannot be used, or no site of its cloud is there; the text names each site's reason.
+// that do not answer, or are another cloud's, become sources with an obstacle. invalid: the key
+// file cannot be used, or no site of its cloud is there; the text names each site's reason.
 result<RecoverySites> open_recovery_sites(const Config&);
 
 }  // namespace datacloud

@@ -46,9 +46,10 @@ std::string site_line(const Survey& survey, const SurveyedSite& site, bool colou
   if (site.answered) {
     const bool last = site.head.last == survey.end;
     state = fmt::format("entries {} to {}", site.head.floor, site.head.last.sequence);
-    if (!last) state += fmt::format(", behind by {}", survey.end.sequence -
-                                                          std::min(survey.end.sequence,
-                                                                   site.head.last.sequence));
+    if (!last)
+      state +=
+          fmt::format(", behind by {}",
+                      survey.end.sequence - std::min(survey.end.sequence, site.head.last.sequence));
     colour = Colour::good;
   } else {
     state = printable(site.reason);
@@ -63,7 +64,9 @@ Json recovery_json(const RecoveryReport& report) {
   const Survey& survey = report.survey;
   Json sites = Json::array();
   for (const auto& site : survey.sites) {
-    Json one = {{"id", site.site}, {"name", site.name}, {"answered", site.answered},
+    Json one = {{"id", site.site},
+                {"name", site.name},
+                {"answered", site.answered},
                 {"in_set", site.in_set}};
     if (site.answered) {
       one["floor"] = site.head.floor;
@@ -100,25 +103,25 @@ Json recovery_json(const RecoveryReport& report) {
 
 std::string recovery_text(const RecoveryReport& report, bool colours) {
   const Survey& survey = report.survey;
-  std::string out = fmt::format("cloud       {} ({})\n", printable(report.cloud_name),
-                                report.cloud_uuid);
+  std::string out =
+      fmt::format("cloud       {} ({})\n", printable(report.cloud_name), report.cloud_uuid);
   out += fmt::format("journal     {} of its {} sites answer, {} are needed; taken from {}\n",
                      survey.answered, survey.set.sites_size(), survey.rules.adopt,
                      printable(survey.sites[survey.source].name));
   for (const auto& site : survey.sites) out += site_line(survey, site, colours);
   const uint64_t last = last_entry(report);
   if (const FoundRoot* root = survey.root_for(last); root != nullptr) {
-    out += fmt::format(
-        "checkpoint  {} of {} ({} ago): {} records, {} files and directories\n",
-        checkpoint_name(root->root.number()), local_time(root->root.made_ns()),
-        human_duration(age_ms(root->root.made_ns())), root->root.records(), survey.totals.inodes);
+    out += fmt::format("checkpoint  {} of {} ({} ago): {} records, {} files and directories\n",
+                       checkpoint_name(root->root.number()), local_time(root->root.made_ns()),
+                       human_duration(age_ms(root->root.made_ns())), root->root.records(),
+                       survey.totals.inodes);
     out += fmt::format("entries     {} behind it, {} at each site\n", last - root->covered,
                        human_bytes(survey.bytes));
   }
   out += fmt::format("window      --to {} ... {}\n", survey.oldest(), survey.end.sequence);
   if (report.health) {
     const auto& health = *report.health;
-    out += fmt::format("columns     {} of {} are whole, {} missing, {} damaged", 
+    out += fmt::format("columns     {} of {} are whole, {} missing, {} damaged",
                        health.columns - health.missing - health.damaged, health.columns,
                        health.missing, health.damaged);
     out += health.losses_survived < 0

@@ -30,6 +30,7 @@
 #include "common/proto/checkpoint.pb.h"
 #include "common/proto/journal.pb.h"
 #include "common/site/site_set.h"
+#include "daemon/checkpoint/checkpoint_rules.h"
 #include "daemon/journal/log_position.h"
 #include "daemon/metadata/record_snapshot.h"
 
@@ -107,8 +108,6 @@ result<CheckpointHealth> verify_checkpoint(const pb::CheckpointRoot&, const Chec
 // sites of the set. A site that is away makes it fail (away); then it is called again later.
 result<void> remove_checkpoint(const pb::CheckpointRecord&, const CheckpointPlace&);
 
-// For texts, and part of names: 16 hex digits.
-std::string checkpoint_name(uint64_t number);
 // A fresh number. io: no random bytes.
 result<uint64_t> random_checkpoint_number();
 // Sites any of which may be lost, by the number of columns that each of them has and how many

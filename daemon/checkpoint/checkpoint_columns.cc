@@ -70,8 +70,6 @@ std::string column_name(uint64_t number, size_t piece, int column) {
   return fmt::format("{}{:016x}-{}-{}", kHiddenPrefix, number, piece, column);
 }
 
-std::string checkpoint_name(uint64_t number) { return fmt::format("{:016x}", number); }
-
 result<uint64_t> random_checkpoint_number() {
   uint64_t number = 0;
   while (number == 0) {

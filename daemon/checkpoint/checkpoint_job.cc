@@ -16,6 +16,7 @@
 #include "common/base/log.h"
 #include "daemon/checkpoint/checkpoint.h"
 #include "daemon/checkpoint/checkpoint_rules.h"
+#include "daemon/journal/quorum_rules.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/metadata/record_snapshot.h"
 
@@ -23,11 +24,12 @@ namespace datacloud {
 namespace {
 
 using Requested = std::function<void(result<pb::CheckpointRecord>)>;
-constexpr const char* kRecordName = "checkpoint/";
 constexpr size_t kRecordsMax = 1024;  // of checkpoints whose objects could not be removed yet
 constexpr int kPauseMax = 16;         // times options.retry
 
-std::string record_key(uint64_t number) { return key::meta(kRecordName + checkpoint_name(number)); }
+std::string record_key(uint64_t number) {
+  return key::meta(kCheckpointRecord + checkpoint_name(number));
+}
 
 }  // namespace
 
@@ -58,6 +60,8 @@ struct CheckpointJob::Impl : std::enable_shared_from_this<CheckpointJob::Impl> {
   result<void> read_records();
   void look();
   bool is_due() const;
+  bool takes(SiteId id) const { return !options.takes || options.takes(id); }
+  bool lies_at_leaving_site() const;
   void begin();
   void write(const pb::CheckpointRecord&);
   void written(uint64_t number, result<WrittenCheckpoint>);
@@ -103,11 +107,12 @@ struct CheckpointJob::Impl : std::enable_shared_from_this<CheckpointJob::Impl> {
 };
 
 result<void> CheckpointJob::Impl::read_records() {
-  const std::string first = key::meta(kRecordName);
+  const std::string first = key::meta(kCheckpointRecord);
   const Transaction txn = store.begin();
   TRY(txn.scan(first, key::after_prefix(first), [&](std::string_view, std::string_view value) {
     pb::CheckpointRecord record;
-    if (record.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+    if (record.ParseFromArray(value.data(), static_cast<int>(value.size())) &&
+        valid_checkpoint(record)) {
       records[record.number()] = record;
     }
     return true;
@@ -130,7 +135,15 @@ void CheckpointJob::Impl::look() {
 bool CheckpointJob::Impl::is_due() const {
   if (requested) return true;
   if (loop->now() < not_before) return false;
-  return !progress.newest || journal.bytes() - bytes_at_last > journal.bytes_max() / 2;
+  return !progress.newest || lies_at_leaving_site() ||
+         journal.bytes() - bytes_at_last > journal.bytes_max() / 2;
+}
+
+// A site that is drained, declared lost or has left: the next checkpoint does without it.
+bool CheckpointJob::Impl::lies_at_leaving_site() const {
+  return std::any_of(
+      progress.newest->sites().begin(), progress.newest->sites().end(),
+      [&](uint32_t id) { return sites.find(SiteId{id}) == nullptr || !takes(SiteId{id}); });
 }
 
 void CheckpointJob::Impl::begin() {
@@ -151,10 +164,13 @@ void CheckpointJob::Impl::begin() {
   record.set_number(number.value());
   record.set_made_ns(wall_now_ns());
   record.set_columns(static_cast<uint32_t>(options.code->n()));
-  record.set_losses(static_cast<uint32_t>(std::max(options.losses, 0)));
   for (const Site* site : sites.all()) {
-    if (site->takes_shards()) record.add_sites(site->id());
+    if (takes(site->id())) record.add_sites(site->id());
   }
+  // No more than so many sites can survive, with all of them there.
+  const int possible = journal::site_losses(record.sites_size(), options.code->n(),
+                                            options.code->guaranteed_tolerance());
+  record.set_losses(static_cast<uint32_t>(std::clamp(options.losses, 0, possible)));
   if (record.sites_size() == 0) {
     return give_up(0, Error(Errc::unavailable, "no site of the cloud takes a checkpoint"));
   }
@@ -177,7 +193,7 @@ void CheckpointJob::Impl::write(const pb::CheckpointRecord& record) {
   how.number = record.number();
   how.code = options.code;
   how.over.assign(record.sites().begin(), record.sites().end());
-  how.losses = options.losses;
+  how.losses = static_cast<int>(record.losses());
   how.bytes_per_second = options.bytes_per_second;
   writer = std::thread([this, how, where = place(), view = snapshot.get()] {
     auto outcome = std::make_shared<result<WrittenCheckpoint>>(write_checkpoint(*view, where, how));
@@ -211,7 +227,8 @@ void CheckpointJob::Impl::committed(uint64_t number, const WrittenCheckpoint& wr
   progress.newest = record;
   ++progress.made;
   bytes_at_last = bytes_at_snapshot;
-  if (written.losses_survived >= options.losses) bytes_at_strong = bytes_at_snapshot;
+  const bool strong = record.losses_survived() >= record.losses();
+  if (strong) bytes_at_strong = bytes_at_snapshot;
   pause = {};
   Transaction txn = store.begin();
   put(txn, record);
@@ -222,11 +239,11 @@ void CheckpointJob::Impl::committed(uint64_t number, const WrittenCheckpoint& wr
   cut_off.clear();
   retire_old(txn);
   for (const auto& problem : written.problems) spdlog::warn("checkpoint: {}", problem);
-  if (written.losses_survived < options.losses) {
+  if (!strong) {
     spdlog::warn(
         "the checkpoint {} survives the loss of {} sites instead of {}: another one is made "
         "when the sites are back",
-        checkpoint_name(number), written.losses_survived, options.losses);
+        checkpoint_name(number), record.losses_survived(), record.losses());
   }
   spdlog::info("the checkpoint {} is whole: entries up to {}, {} records, {} bytes at the sites",
                checkpoint_name(number), covered_entry(record), written.root.records(),
@@ -331,7 +348,7 @@ void CheckpointJob::on_site_change() {
   const pb::CheckpointRecord& newest = *self.progress.newest;
   if (newest.losses_survived() >= newest.losses()) return;
   for (const Site* site : self.sites.all()) {
-    if (site->takes_shards() && !site->up()) return;
+    if (self.takes(site->id()) && !site->up()) return;
   }
   request("sites are back that the last one had to do without");
 }

@@ -1,8 +1,9 @@
 // Makes checkpoints of the metadata, retires old ones, and lets the journal forget what they cover.
 //
-// A checkpoint is made when the journal has grown by `bytes` since the last one, on request, and
-// when there is none. Writers are not stopped: the records are read from a snapshot, on a thread of
-// the job's own, and no faster than bytes_per_second.
+// A checkpoint is made when the journal has grown by half of what it may have since the last one,
+// on request, when there is none, and when the last one lies at a site that leaves. Writers are not
+// stopped: the records are read from a snapshot, on a thread of the job's own, and no faster than
+// bytes_per_second.
 //
 // Kept are the newest checkpoint and the one before it, so that `datacloud recover --to` has a
 // window; and the newest that survives as many losses as wanted, when neither of them does (sites
@@ -22,6 +23,7 @@
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/base/ids.h"
 #include "common/codes/erasure_code.h"
 #include "common/crypto/keys.h"
 #include "common/proto/checkpoint.pb.h"
@@ -56,8 +58,10 @@ struct CheckpointJobOptions {
   std::shared_ptr<const ErasureCode> code;
   int losses = 0;                                  // f: sites that it should survive the loss of
   uint64_t bytes_per_second = uint64_t{64} << 20;  // of records
-  Duration look = seconds(1);                      // how often the journal's growth is looked at
-  Duration retry = seconds(30);                    // after a failure
+  // Whether a site is to have parts of new ones, asked on the loop; empty: all are.
+  std::function<bool(SiteId)> takes = {};
+  Duration look = seconds(1);    // how often the journal's growth is looked at
+  Duration retry = seconds(30);  // after a failure
 };
 
 struct CheckpointProgress {

@@ -1,12 +1,35 @@
 // See checkpoint_rules.h.
 #include "daemon/checkpoint/checkpoint_rules.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <set>
 
 #include "common/base/bytes.h"
 #include "daemon/journal/log_bytes.h"
 
 namespace datacloud {
+namespace {
+
+constexpr uint32_t kCheckpointColumnsMax = 32;  // of a code
+
+}  // namespace
+
+std::string checkpoint_name(uint64_t number) { return fmt::format("{:016x}", number); }
+
+bool valid_checkpoint(const pb::CheckpointRecord& record) {
+  const std::set<uint32_t> sites(record.sites().begin(), record.sites().end());
+  const bool known = record.state() == pb::CHECKPOINT_WRITING ||
+                     record.state() == pb::CHECKPOINT_WHOLE ||
+                     record.state() == pb::CHECKPOINT_RETIRING;
+  const bool placed = !sites.empty() && !sites.contains(0) &&
+                      sites.size() == static_cast<size_t>(record.sites_size()) &&
+                      record.columns() > 0 && record.columns() <= kCheckpointColumnsMax;
+  const bool whole = record.state() != pb::CHECKPOINT_WHOLE ||
+                     (record.pieces() > 0 && record.position().size() == journal::kPositionBytes);
+  return record.number() != 0 && known && placed && whole;
+}
 
 uint64_t covered_entry(const pb::CheckpointRecord& record) {
   if (record.position().size() != journal::kPositionBytes) return 0;

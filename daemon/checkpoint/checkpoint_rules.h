@@ -1,4 +1,4 @@
-// Which checkpoints are kept. Pure.
+// The records of checkpoints, and which are kept. Pure.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,13 @@
 #include "common/proto/checkpoint.pb.h"
 
 namespace datacloud {
+
+// Its record is 'A' and this, and its name behind it.
+inline constexpr char kCheckpointRecord[] = "checkpoint/";
+// For texts, and part of names: 16 hex digits.
+std::string checkpoint_name(uint64_t number);
+// Whether a record can be one that the job has written.
+bool valid_checkpoint(const pb::CheckpointRecord&);
 
 // Of the last entry that a whole one covers.
 uint64_t covered_entry(const pb::CheckpointRecord&);

@@ -5,7 +5,8 @@
 // the new directory, which counts once it has been renamed (adopt_directory); after a crash before,
 // it is begun anew.
 //
-// Threading: the functions block; one thread. Memory: 32 MiB of entries, and what a checkpoint takes.
+// Threading: the functions block; one thread. Memory: 32 MiB of entries, and what a checkpoint
+// takes.
 #pragma once
 
 #include <cstdint>
@@ -56,9 +57,9 @@ struct Survey {
   size_t source = 0;                // whose log is taken: the one that ends last
   uint64_t floor = 0;
   journal::LogPosition end;
-  uint64_t committed = 0;         // up to here the log itself says that a quorum had it
-  uint64_t bytes = 0;             // of its entries
-  std::vector<FoundRoot> roots;   // the newest first
+  uint64_t committed = 0;        // up to here the log itself says that a quorum had it
+  uint64_t bytes = 0;            // of its entries
+  std::vector<FoundRoot> roots;  // the newest first
   // As the newest checkpoint that can be read has them.
   pb::Cloud cloud;
   pb::JournalSet set;
@@ -83,22 +84,22 @@ result<Survey> survey_journal(const std::vector<RecoverySource>&, const Checkpoi
                               std::optional<SiteId> only = {});
 
 // How far it is; for a bar.
-using RecoveryProgress =
-    std::function<void(const std::string& what, uint64_t done, uint64_t all)>;
+using RecoveryProgress = std::function<void(const std::string& what, uint64_t done, uint64_t all)>;
 
 struct Recovered {
   uint64_t checkpoint = 0;  // its number
   uint64_t covered = 0;     // its last entry
   uint64_t records = 0;     // of the checkpoint
   uint64_t transactions = 0;
-  journal::LogPosition position;      // of the store: where the last whole transaction ends
-  pb::JournalSet set;                 // in force there
-  std::vector<std::string> problems;  // that did not matter: columns, checkpoints that were passed over
+  journal::LogPosition position;  // of the store: where the last whole transaction ends
+  pb::JournalSet set;             // in force there
+  std::vector<std::string>
+      problems;  // that did not matter: columns, checkpoints that were passed over
 };
 
-// Makes `options.directory` from the newest checkpoint that can be read and the entries behind it, up
-// to `to` (none: all); what an earlier attempt has left there is removed. When a checkpoint cannot be read the one before
-// it is taken. not_found: `to` is outside of what the log has.
+// Makes `options.directory` from the newest checkpoint that can be read and the entries behind it,
+// up to `to` (none: all); what an earlier attempt has left there is removed. When a checkpoint
+// cannot be read the one before it is taken. not_found: `to` is outside of what the log has.
 result<Recovered> load_metadata(const Survey&, const std::vector<RecoverySource>&,
                                 const CheckpointPlace&, const MetadataStore::Options& options,
                                 std::optional<uint64_t> to, const RecoveryProgress& progress);

@@ -83,23 +83,23 @@ class Load {
     TransactionReader transactions(place_.metadata_key);
     const uint64_t all = to - out_.covered;
     Stop stop;
-    auto read = read_entries(
-        *source_.log, place_.journal, out_.covered + 1, out_.position,
-        [&](const journal::LogEntry& entry) -> result<void> {
-          if (entry.header.sequence > to) {
-            stop.reached = true;
-            return failure(Errc::unavailable, "the end that was asked for");
-          }
-          TRY(auto batch, transactions.add(entry));
-          if (batch) {
-            TRY(loader_->apply(batch->changes, batch->sequence));
-            ++out_.transactions;
-          }
-          if (!transactions.open()) out_.position = entry.position();
-          const uint64_t done = entry.header.sequence - out_.covered;
-          if (done % kProgressEntries == 0 || done == all) tell("entries", done, all);
-          return success();
-        });
+    auto read = read_entries(*source_.log, place_.journal, out_.covered + 1, out_.position,
+                             [&](const journal::LogEntry& entry) -> result<void> {
+                               if (entry.header.sequence > to) {
+                                 stop.reached = true;
+                                 return failure(Errc::unavailable, "the end that was asked for");
+                               }
+                               TRY(auto batch, transactions.add(entry));
+                               if (batch) {
+                                 TRY(loader_->apply(batch->changes, batch->sequence));
+                                 ++out_.transactions;
+                               }
+                               if (!transactions.open()) out_.position = entry.position();
+                               const uint64_t done = entry.header.sequence - out_.covered;
+                               if (done % kProgressEntries == 0 || done == all)
+                                 tell("entries", done, all);
+                               return success();
+                             });
     if (!read && !stop.reached) return failure(read.error().in("site " + source_.name));
     return success();
   }
@@ -140,7 +140,7 @@ void retire(Transaction& txn, const FoundRoot& found) {
       if (site != 0 && sites.insert(site).second) record.add_sites(site);
     }
   }
-  txn.put(key::meta("checkpoint/" + checkpoint_name(found.root.number())), record);
+  txn.put(key::meta(kCheckpointRecord + checkpoint_name(found.root.number())), record);
 }
 
 }  // namespace
@@ -165,8 +165,8 @@ result<void> adapt_metadata(const MetadataStore::Options& options, const Survey&
   TRY(const auto store, MetadataStore::open(options));
   const uint64_t at = store->journal_position().sequence;
   Transaction txn = store->begin();
-  for (const char* name : {"next_id/inode", "next_id/stripe", "next_id/instance",
-                           "next_id/version"}) {
+  for (const char* name :
+       {"next_id/inode", "next_id/stripe", "next_id/instance", "next_id/version"}) {
     TRY(jump(txn, name, kIdJump));
   }
   TRY(jump(txn, "next_id/tree", kTreeIdJump));

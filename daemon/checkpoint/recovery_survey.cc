@@ -47,7 +47,8 @@ std::vector<SurveyedSite> ask_all(const std::vector<RecoverySource>& sources,
                                   const journal::JournalId& id) {
   std::vector<std::future<SurveyedSite>> asked;
   for (const auto& source : sources) {
-    asked.push_back(std::async(std::launch::async, [&source, &id] { return ask_head(source, id); }));
+    asked.push_back(
+        std::async(std::launch::async, [&source, &id] { return ask_head(source, id); }));
   }
   std::vector<SurveyedSite> sites;
   for (auto& one : asked) sites.push_back(one.get());
@@ -80,28 +81,31 @@ result<void> read_log(Survey& survey, const RecoverySource& source, const Checkp
   survey.committed = 0;
   journal::EntryOpener opener(place.metadata_key);
   TransactionReader transactions(place.metadata_key);
-  TRY(read_entries(*source.log, place.journal, survey.floor, {}, [&](const auto& entry) -> result<void> {
-    survey.end = entry.position();
-    survey.bytes += entry.bytes->size();
-    survey.committed = std::max(survey.committed, entry.header.committed);
-    TRY(transactions.add(entry));
-    if (entry.header.kind != journal::EntryKind::root) return success();
-    TRY(const Bytes content, opener.open(entry));
-    FoundRoot found{.entry = entry.header.sequence};
-    if (!found.root.ParseFromArray(content.data(), static_cast<int>(content.size())) ||
-        found.root.position().size() != journal::kPositionBytes) {
-      return failure(Errc::corrupt, fmt::format("entry {} of the journal is no root of a checkpoint",
-                                                entry.header.sequence));
-    }
-    found.covered = journal::get_position(as_bytes(found.root.position()), 0).sequence;
-    survey.roots.insert(survey.roots.begin(), std::move(found));
-    return success();
-  }));
+  TRY(read_entries(
+      *source.log, place.journal, survey.floor, {}, [&](const auto& entry) -> result<void> {
+        survey.end = entry.position();
+        survey.bytes += entry.bytes->size();
+        survey.committed = std::max(survey.committed, entry.header.committed);
+        TRY(transactions.add(entry));
+        if (entry.header.kind != journal::EntryKind::root) return success();
+        TRY(const Bytes content, opener.open(entry));
+        FoundRoot found{.entry = entry.header.sequence};
+        if (!found.root.ParseFromArray(content.data(), static_cast<int>(content.size())) ||
+            found.root.position().size() != journal::kPositionBytes) {
+          return failure(Errc::corrupt,
+                         fmt::format("entry {} of the journal is no root of a checkpoint",
+                                     entry.header.sequence));
+        }
+        found.covered = journal::get_position(as_bytes(found.root.position()), 0).sequence;
+        survey.roots.insert(survey.roots.begin(), std::move(found));
+        return success();
+      }));
   if (!survey.roots.empty()) return success();
-  return failure(Errc::not_found,
-                 fmt::format("the journal at site {} has entries {} to {} and no checkpoint yet: the "
-                             "metadata cannot be rebuilt from it",
-                             survey.sites[survey.source].name, survey.floor, survey.end.sequence));
+  return failure(
+      Errc::not_found,
+      fmt::format("the journal at site {} has entries {} to {} and no checkpoint yet: the "
+                  "metadata cannot be rebuilt from it",
+                  survey.sites[survey.source].name, survey.floor, survey.end.sequence));
 }
 
 // What the records about the cloud say, from the first checkpoint that can be read.
@@ -121,9 +125,9 @@ result<void> read_beginning(Survey& survey, const CheckpointPlace& place) {
           return success();
         });
     if (read && cloud && set && valid_set(survey.set)) return success();
-    problems += fmt::format("\n  checkpoint {}: {}", checkpoint_name(found.root.number()),
-                            read ? "it does not say which sites hold the journal"
-                                 : read.error().message());
+    problems +=
+        fmt::format("\n  checkpoint {}: {}", checkpoint_name(found.root.number()),
+                    read ? "it does not say which sites hold the journal" : read.error().message());
   }
   return failure(Errc::unavailable, "no checkpoint at the sites can be read:" + problems);
 }
@@ -133,8 +137,8 @@ result<void> read_beginning(Survey& survey, const CheckpointPlace& place) {
 std::string Survey::describe_missing() const {
   std::string text;
   for (const uint32_t id : set.sites()) {
-    const auto site = std::find_if(sites.begin(), sites.end(),
-                                   [&](const auto& one) { return one.site == id; });
+    const auto site =
+        std::find_if(sites.begin(), sites.end(), [&](const auto& one) { return one.site == id; });
     if (site != sites.end() && site->answered) continue;
     std::string name = fmt::format("number {}", id);
     for (const auto& info : cloud.sites()) {
@@ -177,8 +181,8 @@ result<Survey> survey_journal(const std::vector<RecoverySource>& sources,
     }
   }
   TRY(read_beginning(survey, place));
-  survey.rules = journal::quorum_rules(survey.set.sites_size(),
-                                       static_cast<int>(survey.set.losses()));
+  survey.rules =
+      journal::quorum_rules(survey.set.sites_size(), static_cast<int>(survey.set.losses()));
   survey.answered = 0;
   for (auto& site : survey.sites) {
     site.in_set = std::find(survey.set.sites().begin(), survey.set.sites().end(), site.site) !=

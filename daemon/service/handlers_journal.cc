@@ -1,5 +1,5 @@
-// The cloud's journal as administrators and requests meet it: switching it on, what it is worth now,
-// and the wait of requests that change something while too much is at no quorum.
+// The cloud's journal as administrators and requests meet it: switching it on, what it is worth
+// now, and the wait of requests that change something while too much is at no quorum.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -32,12 +32,28 @@ Answer MetadataService::journal(const CallPtr& call, const pb::JournalRequest& r
     case pb::JOURNAL_ENABLE:
       if (!deps_.journal) return enable_journal(call, request);
       break;
+    case pb::JOURNAL_CHECKPOINT:
+      return make_checkpoint(call);
     default:
-      return failure(Errc::unsupported, "this daemon makes no checkpoints");
+      return failure(Errc::unsupported, "the daemon does not know this request");
   }
   pb::AdminReply admin;
   describe_journal(*admin.mutable_journal()->mutable_status());
   return std::optional(wrapped(admin));
+}
+
+// Answers when its root is committed.
+Answer MetadataService::make_checkpoint(const CallPtr& call) {
+  if (!checkpoints_) {
+    return failure(Errc::invalid, "the cloud has no journal: `datacloud journal enable` first");
+  }
+  checkpoints_->job().request("asked for", [this, call](const result<pb::CheckpointRecord>& made) {
+    if (!made) return refuse(call, made.error());
+    pb::AdminReply admin;
+    describe_journal(*admin.mutable_journal()->mutable_status());
+    answer(call, wrapped(admin));
+  });
+  return later();
 }
 
 result<pb::JournalSet> MetadataService::chosen_set(const pb::JournalRequest& request) const {
@@ -53,8 +69,7 @@ result<pb::JournalSet> MetadataService::chosen_set(const pb::JournalRequest& req
   const std::set<uint32_t> wanted(request.sites().begin(), request.sites().end());
   for (const uint32_t site : wanted.empty() ? known : wanted) {
     if (!known.contains(site)) {
-      return failure(Errc::not_found,
-                     fmt::format("the cloud has no active site number {}", site));
+      return failure(Errc::not_found, fmt::format("the cloud has no active site number {}", site));
     }
     set.add_sites(site);
   }
@@ -62,8 +77,8 @@ result<pb::JournalSet> MetadataService::chosen_set(const pb::JournalRequest& req
   set.set_losses(static_cast<uint32_t>(losses));
   TRY(check_journal_strength(set, losses, request.accept_weaker()));
   if (valid_set(set)) return set;
-  return failure(Errc::invalid, fmt::format("a journal is held by 1 to {} sites",
-                                            journal::kJournalSitesMax));
+  return failure(Errc::invalid,
+                 fmt::format("a journal is held by 1 to {} sites", journal::kJournalSitesMax));
 }
 
 // Each step may be repeated after a crash: logs without entries are taken over, and once the
@@ -148,6 +163,7 @@ void MetadataService::describe_journal(pb::JournalStatus& out) const {
     at_work += member.state == journal::MemberState::State::ok ? 1 : 0;
   }
   out.set_margin(at_work - out.commit_sites());
+  if (checkpoints_) checkpoints_->describe(out);
 }
 
 void MetadataService::check_journal(StatusProblems& problems) const {
@@ -156,23 +172,25 @@ void MetadataService::check_journal(StatusProblems& problems) const {
   describe_journal(status);
   for (const auto& site : status.sites()) {
     if (site.state() == "ok") continue;
-    problems.add(Health::degraded, fmt::format("the journal at site {} is {}{}{}", site.name(),
-                                               site.state(), site.reason().empty() ? "" : ": ",
-                                               site.reason()));
+    problems.add(Health::degraded,
+                 fmt::format("the journal at site {} is {}{}{}", site.name(), site.state(),
+                             site.reason().empty() ? "" : ": ", site.reason()));
   }
   if (status.margin() < 0) {
-    problems.add(Health::failing,
-                 fmt::format("the journal needs {} of its {} sites and has {}: fsync waits, and "
-                             "changes wait once {} MiB are at no quorum",
-                             status.commit_sites(), status.sites_size(),
-                             status.commit_sites() + status.margin(),
-                             status.uncommitted_bytes_max() >> 20));
+    problems.add(
+        Health::failing,
+        fmt::format("the journal needs {} of its {} sites and has {}: fsync waits, and "
+                    "changes wait once {} MiB are at no quorum",
+                    status.commit_sites(), status.sites_size(),
+                    status.commit_sites() + status.margin(), status.uncommitted_bytes_max() >> 20));
   } else if (status.margin() == 0 && status.commit_sites() < status.sites_size()) {
-    problems.add(Health::degraded,
-                 fmt::format("the journal has no site to spare: it needs {} of its {} sites, and no "
-                             "more are at work",
-                             status.commit_sites(), status.sites_size()));
+    problems.add(
+        Health::degraded,
+        fmt::format("the journal has no site to spare: it needs {} of its {} sites, and no "
+                    "more are at work",
+                    status.commit_sites(), status.sites_size()));
   }
+  if (checkpoints_) checkpoints_->check(problems);
   if (status.waiting() > 0) {
     problems.add(Health::failing, fmt::format("{} requests wait for the journal: {} MiB of changes "
                                               "are at no quorum",

@@ -40,7 +40,10 @@ MetadataService::MetadataService(Dependencies deps)
 
 MetadataService::~MetadataService() = default;
 
-void MetadataService::on_site_change() { maintenance_->on_site_change(); }
+void MetadataService::on_site_change() {
+  maintenance_->on_site_change();
+  if (checkpoints_) checkpoints_->job().on_site_change();
+}
 
 void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::Request request) {
   auto call = std::make_shared<Call>();

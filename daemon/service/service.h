@@ -38,6 +38,7 @@
 #include "daemon/records/limited_directories.h"
 #include "daemon/records/nodes.h"
 #include "daemon/scrub/stripe_statistics.h"
+#include "daemon/service/journal_checkpoints.h"
 #include "daemon/sessions/call.h"
 #include "daemon/sessions/id_ranges.h"
 #include "daemon/sessions/lease_table.h"
@@ -271,6 +272,7 @@ class MetadataService final : public RpcService, private Responder {
   // handlers_journal.cc
   Answer journal(const CallPtr&, const pb::JournalRequest&);
   Answer enable_journal(const CallPtr&, const pb::JournalRequest&);
+  Answer make_checkpoint(const CallPtr&);
   result<pb::JournalSet> chosen_set(const pb::JournalRequest&) const;
   void enabled_journal(const CallPtr&, const pb::JournalSet&, const result<void>& formatted);
   void describe_journal(pb::JournalStatus&) const;
@@ -315,6 +317,7 @@ class MetadataService final : public RpcService, private Responder {
   std::map<int, uint64_t> operations_;  // requests by kind since the start
   pb::JournalSet journal_set_;
   bool enabling_journal_ = false;
+  std::unique_ptr<JournalCheckpoints> checkpoints_;  // null: the cloud has no journal
   pb::Features feature_record_;
   FeatureSet features_;  // what it says
   // Last: its threads end before anything they use.

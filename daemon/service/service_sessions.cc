@@ -62,6 +62,10 @@ result<void> MetadataService::start() {
     spdlog::info("waiting for {} mounts that were connected before the restart", awaited_.size());
   }
   maintenance_->start();
+  if (deps_.journal) {
+    checkpoints_ = std::make_unique<JournalCheckpoints>(deps_, journal_set_);
+    TRY(checkpoints_->start());
+  }
   loop_.after(kTick, [this] { tick(); });
   return success();
 }

@@ -31,8 +31,8 @@ APART = {
     "daemon": ["common", "daemon"],
     "fs": ["common", "fs"],
     "watermark": ["common", "watermark"],
-    "tools": ["common", "tools", "watermark", "daemon/checkpoint", "daemon/journal", "daemon/metadata", "daemon/fsck",
-              "daemon/journal"],
+    "tools": ["common", "tools", "watermark", "daemon/metadata", "daemon/fsck",
+              "daemon/checkpoint", "daemon/journal"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.M)
 

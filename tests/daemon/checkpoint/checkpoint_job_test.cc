@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
+#include <set>
 
 #include "daemon/checkpoint/checkpoint_rules.h"
 #include "tests/daemon/checkpoint/checkpoint_rig.h"
@@ -88,6 +91,7 @@ class CheckpointJobTest : public CheckpointTest {
     options.code = make_erasure_code("rs-3-2").value();
     options.losses = 2;
     options.bytes_per_second = bytes_per_second_;
+    options.takes = [this](SiteId id) { return !leaving_.contains(id); };
     options.look = Duration::zero();
     options.retry = Duration::zero();
     job_ = std::make_unique<CheckpointJob>(*store_, *committer_, *sites_, loop_, fake_, options);
@@ -115,6 +119,7 @@ class CheckpointJobTest : public CheckpointTest {
     loop_->run_until([&] { return records().size() == count; });
   }
 
+  std::set<SiteId> leaving_;
   uint64_t sequence_ = 0;
   uint64_t bytes_per_second_ = 0;
   std::shared_ptr<JobLoop> loop_ = std::make_shared<JobLoop>();
@@ -288,6 +293,27 @@ TEST_F(CheckpointJobTest, OldObjectsAtASiteThatIsAwayGoLater) {
   run_until_made(4);
   run_until_records(2);
   EXPECT_EQ(objects(), two);
+}
+
+TEST_F(CheckpointJobTest, DoesWithoutASiteThatLeavesBeforeItIsGone) {
+  start();
+  run_until_made(1);
+  leaving_ = {3};
+  run_until_made(2);
+  EXPECT_EQ(std::count(job_->progress().newest->sites().begin(),
+                       job_->progress().newest->sites().end(), 3u),
+            0);
+  for (const auto& piece : fake_.roots.back().pieces()) {
+    EXPECT_EQ(std::count(piece.sites().begin(), piece.sites().end(), 3u), 0);
+  }
+  for (int i = 0; i < 100; ++i) loop_->run_until([n = 0]() mutable { return n++ > 0; });
+  EXPECT_EQ(job_->progress().made, 2u) << "once is enough";
+  // It is gone: what was there is not waited for.
+  set_away(2, true);
+  sites_->retire(3);
+  grow();
+  run_until_made(3);
+  run_until_records(2);
 }
 
 TEST_F(CheckpointJobTest, EndsInTheMidstOfOne) {
