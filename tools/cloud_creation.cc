@@ -303,7 +303,9 @@ result<CreatedCloud> create_cloud(const Config& config, uint32_t uid, uint32_t g
   auto made = [&]() -> result<void> {
     TRY(make_keys(config, created.cloud.uuid(), undo));
     TRY(format_sites(config, created.cloud, undo));
-    if (created.journal) TRY(format_journal(config, created.cloud, *created.journal, undo));
+    if (created.journal) {
+      TRY(format_journal(config, created.cloud, *created.journal, undo));
+    }
     return make_metadata(config, created.cloud, uid, gid, used,
                          created.journal ? &*created.journal : nullptr, undo);
   }();

@@ -63,7 +63,9 @@ result<JournalCommitter::Sealed> JournalCommitter::seal(const RecordChanges& cha
   for (const auto& [key, value] : changes) {
     if (is_local_record(key)) continue;
     const size_t more = bytes_of(key, value);
-    if (bytes > 0 && bytes + more > kContentBytesMax) TRY(finish(true));
+    if (bytes > 0 && bytes + more > kContentBytesMax) {
+      TRY(finish(true));
+    }
     bytes += more;
     auto* change = batch.add_changes();
     change->set_key(key);

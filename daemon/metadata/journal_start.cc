@@ -84,7 +84,9 @@ result<void> replay(MetadataStore& store, journal::QuorumLog& log, const SecretK
     TRY(auto batch, batches.add(entry));
     if (entry.header.kind == journal::EntryKind::data) within = !batch;
     if (!batch) return success();
-    for (; parting.count > 0; --parting.count, ++out.undone) TRY(store.undo());
+    for (; parting.count > 0; --parting.count, ++out.undone) {
+      TRY(store.undo());
+    }
     parting.local = 0;
     const MetadataStore::JournalStep step{.before = before, .position = last, .committed = 0};
     TRY(store.replay(batch->changes, batch->sequence, step,

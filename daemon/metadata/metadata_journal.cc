@@ -31,7 +31,7 @@ bool is_counter(const std::string& key) {
 }  // namespace
 
 bool is_local_record(std::string_view key) {
-  return key.starts_with('u') || key.substr(0, 1) == "A" && key.substr(1) == kPositionRecord;
+  return key.starts_with('u') || (key.starts_with('A') && key.substr(1) == kPositionRecord);
 }
 
 result<void> MetadataStore::Impl::open_journal() {

@@ -242,7 +242,9 @@ result<Sequence> MetadataStore::commit(Transaction&& txn, const JournalStep* ste
   for (const auto& [key, value] : txn.changes_) put_change(batch, key, value);
   batch.Put(slice(key::meta("sequence")), slice(encode_sequence(next)));
   JournalNote note;
-  if (self.journaled) TRY(note, self.note_undo(batch, txn.changes_, step));
+  if (self.journaled) {
+    TRY(note, self.note_undo(batch, txn.changes_, step));
+  }
   TRY(self.write(batch, next));
   if (self.journaled) self.noted(note);
   txn.changes_.clear();

@@ -65,7 +65,9 @@ class JournalRig {
     return success();
   }
   result<void> start() {
-    if (!store) TRY(open());
+    if (!store) {
+      TRY(open());
+    }
     auto done = start_journal(*store, {.loop = loop,
                                        .log = journal->claim([this](const Error& error) {
                                          fatal.push_back(error.text());

@@ -247,7 +247,9 @@ class Model {
     for (size_t i = states_.size(); i-- > 0;) {
       if (states_[i] != now) continue;
       EXPECT_GE(i, durable_) << "something durable is gone";
-      if (same_directory_without_power_cut) EXPECT_EQ(i, states_.size() - 1) << "an answer is gone";
+      if (same_directory_without_power_cut) {
+        EXPECT_EQ(i, states_.size() - 1) << "an answer is gone";
+      }
       states_.resize(i + 1);
       return;
     }

@@ -69,7 +69,9 @@ class MemoryJournal::Log final : public QuorumLog {
   result<void> read(uint64_t from,
                     const std::function<result<void>(const LogEntry&)>& sink) override {
     if (from < journal_->floor_) return failure(Errc::not_found, "it was trimmed");
-    for (uint64_t s = from; s <= adopted_.sequence; ++s) TRY(sink(journal_->entries_[s - 1]));
+    for (uint64_t s = from; s <= adopted_.sequence; ++s) {
+      TRY(sink(journal_->entries_[s - 1]));
+    }
     return success();
   }
   result<void> rewind(const LogPosition&) override { return failure(Errc::unsupported, "a test"); }
