@@ -51,7 +51,6 @@ struct ServiceDependencies {
   // Of a cloud with a journal, in place of commits to the local disk; null: it has none.
   std::shared_ptr<JournalCommitter> journal = {};
   JournalConfig journal_config = {};
-  SecretKey metadata_key = {};  // of a cloud with a journal: its checkpoints are sealed under it
   // Makes empty logs at the sites of a new journal, or says why not; from a background thread.
   std::function<result<void>(const pb::JournalSet&)> format_journal = {};
   std::function<void()> start_anew = {};  // the daemon reads its records as after a restart

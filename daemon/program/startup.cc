@@ -283,7 +283,6 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
       .refusals = refusals,
       .journal = journal_,
       .journal_config = config.journal,
-      .metadata_key = journal::derive_metadata_key(key.key, cloud.uuid()),
       .format_journal = [file = config.file, cloud](
                             const pb::JournalSet& set) { return format_logs(file, cloud, set); },
       .start_anew =
@@ -293,6 +292,7 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
           },
       .fatal = [this](const Error& error) { store_failed(error); },
   });
+  service_->seal_checkpoints(journal::derive_metadata_key(key.key, cloud.uuid()));
   TRY(service_->start());
   RpcServerOptions rpc;
   rpc.threads = config.daemon.rpc_threads;

@@ -37,11 +37,11 @@ class JournalCheckpoints::Journal final : public CheckpointJournal {
 
 namespace {
 
-CheckpointJobOptions checkpoint_options(const ServiceDependencies& deps,
-                                        const pb::JournalSet& set) {
+CheckpointJobOptions checkpoint_options(const ServiceDependencies& deps, const pb::JournalSet& set,
+                                        const SecretKey& key) {
   CheckpointJobOptions options;
   options.journal = journal_id(deps.cloud.uuid()).value();  // the journal has begun with it
-  options.metadata_key = deps.metadata_key;
+  options.metadata_key = key;
   options.code = deps.code;
   options.losses = static_cast<int>(set.losses());
   options.takes = [&deps](SiteId id) {
@@ -54,21 +54,20 @@ CheckpointJobOptions checkpoint_options(const ServiceDependencies& deps,
 
 }  // namespace
 
-JournalCheckpoints::JournalCheckpoints(ServiceDependencies& deps, const pb::JournalSet& set)
+JournalCheckpoints::JournalCheckpoints(ServiceDependencies& deps, const pb::JournalSet& set,
+                                       const SecretKey& metadata_key)
     : journal_(std::make_unique<Journal>(*deps.journal, deps.journal_config.bytes_max)),
       job_(std::make_unique<CheckpointJob>(deps.store, *deps.journal, deps.sites, deps.loop,
-                                           *journal_, checkpoint_options(deps, set))) {}
+                                           *journal_,
+                                           checkpoint_options(deps, set, metadata_key))) {}
 
 JournalCheckpoints::~JournalCheckpoints() = default;
 
 void JournalCheckpoints::describe(pb::JournalStatus& out) const {
   const CheckpointProgress progress = job_->progress();
-  out.set_checkpoint_failure(progress.failure);
-  out.set_checkpoint_running(progress.running);
   if (!progress.newest) return;
   out.set_checkpoint(covered_entry(*progress.newest));
   out.set_checkpoint_ns(progress.newest->made_ns());
-  out.set_checkpoint_losses(progress.newest->losses_survived());
 }
 
 void JournalCheckpoints::check(StatusProblems& problems) const {

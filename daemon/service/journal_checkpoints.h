@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "common/crypto/keys.h"
 #include "common/proto/journal.pb.h"
 #include "daemon/checkpoint/checkpoint_job.h"
 #include "daemon/maintenance/service_dependencies.h"
@@ -15,7 +16,7 @@ namespace datacloud {
 class JournalCheckpoints {
  public:
   // The dependencies, whose journal is set, must outlive it.
-  explicit JournalCheckpoints(ServiceDependencies&, const pb::JournalSet&);
+  JournalCheckpoints(ServiceDependencies&, const pb::JournalSet&, const SecretKey& metadata_key);
   ~JournalCheckpoints();
 
   result<void> start() { return job_->start(); }

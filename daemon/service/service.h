@@ -27,6 +27,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/features.h"
+#include "common/crypto/keys.h"
 #include "common/proto/file_time.h"
 #include "common/rpc/rpc.h"
 #include "daemon/jobs/site_space.h"
@@ -84,6 +85,9 @@ class MetadataService final : public RpcService, private Responder {
   explicit MetadataService(Dependencies);
   ~MetadataService() override;
 
+  // Makes checkpoints, sealed under this key (entry_sealer.h), if the cloud has a journal. Before
+  // start().
+  void seal_checkpoints(const SecretKey& metadata_key) { metadata_key_ = metadata_key; }
   // Before the first request: a new start is counted and earlier grants are revoked, durably.
   // Blocks.
   result<void> start();
@@ -317,7 +321,8 @@ class MetadataService final : public RpcService, private Responder {
   std::map<int, uint64_t> operations_;  // requests by kind since the start
   pb::JournalSet journal_set_;
   bool enabling_journal_ = false;
-  std::unique_ptr<JournalCheckpoints> checkpoints_;  // null: the cloud has no journal
+  std::optional<SecretKey> metadata_key_;
+  std::unique_ptr<JournalCheckpoints> checkpoints_;  // null: the cloud has no journal, or no key
   pb::Features feature_record_;
   FeatureSet features_;  // what it says
   // Last: its threads end before anything they use.
