@@ -185,13 +185,13 @@ TEST_F(CheckpointJobTest, NothingIsRetiredBeforeTheRootIsCommitted) {
   grow();
   run_until_made(2);
   run_until_records(2);
+  loop_->run_until([&] { return fake_.floors.size() == 2; });
   const auto before = records();
-  const auto floors = fake_.floors.size();
   fake_.hold = true;
   grow();
   loop_->run_until([&] { return fake_.roots.size() == 3; });
   for (int i = 0; i < 100; ++i) loop_->run_until([n = 0]() mutable { return n++ > 0; });
-  EXPECT_EQ(fake_.floors.size(), floors);
+  EXPECT_EQ(fake_.floors.size(), 2u);
   auto now = records();
   ASSERT_EQ(now.size(), 3u);
   EXPECT_EQ(now[fake_.roots[2].number()].state(), pb::CHECKPOINT_WRITING);
@@ -300,9 +300,8 @@ TEST_F(CheckpointJobTest, DoesWithoutASiteThatLeavesBeforeItIsGone) {
   run_until_made(1);
   leaving_ = {3};
   run_until_made(2);
-  EXPECT_EQ(std::count(job_->progress().newest->sites().begin(),
-                       job_->progress().newest->sites().end(), 3u),
-            0);
+  const auto newest = *job_->progress().newest;
+  EXPECT_EQ(std::count(newest.sites().begin(), newest.sites().end(), 3u), 0);
   for (const auto& piece : fake_.roots.back().pieces()) {
     EXPECT_EQ(std::count(piece.sites().begin(), piece.sites().end(), 3u), 0);
   }
