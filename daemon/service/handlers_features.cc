@@ -92,6 +92,7 @@ Answer MetadataService::feature(const CallPtr& call, const pb::FeatureRequest& r
   }
   pb::AdminReply admin;
   for (const auto& known : known_features()) {
+    if (!known.command.empty() && !features_.has(known.feature)) continue;
     auto* state = admin.mutable_feature()->add_features();
     state->set_name(std::string(known.name));
     state->set_version(std::string(known.version));

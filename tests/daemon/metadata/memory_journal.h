@@ -21,8 +21,13 @@ class MemoryJournal : public std::enable_shared_from_this<MemoryJournal> {
 
   std::shared_ptr<QuorumLog> claim(std::function<void(const Error&)> fenced = {});
   void hold(bool on) { held_ = on; }
-  void release() { committed_ = entries_.size(); }
-  void release(size_t count) { committed_ = std::min(committed_ + count, entries_.size()); }
+  void release() { release(entries_.size()); }
+  void release(size_t count) {
+    committed_ = std::min(committed_ + count, entries_.size());
+    if (changed) changed();
+  }
+  // Called when something may be due for deliver().
+  std::function<void()> changed;
   // Entries that reached no quorum: the newest ones that are not committed.
   size_t uncommitted() const { return entries_.size() - committed_; }
   void lose(size_t count) {
@@ -42,7 +47,8 @@ class MemoryJournal : public std::enable_shared_from_this<MemoryJournal> {
 
   const JournalId id_;
   std::vector<LogEntry> entries_;
-  uint64_t committed_ = 0, floor_ = 1;
+  size_t committed_ = 0;
+  uint64_t floor_ = 1;
   uint64_t epoch_ = 0;
   bool held_ = false;
   std::vector<std::weak_ptr<Log>> leaders_;  // the last one leads
@@ -91,6 +97,7 @@ class MemoryJournal::Log final : public QuorumLog {
   }
   void when_committed(uint64_t sequence, std::function<void(result<void>)> f) override {
     waiting_.emplace_back(sequence, std::move(f));
+    if (journal_->changed) journal_->changed();
   }
   uint64_t uncommitted_bytes() const override {
     uint64_t bytes = 0;
