@@ -62,6 +62,9 @@ struct CheckpointJob::Impl : std::enable_shared_from_this<CheckpointJob::Impl> {
   bool is_due() const;
   bool takes(SiteId id) const { return !options.takes || options.takes(id); }
   bool lies_at_leaving_site() const;
+  uint64_t grown_since(uint64_t bytes) const {
+    return journal.bytes() - std::min(bytes, journal.bytes());
+  }
   void begin();
   void write(const pb::CheckpointRecord&);
   void written(uint64_t number, result<WrittenCheckpoint>);
@@ -136,7 +139,7 @@ bool CheckpointJob::Impl::is_due() const {
   if (requested) return true;
   if (loop->now() < not_before) return false;
   return !progress.newest || lies_at_leaving_site() ||
-         journal.bytes() - bytes_at_last > journal.bytes_max() / 2;
+         grown_since(bytes_at_last) > journal.bytes_max() / 2;
 }
 
 // A site that is drained, declared lost or has left: the next checkpoint does without it.
@@ -257,7 +260,7 @@ void CheckpointJob::Impl::retire_old(Transaction& txn) {
   for (const auto& [number, record] : records) {
     if (record.state() == pb::CHECKPOINT_WHOLE) whole.push_back(record);
   }
-  const bool full = journal.bytes() - bytes_at_strong > journal.bytes_max();
+  const bool full = grown_since(bytes_at_strong) > journal.bytes_max();
   const KeptCheckpoints chosen = choose_kept(whole, full);
   for (const uint64_t number : chosen.retired) {
     records[number].set_state(pb::CHECKPOINT_RETIRING);

@@ -46,7 +46,7 @@ class CheckpointJournal {
   // Entries below `floor` are not needed any more.
   virtual void trim(uint64_t floor) = 0;
   // Bytes of entries: of those that were there at the start of the daemon and of all that it has
-  // appended. Only grows.
+  // appended. Only grows, but for errors of an estimate.
   virtual uint64_t bytes() const = 0;
   // The journal is meant to hold no more. A checkpoint is made at half of it.
   virtual uint64_t bytes_max() const = 0;

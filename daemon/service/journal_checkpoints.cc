@@ -14,25 +14,25 @@ namespace datacloud {
 class JournalCheckpoints::Journal final : public CheckpointJournal {
  public:
   Journal(JournalCommitter& committer, uint64_t bytes_max)
-      : committer_(committer),
-        bytes_max_(bytes_max),
-        at_start_(committer.bytes()),
-        appended_before_(committer.appended_bytes()) {}
+      : committer_(committer), bytes_max_(bytes_max) {}
 
   // A failure has ended the daemon by then, or the root is too large, which its writer has checked.
   void append_root(Bytes content, std::function<void()> done) override {
     (void)committer_.append(journal::EntryKind::root, content,
                             [done = std::move(done)](const journal::LogPosition&) { done(); });
   }
-  void trim(uint64_t floor) override { committer_.trim(floor); }
-  uint64_t bytes() const override {
-    return at_start_ + (committer_.appended_bytes() - appended_before_);
+  void trim(uint64_t floor) override {
+    const uint64_t before = committer_.bytes();
+    committer_.trim(floor);
+    trimmed_ += before - std::min(before, committer_.bytes());
   }
+  uint64_t bytes() const override { return trimmed_ + committer_.bytes(); }
   uint64_t bytes_max() const override { return bytes_max_; }
 
  private:
   JournalCommitter& committer_;
-  const uint64_t bytes_max_, at_start_, appended_before_;
+  const uint64_t bytes_max_;
+  uint64_t trimmed_ = 0;
 };
 
 namespace {
