@@ -7,6 +7,7 @@
 
 #include "common/base/check.h"
 #include "common/proto/journal.pb.h"
+#include "daemon/metadata/journal_records.h"
 
 namespace datacloud {
 namespace {
@@ -48,28 +49,20 @@ result<JournalCommitter::Sealed> JournalCommitter::seal(const RecordChanges& cha
   Sealed sealed;
   sealed.step.before = last_;
   sealed.step.committed = options_.log->committed().sequence;
-  pb::JournalBatch batch;
-  size_t bytes = 0;
+  std::string batch;  // an encoded JournalBatch
   const auto finish = [&](bool more) -> result<void> {
-    batch.set_sequence(sequence);
-    batch.set_more(more);
-    const std::string content = batch.SerializeAsString();
-    TRY(auto entry, seal_one(EntryKind::data, as_bytes(content)));
+    append_batch_fields(batch, sequence, more);
+    TRY(auto entry, seal_one(EntryKind::data, as_bytes(batch)));
     sealed.entries.push_back(std::move(entry));
-    batch.Clear();
-    bytes = 0;
+    batch.clear();
     return success();
   };
   for (const auto& [key, value] : changes) {
     if (is_local_record(key)) continue;
-    const size_t more = bytes_of(key, value);
-    if (bytes > 0 && bytes + more > kContentBytesMax) {
+    if (!batch.empty() && batch.size() + bytes_of(key, value) > kContentBytesMax) {
       TRY(finish(true));
     }
-    bytes += more;
-    auto* change = batch.add_changes();
-    change->set_key(key);
-    if (value) change->set_value(*value);
+    append_change(batch, kBatchChanges, key, value ? &*value : nullptr);
   }
   TRY(finish(false));
   sealed.step.position = last_;

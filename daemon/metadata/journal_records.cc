@@ -21,7 +21,44 @@ int digit(char c) {
   return -1;
 }
 
+constexpr uint32_t kBytesType = 2;  // of the wire format: with a length
+
+void append_number(std::string& out, uint64_t value) {
+  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<char>(value | 0x80));
+  out.push_back(static_cast<char>(value));
+}
+
+size_t number_bytes(uint64_t value) {
+  size_t bytes = 1;
+  for (; value >= 0x80; value >>= 7) ++bytes;
+  return bytes;
+}
+
+size_t field_bytes(std::string_view text) { return 1 + number_bytes(text.size()) + text.size(); }
+
+void append_field(std::string& out, int field, std::string_view text) {
+  out.push_back(static_cast<char>(static_cast<uint32_t>(field) << 3 | kBytesType));
+  append_number(out, text.size());
+  out.append(text);
+}
+
 }  // namespace
+
+void append_change(std::string& encoded, int field, std::string_view key,
+                   const std::string* value) {
+  encoded.push_back(static_cast<char>(static_cast<uint32_t>(field) << 3 | kBytesType));
+  append_number(encoded, field_bytes(key) + (value != nullptr ? field_bytes(*value) : 0));
+  append_field(encoded, 1, key);
+  if (value != nullptr) append_field(encoded, 2, *value);
+}
+
+void append_batch_fields(std::string& encoded, uint64_t sequence, bool more) {
+  encoded.push_back(1 << 3);
+  append_number(encoded, sequence);
+  if (!more) return;
+  encoded.push_back(3 << 3);
+  encoded.push_back(1);
+}
 
 std::string encode_position(const journal::LogPosition& position) {
   std::array<uint8_t, journal::kPositionBytes> bytes{};

@@ -1,6 +1,7 @@
 // Records of the journal in the store, as values. docs/format-metadata.md, "The journal's records".
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,13 @@ namespace datacloud {
 
 inline constexpr char kJournalRecord[] = "journal";             // 'A': pb::JournalSet
 inline constexpr char kPositionRecord[] = "journal_position";   // 'A': 56 bytes
+
+// Appends `key` and its value (null: none) to an encoded JournalUndo (field 1) or JournalBatch (field
+// 2), as protobuf does, without a message for each: every transaction passes here twice.
+inline constexpr int kUndoChanges = 1, kBatchChanges = 2;
+void append_change(std::string& encoded, int field, std::string_view key, const std::string* value);
+// The fields of a JournalBatch beside its changes.
+void append_batch_fields(std::string& encoded, uint64_t sequence, bool more);
 
 std::string encode_position(const journal::LogPosition&);
 // corrupt: not 56 bytes.

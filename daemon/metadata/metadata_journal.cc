@@ -17,12 +17,6 @@
 namespace datacloud {
 namespace {
 
-void add_before(pb::JournalUndo& undo, const std::string& key, std::optional<std::string> value) {
-  auto* change = undo.add_changes();
-  change->set_key(key);
-  if (value) change->set_value(std::move(*value));
-}
-
 // The two records that every transaction changes and none names.
 bool is_counter(const std::string& key) {
   return key == key::meta("sequence") || key == key::meta(kPositionRecord);
@@ -63,20 +57,26 @@ result<JournalNote> MetadataStore::Impl::note_undo(leveldb::WriteBatch& batch,
   note.position = step ? step->position : position;
   note.number = step ? step->position.sequence : std::max(newest, position.sequence) + 1;
   DC_CHECK(note.number > newest, "a transaction goes back in the journal");
-  pb::JournalUndo undo;
+  std::string undo;  // an encoded JournalUndo
   for (const auto& [key, value] : changes) {
     if (is_local_record(key)) continue;
-    TRY(auto before, read(key));
-    add_before(undo, key, std::move(before));
+    if (const auto at = recent.find(key); at != recent.end()) {
+      append_change(undo, kUndoChanges, key, at->second ? &*at->second : nullptr);
+      continue;
+    }
+    TRY(const auto before, read(key));
+    append_change(undo, kUndoChanges, key, before ? &*before : nullptr);
   }
   Sequence now = 0;
   {
     std::lock_guard lock(mutex);
     now = sequence;
   }
-  add_before(undo, key::meta("sequence"), encode_sequence(now));
-  add_before(undo, key::meta(kPositionRecord), encode_position(step ? step->before : position));
-  batch.Put(key::undo(note.number), undo.SerializeAsString());
+  const std::string sequence_before = encode_sequence(now);
+  const std::string position_before = encode_position(step ? step->before : position);
+  append_change(undo, kUndoChanges, key::meta("sequence"), &sequence_before);
+  append_change(undo, kUndoChanges, key::meta(kPositionRecord), &position_before);
+  batch.Put(key::undo(note.number), undo);
   if (step == nullptr) return note;
   batch.Put(key::meta(kPositionRecord), encode_position(step->position));
   while (note.erased < undo_numbers.size() && undo_numbers[note.erased] <= step->committed) {

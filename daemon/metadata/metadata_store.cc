@@ -214,7 +214,12 @@ result<std::optional<std::string>> MetadataStore::Impl::read(const std::string& 
 }
 
 result<std::optional<std::string>> MetadataStore::read(const std::string& key) const {
-  return impl_->read(key);
+  auto value = impl_->read(key);
+  if (impl_->journaled && value) {
+    if (impl_->recent.size() >= Impl::kRecentMax) impl_->recent.clear();
+    impl_->recent.insert_or_assign(key, value.value());
+  }
+  return value;
 }
 
 std::unique_ptr<RecordSnapshot> MetadataStore::snapshot() const {
@@ -256,6 +261,7 @@ result<void> MetadataStore::Impl::write(leveldb::WriteBatch& batch, Sequence nex
     std::lock_guard lock(mutex);
     if (failed) return failure(*failed);
   }
+  recent.clear();
   const leveldb::Status s = db->Write(leveldb::WriteOptions(), &batch);
   std::lock_guard lock(mutex);
   if (!s.ok()) {

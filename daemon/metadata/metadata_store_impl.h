@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -84,6 +85,9 @@ struct MetadataStore::Impl {
   bool journaled = false;
   std::deque<uint64_t> undo_numbers;  // of undo records, ascending; as many as are not committed
   journal::LogPosition position;      // record 'A' "journal_position"
+  // What was read since the last change: a transaction has read most of what it changes.
+  static constexpr size_t kRecentMax = 64;
+  std::unordered_map<std::string, std::optional<std::string>> recent;
 };
 
 }  // namespace datacloud

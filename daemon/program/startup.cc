@@ -5,6 +5,7 @@
 #include "daemon/program/startup.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <mutex>
@@ -109,6 +110,13 @@ result<MetadataService::Dependencies::Joined> open_joining(const std::filesystem
   return joined;
 }
 
+// Signals are blocked until somebody takes them, which is after the start (main.cc).
+bool asked_to_stop() {
+  sigset_t pending;
+  return ::sigpending(&pending) == 0 &&
+         (::sigismember(&pending, SIGTERM) == 1 || ::sigismember(&pending, SIGINT) == 1);
+}
+
 // Sites that have left keep only their ids.
 result<pb::Cloud> read_cloud(const MetadataStore& store) {
   pb::Cloud cloud;
@@ -201,6 +209,7 @@ result<void> Daemon::open_journal(const Config& config, pb::Cloud& cloud, const 
   options.fenced = [this, loop = loop_](const Error& error) {
     loop->post([this, error] { journal_lost(error); });
   };
+  options.cancelled = asked_to_stop;
   TRY(auto log, journal::QuorumLog::claim(std::move(options)));
   auto started = start_journal(
       *store_, {.loop = loop_,

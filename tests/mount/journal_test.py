@@ -150,4 +150,4 @@ def test(options):
 
 
 if __name__ == "__main__":
-    harness.main(test)
+    harness.main(test, 240)
