@@ -115,6 +115,13 @@ result<Bytes> PieceReader::read(size_t piece) {
           piece, checkpoint_name(root_.number()), code_->name(), code_->k(),
           std::popcount(available));
       for (const auto& problem : told_.problems) text += "\n  " + problem;
+      for (int c = 0; c < code_->n(); ++c) {
+        if (contains(reachable(piece), c)) continue;
+        text += fmt::format("\n  column {}: {}", c,
+                            about.sites(c) == 0
+                                ? "it was put nowhere"
+                                : fmt::format("site number {} is not there", about.sites(c)));
+      }
       return failure(Errc::unavailable, text);
     }
     for (int c = 0; c < code_->n(); ++c) {

@@ -129,6 +129,9 @@ result<void> read_beginning(Survey& survey, const CheckpointPlace& place) {
         fmt::format("\n  checkpoint {}: {}", checkpoint_name(found.root.number()),
                     read ? "it does not say which sites hold the journal" : read.error().message());
   }
+  for (const auto& site : survey.sites) {
+    if (!site.answered) problems += fmt::format("\n  site {}: {}", site.name, site.reason);
+  }
   return failure(Errc::unavailable, "no checkpoint at the sites can be read:" + problems);
 }
 
