@@ -82,7 +82,9 @@ def come_back(cloud, mount):
 
 
 def recover(cloud, *options):
-    return json.loads(cloud.tool("recover", "--json", *options))
+    done = cloud.run_tool("recover", "--json", *options)
+    check(done.returncode == 0, f"recover {' '.join(options)}", done.stderr + done.stdout)
+    return json.loads(done.stdout)
 
 
 def refused(cloud, word, what, *options):
