@@ -19,6 +19,8 @@
 #include "common/store/object_store.h"
 #include "common/store/rados/rados_store.h"
 #include "common/stripe/shard_size.h"
+#include "daemon/journal/site_logs.h"
+#include "daemon/metadata/journal_records.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/metadata/state_directory.h"
 
@@ -74,17 +76,22 @@ result<void> make_keys(const Config& config, const std::string& uuid, Undo& undo
   return success();
 }
 
+SiteMarker marker_of(const pb::Cloud& cloud, const pb::SiteInfo& info) {
+  SiteMarker marker;
+  marker.cloud_uuid = cloud.uuid();
+  marker.cloud_name = cloud.name();
+  marker.site_name = info.name();
+  marker.site_id = info.id();
+  return marker;
+}
+
 result<void> format_sites(const Config& config, const pb::Cloud& cloud, Undo& undo) {
   for (size_t i = 0; i < config.sites.size(); i++) {
     const SiteConfig& site = config.sites[i];
     std::error_code ec;
     const bool was_empty =
         site.store == "directory" && std::filesystem::is_empty(site.path, ec) && !ec;
-    SiteMarker marker;
-    marker.cloud_uuid = cloud.uuid();
-    marker.cloud_name = cloud.name();
-    marker.site_name = site.name;
-    marker.site_id = cloud.sites(static_cast<int>(i)).id();
+    const SiteMarker marker = marker_of(cloud, cloud.sites(static_cast<int>(i)));
     auto formatted = format_store(site, marker);
     const std::string what =
         fmt::format("site {} in {}", site.name, site_place(site, cloud.uuid()));
@@ -101,8 +108,40 @@ result<void> format_sites(const Config& config, const pb::Cloud& cloud, Undo& un
   return success();
 }
 
+// At all sites, which are the configuration's in their order.
+result<pb::JournalSet> choose_journal(const Config& config, const pb::Cloud& cloud, int losses,
+                                      bool accept_weaker) {
+  pb::JournalSet set;
+  TRY(const auto id, journal_id(cloud.uuid()));
+  set.set_journal(std::string(as_text(ByteView(id.data(), id.size()))));
+  set.set_number(1);
+  set.set_segment_bytes(config.journal.segment_bytes);
+  set.set_losses(static_cast<uint32_t>(losses));
+  for (int i = 0; i < cloud.sites_size(); ++i) {
+    TRY(journal::check_holds_journal(config.sites[static_cast<size_t>(i)]));
+    set.add_sites(cloud.sites(i).id());
+  }
+  TRY(check_journal_strength(set, losses, accept_weaker));
+  if (valid_set(set)) return set;
+  return failure(Errc::invalid, "a journal is held by 1 to 32 sites");
+}
+
+result<void> format_journal(const Config& config, const pb::Cloud& cloud,
+                            const pb::JournalSet& set, Undo& undo) {
+  TRY(const auto id, journal_id(cloud.uuid()));
+  for (int i = 0; i < cloud.sites_size(); ++i) {
+    const SiteConfig& site = config.sites[static_cast<size_t>(i)];
+    undo.add(fmt::format("the journal of site {} in {}", site.name,
+                         site_place(site, cloud.uuid())),
+             [site] { return journal::undo_site_log(site); });
+    TRY(journal::format_site_log(site, marker_of(cloud, cloud.sites(i)), id, set.segment_bytes()));
+  }
+  return success();
+}
+
 result<void> make_metadata(const Config& config, const pb::Cloud& cloud, uint32_t uid, uint32_t gid,
-                           const pb::Features& features, Undo& undo) {
+                           const pb::Features& features, const pb::JournalSet* journal,
+                           Undo& undo) {
   const auto directory = metadata_directory(config.daemon);
   TRY(make_directories(directory.parent_path(), 0700));
   // check_creation found it empty: what is there now, this run has made.
@@ -113,7 +152,7 @@ result<void> make_metadata(const Config& config, const pb::Cloud& cloud, uint32_
   });
   MetadataStore::Options options;
   options.directory = directory.string();
-  return MetadataStore::create(std::move(options), cloud, uid, gid, features);
+  return MetadataStore::create(std::move(options), cloud, uid, gid, features, journal);
 }
 
 pb::Cloud describe_cloud(const Config& config, std::string uuid) {
@@ -207,7 +246,8 @@ result<pb::Features> chosen_features(const std::string& choice) {
     feature->set_since(1);  // the transaction that makes the cloud
   };
   if (choice == "all") {
-    for (const auto& known : known_features()) add(known);
+    for (const auto& known : known_features())
+      if (known.command.empty()) add(known);
   } else if (choice != "none") {
     std::set<std::string> names;
     for (size_t at = 0; at <= choice.size();) {
@@ -219,9 +259,15 @@ result<pb::Features> chosen_features(const std::string& choice) {
       const KnownFeature* known = find_feature(name);
       if (known == nullptr) {
         std::string all;
-        for (const auto& one : known_features()) all += fmt::format("{}, ", one.name);
+        for (const auto& one : known_features())
+          if (one.command.empty()) all += fmt::format("{}, ", one.name);
         return failure(Errc::invalid,
                        fmt::format("feature \"{}\" is not known: {}all or none", name, all));
+      }
+      if (!known->command.empty()) {
+        return failure(Errc::invalid, fmt::format("feature \"{}\" needs more than a name here: "
+                                                  "create --{}, or later `{}`",
+                                                  name, name, known->command));
       }
       add(*known);
     }
@@ -230,7 +276,7 @@ result<pb::Features> chosen_features(const std::string& choice) {
 }
 
 result<CreatedCloud> create_cloud(const Config& config, uint32_t uid, uint32_t gid,
-                                  const pb::Features& features) {
+                                  const pb::Features& features, const JournalChoice& journal) {
   TRY(const auto code, make_erasure_code(config.cloud.code));
   TRY(check_creation(config));
   if (config.cloud.write_sites_min > config.sites.size()) {
@@ -243,11 +289,25 @@ result<CreatedCloud> create_cloud(const Config& config, uint32_t uid, uint32_t g
   created.tolerance = compute_tolerance(*code, static_cast<int>(config.sites.size()));
   created.overhead = static_cast<double>(code->n()) / code->k();
   created.warnings = warnings_of(config, created.tolerance);
+  pb::Features used = features;
+  if (journal.wanted) {
+    TRY(created.journal, choose_journal(config, created.cloud, created.tolerance.sites,
+                                        journal.accept_weaker));
+    const KnownFeature& known = describe(Feature::journal);
+    auto* feature = used.add_features();
+    feature->set_name(std::string(known.name));
+    feature->set_version(std::string(known.version));
+    feature->set_since(1);
+  }
   Undo undo;
   auto made = [&]() -> result<void> {
     TRY(make_keys(config, created.cloud.uuid(), undo));
     TRY(format_sites(config, created.cloud, undo));
-    return make_metadata(config, created.cloud, uid, gid, features, undo);
+    if (created.journal) {
+      TRY(format_journal(config, created.cloud, *created.journal, undo));
+    }
+    return make_metadata(config, created.cloud, uid, gid, used,
+                         created.journal ? &*created.journal : nullptr, undo);
   }();
   if (!made) return failure(undo.because(made.error()));
   return created;

@@ -6,10 +6,12 @@
 // is what turns them into a cloud.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/config/config.h"
+#include "common/proto/journal.pb.h"
 #include "common/proto/records.pb.h"
 #include "common/store/object_store.h"
 #include "common/stripe/placement.h"
@@ -21,6 +23,12 @@ struct CreatedCloud {
   Tolerance tolerance;
   double overhead = 0;  // stored bytes per byte of incompressible data, n / k
   std::vector<std::string> warnings;
+  std::optional<pb::JournalSet> journal;  // none: it has none
+};
+
+struct JournalChoice {
+  bool wanted = false;         // at all sites
+  bool accept_weaker = false;  // than files are
 };
 
 // "all", "none" or names with commas between them: what a new cloud uses from the beginning.
@@ -28,7 +36,8 @@ result<pb::Features> chosen_features(const std::string& choice);
 
 // The root directory will belong to uid and gid.
 result<CreatedCloud> create_cloud(const Config&, uint32_t uid, uint32_t gid,
-                                  const pb::Features& features = {});
+                                  const pb::Features& features = {},
+                                  const JournalChoice& journal = {});
 
 // A random (version 4) UUID.
 result<std::string> random_uuid();

@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include "common/site/site_set.h"
+#include "daemon/journal/quorum_rules.h"
+#include "daemon/metadata/journal_records.h"
 #include "tools/cloud_creation.h"
 #include "tools/commands.h"
 #include "tools/exit_codes.h"
@@ -11,6 +13,18 @@
 
 namespace datacloud {
 namespace {
+
+Json journal_json(const CreatedCloud& created) {
+  if (!created.journal) return {};
+  const auto rules = journal::quorum_rules(created.journal->sites_size(),
+                                           static_cast<int>(created.journal->losses()));
+  return {{"sites", rules.sites},
+          {"commit_sites", rules.commit},
+          {"losses_survived", rules.commit - 1},
+          {"losses_writable", rules.writable},
+          {"data_losses", created.tolerance.sites},
+          {"witnesses_missing", rules.witnesses}};
+}
 
 Json created_json(const Config& config, const CreatedCloud& created) {
   Json sites = Json::array();
@@ -27,6 +41,7 @@ Json created_json(const Config& config, const CreatedCloud& created) {
         {"code", created.cloud.root_policy().code()}}},
       {"tolerance", created.tolerance.text},
       {"overhead", created.overhead},
+      {"journal", journal_json(created)},
       {"write_sites_min", created.cloud.write_sites_min()},
       {"sites", std::move(sites)},
       {"state", config.daemon.state.string()},
@@ -41,6 +56,13 @@ std::string created_text(const Config& config, const CreatedCloud& created, bool
   out += fmt::format("code      {}: {:.2f} bytes stored per byte of incompressible data\n",
                      created.cloud.root_policy().code(), created.overhead);
   out += fmt::format("survives  {}\n", created.tolerance.text);
+  if (created.journal) {
+    const char* title = "journal   ";
+    for (const auto& line : describe_strength(*created.journal, created.tolerance.sites)) {
+      out += title + line + "\n";
+      title = "          ";
+    }
+  }
   out +=
       "groups    off; `datacloud policy set DIR --group T` adds an XOR row per T stripes: 1/T more "
       "space,\n          and one lost shard is repaired inside its site\n";
@@ -64,7 +86,7 @@ std::string created_text(const Config& config, const CreatedCloud& created, bool
 
 }  // namespace
 
-int run_create(const CommandContext& context, const std::string& features) {
+int run_create(const CommandContext& context, const CreateOptions& options) {
   auto config = load_config(context.config);
   if (!config) return report_failure(config.error());
   if (config.value().node.joined()) {
@@ -72,9 +94,10 @@ int run_create(const CommandContext& context, const std::string& features) {
                                                    " is the configuration of a node: its cloud "
                                                    "exists already"));
   }
-  const auto chosen = chosen_features(features);
+  const auto chosen = chosen_features(options.features);
   if (!chosen) return report_failure(chosen.error());
-  auto created = create_cloud(config.value(), ::getuid(), ::getgid(), chosen.value());
+  auto created = create_cloud(config.value(), ::getuid(), ::getgid(), chosen.value(),
+                              {.wanted = options.journal, .accept_weaker = options.accept_weaker});
   if (!created) return report_failure(created.error());
   fmt::print("{}", context.json ? json_text(created_json(config.value(), created.value()))
                                 : created_text(config.value(), created.value(), colour_wanted()));

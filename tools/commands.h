@@ -14,8 +14,24 @@ struct CommandContext {
   bool json = false;
 };
 
-// `features`: "all", "none" or names with commas between them.
-int run_create(const CommandContext&, const std::string& features);
+struct CreateOptions {
+  std::string features = "all";  // or "none", or names with commas between them
+  bool journal = false;          // at all sites
+  bool accept_weaker = false;    // a journal that survives less than files do
+};
+int run_create(const CommandContext&, const CreateOptions&);
+int run_journal_status(const CommandContext&);
+// No sites: all.
+int run_journal_enable(const CommandContext&, const std::vector<std::string>& sites,
+                       bool accept_weaker);
+int run_journal_checkpoint(const CommandContext&);
+struct RecoverOptions {
+  bool dry_run = false;
+  std::optional<uint64_t> to;  // a sequence of the journal; none: all there is
+  std::string surviving;       // a site whose log alone is taken; empty: a quorum's
+  bool know = false;           // --i-know
+};
+int run_recover(const CommandContext&, const RecoverOptions&);
 int run_feature_list(const CommandContext&);
 int run_feature_enable(const CommandContext&, const std::vector<std::string>& names, bool all);
 int run_tree_create(const CommandContext&, const std::string& path);

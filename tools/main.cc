@@ -152,6 +152,24 @@ void add_site_commands(CLI::App& app, const CommandContext& context, std::string
                 [&] { return run_site_activate(context, name); }));
 }
 
+void add_journal_commands(CLI::App& app, const CommandContext& context,
+                          std::vector<std::string>& sites, bool& accept_weaker,
+                          const AddCommand& add) {
+  auto* group = app.add_subcommand(
+      "journal", "The metadata's log at the sites, which the loss of the daemon's machine leaves");
+  group->require_subcommand(1);
+  group->fallthrough();
+  add(*group, "status", "What is where, and what it survives",
+      [&] { return run_journal_status(context); });
+  auto* enable = add(*group, "enable", "Begin a journal, for good; the daemon starts anew",
+                     [&] { return run_journal_enable(context, sites, accept_weaker); });
+  enable->add_option("--site", sites, "A site that holds it; may be repeated. None: all sites");
+  enable->add_flag("--accept-weaker", accept_weaker,
+                   "Although it survives the loss of fewer sites than files do");
+  add(*group, "checkpoint", "Write all metadata to the sites now, so that entries can go",
+      [&] { return run_journal_checkpoint(context); });
+}
+
 void add_feature_commands(CLI::App& app, const CommandContext& context,
                           std::vector<std::string>& names, bool& all, const AddCommand& add) {
   auto* group =
@@ -376,12 +394,17 @@ int run(int argc, char** argv) {
   auto command = [&](const char* name, const char* help, std::function<int()> action) {
     return add(app, name, help, std::move(action));
   };
-  std::string features = "all";
+  CreateOptions creation;
   auto* create = command("create", "Format a new cloud on the configured sites",
-                         [&] { return run_create(context, features); });
+                         [&] { return run_create(context, creation); });
+  create->add_flag("--journal", creation.journal,
+                   "Replicate the metadata to the sites, so that it survives the loss of the "
+                   "daemon's machine");
+  create->add_flag("--accept-weaker", creation.accept_weaker,
+                   "Make a journal although it survives the loss of fewer sites than files do");
   create
       ->add_option(
-          "--features", features,
+          "--features", creation.features,
           "What the cloud uses beyond format 1: all, none (older programs can be used with "
           "it) or NAME,NAME")
       ->capture_default_str();
@@ -389,6 +412,9 @@ int run(int argc, char** argv) {
   std::vector<std::string> feature_names;
   bool all_features = false;
   add_feature_commands(app, context, feature_names, all_features, add);
+  std::vector<std::string> journal_sites;
+  bool weaker_journal = false;
+  add_journal_commands(app, context, journal_sites, weaker_journal, add);
   NodeAddOptions node;
   add_node_commands(app, context, node, add);
   std::string join_line, join_directory = "/etc/datacloud";
@@ -457,6 +483,22 @@ int run(int argc, char** argv) {
   BackgroundOptions background;
   add_policy_commands(app, context, path, policy, background, add);
   add_tree_commands(app, context, path, add);
+  RecoverOptions recover;
+  auto* recovering =
+      command("recover", "Rebuild the daemon's metadata from the sites after the machine was lost",
+              [&] { return run_recover(context, recover); });
+  recovering->add_flag("--dry-run", recover.dry_run,
+                       "Change nothing: say what would come back, and check every part of it");
+  recovering->add_option("--to", recover.to,
+                         "Go back to this entry of the journal; later changes are given up");
+  auto* surviving = recovering->add_option(
+      "--surviving", recover.surviving,
+      "Take what this site has, although too few of the others answer to be sure");
+  recovering->add_flag("--i-know", recover.know, "Changes that only other sites had may be lost")
+      ->needs(surviving);
+  recovering->footer(
+      "Needs the configuration, the service key and the sites. With --dry-run exit code 1 says that "
+      "it\nwould not work now. docs/operations.md, \"Disaster recovery\"");
   FsckOptions fsck;
   bool ignored = false;
   auto* check = command("fsck", "Check the cloud's records and sites, and mend them",

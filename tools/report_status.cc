@@ -311,6 +311,7 @@ Json status_json(const pb::StatusReply& status) {
             {"dead_members", details.dead_members()},
             {"dead_bytes", details.dead_bytes()}}},
           {"features", details.features()},
+          {"journal", journal_json(details.journal())},
           {"trees", details.trees()},
           {"inline_blocks", details.inline_blocks()},
           {"patches", details.patches()},

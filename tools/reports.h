@@ -27,6 +27,9 @@ Json operations_json(const pb::StatusDetails&);
 std::string background_text(const pb::StatusDetails&);
 std::string limits_text(const pb::StatusDetails&);  // pause, limits and windows alone
 
+Json journal_json(const pb::JournalStatus&);
+std::string journal_text(const pb::JournalStatus&, bool colours);
+
 // `top`: what has been done between two answers, `seconds` apart.
 Json top_json(const pb::StatusReply& before, const pb::StatusReply& after, double seconds);
 std::string top_text(const pb::StatusReply& before, const pb::StatusReply& after, double seconds,

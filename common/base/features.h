@@ -17,6 +17,7 @@ enum class Feature : uint32_t {
   times = 0,         // times outside 1677 to 2262, and times of creation
   trees = 1,         // directories declared as trees
   shared_slots = 2,  // several files use one sealed block: clones
+  journal = 3,       // metadata is replicated to a quorum of the sites
 };
 
 struct KnownFeature {
@@ -24,6 +25,9 @@ struct KnownFeature {
   std::string_view name;     // as in records and on the wire
   std::string_view version;  // of the first program that knows it
   std::string_view what;     // what it permits, for people
+  // The command that switches it on, where that takes more than a record; empty: `feature enable`.
+  std::string_view command = {};
+  bool daemon_only = false;  // mounts need not know it
 };
 
 // Those this program knows, by name.

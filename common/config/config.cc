@@ -372,6 +372,14 @@ result<const toml::table*> find_table(ConfigSection& root, const char* name, boo
   return table;
 }
 
+result<void> read_journal(ConfigSection s, JournalConfig& journal) {
+  TRY(s.number("segment_bytes", journal.segment_bytes, kMiB, 64 * kMiB, parse_bytes));
+  TRY(s.number("bytes_max", journal.bytes_max, 4 * journal.segment_bytes, kMiB << 20, parse_bytes));
+  TRY(s.number("uncommitted_bytes_max", journal.uncommitted_bytes_max, kMiB, kMiB << 12,
+               parse_bytes));
+  return s.refuse_unknown();
+}
+
 result<Config> read_all(const toml::table& document, const std::filesystem::path& path) {
   const std::string file = path.string();
   Config config;
@@ -387,6 +395,7 @@ result<Config> read_all(const toml::table& document, const std::filesystem::path
                               "daemon, [daemon]; not both by one configuration"));
   TRY(auto keys, find_table(root, "keys", !joined));
   TRY(auto mount, find_table(root, "mount", false));
+  TRY(auto journal, find_table(root, "journal", false));
   TRY(read_sites(root, file, config.sites));
   TRY(root.refuse_unknown());
 
@@ -400,6 +409,7 @@ result<Config> read_all(const toml::table& document, const std::filesystem::path
     TRY(read_daemon(ConfigSection(*daemon, "[daemon]", file), config.daemon, config.node, names));
     TRY(read_keys(ConfigSection(*keys, "[keys]", file), config.keys));
   }
+  TRY(read_journal(ConfigSection(*journal, "[journal]", file), config.journal));
   for (auto& site : config.sites) {
     if (site.store != "remote") continue;
     site.node = config.node;

@@ -84,6 +84,14 @@ struct DaemonConfig {
   std::string metrics;  // "127.0.0.1:9555": Prometheus' /metrics is served there; empty: nowhere
 };
 
+// Of a cloud that has a journal (docs/journal.md).
+struct JournalConfig {
+  uint64_t bytes_max = 256u << 20;  // of entries at a site; a checkpoint is due at half of it
+  // Of changes that no quorum has yet; above, requests that change wait.
+  uint64_t uncommitted_bytes_max = 64u << 20;
+  uint64_t segment_bytes = 16u << 20;  // of new journals: files or objects a site's log consists of
+};
+
 struct KeysConfig {
   std::filesystem::path data;
   std::filesystem::path service;
@@ -110,6 +118,7 @@ struct Config {
   std::filesystem::path file;
   CloudConfig cloud;
   DaemonConfig daemon;
+  JournalConfig journal;
   NodeConfig node;
   KeysConfig keys;
   MountConfig mount;

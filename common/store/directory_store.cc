@@ -16,6 +16,7 @@
 #include "common/base/executor.h"
 #include "common/base/out_of_space.h"
 #include "common/store/directory_layout.h"
+#include "common/store/hidden_names.h"
 #include "common/store/object_compute.h"
 #include "common/store/object_file.h"
 
@@ -124,7 +125,7 @@ class DirectoryStore final : public ObjectStore {
   template <class T, class Work>
   void run(Executor& pool, const char* op, const std::string& name, const OpOptions& options,
            Callback<T> callback, Work work) {
-    if (!valid_object_name(name) && !name.empty()) {
+    if (!storable_object_name(name) && !name.empty()) {
       return callback(failure(Errc::invalid, "not an object name: " + name.substr(0, 200)));
     }
     if (calls_.fetch_add(1) >= kCallsMax) {
@@ -196,7 +197,7 @@ class DirectoryStore final : public ObjectStore {
   }
 
   result<std::unique_ptr<File>> open_object(const std::string& name) {
-    if (!valid_object_name(name)) return failure(Errc::invalid, "an object needs a name");
+    if (!storable_object_name(name)) return failure(Errc::invalid, "an object needs a name");
     TRY(verify());
     auto file = files_->open(layout_.object(name), FileLayer::Open::read);
     if (file || !is(file.error(), std::errc::no_such_file_or_directory)) return file;

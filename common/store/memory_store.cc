@@ -2,9 +2,11 @@
 #include "common/store/memory_store.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <mutex>
 
+#include "common/store/hidden_names.h"
 #include "common/store/object_compute.h"
 
 namespace datacloud {
@@ -63,7 +65,7 @@ class MemoryStore final : public ObjectStore {
   void put(const std::string& name, Payload data, Attributes attributes, OpOptions,
            Callback<void> callback) override {
     answer<void>(callback, [&]() -> result<void> {
-      if (!valid_object_name(name)) return failure(invalid(name));
+      if (!storable_object_name(name)) return failure(invalid(name));
       if (data.size() > kObjectBytesMax) return failure(Errc::invalid, name + " exceeds 64 MiB");
       size_t attribute_bytes = 0;
       for (const auto& [key, value] : attributes) attribute_bytes += key.size() + value.size();
@@ -97,7 +99,7 @@ class MemoryStore final : public ObjectStore {
   void derive(const std::string& name, Derivation derivation, OpOptions,
               Callback<DeriveReply> callback) override {
     answer<DeriveReply>(callback, [&]() -> result<DeriveReply> {
-      if (!valid_object_name(name)) return failure(invalid(name));
+      if (!storable_object_name(name)) return failure(invalid(name));
       if (state_->objects.count(name)) return failure(Errc::exists, location(name));
       TRY(auto source, find(derivation.source));
       TRY(auto made, derive_object(source->data, source->attributes, derivation));
@@ -131,7 +133,7 @@ class MemoryStore final : public ObjectStore {
 
   void remove(const std::string& name, OpOptions, Callback<void> callback) override {
     answer<void>(callback, [&]() -> result<void> {
-      if (!valid_object_name(name)) return failure(invalid(name));
+      if (!storable_object_name(name)) return failure(invalid(name));
       if (state_->objects.erase(name) == 0) return failure(Errc::not_found, location(name));
       return success();
     });
@@ -144,9 +146,9 @@ class MemoryStore final : public ObjectStore {
       ListReply reply;
       auto it = from.empty() ? state_->objects.begin() : state_->objects.upper_bound(from);
       for (; it != state_->objects.end() && reply.names.size() < count_max; ++it) {
-        reply.names.push_back(it->first);
+        if (!hidden_object_name(it->first)) reply.names.push_back(it->first);
       }
-      if (it != state_->objects.end()) reply.next = reply.names.back();
+      if (it != state_->objects.end()) reply.next = std::prev(it)->first;
       return reply;
     });
   }
@@ -175,7 +177,7 @@ class MemoryStore final : public ObjectStore {
   }
 
   result<const MemoryStoreState::Object*> find(const std::string& name) const {
-    if (!valid_object_name(name)) return failure(invalid(name));
+    if (!storable_object_name(name)) return failure(invalid(name));
     auto it = state_->objects.find(name);
     if (it == state_->objects.end()) return failure(Errc::not_found, location(name));
     return &it->second;

@@ -36,6 +36,8 @@ result<RecordCheckReport> check_records(const RecordSnapshot& view, const Record
       {"stripes", check_stripes},
       {"nodes", check_nodes},
       {"ids", check_ids},
+      {"journal", check_journal},
+      {"checkpoints", check_checkpoints},
       {"features", check_features},
   };
   RecordPasses passes{view, limits, progress, SetSums(limits.buckets, std::random_device{}())};

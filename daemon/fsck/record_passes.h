@@ -159,6 +159,8 @@ result<void> check_inline(RecordPasses&);         // 'M' with 'V' and 'W'
 result<void> check_stripes(RecordPasses&);        // 'S' with 'L', 'R', 'F', 'B', 'K' and rows
 result<void> check_nodes(RecordPasses&);          // 'n'
 result<void> check_ids(RecordPasses&);            // counters, 'G', 'P', 'Q', and the totals
+result<void> check_journal(RecordPasses&);        // records of the journal, and what undoes
+result<void> check_checkpoints(RecordPasses&);    // records of checkpoints at the sites
 result<void> check_features(RecordPasses&);       // what all of them use, with the cloud's list
 
 }  // namespace datacloud

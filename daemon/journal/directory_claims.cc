@@ -34,9 +34,11 @@ std::string DirectoryClaims::path(uint64_t index) const {
 }
 
 result<std::vector<uint64_t>> DirectoryClaims::indexes() {
-  TRY(const auto names, files_->list(directory_));
+  const auto names = files_->list(directory_);
+  if (!names && is_errno(names.error(), ENOENT)) return failure(no_journal());
+  if (!names) return failure(names.error());
   std::vector<uint64_t> out;
-  for (const auto& name : names) {
+  for (const auto& name : names.value()) {
     if (!name.starts_with(kPrefix)) continue;
     uint64_t index = 0;
     const char* end = name.data() + name.size();
@@ -69,6 +71,10 @@ result<void> DirectoryClaims::write_file(const std::string& path, const Claim& c
   return file->sync();
 }
 
+Error DirectoryClaims::no_journal() const {
+  return Error(Errc::away, directory_ + " holds no journal: it is not mounted, or was emptied");
+}
+
 result<void> DirectoryClaims::format(const JournalId& journal) {
   TRY(const auto there, indexes());
   if (!there.empty()) return failure(Errc::exists, directory_ + " holds a journal already");
@@ -83,9 +89,7 @@ result<void> DirectoryClaims::format(const JournalId& journal) {
 
 result<ClaimFile> DirectoryClaims::last() {
   TRY(const auto there, indexes());
-  if (there.empty()) {
-    return failure(Errc::away, directory_ + " holds no journal: it is not mounted, or was emptied");
-  }
+  if (there.empty()) return failure(no_journal());
   TRY(auto last, read(there.front()));
   for (size_t i = 1; i < there.size(); ++i) {
     const auto older = read(there[i]);

@@ -44,6 +44,7 @@ class DirectoryClaims {
   result<void> collect(const Claim&);
 
  private:
+  Error no_journal() const;
   std::string path(uint64_t index) const;
   result<std::vector<uint64_t>> indexes();  // falling
   result<ClaimFile> read(uint64_t index);

@@ -28,6 +28,7 @@ enum class EntryKind : uint8_t {
   opening = 2,      // the first entry of an epoch: nothing but that
   journal_set = 3,  // the sites of the journal from here on
   heads = 4,        // what each site has last acknowledged
+  root = 5,         // a checkpoint is whole at the sites
 };
 
 struct EntryHeader {

@@ -10,6 +10,7 @@
 
 #include "common/base/log.h"
 #include "daemon/maintenance/maintenance.h"
+#include "daemon/metadata/journal_records.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/repair/site_jobs.h"
 
@@ -172,6 +173,14 @@ Answer Maintenance::remove_site(const CallPtr& call, const std::string& name) {
                    fmt::format("site {} is in use: `datacloud site drain {}` first, or `site "
                                "rebuild {}` when it is gone",
                                name, name, name));
+  }
+  pb::JournalSet set;
+  TRY(store_.begin().get(key::meta(kJournalRecord), set));
+  if (std::find(set.sites().begin(), set.sites().end(), info->id()) != set.sites().end()) {
+    return failure(Errc::unsupported,
+                   fmt::format("site {} holds the journal, whose sites cannot be changed yet: leave "
+                               "it configured, drained or lost as it is",
+                               name));
   }
   leaving_.insert(info->id());
   background_.submit_prompt([this, call, name, duty, id = SiteId{info->id()}] {

@@ -217,4 +217,14 @@ Answer Maintenance::admin(const CallPtr& call, const pb::AdminRequest& request) 
   }
 }
 
+void Maintenance::in_background(std::function<void()> work, std::function<void()> then) {
+  background_.submit_prompt([this, work = std::move(work), then = std::move(then)] {
+    work();
+    (void)background_.on_loop<void>([&then]() -> result<void> {
+      then();
+      return success();
+    });
+  });
+}
+
 }  // namespace datacloud

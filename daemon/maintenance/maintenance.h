@@ -9,6 +9,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -71,6 +72,9 @@ class Maintenance {
   void make_garbage_scrub_due(Transaction&);  // ids were revoked that may name objects
   void look_for_garbage();                    // ... durably, or soon
   void moved_by_mount(SiteId, uint64_t bytes, uint64_t operations, Duration span);
+
+  // Runs `work` on a background thread, soon, then `then` on the loop; neither once this ends.
+  void in_background(std::function<void()> work, std::function<void()> then);
 
   // Rules for the service.
   Duration commit_delay() const;  // commits wait for folds that have to catch up

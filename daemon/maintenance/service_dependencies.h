@@ -17,6 +17,7 @@
 #include "common/site/site_set.h"
 #include "common/tls/certificate.h"
 #include "daemon/loop/event_loop.h"
+#include "daemon/metadata/journal_committer.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/metadata/state_space.h"
 #include "daemon/sessions/process_probe.h"
@@ -47,6 +48,12 @@ struct ServiceDependencies {
   // Signs the certificates of nodes; null: there are none.
   std::shared_ptr<const CertificateAuthority> authority = {};
   std::shared_ptr<PeerRefusals> refusals = {};  // what peers over TLS were turned away for
+  // Of a cloud with a journal, in place of commits to the local disk; null: it has none.
+  std::shared_ptr<JournalCommitter> journal = {};
+  JournalConfig journal_config = {};
+  // Makes empty logs at the sites of a new journal, or says why not; from a background thread.
+  std::function<result<void>(const pb::JournalSet&)> format_journal = {};
+  std::function<void()> start_anew = {};  // the daemon reads its records as after a restart
   // The metadata store has failed: nothing more can be promised. Stops the daemon.
   std::function<void(const Error&)> fatal;
 };

@@ -5,9 +5,9 @@
 //   committed  it will not be taken back by the end of this process: its author may be told;
 //   durable    it survives a power cut: ids it grants may be used, objects it releases may be
 //              deleted, an fsync that waited for it may return.
-// The local store commits a change by applying it, so that the first two are one moment here. A
-// journal needs more time for the second: callers wait for the stage they need, never for one that
-// merely comes to the same today.
+// The local store commits a change by applying it, so that the first two are one moment. Durable is
+// what its disk has (LocalCommitter), or what a quorum of the journal's sites has
+// (journal_committer.h).
 //
 // Threads: the loop's only; continuations run on the loop. Failures: a store that cannot write or
 // sync can promise nothing more. The daemon is told once (`fatal`) and ends; what waits is dropped.
@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/metadata/metadata_store.h"
@@ -32,6 +33,17 @@ class Committer {
   virtual void when_committed(std::function<void()>) = 0;
   // Runs the function when everything applied so far is durable; never before this call returns.
   virtual void when_durable(std::function<void()>) = 0;
+
+  // Waits until everything applied so far is durable, on a thread that may block. timed_out: it is
+  // not yet.
+  virtual result<void> wait_durable(Duration deadline) = 0;
+
+  // Whether so much waits to become durable, or others wait for that, that whoever would change
+  // more should wait for when_room(). apply() does not refuse it: what must go on, goes on.
+  virtual bool full() const { return false; }
+  // Runs the function, once, when it is not full: at once if it is not. Those that wait run in
+  // order, and each may fill it again.
+  virtual void when_room(std::function<void()> f) { f(); }
 };
 
 // Commits to the store of this machine alone.
@@ -45,6 +57,7 @@ class LocalCommitter final : public Committer {
   result<void> apply(Transaction&&) override;
   void when_committed(std::function<void()> f) override { f(); }
   void when_durable(std::function<void()>) override;
+  result<void> wait_durable(Duration) override { return store_.wait_durable(store_.sequence()); }
 
  private:
   MetadataStore& store_;

@@ -8,26 +8,24 @@
 #include <leveldb/cache.h>
 #include <leveldb/db.h>
 #include <leveldb/filter_policy.h>
-#include <leveldb/iterator.h>
 #include <leveldb/write_batch.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <chrono>
-#include <condition_variable>
-#include <ctime>
 #include <future>
 #include <mutex>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include "common/base/clock.h"
 #include "common/base/features.h"
 #include "common/proto/file_time.h"
-#include "daemon/metadata/leveldb_env.h"
+#include "daemon/metadata/journal_records.h"
+#include "daemon/metadata/metadata_store_impl.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/metadata/record_snapshot.h"
+#include "daemon/metadata/stored_records.h"
 #include "daemon/metadata/totals.h"
 
 namespace datacloud {
@@ -35,20 +33,6 @@ namespace {
 
 constexpr int kBloomBitsPerKey = 10;
 constexpr auto kUnsyncedMax = seconds(1);  // a commit nobody waits for is synced after this
-
-leveldb::ReadOptions checked_read() {
-  leveldb::ReadOptions options;
-  options.verify_checksums = true;
-  return options;
-}
-
-leveldb::Slice slice(const std::string& s) { return {s.data(), s.size()}; }
-
-std::string encode_sequence(Sequence sequence) {
-  std::string out;
-  for (int shift = 56; shift >= 0; shift -= 8) out.push_back(static_cast<char>(sequence >> shift));
-  return out;
-}
 
 pb::Inode make_root(const pb::Cloud& cloud, uint32_t uid, uint32_t gid,
                     const pb::Features& features) {
@@ -73,85 +57,11 @@ pb::Inode make_root(const pb::Cloud& cloud, uint32_t uid, uint32_t gid,
   return root;
 }
 
-class StoredCursor final : public RecordCursor {
- public:
-  explicit StoredCursor(std::unique_ptr<leveldb::Iterator> iterator)
-      : iterator_(std::move(iterator)) {}
-  void first(const std::string& begin, const std::string& end) override {
-    bound_ = end;
-    up_ = true;
-    iterator_->Seek(slice(begin));
-    look();
-  }
-  void last(const std::string& begin, const std::string& end) override {
-    bound_ = begin;
-    up_ = false;
-    iterator_->Seek(slice(end));
-    if (iterator_->Valid()) {
-      iterator_->Prev();
-    } else if (iterator_->status().ok()) {
-      iterator_->SeekToLast();
-    }
-    look();
-  }
-  bool valid() const override { return valid_; }
-  void next() override {
-    up_ ? iterator_->Next() : iterator_->Prev();
-    look();
-  }
-  std::string_view key() const override { return text(iterator_->key()); }
-  std::string_view value() const override { return text(iterator_->value()); }
-  result<void> status() const override {
-    const leveldb::Status s = iterator_->status();
-    if (s.ok()) return success();
-    return failure(s.IsCorruption() ? Errc::corrupt : Errc::io,
-                   "metadata store: " + s.ToString() + "; stop the daemon and check its disk");
-  }
-
- private:
-  static std::string_view text(const leveldb::Slice& s) { return {s.data(), s.size()}; }
-  void look() { valid_ = iterator_->Valid() && (up_ ? key() < bound_ : key() >= bound_); }
-
-  const std::unique_ptr<leveldb::Iterator> iterator_;
-  std::string bound_;  // going up: the range's end; down: its begin
-  bool up_ = true, valid_ = false;
-};
-
-class StoredView final : public MetadataView {
- public:
-  StoredView(leveldb::DB& db, Sequence sequence)
-      : db_(db), snapshot_(db.GetSnapshot()), sequence_(sequence) {}
-  ~StoredView() override { db_.ReleaseSnapshot(snapshot_); }
-  StoredView(const StoredView&) = delete;
-  StoredView& operator=(const StoredView&) = delete;
-
-  result<std::optional<std::string>> read(const std::string& key) const override {
-    std::string value;
-    const leveldb::Status s = db_.Get(options(), slice(key), &value);
-    if (s.ok()) return std::optional<std::string>(std::move(value));
-    if (s.IsNotFound()) return std::optional<std::string>();
-    return failure(s.IsCorruption() ? Errc::corrupt : Errc::io,
-                   "metadata store: " + s.ToString() + "; stop the daemon and check its disk");
-  }
-  std::shared_ptr<RecordCursor> cursor() const override {
-    return std::make_shared<StoredCursor>(
-        std::unique_ptr<leveldb::Iterator>(db_.NewIterator(options())));
-  }
-  Sequence sequence() const override { return sequence_; }
-
- private:
-  leveldb::ReadOptions options() const {
-    leveldb::ReadOptions options = checked_read();
-    options.snapshot = snapshot_;
-    return options;
-  }
-
-  leveldb::DB& db_;
-  const leveldb::Snapshot* const snapshot_;
-  const Sequence sequence_;
-};
-
 }  // namespace
+
+std::string encode_sequence(Sequence sequence) {
+  return key::inode(sequence).substr(1);
+}
 
 bool cannot_write(const Error& error) {
   switch (error.errno_value()) {
@@ -165,34 +75,6 @@ bool cannot_write(const Error& error) {
       return false;
   }
 }
-
-struct MetadataStore::Impl {
-  struct Waiter {
-    Sequence sequence = 0;
-    std::function<void(result<void>)> done;
-  };
-
-  explicit Impl(Options o) : options(std::move(o)), env(options.files) {}
-
-  result<void> open_database(bool create);
-  Error storage_error(const leveldb::Status&, const std::string& what) const;
-
-  const Options options;
-  LevelDbEnv env;
-  std::unique_ptr<leveldb::Cache> cache;
-  std::unique_ptr<const leveldb::FilterPolicy> bloom;
-  std::unique_ptr<leveldb::DB> db;
-
-  mutable std::mutex mutex;
-  std::condition_variable wake;
-  Sequence sequence = 0;           // last committed
-  Sequence durable = 0;            // survives a power cut
-  MonotonicTime unsynced_since{};  // of the oldest commit above `durable`
-  std::optional<Error> failed;     // first failure: nothing is committed after it
-  std::vector<Waiter> waiters;
-  bool stop = false;
-  std::thread syncer;
-};
 
 Error MetadataStore::Impl::storage_error(const leveldb::Status& s, const std::string& what) const {
   std::error_code code = s.IsCorruption() ? Errc::corrupt : Errc::io;
@@ -283,6 +165,7 @@ result<std::unique_ptr<MetadataStore>> MetadataStore::open(Options options) {
   if (!sequence || sequence->size() != 8) {
     return failure(Errc::corrupt, "metadata store " + directory + ": no sequence record");
   }
+  TRY(store->impl_->open_journal());
   // Opening has moved the logs into synced tables, so all there is is durable.
   std::lock_guard lock(store->impl_->mutex);
   store->impl_->sequence = store->impl_->durable = key::u64_at(*sequence, 0);
@@ -290,7 +173,8 @@ result<std::unique_ptr<MetadataStore>> MetadataStore::open(Options options) {
 }
 
 result<void> MetadataStore::create(Options options, const pb::Cloud& cloud, uint32_t root_uid,
-                                   uint32_t root_gid, const pb::Features& features) {
+                                   uint32_t root_gid, const pb::Features& features,
+                                   const pb::JournalSet* journal) {
   if (!options.files) options.files = make_posix_file_layer();
   const std::string directory = options.directory;
   auto made = options.files->make_directory(directory);
@@ -311,18 +195,31 @@ result<void> MetadataStore::create(Options options, const pb::Cloud& cloud, uint
   record.set_format_version(plain ? kMetadataFormatVersion : kMetadataFormatFeatures);
   txn.put(key::meta("cloud"), record);
   if (!plain) txn.put(key::meta("features"), features);
+  if (journal != nullptr) {
+    txn.put(key::meta(kJournalRecord), *journal);
+    txn.put(key::meta(kPositionRecord), encode_position({}));
+  }
   txn.put(key::inode(kRootInode), make_root(cloud, root_uid, root_gid, features));
   write_totals(txn, Totals{.inodes = 1});
   TRY(const Sequence sequence, store->commit(std::move(txn)));
   return store->wait_durable(sequence);
 }
 
-result<std::optional<std::string>> MetadataStore::read(const std::string& key) const {
+result<std::optional<std::string>> MetadataStore::Impl::read(const std::string& key) const {
   std::string value;
-  const leveldb::Status s = impl_->db->Get(checked_read(), slice(key), &value);
+  const leveldb::Status s = db->Get(checked_read(), slice(key), &value);
   if (s.ok()) return std::optional<std::string>(std::move(value));
   if (s.IsNotFound()) return std::optional<std::string>();
-  return failure(impl_->storage_error(s, "read failed; stop the daemon and check its disk"));
+  return failure(storage_error(s, "read failed; stop the daemon and check its disk"));
+}
+
+result<std::optional<std::string>> MetadataStore::read(const std::string& key) const {
+  auto value = impl_->read(key);
+  if (impl_->journaled && value) {
+    if (impl_->recent.size() >= Impl::kRecentMax) impl_->recent.clear();
+    impl_->recent.insert_or_assign(key, value.value());
+  }
+  return value;
 }
 
 std::unique_ptr<RecordSnapshot> MetadataStore::snapshot() const {
@@ -330,15 +227,14 @@ std::unique_ptr<RecordSnapshot> MetadataStore::snapshot() const {
 }
 
 std::shared_ptr<const MetadataView> MetadataStore::view() const {
-  return std::make_shared<StoredView>(*impl_->db, sequence());
+  return make_stored_view(*impl_->db, sequence());
 }
 
 std::shared_ptr<RecordCursor> MetadataStore::cursor() const {
-  return std::make_shared<StoredCursor>(
-      std::unique_ptr<leveldb::Iterator>(impl_->db->NewIterator(checked_read())));
+  return make_stored_cursor(*impl_->db, checked_read());
 }
 
-result<Sequence> MetadataStore::commit(Transaction&& txn) {
+result<Sequence> MetadataStore::commit(Transaction&& txn, const JournalStep* step) {
   Impl& self = *impl_;
   Sequence next = 0;
   {
@@ -348,34 +244,47 @@ result<Sequence> MetadataStore::commit(Transaction&& txn) {
     next = self.sequence + 1;
   }
   leveldb::WriteBatch batch;
-  for (const auto& [key, value] : txn.changes_) {
-    if (value) {
-      batch.Put(slice(key), slice(*value));
-    } else {
-      batch.Delete(slice(key));
-    }
-  }
+  for (const auto& [key, value] : txn.changes_) put_change(batch, key, value);
   batch.Put(slice(key::meta("sequence")), slice(encode_sequence(next)));
-  const leveldb::Status s = self.db->Write(leveldb::WriteOptions(), &batch);
+  JournalNote note;
+  if (self.journaled) {
+    TRY(note, self.note_undo(batch, txn.changes_, step));
+  }
+  TRY(self.write(batch, next));
+  if (self.journaled) self.noted(note);
   txn.changes_.clear();
+  return next;
+}
 
-  std::lock_guard lock(self.mutex);
+result<void> MetadataStore::Impl::write(leveldb::WriteBatch& batch, Sequence next) {
+  {
+    std::lock_guard lock(mutex);
+    if (failed) return failure(*failed);
+  }
+  recent.clear();
+  const leveldb::Status s = db->Write(leveldb::WriteOptions(), &batch);
+  std::lock_guard lock(mutex);
   if (!s.ok()) {
-    if (!self.failed) {
-      self.failed = self.storage_error(s, "a write failed; no more changes are made");
-      if (!cannot_write(*self.failed)) {
-        self.failed = Error(self.failed->code(),
-                            self.failed->text() + "; repair the disk, then restart the daemon");
+    if (!failed) {
+      failed = storage_error(s, "a write failed; no more changes are made");
+      if (!cannot_write(*failed)) {
+        failed =
+            Error(failed->code(), failed->text() + "; repair the disk, then restart the daemon");
       }
     }
-    return failure(*self.failed);
+    return failure(*failed);
   }
-  if (self.durable == self.sequence) {
-    self.unsynced_since = monotonic_now();
-    self.wake.notify_all();
+  if (durable == sequence) {
+    unsynced_since = monotonic_now();
+    wake.notify_all();
   }
-  self.sequence = next;
-  return next;
+  const Sequence before = std::exchange(sequence, next);
+  if (next <= before) {
+    // Something was undone that may have been durable, or is being synced.
+    ++rewinds;
+    durable = std::min(durable, next - 1);
+  }
+  return success();
 }
 
 Sequence MetadataStore::sequence() const {
@@ -421,11 +330,12 @@ void MetadataStore::sync_loop() {
     const Sequence target = self.sequence;
     auto outcome = self.failed ? result<void>(failure(*self.failed)) : result<void>(success());
     if (unsynced) {
+      const uint64_t rewinds = self.rewinds;
       lock.unlock();
       outcome = self.env.sync_log();
       lock.lock();
       if (outcome) {
-        self.durable = target;
+        if (rewinds == self.rewinds) self.durable = target;
         self.unsynced_since = monotonic_now();
       } else if (!self.failed) {
         self.failed = Error(Errc::io, "metadata store " + self.options.directory +

@@ -3,14 +3,20 @@
 // Every metadata change is one Transaction through MetadataStore::commit, which gives it a sequence
 // number and applies it as one LevelDB batch. A committed transaction is visible and survives
 // kill -9 at once; when_durable() says when it (and all before it) survive a power cut: one
-// thread syncs the log for everybody who waits (group commit). A journal across the sites will
-// take the place of that sync.
+// thread syncs the log for everybody who waits (group commit).
+//
+// A cloud with a journal at its sites (docs/journal.md, "The daemon's store") does not wait for
+// that sync. Each transaction carries its position in the journal, and a record that undoes it, in
+// the same LevelDB batch; what the journal's quorum has is durable. After a crash the store and the
+// journal are brought together with replay() and undo(). A transaction that is committed without a
+// position (fsck of a cloud that nobody serves) waits in the store for the next start, which puts
+// it into the journal.
 //
 // LevelDB runs over LevelDbEnv, which makes every change through a FileLayer and syncs a log file
 // before it is closed: LevelDB itself does not, and a synced batch in a new log would otherwise
 // survive an unsynced one in the old.
 //
-// Threads: begin, get, scan, commit and view on the service thread only; what view() gives, on any.
+// Threads: begin, get, scan, commit, undo, replay and view on the service thread only; what view() gives, on any.
 // when_durable callbacks run on the sync thread.
 #pragma once
 
@@ -18,11 +24,15 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "common/base/error.h"
 #include "common/base/file_layer.h"
 #include "common/base/ids.h"
+#include "common/proto/journal.pb.h"
 #include "common/proto/records.pb.h"
+#include "daemon/journal/log_position.h"
 #include "daemon/metadata/record_view.h"
 
 namespace datacloud {
@@ -36,6 +46,10 @@ inline constexpr uint32_t kMetadataFormatFeatures = 2;  // with a record of feat
 // The store could not write for a reason of its directory, not of its medium: no room, read-only,
 // no permission. What has been committed is whole, and reading goes on.
 bool cannot_write(const Error&);
+
+// Records of this directory alone, which are in no entry of the journal and in no checkpoint: undo
+// records ('u') and the position ('A' "journal_position").
+bool is_local_record(std::string_view key);
 
 // A set of changes on top of the committed state; reads see the transaction's own changes.
 class Transaction {
@@ -78,6 +92,7 @@ class Transaction {
   std::optional<std::pair<std::string, std::string>> last_change(const std::string& first,
                                                                  const std::string& end) const;
   bool empty() const { return changes_.empty(); }
+  const RecordChanges& changes() const { return changes_; }
   size_t bytes() const;
 
  private:
@@ -115,9 +130,11 @@ class MetadataStore final : private RecordView {
   static result<std::unique_ptr<MetadataStore>> open(Options);
   // Makes a new store holding the cloud record and the root directory, durable on success.
   // exists when there is one.
-  // `features`: what the cloud uses from the beginning; without any its format is 1.
+  // `features`: what the cloud uses from the beginning; without any its format is 1. `journal`:
+  // where its journal is, whose feature has to be among them; null: it has none.
   static result<void> create(Options, const pb::Cloud&, uint32_t root_uid, uint32_t root_gid,
-                             const pb::Features& features = {});
+                             const pb::Features& features = {},
+                             const pb::JournalSet* journal = nullptr);
   ~MetadataStore() override;
 
   Transaction begin() const { return Transaction(*this); }
@@ -126,13 +143,48 @@ class MetadataStore final : private RecordView {
   std::shared_ptr<const MetadataView> view() const;
   result<Sequence> commit(Transaction&&);
   Sequence sequence() const override;
+  // Of the local directory; a journal makes no difference.
   void when_durable(Sequence, std::function<void(result<void>)>);
   result<void> wait_durable(Sequence);  // blocking form
+
+  // The journal (metadata_journal.cc). All fail as commit() does; after a failure nothing more is
+  // committed.
+
+  // Whether transactions carry undo records: the cloud has a journal.
+  bool journaled() const;
+  // What commit() notes of the entry that holds the transaction.
+  struct JournalStep {
+    journal::LogPosition before;    // in front of its (first) entry
+    journal::LogPosition position;  // of its (last) entry
+    uint64_t committed = 0;         // sequence: what undoes entries up to it is erased
+  };
+  result<Sequence> commit(Transaction&&, const JournalStep&);
+  // The position of the newest transaction that is in the journal.
+  journal::LogPosition journal_position() const;
+  // Transactions that can be undone, the oldest first. `number` is the sequence of their last
+  // entry; of one that was committed without a position, the next free number. `before` is where
+  // the store is once it has been undone.
+  struct Undoable {
+    uint64_t number = 0;
+    journal::LogPosition before;
+  };
+  result<std::vector<Undoable>> undoable() const;
+  // Takes back the newest of them. invalid: there is none.
+  result<void> undo();
+  // What all undoable ones from this number on have changed, as it is now: net of each other.
+  result<RecordChanges> changes_since(uint64_t number) const;
+  // Makes one undoable transaction, of these entries, out of all from this number on.
+  result<void> merge_undo(uint64_t number, const JournalStep&);
+  // Applies what an entry of the adopted log holds. `sequence` is the store's afterwards. Nothing
+  // undoes it, nor what was before it, if it is `committed`: for entries that certainly are.
+  enum class Replay { committed, undoable };
+  result<void> replay(const RecordChanges&, Sequence, const JournalStep&, Replay);
 
  private:
   struct Impl;
   result<std::optional<std::string>> read(const std::string& key) const override;
   std::shared_ptr<RecordCursor> cursor() const override;
+  result<Sequence> commit(Transaction&&, const JournalStep*);
   void sync_loop();
   explicit MetadataStore(std::unique_ptr<Impl>);
   std::unique_ptr<Impl> impl_;

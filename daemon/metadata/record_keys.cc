@@ -108,6 +108,7 @@ std::string repair(uint8_t remaining, StripeId id) {
   return k;
 }
 
+std::string undo(uint64_t number) { return with_u64('u', number); }
 std::string node(std::string_view name) { return std::string(1, 'n') += name; }
 
 uint64_t u64_at(std::string_view key, size_t offset) {

@@ -39,6 +39,7 @@ std::string quarantine(std::string_view key);       // 'Z' key: what fsck has ta
 std::string quarantine_note(std::string_view key);  // 'Y' key -> QuarantineNote
 std::string repair(uint8_t remaining, StripeId);    // 'K' remaining stripe: to be repaired
 std::string node(std::string_view name);            // 'n' name -> Node
+std::string undo(uint64_t number);                  // 'u' number -> JournalUndo
 
 // Integers at `offset` of a key; the caller has checked the length.
 uint64_t u64_at(std::string_view key, size_t offset);

@@ -1,6 +1,7 @@
 // From status, traffic and folds to metrics (daemon_metrics.h).
 #include "daemon/program/daemon_metrics.h"
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <set>
@@ -212,6 +213,52 @@ void add_refusals(const pb::StatusReply& status, Metrics& out) {
   out.push_back(std::move(family));
 }
 
+// Of clouds with a journal only.
+void add_journal(const pb::StatusReply& status, Metrics& out) {
+  pb::StatusDetails details;
+  if (!details.ParseFromString(status.details()) || !details.journal().used()) return;
+  const auto& journal = details.journal();
+  const auto add = [&](const char* name, const char* help, double value) {
+    out.push_back(one(name, help, value));
+  };
+  add("datacloud_journal_epoch", "Number of the leadership", number(journal.epoch()));
+  add("datacloud_journal_entries", "Sequence of the newest entry", number(journal.last()));
+  add("datacloud_journal_uncommitted_entries", "Entries that no quorum has yet",
+      number(journal.last() - std::min(journal.committed(), journal.last())));
+  add("datacloud_journal_uncommitted_bytes", "Bytes of these entries",
+      number(journal.uncommitted_bytes()));
+  add("datacloud_journal_uncommitted_bytes_max", "Above, requests that change something wait",
+      number(journal.uncommitted_bytes_max()));
+  add("datacloud_journal_requests_waiting", "Requests that wait for that",
+      number(journal.waiting()));
+  add("datacloud_journal_margin",
+      "Sites that may go away before nothing becomes durable; negative: nothing does",
+      journal.margin());
+  add("datacloud_journal_bytes", "Bytes of the entries that sites keep, about",
+      number(journal.bytes()));
+  add("datacloud_journal_bytes_max", "A checkpoint is made at half of it",
+      number(journal.bytes_max()));
+  add("datacloud_journal_checkpoint_time_seconds",
+      "When the newest checkpoint was made; 0: there is none",
+      static_cast<double>(journal.checkpoint_ns()) / 1e9);
+  MetricFamily at_work{"datacloud_journal_site_ok",
+                       "1 while the site takes entries; 0 while it is behind or away",
+                       Type::gauge,
+                       {}};
+  MetricFamily behind{"datacloud_journal_site_behind_entries",
+                      "Entries that the site has not acknowledged",
+                      Type::gauge,
+                      {}};
+  for (const auto& site : journal.sites()) {
+    const MetricFamily::Labels label{{"site", site.name()}};
+    at_work.samples.push_back({label, site.state() == "ok" ? 1.0 : 0.0});
+    behind.samples.push_back(
+        {label, number(journal.last() - std::min(site.acknowledged(), journal.last()))});
+  }
+  out.push_back(std::move(at_work));
+  out.push_back(std::move(behind));
+}
+
 }  // namespace
 
 void add_rpc_metrics(const RpcServerStats& stats, Metrics& out) {
@@ -260,6 +307,7 @@ Metrics daemon_metrics(const pb::StatusReply& status, const pb::TrafficReply& tr
   add_mounts(status, out);
   add_formats(status, out);
   add_refusals(status, out);
+  add_journal(status, out);
   return out;
 }
 

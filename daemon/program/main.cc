@@ -163,7 +163,7 @@ result<bool> serve_once(const Config& config, const ServiceNotifier& notifier, R
   ready();
   notifier.ready(daemon->describe());
   daemon->run();
-  if (daemon->failed()) return failure(Errc::io, "the metadata store has failed; see the log");
+  if (daemon->failed()) return failure(Errc::io, daemon->failure_text());
   return daemon->restart();
 }
 

@@ -5,6 +5,7 @@
 #include "daemon/program/startup.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <mutex>
@@ -13,15 +14,20 @@
 #include "common/base/log.h"
 #include "common/store/rados/rados_store.h"
 #include "common/tls/organisation.h"
+#include "daemon/metadata/journal_records.h"
+#include "daemon/metadata/journal_start.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/metadata/state_directory.h"
 #include "daemon/program/daemon_metrics.h"
+#include "daemon/program/journal_sites.h"
+#include "daemon/records/cloud_features.h"
 
 namespace datacloud {
 namespace {
 
 constexpr auto kSiteCheck = seconds(3);
 constexpr auto kWritableCheck = seconds(1);
+constexpr auto kCommitAtEnd = seconds(10);
 
 result<void> check_site_names(const Config& config, const pb::Cloud& cloud) {
   for (const auto& site : cloud.sites()) {
@@ -104,6 +110,25 @@ result<MetadataService::Dependencies::Joined> open_joining(const std::filesystem
   return joined;
 }
 
+// Signals are blocked until somebody takes them, which is after the start (main.cc).
+bool asked_to_stop() {
+  sigset_t pending;
+  return ::sigpending(&pending) == 0 &&
+         (::sigismember(&pending, SIGTERM) == 1 || ::sigismember(&pending, SIGINT) == 1);
+}
+
+// Sites that have left keep only their ids.
+result<pb::Cloud> read_cloud(const MetadataStore& store) {
+  pb::Cloud cloud;
+  TRY(const bool found, store.begin().get(key::meta("cloud"), cloud));
+  if (!found) return failure(Errc::corrupt, "the metadata store has no cloud record");
+  auto& sites = *cloud.mutable_sites();
+  sites.erase(std::remove_if(sites.begin(), sites.end(),
+                             [](const auto& s) { return s.duty() == pb::SITE_REMOVED; }),
+              sites.end());
+  return cloud;
+}
+
 }  // namespace
 
 // The server's thread as an EventLoop that survives the server.
@@ -158,13 +183,7 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
                                metadata_directory(config.daemon).string(), config.file.string()));
   }
   store_ = std::move(store).value();
-  TRY(const bool found, store_->begin().get(key::meta("cloud"), cloud));
-  if (!found) return failure(Errc::corrupt, "the metadata store has no cloud record");
-  // Sites that have left keep only their ids.
-  auto& sites = *cloud.mutable_sites();
-  sites.erase(std::remove_if(sites.begin(), sites.end(),
-                             [](const auto& s) { return s.duty() == pb::SITE_REMOVED; }),
-              sites.end());
+  TRY(cloud, read_cloud(*store_));
   TRY(key, read_key_file(config.keys.service, KeyFileKind::service));
   if (key.cloud_uuid == cloud.uuid()) return success();
   return failure(
@@ -173,6 +192,47 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
                   "keys.service or daemon.state",
                   config.keys.service.string(), key.cloud_uuid, config.daemon.state.string(),
                   cloud.uuid(), cloud.name()));
+}
+
+// Claims the journal, and brings the store and it together. The records may be others afterwards.
+result<void> Daemon::open_journal(const Config& config, pb::Cloud& cloud, const KeyFile& key) {
+  if (!store_->journaled()) {
+    TRY(const auto features, read_features(store_->begin()));
+    if (!includes(features, Feature::journal)) return check_no_journal(config, cloud);
+    return failure(Errc::corrupt,
+                   "the cloud has a journal, and the record of its sites is gone; rebuild the "
+                   "metadata from the sites: datacloud recover");
+  }
+  pb::JournalSet set;
+  TRY(store_->begin().get(key::meta(kJournalRecord), set));
+  TRY(auto options, quorum_options(config, cloud, set));
+  options.fenced = [this, loop = loop_](const Error& error) {
+    loop->post([this, error] { journal_lost(error); });
+  };
+  options.cancelled = asked_to_stop;
+  TRY(auto log, journal::QuorumLog::claim(std::move(options)));
+  auto started = start_journal(
+      *store_, {.loop = loop_,
+                .log = std::move(log),
+                .journal = journal_id(cloud.uuid()).value(),
+                .metadata_key = journal::derive_metadata_key(key.key, cloud.uuid()),
+                .uncommitted_bytes_max = config.journal.uncommitted_bytes_max,
+                .fatal = [this](const Error& error) { store_failed(error); }});
+  if (!started) {
+    if (!started.error().is(Errc::not_found)) return failure(started.error());
+    return failure(Errc::not_found, started.error().text() +
+                                        ". Rebuild the metadata from the sites: datacloud recover");
+  }
+  journal_ = std::move(started.value().committer);
+  const auto& did = started.value();
+  if (did.replayed + did.undone + did.kept > 0) {
+    spdlog::warn(
+        "the metadata store was behind the journal or ahead of it: {} transactions were replayed, "
+        "{} that no quorum had were put into the journal, {} were taken back",
+        did.replayed, did.kept, did.undone);
+  }
+  TRY(cloud, read_cloud(*store_));
+  return success();
 }
 
 result<void> Daemon::open_sites(const Config& config, const pb::Cloud& cloud) {
@@ -230,8 +290,18 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
       .space = space_,
       .authority = authority,
       .refusals = refusals,
+      .journal = journal_,
+      .journal_config = config.journal,
+      .format_journal = [file = config.file, cloud](
+                            const pb::JournalSet& set) { return format_logs(file, cloud, set); },
+      .start_anew =
+          [this] {
+            restart_ = true;
+            stop();
+          },
       .fatal = [this](const Error& error) { store_failed(error); },
   });
+  service_->seal_checkpoints(journal::derive_metadata_key(key.key, cloud.uuid()));
   TRY(service_->start());
   RpcServerOptions rpc;
   rpc.threads = config.daemon.rpc_threads;
@@ -268,6 +338,7 @@ void Daemon::store_failed(const Error& error) {
   if (failed_ || waiting_) return;
   if (!cannot_write(error)) {
     spdlog::critical("the metadata store has failed: {}; stopping", error.message());
+    failure_ = "the metadata store has failed; see the log";
     failed_ = true;
     return stop();
   }
@@ -276,6 +347,19 @@ void Daemon::store_failed(const Error& error) {
   space_->set_failed(error);
   await_writable();
 }
+
+// What was applied since the other's claim is in this directory, and in no quorum's log. The next
+// start here takes it back, or puts it into the journal if the other one has changed nothing.
+void Daemon::journal_lost(const Error& error) {
+  if (failed_) return;
+  failure_ = "another daemon leads the cloud now: " + error.text() +
+             "; this one may be started again once that has been stopped";
+  spdlog::critical("{}; stopping", failure_);
+  failed_ = true;
+  stop();
+}
+
+std::string Daemon::failure_text() const { return failure_; }
 
 void Daemon::await_writable() {
   loop_->after(kWritableCheck, [this] {
@@ -310,6 +394,7 @@ result<std::unique_ptr<Daemon>> Daemon::open(const Config& config) {
   pb::Cloud cloud;
   KeyFile key;
   TRY(daemon->open_metadata(config, cloud, key));
+  TRY(daemon->open_journal(config, cloud, key));
   TRY(daemon->open_sites(config, cloud));
   TRY(daemon->open_service(config, std::move(cloud), key));
   TRY(daemon->open_metrics(config.daemon.metrics));
@@ -322,6 +407,7 @@ Daemon::~Daemon() {
   loop_->close();
   server_.reset();
   service_.reset();
+  journal_.reset();
   store_.reset();
   sites_.reset();
 }
@@ -329,6 +415,11 @@ Daemon::~Daemon() {
 void Daemon::run() {
   server_->run();
   if (failed_ || waiting_) return;
+  if (journal_) {
+    if (auto committed = journal_->wait_durable(kCommitAtEnd); !committed) {
+      spdlog::error("{}; the next start puts them there", committed.error().text());
+    }
+  }
   if (auto synced = store_->wait_durable(store_->sequence()); !synced) {
     spdlog::error("the last changes may not survive a power cut: {}", synced.error().message());
   }

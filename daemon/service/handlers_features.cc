@@ -26,6 +26,7 @@ result<void> MetadataService::load_features(const Transaction& txn) {
 
 std::vector<std::string> MetadataService::sessions_without(const KnownFeature& feature) const {
   std::vector<std::string> out;
+  if (feature.daemon_only) return out;
   for (const auto& [id, session] : sessions_.all()) {
     if (session->tool() || knows(session->record, feature.name)) continue;
     out.push_back(
@@ -38,6 +39,8 @@ std::vector<std::string> MetadataService::sessions_without(const KnownFeature& f
 
 std::optional<Error> MetadataService::lacks_feature(const pb::Session& session) const {
   for (const auto& feature : feature_record_.features()) {
+    const KnownFeature* known = find_feature(feature.name());
+    if (known != nullptr && known->daemon_only) continue;
     if (knows(session, feature.name())) continue;
     return Error(Errc::unsupported,
                  fmt::format("the cloud uses \"{}\", which this mount (version {}) does not know; "
@@ -58,10 +61,15 @@ Answer MetadataService::feature(const CallPtr& call, const pb::FeatureRequest& r
                                  "feature list` shows those it knows",
                                  DATACLOUD_VERSION, name));
     }
+    if (!known->command.empty() && !features_.has(known->feature)) {
+      return failure(Errc::invalid, fmt::format("\"{}\" is switched on by `{}`", name,
+                                                known->command));
+    }
     wanted.push_back(known);
   }
   if (request.all()) {
-    for (const auto& known : known_features()) wanted.push_back(&known);
+    for (const auto& known : known_features())
+      if (known.command.empty()) wanted.push_back(&known);
   }
   Transaction txn = store_.begin();
   for (const KnownFeature* known : wanted) {
@@ -84,6 +92,7 @@ Answer MetadataService::feature(const CallPtr& call, const pb::FeatureRequest& r
   }
   pb::AdminReply admin;
   for (const auto& known : known_features()) {
+    if (!known.command.empty() && !features_.has(known.feature)) continue;
     auto* state = admin.mutable_feature()->add_features();
     state->set_name(std::string(known.name));
     state->set_version(std::string(known.version));

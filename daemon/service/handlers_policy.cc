@@ -95,6 +95,8 @@ Answer MetadataService::admin(const CallPtr& call) {
       return feature(call, request.feature());
     case pb::AdminRequest::kTree:
       return maintenance_->tree(call, request.tree(), features_.has(Feature::trees));
+    case pb::AdminRequest::kJournal:
+      return journal(call, request.journal());
     case pb::AdminRequest::kSiteKey:
       return site_key(call, SiteId{request.site_key().site()});
     case pb::AdminRequest::kLocatePart:

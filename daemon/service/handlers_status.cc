@@ -91,12 +91,14 @@ pb::Reply MetadataService::status_reply(const StripeStatistics::Counts& counts,
   for (const auto& [id, session] : sessions_.all()) {
     if (!session->tool()) check_mount(*session, deps_.sites, problems);
   }
+  check_journal(problems);
   status.set_sequence(store_.sequence());
   status.set_uptime_ms(std::chrono::duration_cast<milliseconds>(loop_.now() - started_).count());
   status.set_health(problems.health());
   pb::StatusDetails details;
   maintenance_->describe_details(counts, details);
   add_activity(details);
+  if (deps_.journal) describe_journal(*details.mutable_journal());
   status.set_details(details.SerializeAsString());
   return reply;
 }

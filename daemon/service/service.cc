@@ -15,7 +15,10 @@ MetadataService::MetadataService(Dependencies deps)
     : deps_(std::move(deps)),
       store_(deps_.store),
       loop_(*deps_.loop),
-      committer_(store_, deps_.loop, deps_.fatal),
+      chosen_committer_(deps_.journal ? std::shared_ptr<Committer>(deps_.journal)
+                                      : std::make_shared<LocalCommitter>(store_, deps_.loop,
+                                                                         deps_.fatal)),
+      committer_(*chosen_committer_),
       namer_(deps_.name_key),
       started_(loop_.now()),
       leases_(deps_.config.leases_max),
@@ -37,7 +40,10 @@ MetadataService::MetadataService(Dependencies deps)
 
 MetadataService::~MetadataService() = default;
 
-void MetadataService::on_site_change() { maintenance_->on_site_change(); }
+void MetadataService::on_site_change() {
+  maintenance_->on_site_change();
+  if (checkpoints_) checkpoints_->job().on_site_change();
+}
 
 void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::Request request) {
   auto call = std::make_shared<Call>();
@@ -94,6 +100,7 @@ void MetadataService::dispatch(const CallPtr& call) {
       (!request.has_commit() || request.commit().stripes_size() > 0)) {
     if (auto full = deps_.space->refusal()) return refuse(call, *full);
   }
+  if (waits_for_journal(call)) return;
   const Sequence before = store_.sequence();
   auto reply = call->operation->handler(*this, call);
   DC_CHECK(call->operation->changes || store_.sequence() == before);

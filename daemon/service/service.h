@@ -27,16 +27,19 @@
 
 #include "common/base/clock.h"
 #include "common/base/features.h"
+#include "common/crypto/keys.h"
 #include "common/proto/file_time.h"
 #include "common/rpc/rpc.h"
 #include "daemon/jobs/site_space.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/maintenance/service_dependencies.h"
+#include "daemon/maintenance/status_problems.h"
 #include "daemon/metadata/committer.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/records/limited_directories.h"
 #include "daemon/records/nodes.h"
 #include "daemon/scrub/stripe_statistics.h"
+#include "daemon/service/journal_checkpoints.h"
 #include "daemon/sessions/call.h"
 #include "daemon/sessions/id_ranges.h"
 #include "daemon/sessions/lease_table.h"
@@ -82,6 +85,9 @@ class MetadataService final : public RpcService, private Responder {
   explicit MetadataService(Dependencies);
   ~MetadataService() override;
 
+  // Makes checkpoints, sealed under this key (entry_sealer.h), if the cloud has a journal. Before
+  // start().
+  void seal_checkpoints(const SecretKey& metadata_key) { metadata_key_ = metadata_key; }
   // Before the first request: a new start is counted and earlier grants are revoked, durably.
   // Blocks.
   result<void> start();
@@ -267,6 +273,17 @@ class MetadataService final : public RpcService, private Responder {
   // Null when the session's program knows all that the cloud uses.
   std::optional<Error> lacks_feature(const pb::Session&) const;
 
+  // handlers_journal.cc
+  Answer journal(const CallPtr&, const pb::JournalRequest&);
+  Answer enable_journal(const CallPtr&, const pb::JournalRequest&);
+  Answer make_checkpoint(const CallPtr&);
+  result<pb::JournalSet> chosen_set(const pb::JournalRequest&) const;
+  void enabled_journal(const CallPtr&, const pb::JournalSet&, const result<void>& formatted);
+  void describe_journal(pb::JournalStatus&) const;
+  void check_journal(StatusProblems&) const;
+  // True: the request waits until the journal has room, and is dispatched again.
+  bool waits_for_journal(const CallPtr&);
+
   // handlers_policy.cc
   Answer admin(const CallPtr&);
   Answer policy(const CallPtr&, const pb::PolicyRequest&);
@@ -275,7 +292,8 @@ class MetadataService final : public RpcService, private Responder {
   Dependencies deps_;
   MetadataStore& store_;
   EventLoop& loop_;
-  LocalCommitter committer_;
+  const std::shared_ptr<Committer> chosen_committer_;
+  Committer& committer_;
   const ShardNamer namer_;
   const MonotonicTime started_;
   uint64_t start_count_ = 0;
@@ -301,6 +319,10 @@ class MetadataService final : public RpcService, private Responder {
   std::map<std::pair<SiteId, uint32_t>, pb::SiteTraffic> mount_traffic_;
   MonotonicTime traffic_since_;
   std::map<int, uint64_t> operations_;  // requests by kind since the start
+  pb::JournalSet journal_set_;
+  bool enabling_journal_ = false;
+  std::optional<SecretKey> metadata_key_;
+  std::unique_ptr<JournalCheckpoints> checkpoints_;  // null: the cloud has no journal, or no key
   pb::Features feature_record_;
   FeatureSet features_;  // what it says
   // Last: its threads end before anything they use.

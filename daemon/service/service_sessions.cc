@@ -13,12 +13,15 @@
 #include "common/rpc/protocol_versions.h"
 #include "daemon/maintenance/maintenance.h"
 #include "daemon/metadata/counters.h"
+#include "daemon/metadata/journal_records.h"
+#include "daemon/metadata/record_keys.h"
 #include "daemon/service/service.h"
 
 namespace datacloud {
 namespace {
 
 constexpr auto kTick = seconds(1);
+constexpr auto kStartDurable = seconds(60);  // what the journal's sites may take at the start
 // A killed process closes its sockets a moment before it is gone.
 constexpr auto kRecheck = milliseconds(50);
 constexpr int kTrafficRowsMax = 1024;
@@ -34,6 +37,7 @@ result<void> MetadataService::start() {
   TRY(start_count_, read_counter(txn, "start", 0));
   put_counter(txn, "start", ++start_count_);
   TRY(load_features(txn));
+  TRY(txn.get(key::meta(kJournalRecord), journal_set_));
   TRY(sessions_.open(txn, loop_.now()));
   TRY(nodes_.open(txn));
   TRY(const bool had_ids, ranges_.open(txn, [this](SessionId id) {
@@ -50,7 +54,7 @@ result<void> MetadataService::start() {
   sessions_at_start_ = sessions_.all().size();
   TRY(committer_.apply(std::move(txn)));
   for (const SessionId id : std::set<SessionId>(awaited_)) end_if_over(id);
-  TRY(store_.wait_durable(store_.sequence()));
+  TRY(committer_.wait_durable(kStartDurable));
   durable_ = store_.sequence();
   if (awaited_.empty()) {
     maintenance_->orphans_may_go();
@@ -58,6 +62,10 @@ result<void> MetadataService::start() {
     spdlog::info("waiting for {} mounts that were connected before the restart", awaited_.size());
   }
   maintenance_->start();
+  if (deps_.journal && metadata_key_) {
+    checkpoints_ = std::make_unique<JournalCheckpoints>(deps_, journal_set_, *metadata_key_);
+    TRY(checkpoints_->start());
+  }
   loop_.after(kTick, [this] { tick(); });
   return success();
 }
@@ -190,7 +198,8 @@ bool MetadataService::answers_recalls(SessionState& session, const pb::Keepalive
                                  }) ||
                      report.stats().flush_failures() > session.stats.flush_failures();
   if (session.recalled_at == MonotonicTime{}) return true;
-  if (works) session.recalled_at = loop_.now();
+  // Its changes wait for the journal's sites, and with them its answers.
+  if (works || committer_.full()) session.recalled_at = loop_.now();
   return loop_.now() - session.recalled_at <= milliseconds(deps_.config.lease_ms);
 }
 

@@ -24,6 +24,7 @@ struct Call {
   pb::Request request;
   const Operation* operation = nullptr;  // null: hello, or not known
   InodeId admitted = 0;                  // the inode whose leases it has waited for
+  bool has_room = false;                 // it has waited for the journal
 };
 using CallPtr = std::shared_ptr<Call>;
 

@@ -41,14 +41,16 @@ def units_verify(cloud):
     """systemd-analyze finds no fault in the units, with the programs of this build."""
     place = cloud.root / "units"
     place.mkdir()
-    for unit in (BUILD / "systemd").glob("*.service"):
+    for unit in [*(BUILD / "systemd").glob("*.service"), *(BUILD / "systemd").glob("*.timer")]:
         text = unit.read_text()
+        for directory in ("/usr/local/bin", "/usr/bin", "/bin"):
+            text = text.replace(f"={directory}/datacloud ", f"={BUILD}/bin/datacloud ")
         for program in ("datacloudd", "mount.datacloud"):
             for directory in ("/usr/local/sbin", "/usr/sbin", "/sbin"):
                 text = text.replace(f"{directory}/{program} ", f"{BUILD}/bin/{program} ")
         (place / unit.name.replace("@", "@demo")).write_text(text)
     units = sorted(place.iterdir())
-    check_equal(len(units), 3, "units found")
+    check_equal(len(units), 5, "units found")
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True,
                           text=True, timeout=60)
     check(done.returncode == 0 and "demo" not in done.stderr, "systemd-analyze verify",

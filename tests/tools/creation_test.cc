@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -173,7 +174,12 @@ TEST(RandomUuid, LooksLikeOneAndDiffers) {
 TEST_F(CreationTest, ANewCloudUsesTheFeaturesThatAreChosen) {
   const auto all = chosen_features("all");
   ASSERT_TRUE(all);
-  EXPECT_EQ(all.value().features_size(), static_cast<int>(known_features().size()));
+  EXPECT_EQ(all.value().features_size(),
+            std::count_if(known_features().begin(), known_features().end(),
+                          [](const auto& known) { return known.command.empty(); }));
+  const auto journal = chosen_features("journal");
+  ASSERT_FALSE(journal);
+  EXPECT_THAT(journal.error().text(), HasSubstr("create --journal"));
   EXPECT_EQ(chosen_features("none").value().features_size(), 0);
   const auto two = chosen_features("trees,times,trees");
   ASSERT_TRUE(two);
@@ -195,6 +201,31 @@ TEST_F(CreationTest, ANewCloudUsesTheFeaturesThatAreChosen) {
   ASSERT_TRUE(on);
   EXPECT_TRUE(on.value().has(Feature::times));
   EXPECT_FALSE(on.value().has(Feature::shared_slots));
+}
+
+TEST_F(CreationTest, AJournalIsMadeAtEverySiteAndNotedInTheMetadata) {
+  const auto created = create_cloud(config_, 0, 0, {}, {.wanted = true});
+  ASSERT_TRUE(created) << created.error().text();
+  ASSERT_TRUE(created.value().journal);
+  EXPECT_EQ(created.value().journal->sites_size(), 5);
+  EXPECT_EQ(created.value().journal->losses(), 2u);
+  for (const auto& site : config_.sites) EXPECT_TRUE(fs::exists(site.path / "journal"));
+  auto store = MetadataStore::open({.directory = metadata_directory(config_.daemon)});
+  ASSERT_TRUE(store) << store.error().text();
+  EXPECT_TRUE(store.value()->journaled());
+  EXPECT_EQ(store.value()->journal_position(), journal::LogPosition());
+  pb::JournalSet set;
+  ASSERT_TRUE(store.value()->begin().get(key::meta("journal"), set).value());
+  EXPECT_EQ(set.SerializeAsString(), created.value().journal->SerializeAsString());
+  EXPECT_TRUE(includes(read_features(store.value()->begin()).value(), Feature::journal));
+}
+
+TEST_F(CreationTest, AJournalThatCannotBeMadeLeavesNoTrace) {
+  const auto before = everything();
+  config_.sites[4].store = "remote";
+  const auto refused = create_cloud(config_, 0, 0, {}, {.wanted = true});
+  EXPECT_FALSE(refused);
+  EXPECT_EQ(everything(), before);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "common/store/hidden_names.h"
 #include "common/store/object_compute.h"
 #include "common/store/rados/rados_attributes.h"
 #include "common/store/rados/rados_call.h"
@@ -46,7 +47,7 @@ class RadosStore final : public ObjectStore {
 
   void read(const std::string& name, std::vector<ByteRange> ranges, bool want_attributes, OpOptions,
             Callback<ReadReply> callback) override {
-    if (!valid_object_name(name)) return callback(bad_name(name));
+    if (!storable_object_name(name)) return callback(bad_name(name));
     if (ranges.size() > kRadosRangesMax) {
       return callback(failure(Errc::invalid, "read " + name + ": more than 16384 ranges"));
     }
@@ -97,7 +98,7 @@ class RadosStore final : public ObjectStore {
   }
 
   void remove(const std::string& name, OpOptions, Callback<void> callback) override {
-    if (!valid_object_name(name)) return callback(bad_name(name));
+    if (!storable_object_name(name)) return callback(bad_name(name));
     auto call = RadosCall<void>::start(calls_, "remove", name, 0, std::move(callback));
     if (!call) return;
     call->enter([call] {
@@ -149,7 +150,7 @@ class RadosStore final : public ObjectStore {
  private:
   static result<void> check_put(const std::string& name, size_t size,
                                 const Attributes& attributes) {
-    if (!valid_object_name(name) || name == kRadosMarkerName) return bad_name(name);
+    if (!storable_object_name(name) || name == kRadosMarkerName) return bad_name(name);
     if (size > kObjectBytesMax) return failure(Errc::invalid, "put " + name + ": above 64 MiB");
     return check_rados_attributes(attributes);
   }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "common/store/hidden_names.h"
 #include "common/store/object_compute.h"
 #include "common/store/remote/site_client.h"
 #include "common/store/remote/site_messages.h"
@@ -185,7 +186,7 @@ class RemoteStore final : public ObjectStore {
              Callback<T> callback, Convert convert) {
     const bool of_object =
         !call.request.has_list() && !call.request.has_check() && !call.request.has_capacity();
-    if (of_object && !valid_object_name(name))
+    if (of_object && !storable_object_name(name))
       return callback(failure(Errc::invalid, "not an object name: " + name.substr(0, 200)));
     call.request.set_name(name);
     call.request.set_purpose(static_cast<uint32_t>(options.purpose));

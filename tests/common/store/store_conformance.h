@@ -78,6 +78,29 @@ TEST_P(StoreConformance, KeepsBytesAndAttributesOfAnySize) {
   EXPECT_TRUE(read(*store_, "size-1", {}).value().attributes.empty()) << "nobody asked";
 }
 
+// Parts of checkpoints (hidden_names.h).
+TEST_P(StoreConformance, HiddenObjectsAreKeptAndNotListed) {
+  const std::string hidden = ".checkpoint-0123456789abcdef-0-1";
+  ASSERT_TRUE(put(*store_, hidden, contents_of(hidden, 1000)));
+  ASSERT_TRUE(put(*store_, "seen", contents_of("seen", 10)));
+  EXPECT_FAILS(Errc::exists, put(*store_, hidden, Bytes(1)));
+  EXPECT_TRUE(read_all(*store_, hidden).value() == contents_of(hidden, 1000));
+  std::string from;
+  std::vector<std::string> names;
+  do {
+    auto listed = wait_for<ListReply>([&](auto done) { store_->list(from, 1, {}, done); });
+    ASSERT_TRUE(listed) << listed.error().message();
+    for (auto& name : listed.value().names) names.push_back(std::move(name));
+    from = listed.value().next;
+  } while (!from.empty());
+  EXPECT_EQ(names, std::vector<std::string>{"seen"});
+  ASSERT_TRUE(remove(*store_, hidden));
+  EXPECT_FAILS(Errc::not_found, read_all(*store_, hidden));
+  for (const std::string name : {".other", ".checkpoint", ".checkpoint-../x", ".tmp-1"}) {
+    EXPECT_FAILS(Errc::invalid, put(*store_, name, Bytes(1)));
+  }
+}
+
 TEST_P(StoreConformance, JoinsThePartsOfAPayload) {
   auto bytes = std::make_shared<const Bytes>(contents_of("parts", 10'000));
   Payload payload;

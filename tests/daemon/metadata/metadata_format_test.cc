@@ -4,8 +4,10 @@
 // A failure means that stores written before would be read differently: give the format a new
 // version, or undo the change.
 #include <fstream>
+#include <set>
 #include <sstream>
 
+#include "daemon/metadata/journal_records.h"
 #include "tests/daemon/records/block_map_fixture.h"
 
 namespace datacloud {
@@ -21,13 +23,13 @@ std::string hex(std::string_view bytes) {
   return out;
 }
 
-// The lines of the code block that follows "Worked bytes", without empty ones.
-std::string documented_records() {
+// The lines of the code block that follows the title, without empty ones.
+std::string documented_records(const std::string& title = "## Worked bytes") {
   std::ifstream file(std::string(DATACLOUD_SOURCE_DIR) + "/docs/format-metadata.md");
   std::string line, records;
   bool chapter = false, block = false;
   while (std::getline(file, line)) {
-    if (line.starts_with("## ")) chapter = line == "## Worked bytes";
+    if (line.starts_with("## ")) chapter = line == title;
     if (chapter && line.starts_with("```")) {
       if (block) break;
       block = true;
@@ -113,10 +115,12 @@ class MetadataFormat : public BlockMapFixture {
     return record_damage(txn, damage);
   }
 
-  std::string all_records() {
+  std::string all_records(const std::set<std::string>& only = {}) {
     std::string lines;
     EXPECT_TRUE(store_->begin().scan(std::string(1, 0), std::string(1, 0x7f),
                                      [&](std::string_view k, std::string_view v) {
+                                       if (!only.empty() && !only.contains(std::string(k)))
+                                         return true;
                                        lines += std::string(1, k[0]) + " " + hex(k.substr(1)) +
                                                 " = " + (v.empty() ? "(empty)" : hex(v)) + "\n";
                                        return true;
@@ -134,6 +138,33 @@ TEST_F(MetadataFormat, RecordsAreTheDocumentedBytes) {
   ASSERT_TRUE(done) << done.error().message();
   expect_clean();
   EXPECT_EQ(all_records(), documented_records());
+}
+
+TEST_F(MetadataFormat, TheJournalsRecordsAreTheDocumentedBytes) {
+  pb::JournalSet set;
+  set.set_journal(std::string("\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff", 16));
+  set.set_number(1);
+  for (uint32_t site = 1; site <= 3; ++site) set.add_sites(site);
+  set.set_segment_bytes(16 << 20);
+  set.set_losses(1);
+  ASSERT_TRUE(apply([&](Transaction& txn) -> result<void> {
+    txn.put(key::meta(kJournalRecord), set);
+    txn.put(key::meta(kPositionRecord), encode_position({}));
+    txn.put("Za", std::string("old"));
+    return success();
+  }));
+  open();
+  MetadataStore::JournalStep step;
+  step.before = {{7, 0xc0ffee0000000001}, 11, {}};
+  step.before.hash.fill(0x22);
+  step.position = {{7, 0xc0ffee0000000001}, 12, {}};
+  step.position.hash.fill(0x11);
+  auto txn = store_->begin();
+  txn.put("Za", std::string("new"));
+  txn.put("Zb", std::string("added"));
+  ASSERT_TRUE(store_->commit(std::move(txn), step));
+  EXPECT_EQ(all_records({key::meta(kJournalRecord), key::meta(kPositionRecord), key::undo(12)}),
+            documented_records("## Worked bytes of the journal"));
 }
 
 TEST(RecordKeys, SortByTheirIntegers) {

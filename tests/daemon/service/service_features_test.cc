@@ -2,6 +2,8 @@
 // upgrades of the daemon and its mounts.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/base/features.h"
 #include "common/proto/admin.pb.h"
 #include "common/rpc/protocol_versions.h"
@@ -78,7 +80,9 @@ class FeaturesTest : public ServiceTest {
 TEST_F(FeaturesTest, ACloudOfNoFeaturesIsOfFormatOneAndServesEveryMount) {
   Client t = tool();
   const auto listed = ask(t, {});
-  EXPECT_EQ(listed.features_size(), static_cast<int>(known_features().size()));
+  const auto switched = std::count_if(known_features().begin(), known_features().end(),
+                                      [](const auto& known) { return known.command.empty(); });
+  EXPECT_EQ(listed.features_size(), switched);
   for (const auto& feature : listed.features()) EXPECT_EQ(feature.since(), 0u) << feature.name();
   EXPECT_EQ(format(), 1u);
   EXPECT_FALSE(store_->begin().get(key::meta("features")).value());
@@ -160,6 +164,16 @@ TEST_F(FeaturesTest, AllOrNoneOfWhatIsAskedForIsSwitchedOn) {
   const auto all = ask(t, {}, true);
   EXPECT_EQ(error_, 0) << text_;
   for (const auto& feature : all.features()) EXPECT_NE(feature.since(), 0u) << feature.name();
+}
+
+TEST_F(FeaturesTest, WhatNeedsACommandOfItsOwnIsRefusedWithThatCommand) {
+  Client t = tool();
+  ask(t, {"journal"});
+  EXPECT_EQ(error_, wire(Errc::invalid));
+  EXPECT_THAT(text_, HasSubstr("datacloud journal enable"));
+  ask(t, {}, true);
+  EXPECT_EQ(error_, 0) << text_;
+  EXPECT_FALSE(service_->features().has(Feature::journal));
 }
 
 // A cloud that a later version has written to.

@@ -161,6 +161,8 @@ class ServiceTest : public testing::Test {
   virtual std::unique_ptr<ObjectStore> open_site(SiteId site) {
     return make_memory_store(memory_[site - 1]);
   }
+  // What a test's service is made of besides.
+  virtual void adapt(MetadataService::Dependencies&) {}
   void start() {
     auto opened = MetadataStore::open({.directory = root_ + "/meta"});
     ASSERT_TRUE(opened) << opened.error().message();
@@ -171,7 +173,7 @@ class ServiceTest : public testing::Test {
     }
     sites_ = std::make_unique<SiteSet>(std::move(members), milliseconds(20));
     loop_ = std::make_shared<FakeLoop>();
-    service_ = std::make_unique<MetadataService>(MetadataService::Dependencies{
+    MetadataService::Dependencies dependencies{
         .store = *store_,
         .sites = *sites_,
         .loop = loop_,
@@ -187,7 +189,9 @@ class ServiceTest : public testing::Test {
         .authority = authority_,
         .refusals = std::make_shared<PeerRefusals>(),
         .fatal = [](const Error& e) { ADD_FAILURE() << "fatal: " << e.message(); },
-    });
+    };
+    adapt(dependencies);
+    service_ = std::make_unique<MetadataService>(std::move(dependencies));
     const auto started = service_->start();
     ASSERT_TRUE(started) << started.error().message();
   }

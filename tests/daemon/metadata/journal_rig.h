@@ -1,0 +1,130 @@
+// A store with a journal on a simulated disk, and the loop its committer runs on.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/metadata/journal_records.h"
+#include "daemon/metadata/journal_start.h"
+#include "tests/daemon/metadata/memory_journal.h"
+#include "tests/support/simulated_files.h"
+
+namespace datacloud {
+
+// Runs what is posted when the test says so; one thread.
+class QueueLoop final : public EventLoop {
+ public:
+  void post(std::function<void()> f) override { queue_.push_back(std::move(f)); }
+  void after(Duration, std::function<void()> f) override { post(std::move(f)); }
+  MonotonicTime now() override { return monotonic_now(); }
+  bool run() {
+    if (queue_.empty()) return false;
+    const auto f = std::move(queue_.front());
+    queue_.pop_front();
+    f();
+    return true;
+  }
+
+ private:
+  std::deque<std::function<void()>> queue_;
+};
+
+inline const std::string kJournalCloud = "00000000-0000-4000-8000-000000000001";
+inline SecretKey journal_test_key() { return SecretKey(Bytes(32, 7)); }
+
+// One daemon's directory, and the daemon while it runs.
+class JournalRig {
+ public:
+  JournalRig(std::shared_ptr<SimulatedFiles> disk, const std::string& name,
+             std::shared_ptr<journal::MemoryJournal> log)
+      : journal(std::move(log)) {
+    options_.directory = "/" + name;
+    options_.files = std::move(disk);
+    pb::Cloud cloud;
+    cloud.set_uuid(kJournalCloud);
+    cloud.set_name("test");
+    pb::JournalSet set;
+    set.set_journal(std::string(16, 'j'));
+    set.set_number(1);
+    set.add_sites(1);
+    set.set_segment_bytes(4 << 20);
+    pb::Features features;
+    features.add_features()->set_name("journal");
+    const auto made = MetadataStore::create(options_, cloud, 0, 0, features, &set);
+    EXPECT_TRUE(made) << made.error().message();
+  }
+
+  result<void> open() {
+    TRY(store, MetadataStore::open(options_));
+    return success();
+  }
+  result<void> start() {
+    if (!store) {
+      TRY(open());
+    }
+    auto done = start_journal(*store, {.loop = loop,
+                                       .log = journal->claim([this](const Error& error) {
+                                         fatal.push_back(error.text());
+                                       }),
+                                       .journal = journal->id(),
+                                       .metadata_key = journal_test_key(),
+                                       .uncommitted_bytes_max = uncommitted_bytes_max,
+                                       .fatal = [this](const Error& error) {
+                                         fatal.push_back(error.text());
+                                       }});
+    if (!done) return failure(done.error());
+    started = std::move(done.value());
+    return success();
+  }
+  // As kill -9: what was written to files stays.
+  void kill() {
+    started = {};
+    store.reset();
+    loop = std::make_shared<QueueLoop>();
+  }
+  // Everything that is due.
+  void drain() {
+    while (journal->deliver() || loop->run()) {
+    }
+  }
+  JournalCommitter& committer() { return *started.committer; }
+  result<void> put(const std::string& key, const std::string& value) {
+    auto txn = store->begin();
+    txn.put(key, value);
+    return committer().apply(std::move(txn));
+  }
+  std::optional<std::string> get(const std::string& key) const {
+    return store->begin().get(key).value();
+  }
+  // Records of these tests, and the counter of transactions.
+  std::map<std::string, std::string> records() const {
+    std::map<std::string, std::string> out;
+    EXPECT_TRUE(store->begin().scan("Z", "[", [&](std::string_view k, std::string_view v) {
+      out.emplace(k, v);
+      return true;
+    }));
+    return out;
+  }
+
+  std::shared_ptr<journal::MemoryJournal> journal;
+  std::shared_ptr<QueueLoop> loop = std::make_shared<QueueLoop>();
+  std::unique_ptr<MetadataStore> store;
+  JournalStarted started;
+  std::vector<std::string> fatal;
+  uint64_t uncommitted_bytes_max = 1 << 20;
+
+ private:
+  MetadataStore::Options options_;
+};
+
+inline std::shared_ptr<journal::MemoryJournal> make_memory_journal() {
+  return std::make_shared<journal::MemoryJournal>(journal_id(kJournalCloud).value());
+}
+
+}  // namespace datacloud
