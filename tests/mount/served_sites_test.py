@@ -172,6 +172,25 @@ def write(path, data):
         os.fsync(file.fileno())
 
 
+def ways(cloud):
+    """The daemon, on the machine of the sites, goes by their local sockets; the node, whose network is
+    another, cannot."""
+    def connections(name):
+        inodes = {f"socket:[{line.split()[6]}]" for line in
+                  Path("/proc/net/unix").read_text().splitlines()
+                  if "@datacloud-site-" in line and line.split()[5] == "03"}
+        found = 0
+        for entry in Path(f"/proc/{cloud.servers[name].pid}/fd").iterdir():
+            try:
+                found += os.readlink(entry) in inodes
+            except FileNotFoundError:
+                pass  # closed meanwhile
+        return found
+    for name in cloud.names:
+        wait_for(lambda name=name: connections(name) == 1, 20,
+                 f"one connection by the local socket of {name}: the daemon's")
+
+
 def working(cloud, node, rng):
     text = node.config.read_text()
     check("path =" not in text and text.count('store = "remote"') == 5,
@@ -296,6 +315,7 @@ def test(options):
         wait_for(lambda: cloud.sites_up() == set(cloud.names), 20, "all sites to be up")
         node = Node(cloud, "gpu07", "mount")
         files = working(cloud, node, rng)
+        ways(cloud)
         lost = degraded(cloud, node, files, rng)
         repaired(cloud, node, files, lost)
         read_only(cloud, files)

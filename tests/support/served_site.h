@@ -28,6 +28,7 @@ class ServedSite {
   FaultRule faults;  // of the server's store
   std::shared_ptr<NodesInForce> nodes;
   NodeRoles server_roles = NodeRole::site;
+  bool on_this_machine = false;  // stores go on by the local socket
   std::unique_ptr<SiteServer> server;
 
   SiteMarker marker(uint32_t id = 1) const {
@@ -70,6 +71,7 @@ class ServedSite {
     options.site = name_;
     options.address = address();
     options.expected = marker();
+    if (!on_this_machine) options.window_bytes = 0;
     options.context =
         [context = cloud.node("gpu07", roles)]() -> result<std::shared_ptr<const TlsContext>> {
       return context;

@@ -341,6 +341,10 @@ TEST_F(SiteServerTest, ASilentConnectionGivesItsPlaceToANewcomer) {
   const auto sockets = connect_silently(site_.address(), 5);
   EXPECT_TRUE(check(*site_.open()));
   EXPECT_EQ(site_.server->refusals().of(Refusal::slow), 0u);
+  // Who has lost its place notices a moment later.
+  const auto until = monotonic_now() + seconds(20);
+  while (site_.server->refusals().of(Refusal::too_many) == 0 && monotonic_now() < until)
+    std::this_thread::sleep_for(milliseconds(10));
   EXPECT_GE(site_.server->refusals().of(Refusal::too_many), 1u);
   for (const int fd : sockets) ::close(fd);
 }
