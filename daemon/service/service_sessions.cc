@@ -33,6 +33,8 @@ result<void> MetadataService::start() {
   Transaction txn = store_.begin();
   TRY(start_count_, read_counter(txn, "start", 0));
   put_counter(txn, "start", ++start_count_);
+  leases_.number_recalls(start_count_);
+  locks_.number_recalls(recall_numbers(start_count_));
   TRY(load_features(txn));
   TRY(sessions_.open(txn, loop_.now()));
   TRY(nodes_.open(txn));
