@@ -266,6 +266,35 @@ def joining_site(cloud):
     wait_for(lambda: name in cloud.sites_up(), 20, "the new site to be up")
 
 
+def audited(cloud, files):
+    """A third party, which is a node with the role auditor, has the served sites prove what they hold."""
+    auditor = Node(cloud, "auditor", "auditor")
+    check(not list(auditor.directory.glob("*.data.key")), "an auditor has no data key")
+    bundle = cloud.root / "bundle"
+    cloud.tool("auditor", "export", "--output", bundle)
+    signer = json.loads(cloud.tool("auditor", "signer", "--json"))["signer"]
+
+    def audit(name):
+        report = cloud.root / f"{name}.json"
+        done = subprocess.run(cloud.network.command(
+            BUILD / "bin" / "datacloud-audit", "--bundle", bundle, "--sites", auditor.config,
+            "--signer", signer, "--report", report, "--key", cloud.root / "auditor.key"),
+            capture_output=True, text=True, check=False, timeout=120)
+        return done, json.loads(report.read_text())["report"] if report.exists() else None
+    done, report = audit("sound")
+    check_equal(done.returncode, 0, f"served sites prove what they hold {done.stdout}{done.stderr}")
+    check_equal({s["site"] for s in report["sites"] if s["shards_proven"] > 0}, set(cloud.names),
+                "every site was asked")
+    victim = next(p for p in (cloud.sites[cloud.names[0]].path / "objects").rglob("*")
+                  if p.is_file() and p.stat().st_size > 10_000)
+    sound = victim.read_bytes()
+    victim.write_bytes(sound[:5000] + bytes([sound[5000] ^ 1]) + sound[5001:])
+    done, report = audit("damaged")
+    check_equal(done.returncode, 3, f"damage at a served site is found {done.stdout}{done.stderr}")
+    check_equal({f["site"] for f in report["findings"]}, {cloud.names[0]}, "at the site that has it")
+    victim.write_bytes(sound)
+
+
 def read_only(cloud, files):
     node = Node(cloud, "eyes", "mount-ro")
     point = node.mount()
@@ -318,6 +347,7 @@ def test(options):
         ways(cloud)
         lost = degraded(cloud, node, files, rng)
         repaired(cloud, node, files, lost)
+        audited(cloud, files)
         read_only(cloud, files)
         joining_site(cloud)
         wrong_places(cloud)

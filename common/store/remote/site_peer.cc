@@ -233,7 +233,9 @@ class SitePeer::Run final : public SiteLink::Owner {
     const NodeRoles& roles = shown.identity.roles;
     admission_.may_change = roles.has(NodeRole::mount);
     admission_.may_format = roles.has(NodeRole::admin);
-    if (!admission_.may_change && !admission_.may_format && !roles.has(NodeRole::mount_ro)) {
+    const bool may_read = admission_.may_change || admission_.may_format ||
+                          roles.has(NodeRole::mount_ro) || roles.has(NodeRole::auditor);
+    if (!may_read) {
       return refused(Refusal::wrong_role, fmt::format("node {} may not use sites: its role is {}",
                                                       shown.identity.name, roles.text()));
     }
