@@ -8,10 +8,12 @@ joins, and a read-only node, a stranger and a wrong address are turned away.
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,7 +38,14 @@ class ServedCloud(Cloud):
 
     def __init__(self, network):
         self.network, self.servers = network, {}
-        super().__init__(daemon={"listen": "unix:/nowhere"}, stores="directory")
+        self.pki = Path(tempfile.mkdtemp(prefix="dctest-pki-"))
+        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                     "-nodes", "-subj", "/CN=Example CA", "-keyout", "ca.key", "-out", "ca.pem")
+        super().__init__(daemon={"listen": "unix:/nowhere", "authorities": self.pki / "ca.pem"},
+                         stores="directory")
+
+    def openssl(self, *words):
+        subprocess.run(["openssl", *words], cwd=self.pki, check=True, capture_output=True)
 
     def write_config(self, *arguments, **named):
         super().write_config(*arguments, **named)
@@ -113,6 +122,7 @@ class ServedCloud(Cloud):
         for process in self.servers.values():
             process.kill()
             process.wait()
+        shutil.rmtree(self.pki, ignore_errors=True)
 
 
 class Node:
@@ -163,6 +173,28 @@ class Node:
         self.unmount()
         drop_caches()
         return self.mount()
+
+
+class CertifiedNode(Node):
+    """One that its organisation has certified; the record has its certificate's SHA-256."""
+
+    def __init__(self, cloud, name, role):
+        self.cloud, self.name = cloud, name
+        self.directory = cloud.root / f"node-{name}"
+        self.directory.mkdir()
+        self.config = self.directory / "test.toml"
+        cloud.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                      "-subj", f"/CN={name}", "-keyout", "node.key", "-out", "node.csr")
+        (cloud.pki / "client.ext").write_text("extendedKeyUsage=clientAuth\n")
+        cloud.openssl("x509", "-req", "-in", "node.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+                      "-CAcreateserial", "-days", "9", "-extfile", "client.ext", "-out", "node.pem")
+        done = subprocess.run([BUILD / "bin" / "datacloud", "--config", cloud.site_config, "node",
+                               "add", name, "--role", role, "--certificate", cloud.pki / "node.pem",
+                               "--output", self.directory, "--dir", self.directory],
+                              capture_output=True, text=True, check=False)
+        check_equal(done.returncode, 0, f"{name} is entered {done.stderr}")
+        shutil.copy(cloud.pki / "node.key", self.directory / "test.node.key")
+        (self.directory / "test.node.key").chmod(0o600)
 
 
 def write(path, data):
@@ -295,6 +327,21 @@ def audited(cloud, files):
     victim.write_bytes(sound)
 
 
+def certified(cloud, files):
+    """A node whose certificate its organisation has signed: sites learn of it from the daemon."""
+    node = CertifiedNode(cloud, "gpu09", "mount-ro")
+    point = node.mount()
+    name, data = next(iter(files.items()))
+
+    def reads():
+        try:
+            return (point / name).read_bytes() == data
+        except OSError:
+            return False
+    wait_for(reads, 60, "a node that its organisation has certified to read")
+    node.unmount()
+
+
 def read_only(cloud, files):
     node = Node(cloud, "eyes", "mount-ro")
     point = node.mount()
@@ -348,6 +395,7 @@ def test(options):
         lost = degraded(cloud, node, files, rng)
         repaired(cloud, node, files, lost)
         audited(cloud, files)
+        certified(cloud, files)
         read_only(cloud, files)
         joining_site(cloud)
         wrong_places(cloud)

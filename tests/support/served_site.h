@@ -27,6 +27,7 @@ class ServedSite {
   SiteServerLimits limits;
   FaultRule faults;  // of the server's store
   std::shared_ptr<NodesInForce> nodes;
+  std::shared_ptr<CertifiedNodes> certified;
   NodeRoles server_roles = NodeRole::site;
   bool on_this_machine = false;  // stores go on by the local socket
   std::unique_ptr<SiteServer> server;
@@ -60,6 +61,7 @@ class ServedSite {
     };
     options.limits = limits;
     options.nodes = nodes;
+    options.certified = certified;
     auto started = SiteServer::start(std::move(options));
     if (!started) throw std::runtime_error(started.error().message());
     server = std::move(started).value();

@@ -122,6 +122,7 @@ SiteFrameOut make_site_frame(pb::StoreFrame head, std::vector<ByteView> parts,
   head.SerializeToArray(out.head.data() + kPrefixBytes, static_cast<int>(bytes));
   std::erase_if(parts, [](const ByteView& part) { return part.empty(); });
   out.parts = std::move(parts);
+  out.in_window = bytes_in_window(head);
   return out;
 }
 

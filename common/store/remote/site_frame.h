@@ -71,10 +71,17 @@ struct SiteFrameOut {
   Bytes head;
   std::vector<ByteView> parts;
   std::shared_ptr<const void> owner;
+  uint64_t in_window = 0;  // bytes that are there already
 };
 // Segment i of the frame lies in the window, if there is one.
 inline bool is_in_window(const pb::StoreFrame& head, int i) {
   return i < head.in_window_size() && head.in_window(i) != 0;
+}
+inline uint64_t bytes_in_window(const pb::StoreFrame& head) {
+  uint64_t bytes = 0;
+  for (int i = 0; i < head.in_window_size(); ++i)
+    if (is_in_window(head, i)) bytes += head.segments(i);
+  return bytes;
 }
 // Fills the head's segments from `parts`, unless they are there already. The bounds above are the
 // caller's to keep.

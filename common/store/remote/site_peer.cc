@@ -207,13 +207,26 @@ class SitePeer::Run final : public SiteLink::Owner {
     return true;
   }
 
+  // A certificate of the node's organisation: it counts when the daemon's records have it, and is
+  // whose they say. By the list there is: strangers shall not have the daemon asked.
+  void know_by_record(PeerCertificate& shown) const {
+    const auto& options = share_->options;
+    if (!options.certified || !options.nodes) return;
+    PeerCertificate pinned = stream_->peer_pinned(wall_now_ns());
+    const auto node = options.certified->find(pinned.serial);
+    if (!node || !options.nodes->holds(pinned.serial)) return;
+    pinned.identity = {options.cloud_uuid, node->name, node->roles};
+    shown = std::move(pinned);
+  }
+
   result<void> admit(Refusal& reason) {
     using Verdict = PeerCertificate::Verdict;
     const auto refused = [&](Refusal why, const std::string& text) {
       reason = why;
       return failure(Error::posix(EACCES, text));
     };
-    const PeerCertificate shown = stream_->peer(wall_now_ns());
+    PeerCertificate shown = stream_->peer(wall_now_ns());
+    if (shown.verdict == Verdict::foreign) know_by_record(shown);
     switch (shown.verdict) {
       case Verdict::none:
         return refused(Refusal::no_certificate,
@@ -331,7 +344,8 @@ class SitePeer::Run final : public SiteLink::Owner {
   void send(SiteFrameOut frame) {
     uint64_t bytes = frame.head.size();
     for (const auto& part : frame.parts) bytes += part.size();
-    share_->counters.sent_bytes += bytes;
+    share_->counters.sent_bytes += bytes + frame.in_window;
+    share_->counters.window_bytes += frame.in_window;
     link_->send(std::move(frame));
   }
 
@@ -339,7 +353,9 @@ class SitePeer::Run final : public SiteLink::Owner {
     auto& counters = share_->counters;
     uint64_t bytes = whole.head.ByteSizeLong();
     for (const auto& segment : whole.segments) bytes += segment.size();
-    counters.received_bytes += bytes;
+    const uint64_t in_window = bytes_in_window(whole.head);
+    counters.received_bytes += bytes + in_window;
+    counters.window_bytes += in_window;
     const auto kind = static_cast<size_t>(whole.head.request().op_case());
     if (kind < SiteCounters::kinds_max) ++counters.requests[kind];
   }

@@ -21,6 +21,7 @@
 #include "common/net/address.h"
 #include "common/rpc/peer_refusals.h"
 #include "common/store/object_store.h"
+#include "common/store/remote/certified_nodes.h"
 #include "common/store/remote/nodes_in_force.h"
 #include "common/store/remote/site_counters.h"
 #include "common/tls/tls_stream.h"
@@ -55,7 +56,8 @@ struct SiteServerOptions {
   // What is there (not_found: none), and how it is made.
   std::function<result<SiteMarker>()> marker;
   std::function<result<void>(const SiteMarker&)> format;
-  std::shared_ptr<NodesInForce> nodes;  // null: every certificate counts until it ends
+  std::shared_ptr<NodesInForce> nodes;        // null: every certificate counts until it ends
+  std::shared_ptr<CertifiedNodes> certified;  // null: no certificate of an organisation counts
   SiteServerLimits limits;
 };
 
