@@ -1,6 +1,7 @@
-// By hand: puts and gets of 4 MiB at a directory site, in this machine and through its server over
-// loopback with TLS, in turn: MB/s, and the processor time of both ends together. Server and client
-// share the processors, which a real network does not; processor time tells what it would be.
+// By hand: puts and gets of 4 MiB at a directory site, in this machine, through its server over
+// loopback with TLS, and through its server by shared memory, in turn: MB/s, and the processor time
+// of both ends together. Server and client share the processors, which a real network does not;
+// processor time tells what it would be.
 //
 //   bench_remote_site [DIRECTORY] [ROUNDS]
 #include <fmt/format.h>
@@ -92,10 +93,13 @@ int main(int argc, char** argv) {
   const auto data = std::make_shared<const Bytes>(contents_of("bench", kObjectBytes));
   const auto local = make_directory_store({site.root(), site.marker(), 4, nullptr});
   const auto remote = site.open();
-  Rates here, there;
+  site.on_this_machine = true;
+  const auto shared = site.open();
+  Rates here, there, beside;
   for (int round = 0; round < rounds; ++round) {
     run(*local, "local-" + std::to_string(round) + "-", data, here);
     run(*remote, "remote-" + std::to_string(round) + "-", data, there);
+    run(*shared, "shared-" + std::to_string(round) + "-", data, beside);
   }
   fmt::print("{:6} {:>12} {:>12} {:>8} {:>12} {:>12}   (medians of {} rounds, {})\n", "",
              "local, MB/s", "served, MB/s", "ratio", "CPU s/GB", "CPU s/GB", rounds, site.root());
@@ -106,5 +110,8 @@ int main(int argc, char** argv) {
   };
   row("puts", here.puts, there.puts);
   row("gets", here.gets, there.gets);
+  fmt::print("the same with the local socket and shared memory:\n");
+  row("puts", here.puts, beside.puts);
+  row("gets", here.gets, beside.gets);
   return 0;
 }

@@ -476,9 +476,16 @@ result<std::vector<SiteConfig>> load_site_list(const std::filesystem::path& path
   try {
     const toml::table document = toml::parse(text, file);
     ConfigSection root(document, "the configuration", file);
-    for (const char* other : {"cloud", "daemon", "node", "keys", "mount"}) (void)root.find(other);
+    for (const char* other : {"cloud", "daemon", "keys", "mount"}) (void)root.find(other);
     std::vector<SiteConfig> sites;
     TRY(read_sites(root, file, sites));
+    NodeConfig node;
+    if (const toml::node* found = root.find("node"); found != nullptr) {
+      if (!found->is_table()) return failure(root.error("node", "[node] must be a table"));
+      TRY(read_node(ConfigSection(*found->as_table(), "[node]", file), node));
+    }
+    for (auto& site : sites)
+      if (site.store == "remote") site.node = node;
     TRY(root.refuse_unknown());
     return sites;
   } catch (const toml::parse_error& e) {

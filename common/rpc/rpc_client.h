@@ -111,6 +111,7 @@ class RpcSessionClient final : public RpcSession {
   void wake() const;
 
   const Options options_;
+  std::string secret_ = options_.session.secret();  // of the I/O thread
   const Keeping keeping_;
   int wake_fd_ = -1;
 

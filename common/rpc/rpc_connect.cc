@@ -2,6 +2,7 @@
 // (rpc_client.h). Everything here runs on the I/O thread, besides start().
 #include <fmt/format.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/rpc/protocol_range.h"
 #include "common/rpc/rpc_client.h"
@@ -168,6 +170,7 @@ pb::HelloRequest RpcSessionClient::make_hello() {
   hello.set_protocol_min(kProtocolOldest);
   hello.set_kind(options_.kind);
   *hello.mutable_session() = options_.session;
+  hello.mutable_session()->set_secret(secret_);
   // Tools hold nothing that is worth resuming.
   hello.mutable_session()->set_id(mounts ? session() : 0);
   if (hello.session().id() != 0 && options_.on_resume) options_.on_resume(hello);
@@ -197,9 +200,20 @@ void RpcSessionClient::adopt(std::unique_ptr<ByteStream> stream, bool remote) {
   *frame.mutable_request()->mutable_hello() = make_hello();
   auto encoded = encode_frame(frame);
   if (!encoded) {
-    // A mount with more leases than fit: present none, the daemon treats them as given up.
-    spdlog::warn("RPC: {} leases do not fit into hello", frame.request().hello().leases_size());
-    frame.mutable_request()->mutable_hello()->clear_leases();
+    // The daemon would treat leases that are not named as given up, while this mount relied on
+    // them. With a new session they all end here, too, and are asked for again. Its secret is
+    // another one: by the old one the daemon would go on with the old session.
+    spdlog::error(
+        "this mount holds {} leases, more than one message can name: it begins a new session",
+        frame.request().hello().leases_size());
+    {
+      std::lock_guard lock(mutex_);
+      session_lost_ = true;
+      session_ = 0;
+    }
+    const auto bytes = static_cast<ssize_t>(secret_.size());
+    DC_CHECK(::getrandom(secret_.data(), secret_.size(), 0) == bytes, "randomness for a secret");
+    *frame.mutable_request()->mutable_hello() = make_hello();
     encoded = encode_frame(frame);
   }
   reader_ = FrameReader();

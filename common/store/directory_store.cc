@@ -45,7 +45,7 @@ bool is_temporary(const std::string& name) {
   return name.compare(0, kTemporaryPrefix.size(), kTemporaryPrefix) == 0;
 }
 
-class DirectoryStore final : public ObjectStore {
+class DirectoryStore final : public ObjectStore, public ReadsInto {
  public:
   explicit DirectoryStore(DirectoryStoreOptions options)
       : files_(options.files ? options.files : make_posix_file_layer()),
@@ -75,6 +75,18 @@ class DirectoryStore final : public ObjectStore {
                    [this, name, ranges = std::move(ranges), want_attributes] {
                      return do_read(name, ranges, want_attributes);
                    });
+  }
+
+  void read_into(const std::string& name, std::vector<ByteRange> ranges,
+                 std::vector<MutableByteView> spaces, std::shared_ptr<const void> owner,
+                 bool want_attributes, OpOptions options,
+                 Callback<ReadIntoReply> callback) override {
+    run<ReadIntoReply>(readers_, "read", name, options, std::move(callback),
+                       [this, name, ranges = std::move(ranges), spaces = std::move(spaces),
+                        owner = std::move(owner), want_attributes]() -> result<ReadIntoReply> {
+                         TRY(const auto file, open_object(name));
+                         return read_object_file_into(*file, ranges, spaces, want_attributes);
+                       });
   }
 
   void derive(const std::string& name, Derivation derivation, OpOptions options,

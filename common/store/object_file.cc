@@ -112,28 +112,62 @@ result<Bytes> encode_object_trailer(uint64_t data_bytes, const Attributes& attri
   return out;
 }
 
-result<ReadReply> read_object_file(File& file, const std::vector<ByteRange>& ranges,
-                                   bool want_attributes) {
-  TRY(auto file_bytes, file.size());
-  TRY(auto footer, read_footer(file, file_bytes));
-  ReadReply reply;
-  reply.object_size =
+namespace {
+
+// `take(i, length)` gives the memory for that many bytes of range i; `read(i, bytes)` is told how
+// many came.
+template <class Take, class Done>
+result<uint64_t> read_ranges(File& file, const std::vector<ByteRange>& ranges, bool want_attributes,
+                             Attributes& attributes, Take take, Done done) {
+  TRY(const auto file_bytes, file.size());
+  TRY(const auto footer, read_footer(file, file_bytes));
+  const uint64_t object_size =
       footer ? footer->data_bytes : file_bytes - std::min<uint64_t>(file_bytes, kFooterBytes);
   uint64_t budget = kObjectBytesMax;
-  reply.ranges.reserve(ranges.size());
-  for (const auto& range : ranges) {
-    const uint64_t offset = std::min(range.offset, reply.object_size);
-    const uint64_t length = std::min(range.length, reply.object_size - offset);
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    const uint64_t offset = std::min(ranges[i].offset, object_size);
+    const uint64_t length = std::min(ranges[i].length, object_size - offset);
     if (length > budget) return failure(Errc::corrupt, "reading more than 64 MiB at once");
     budget -= length;
-    Bytes& out = reply.ranges.emplace_back(length);
-    if (length == 0) continue;
-    TRY(auto n, file.pread(offset, out));
-    out.resize(n);
+    const MutableByteView out = take(i, length);
+    if (length == 0) {
+      done(i, size_t{0});
+      continue;
+    }
+    TRY(const size_t n, file.pread(offset, out));
+    done(i, n);
   }
   if (want_attributes) {
-    TRY(reply.attributes, read_attributes(file, footer));
+    TRY(attributes, read_attributes(file, footer));
   }
+  return object_size;
+}
+
+}  // namespace
+
+result<ReadReply> read_object_file(File& file, const std::vector<ByteRange>& ranges,
+                                   bool want_attributes) {
+  ReadReply reply;
+  reply.ranges.resize(ranges.size());
+  TRY(reply.object_size, read_ranges(
+                             file, ranges, want_attributes, reply.attributes,
+                             [&](size_t i, uint64_t length) {
+                               reply.ranges[i].resize(length);
+                               return MutableByteView(reply.ranges[i]);
+                             },
+                             [&](size_t i, size_t bytes) { reply.ranges[i].resize(bytes); }));
+  return reply;
+}
+
+result<ReadIntoReply> read_object_file_into(File& file, const std::vector<ByteRange>& ranges,
+                                            const std::vector<MutableByteView>& spaces,
+                                            bool want_attributes) {
+  ReadIntoReply reply;
+  reply.sizes.resize(ranges.size());
+  TRY(reply.object_size, read_ranges(
+                             file, ranges, want_attributes, reply.attributes,
+                             [&](size_t i, uint64_t length) { return spaces[i].first(length); },
+                             [&](size_t i, size_t bytes) { reply.sizes[i] = bytes; }));
   return reply;
 }
 

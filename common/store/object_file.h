@@ -13,6 +13,7 @@
 
 #include "common/base/file_layer.h"
 #include "common/store/object_store.h"
+#include "common/store/read_into.h"
 
 namespace datacloud {
 
@@ -25,5 +26,9 @@ result<Bytes> encode_object_trailer(uint64_t data_bytes, const Attributes&);
 // Ranges and attributes of an open object file. corrupt: attributes were wanted and are damaged, or
 // more than kObjectBytesMax would be read.
 result<ReadReply> read_object_file(File&, const std::vector<ByteRange>&, bool want_attributes);
+// The same into the caller's memory; spaces[i] has at least ranges[i].length bytes.
+result<ReadIntoReply> read_object_file_into(File&, const std::vector<ByteRange>& ranges,
+                                            const std::vector<MutableByteView>& spaces,
+                                            bool want_attributes);
 
 }  // namespace datacloud

@@ -202,6 +202,17 @@ PeerCertificate TlsStream::peer_by(ByteView authority, int64_t now_ns) const {
   return judge_certificate(SSL_get0_peer_certificate(ssl_), authority, use, now_ns);
 }
 
+PeerCertificate TlsStream::peer_pinned(int64_t now_ns) const {
+  Bytes authorities = context_->authority();
+  std::lock_guard lock(mutex_);
+  X509* shown = SSL_get0_peer_certificate(ssl_);
+  uint8_t* der = nullptr;
+  const int size = shown != nullptr ? i2d_X509(shown, &der) : 0;
+  if (size > 0) authorities.insert(authorities.end(), der, der + size);
+  OPENSSL_free(der);
+  return judge_certificate(shown, authorities, CertificateUse::client, now_ns);
+}
+
 Bytes TlsStream::authority_shown() const {
   std::lock_guard lock(mutex_);
   STACK_OF(X509)* chain = SSL_get_peer_cert_chain(ssl_);

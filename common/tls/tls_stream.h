@@ -67,6 +67,9 @@ class TlsStream final : public ByteStream {
   Bytes authority_shown() const;
   // The peer judged by that other authority.
   PeerCertificate peer_by(ByteView authority, int64_t now_ns) const;
+  // A client judged as if its certificate were trusted by itself: only its dates and purposes
+  // count, and whoever knows it goes by `serial`, which is its SHA-256 (organisation.h).
+  PeerCertificate peer_pinned(int64_t now_ns) const;
 
   int fd() const override { return fd_; }
   Received receive(MutableByteView) override;

@@ -15,6 +15,7 @@
 #include "common/site/site_set.h"
 #include "common/store/remote/site_credentials.h"
 #include "common/store/remote/site_server.h"
+#include "common/tls/organisation.h"
 #include "daemon/program/site_metrics.h"
 
 namespace datacloud {
@@ -61,9 +62,10 @@ result<void> renew(const Config& config) {
   return success();
 }
 
-// The serial numbers of the certificates in force, by one connection that lasts while it can.
-result<NodesInForce::Serials> ask_in_force(const Config& config,
-                                           std::unique_ptr<RpcClient>& client) {
+// The serial numbers of the certificates in force, by one connection that lasts while it can; and
+// whose those are that an organisation has signed, known by their SHA-256.
+result<NodesInForce::Serials> ask_in_force(const Config& config, std::unique_ptr<RpcClient>& client,
+                                           CertifiedNodes& certified) {
   if (!client) {
     TRY(client, connect_to_daemon(config));
   }
@@ -78,9 +80,19 @@ result<NodesInForce::Serials> ask_in_force(const Config& config,
     return failure(reply ? Error(Errc::corrupt, "its answer does not parse") : reply.error());
   }
   NodesInForce::Serials serials;
-  for (const auto& listed : answer.node().nodes())
-    for (const auto& certificate : listed.node().certificates())
-      serials.insert(to_bytes(as_bytes(certificate.serial())));
+  CertifiedNodes::Nodes by_fingerprint;
+  for (const auto& listed : answer.node().nodes()) {
+    const auto& node = listed.node();
+    const auto roles =
+        NodeRoles::parse(std::vector<std::string>(node.roles().begin(), node.roles().end()));
+    for (const auto& certificate : node.certificates()) {
+      const Bytes serial = to_bytes(as_bytes(certificate.serial()));
+      serials.insert(serial);
+      if (serial.size() == kFingerprintBytes && roles)
+        by_fingerprint[serial] = {node.name(), roles.value()};
+    }
+  }
+  certified.set(std::move(by_fingerprint));
   return serials;
 }
 
@@ -112,9 +124,11 @@ result<void> serve_site(const Config& config, const std::string& name,
   options.open = [site](const SiteMarker& marker) { return open_store(site, marker); };
   options.marker = [site] { return read_store_marker(site); };
   options.format = [site](const SiteMarker& marker) { return format_store(site, marker); };
+  options.certified = std::make_shared<CertifiedNodes>();
   NodesInForce::Options asking;
-  asking.ask = [config, client = std::make_shared<std::unique_ptr<RpcClient>>()] {
-    return ask_in_force(config, *client);
+  asking.ask = [config, client = std::make_shared<std::unique_ptr<RpcClient>>(),
+                certified = options.certified] {
+    return ask_in_force(config, *client, *certified);
   };
   options.nodes = std::make_shared<NodesInForce>(std::move(asking));
   TRY(const auto server, SiteServer::start(std::move(options)));

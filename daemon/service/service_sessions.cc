@@ -37,6 +37,8 @@ result<void> MetadataService::start() {
   Transaction txn = store_.begin();
   TRY(start_count_, read_counter(txn, "start", 0));
   put_counter(txn, "start", ++start_count_);
+  leases_.number_recalls(start_count_);
+  locks_.number_recalls(recall_numbers(start_count_));
   TRY(load_features(txn));
   TRY(txn.get(key::meta(kJournalRecord), journal_set_));
   TRY(sessions_.open(txn, loop_.now()));

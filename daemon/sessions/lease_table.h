@@ -23,6 +23,9 @@
 
 namespace datacloud {
 
+// Numbers of a start's recalls begin behind this; those of locks have the highest bit besides.
+inline uint64_t recall_numbers(uint64_t start) { return (start & 0x7fffff) << 40; }
+
 class LeaseTable {
  public:
   using Continuation = std::function<void()>;
@@ -43,6 +46,9 @@ class LeaseTable {
   using NoticePtr = std::shared_ptr<Notice>;
 
   explicit LeaseTable(size_t leases_max) : leases_max_(leases_max) {}
+  // Before the first recall: their numbers differ from those of the daemon's other starts, since a
+  // mount may answer one from before a restart after it.
+  void number_recalls(uint64_t start) { last_recall_ = recall_numbers(start); }
   // Called when an inode has no holder any more (neither lease nor open file).
   void on_unheld(std::function<void(InodeId)> f) { on_unheld_ = std::move(f); }
 

@@ -52,6 +52,8 @@ class LockTable {
   };
 
   explicit LockTable(Limits limits) : limits_(limits) {}
+  // As LeaseTable::number_recalls().
+  void number_recalls(uint64_t first) { last_recall_ = uint64_t{1} << 63 | first; }
 
   // From now on the session decides about the file's locks. False while anybody else has to do with
   // them, or the session has too many.

@@ -64,6 +64,9 @@ class FileIo {
     std::optional<UseGuard> use;
   };
   result<Pieces> read(FileHandle&, uint64_t offset, size_t size);
+  // The file is being opened and will be read; the request for its lease has just been sent. Its
+  // map is asked for in the same flight, unless there is nothing to read. Does not block.
+  void expect_read(const InodePtr&);
   // `append`: at the end of the file, wherever that is now. `write_back`: a whole page that the
   // kernel had kept for a mapping; dropped while the kernel is asked to drop those pages.
   struct Written {

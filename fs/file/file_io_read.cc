@@ -1,4 +1,6 @@
 // Reading: dirty blocks first, then what is being flushed, then the stored file.
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -84,6 +86,19 @@ result<FileIo::Pieces> FileIo::read(FileHandle& handle, uint64_t offset, size_t 
   }
   out.use.emplace(std::move(use));
   return out;
+}
+
+void FileIo::expect_read(const InodePtr& inode) {
+  {
+    std::lock_guard lock(inode->mutex);
+    const bool regular = !inode->attr_known || S_ISREG(inode->attr.mode());
+    const bool empty = inode->attr_known && !inode->attr_stale && inode->attr.size() == 0;
+    if (!regular || empty) return;
+  }
+  d_.reader.expect_read(inode->ino, [&metadata = d_.metadata, inode] {
+    std::lock_guard lock(inode->mutex);
+    return metadata.holds(*inode, pb::LEASE_READ);
+  });
 }
 
 result<SharedBytes> FileIo::fetch_block(const InodePtr& inode, uint64_t block) {

@@ -226,9 +226,11 @@ std::shared_ptr<MetadataClient::Call> MetadataClient::start(const pb::Request& r
   return call;
 }
 
-result<MetadataClient::Answer> MetadataClient::call(pb::Request request, pb::LeaseMode pin) {
+result<MetadataClient::Answer> MetadataClient::call(pb::Request request, pb::LeaseMode pin,
+                                                    const std::function<void()>& behind) {
   const auto call = start(request, pin);
   send(std::move(request), call);
+  if (behind) behind();
   std::unique_lock lock(call->mutex);
   auto waited = wait_interruptibly(call->answered, lock, [&] { return call->answer.has_value(); });
   if (!waited) {
@@ -404,20 +406,24 @@ bool MetadataClient::holds(const Inode& inode, pb::LeaseMode mode) const {
          monotonic_now() < client_.lease_end();
 }
 
-result<void> MetadataClient::ensure_lease(const InodePtr& inode, pb::LeaseMode mode, bool open) {
+result<void> MetadataClient::ensure_lease(const InodePtr& inode, pb::LeaseMode mode, bool open,
+                                          const std::function<void()>& behind) {
+  const auto enough = [&] {
+    std::lock_guard lock(inode->mutex);
+    return holds(*inode, mode) && inode->attr_known && !inode->attr_stale &&
+           (!open || inode->open_registered);
+  };
   for (int attempt = 0; attempt < kLeaseAttemptsMax; ++attempt) {
-    {
-      std::lock_guard lock(inode->mutex);
-      if (holds(*inode, mode) && inode->attr_known && !inode->attr_stale &&
-          (!open || inode->open_registered))
-        return success();
+    if (enough()) {
+      if (attempt == 0 && behind) behind();
+      return success();
     }
     if (attempt >= kLeaseAttemptsQuick) {
       TRY(sleep_interruptibly(milliseconds(1)));
     }
     pb::Request request = lease_request(inode->ino, mode, open);
     request.mutable_lease()->set_attributes(mode == pb::LEASE_READ);
-    TRY(run(std::move(request)));
+    TRY(call(std::move(request), pb::LEASE_NONE, attempt == 0 ? behind : nullptr));
     std::lock_guard lock(inode->mutex);
     if (mode == pb::LEASE_READ && (!open || inode->open_registered)) return success();
   }

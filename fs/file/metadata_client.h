@@ -45,7 +45,10 @@ class MetadataClient {
   };
   // `pin`: when at least this lease is granted, the inode counts a user from that very moment, so
   // that a recall right behind the grant lets it be used once.
-  result<Answer> call(pb::Request request, pb::LeaseMode pin = pb::LEASE_NONE);
+  // `behind`, if any, runs on this thread when the request has been sent: what it sends without
+  // waiting goes in the same flight.
+  result<Answer> call(pb::Request request, pb::LeaseMode pin = pb::LEASE_NONE,
+                      const std::function<void()>& behind = {});
   // Does not block: `done` gets the answer, or the failure there was none within `patience`. It
   // runs on the I/O thread, the timer's or this one, and must not block either.
   void ask(pb::Request request, Duration patience, std::function<void(result<Answer>)> done);
@@ -61,7 +64,9 @@ class MetadataClient {
   // Attributes are then true as of this call; the lease itself may already be recalled again,
   // unless the caller counts as a user (UseGuard). READ is not given, and not waited for, while
   // another mount has written what it cannot store.
-  result<void> ensure_lease(const InodePtr&, pb::LeaseMode mode, bool open);
+  // `behind` as for call(), once, whether there was anything to ask or not.
+  result<void> ensure_lease(const InodePtr&, pb::LeaseMode mode, bool open,
+                            const std::function<void()>& behind = {});
   // Makes sure the daemon keeps the inode, named or not, as long as this mount says it is open: the
   // caller has counted itself in `opens` before. A READ lease keeps it as well as being registered
   // does; hold_open() registers it when such a lease is recalled.

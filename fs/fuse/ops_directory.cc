@@ -2,13 +2,19 @@
 // ".."), stable while an entry lives; a page of entries is kept per open directory so that one
 // request to the daemon serves many of the kernel's. The first page of a listing, also of the next
 // one after rewinddir, says where it ends (docs/protocol.md, "Listings"). The kernel is not let
-// keep listings (FOPEN_CACHE_DIR), so that every one begins here.
+// keep listings (FOPEN_CACHE_DIR), so that every one begins here. Whoever reads on gets the next
+// page asked for beforehand, one at a time.
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
 #include <vector>
 
+#include "fs/base/interruption.h"
 #include "fs/file/directory_listing.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/reply.h"
@@ -21,6 +27,19 @@ constexpr uint32_t kNextPageEntries = 4096;  // whoever reads on reads to the en
 
 constexpr uint64_t kDots = 2;  // the last position before the first name
 
+constexpr Duration kAheadPatience = seconds(30);
+
+// A page that is asked for before the kernel wants it. Shared with the callback.
+struct PageAhead {
+  uint64_t cookie = 0;
+  uint64_t session = 0;
+  uint64_t changes = 0;  // the directory's entry_changes before it was asked for
+  std::mutex mutex;
+  std::condition_variable_any answered;
+  std::optional<result<MetadataClient::Answer>> answer;
+  bool unwanted = false;
+};
+
 struct DirectoryHandle {
   InodePtr inode;
   std::mutex mutex;
@@ -29,6 +48,7 @@ struct DirectoryHandle {
   bool page_valid = false;
   uint64_t page_changes = 0;  // the directory's entry_changes before the page was asked for
   DirectoryListing listing;
+  std::shared_ptr<PageAhead> ahead;
 };
 
 // Shared, because the kernel may close a directory as soon as it has a reply, while the thread that
@@ -39,11 +59,23 @@ const HandlePointer& directory_of(const fuse_file_info* fi) {
   return *reinterpret_cast<HandlePointer*>(fi->fh);
 }
 
-void drop_page(Mount& mount, DirectoryHandle& handle) {
-  for (const auto& inode : handle.page.entries)
+void release_inodes(Mount& mount, const MetadataClient::Answer& page) {
+  for (const auto& inode : page.entries)
     if (inode) mount.table().release_if_unused(inode);
+}
+
+void drop_page(Mount& mount, DirectoryHandle& handle) {
+  release_inodes(mount, handle.page);
   handle.page = {};
   handle.page_valid = false;
+}
+
+void drop_ahead(Mount& mount, DirectoryHandle& handle) {
+  const auto ahead = std::exchange(handle.ahead, nullptr);
+  if (!ahead) return;
+  std::lock_guard lock(ahead->mutex);
+  ahead->unwanted = true;
+  if (ahead->answer && *ahead->answer) release_inodes(mount, ahead->answer->value());
 }
 
 void closed(Mount& mount, const InodePtr& inode) {
@@ -82,6 +114,7 @@ void op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   {
     std::lock_guard lock((*handle)->mutex);
     drop_page(mount_of(req), **handle);
+    drop_ahead(mount_of(req), **handle);
   }
   closed(mount_of(req), (*handle)->inode);
   fuse_reply_err(req, 0);
@@ -93,9 +126,7 @@ uint64_t entry_changes(Inode& directory) {
 }
 
 // Always with attributes: whoever lists names often asks for them next.
-result<void> fetch_page(Mount& mount, DirectoryHandle& handle, uint64_t cookie) {
-  drop_page(mount, handle);
-  handle.page_changes = entry_changes(*handle.inode);
+pb::Request page_request(const DirectoryHandle& handle, uint64_t cookie) {
   pb::Request request;
   auto* readdir = request.mutable_readdir();
   readdir->set_ino(handle.inode->ino);
@@ -103,13 +134,74 @@ result<void> fetch_page(Mount& mount, DirectoryHandle& handle, uint64_t cookie) 
   readdir->set_count_max(cookie <= kDots ? kPageEntries : kNextPageEntries);
   readdir->set_plus(true);
   handle.listing.ask(*readdir);
+  return request;
+}
+
+// Asks for the page behind the handle's own, unless that is the last or all names are known.
+void read_ahead(Mount& mount, DirectoryHandle& handle) {
+  const auto& page = handle.page.reply.readdir();
+  if (handle.ahead || !handle.page_valid || page.end() || page.items_size() == 0) return;
+  {
+    std::lock_guard lock(handle.inode->mutex);
+    const auto& listing = handle.inode->listing;
+    if (listing && listing->complete() && mount.metadata().holds(*handle.inode, pb::LEASE_READ))
+      return;
+  }
+  const auto ahead = std::make_shared<PageAhead>();
+  ahead->cookie = page.items(page.items_size() - 1).entry().cookie();
+  ahead->session = mount.metadata().session();
+  ahead->changes = entry_changes(*handle.inode);
+  handle.ahead = ahead;
+  mount.metadata().ask(page_request(handle, ahead->cookie), kAheadPatience,
+                       [&mount, ahead](result<MetadataClient::Answer> answer) {
+                         std::lock_guard lock(ahead->mutex);
+                         if (ahead->unwanted) {
+                           if (answer) release_inodes(mount, answer.value());
+                           return;
+                         }
+                         ahead->answer.emplace(std::move(answer));
+                         ahead->answered.notify_all();
+                       });
+}
+
+// The page asked for beforehand becomes the handle's, if nothing has changed in the directory
+// since: one that is asked for now would be the same. False: it is none.
+result<bool> take_ahead(Mount& mount, DirectoryHandle& handle, uint64_t cookie) {
+  const auto ahead = handle.ahead;
+  if (ahead && ahead->cookie == cookie) {
+    std::unique_lock lock(ahead->mutex);
+    TRY(wait_interruptibly(ahead->answered, lock, [&] { return ahead->answer.has_value(); }));
+    bool same = ahead->answer->has_value();
+    if (same) {
+      std::lock_guard inode_lock(handle.inode->mutex);
+      same = mount.metadata().session() == ahead->session &&
+             handle.inode->entry_changes == ahead->changes &&
+             mount.metadata().holds(*handle.inode, pb::LEASE_READ);
+    }
+    if (same) {
+      handle.page = std::move(ahead->answer->value());
+      handle.page_changes = ahead->changes;
+      handle.ahead.reset();
+      return true;
+    }
+  }
+  drop_ahead(mount, handle);
+  return false;
+}
+
+result<void> fetch_page(Mount& mount, DirectoryHandle& handle, uint64_t cookie) {
+  drop_page(mount, handle);
+  TRY(bool have, take_ahead(mount, handle, cookie));
+  if (!have) handle.page_changes = entry_changes(*handle.inode);
+  pb::Request request = page_request(handle, cookie);
+  auto* readdir = request.mutable_readdir();
   MetadataClient& metadata = mount.metadata();
   const auto known = [&] {
     handle.page = {};
     return metadata.known_page(handle.inode, cookie, readdir->count_max(), readdir->end_cookie(),
                                handle.page);
   };
-  bool have = known();
+  have = have || known();
   if (!have && readdir->end_cookie() == 0) {
     TRY(const bool fetched, metadata.fetch_listing(handle.inode));
     have = fetched && known();
@@ -234,6 +326,7 @@ void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* f
   const auto from = static_cast<uint64_t>(offset);
   if (from == 0) {  // opened or rewound: see what is there now
     drop_page(mount, handle);
+    drop_ahead(mount, handle);
     handle.listing = {};
   }
   DirectoryReply reply(req, size);
@@ -246,10 +339,13 @@ void read_directory(fuse_req_t req, size_t size, off_t offset, fuse_file_info* f
     if (!first) return reply_error(req, first.error());
     const int count = handle.page.reply.readdir().items_size();
     const bool nodes = with_nodes && entry_changes(*handle.inode) == handle.page_changes;
-    for (int i = first.value(); i < count; ++i) {
+    int i = first.value();
+    for (; i < count; ++i) {
       if (!handle.listing.shows(handle.page.reply.readdir().items(i))) continue;
       if (!add_item(mount, reply, handle, i, plus, nodes, counted)) break;
     }
+    // Who has half of a page, or comes back for more, reads on.
+    if (from > kDots || i >= count / 2) read_ahead(mount, handle);
     std::unique_lock inode_lock(handle.inode->mutex);
     if (counted.empty() || handle.inode->entry_changes == handle.page_changes) return reply.send();
     inode_lock.unlock();

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 
@@ -27,7 +28,10 @@ void op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
     ++inode.value()->opens;  // before the lease: a recall then leaves the registration alone
     handle->losses_seen = inode.value()->losses;
   }
-  auto opened = mount.metadata().ensure_lease(inode.value(), pb::LEASE_READ, true);
+  const bool reads = (fi->flags & O_ACCMODE) != O_WRONLY && (fi->flags & O_TRUNC) == 0;
+  std::function<void()> behind;
+  if (reads) behind = [&mount, &inode] { mount.io().expect_read(inode.value()); };
+  auto opened = mount.metadata().ensure_lease(inode.value(), pb::LEASE_READ, true, behind);
   if (opened && (fi->flags & O_TRUNC)) opened = mount.io().truncate(inode.value(), 0);
   if (opened) {
     fi->fh = reinterpret_cast<uint64_t>(handle.get());

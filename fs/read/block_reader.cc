@@ -198,6 +198,10 @@ uint64_t BlockReader::Impl::read_ahead(const FileRef& file, const BlockRange& ra
   return known_end < end ? known_end - range.first : range.count;
 }
 
+void BlockReader::expect_read(InodeId ino, std::function<bool()> lease_held) {
+  impl_->maps.prefetch_with_lease(ino, std::move(lease_held));
+}
+
 void BlockReader::committed(InodeId ino, const std::vector<pb::Run>& runs,
                             const std::vector<std::shared_ptr<const pb::Stripe>>& stripes,
                             const PlainBlocks& plain) {

@@ -5,6 +5,7 @@
 // dirty blocks first. Threads: all methods from any thread; read() blocks.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -45,6 +46,11 @@ class BlockReader {
   // started stays in `ahead`: its map is not known yet, or enough is under way (bounded).
   result<std::vector<SharedBytes>> read(const FileRef&, uint64_t first, uint32_t count,
                                         std::vector<BlockRange>& ahead);
+
+  // A file is being opened and will be read: its map is asked for behind the request for its lease
+  // (MapFetcher::prefetch_with_lease), unless something of it is known. Here alone no lease is
+  // held.
+  void expect_read(InodeId, std::function<bool()> lease_held);
 
   using PlainBlocks = std::map<uint64_t, SharedBytes>;  // by block number
 

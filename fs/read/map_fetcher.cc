@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "fs/base/interruption.h"
 
@@ -16,8 +17,10 @@ constexpr int kFruitlessMax = 64;
 }  // namespace
 
 std::shared_ptr<MapFetcher::Request> MapFetcher::request(InodeId ino, uint64_t first,
-                                                         uint64_t count) {
+                                                         uint64_t count,
+                                                         std::function<bool()> held) {
   auto entry = std::make_shared<Request>();
+  entry->held = std::move(held);
   pb::Request request;
   pb::MapRequest& map = *request.mutable_map();
   {
@@ -50,8 +53,11 @@ void MapFetcher::finish(State& state, const std::shared_ptr<Request>& entry,
   if (!reply) error = reply.error();
   if (reply && !reply.value().has_map())
     error = Error(Errc::corrupt, fmt::format("map of inode {}: the daemon sent no map", map.ino()));
+  const bool true_now = !error && (!entry->held || entry->held());
+  // Who waits for an answer from before the lease asks again.
+  if (entry->held) error.reset();
   const auto kept =
-      state.cache.end(map.ino(), ticket, map, error ? nullptr : reply.value().mutable_map());
+      state.cache.end(map.ino(), ticket, map, true_now ? reply.value().mutable_map() : nullptr);
   if (!kept) error = kept.error();
   std::lock_guard lock(state.mutex);
   entry->done = true;
@@ -84,6 +90,10 @@ result<std::vector<MappedBlock>> MapFetcher::blocks(InodeId ino, uint64_t first,
     }
   }
   return failure(Errc::unavailable, fmt::format("map of inode {}: it keeps changing", ino));
+}
+
+void MapFetcher::prefetch_with_lease(InodeId ino, std::function<bool()> held) {
+  request(ino, 0, kMapWindowBlocks, std::move(held));
 }
 
 void MapFetcher::prefetch(InodeId ino, uint64_t first) { request(ino, first, kMapWindowBlocks); }

@@ -33,7 +33,9 @@ void handle(ObjectStore& store, SiteFrameReader::Whole whole) {
   if (!whole.head.has_request() || answer_bytes_max(whole.head.request()) > kSegmentBytesHere)
     return;
   int answers = 0;  // the memory store answers at once
-  run_site_request(store, std::move(whole), nullptr, [&](SiteFrameOut out) {
+  static const auto window = SiteWindow::make(64 << 10).value();
+  if (!fits_window(whole.head, window.get())) return;  // the connection is closed
+  run_site_request(store, std::move(whole), window, nullptr, [&](SiteFrameOut out) {
     require(out.head.size() > 8, "an answer has a head");
     ++answers;
   });
@@ -80,6 +82,15 @@ std::vector<Bytes> seeds() {
   read.set_id(8);
   read.mutable_request()->set_name("one");
   read.mutable_request()->mutable_read()->add_ranges()->set_length(10);
+  pb::StoreFrame local = read;
+  auto& space = *local.mutable_request()->add_space();
+  space.set_offset(4096);
+  space.set_length(10);
+  local.add_segments(0);
+  local.add_in_window(0);
+  pb::StoreFrame local_put = put;
+  local_put.add_segments(100);
+  local_put.add_in_window(8193);
   pb::StoreFrame derive;
   derive.mutable_request()->set_name("two");
   auto& d = *derive.mutable_request()->mutable_derive();
@@ -102,9 +113,9 @@ std::vector<Bytes> seeds() {
   std::vector<Bytes> out;
   Bytes all;
   for (const auto& [frame, data] :
-       {std::pair(put, Bytes{1, 2, 3}), std::pair(read, Bytes()), std::pair(derive, Bytes{1, 2}),
-        std::pair(combine, Bytes()), std::pair(prove, Bytes()), std::pair(list, Bytes()),
-        std::pair(reply, Bytes())}) {
+       {std::pair(put, Bytes{1, 2, 3}), std::pair(read, Bytes()), std::pair(local, Bytes()),
+        std::pair(local_put, Bytes()), std::pair(derive, Bytes{1, 2}), std::pair(combine, Bytes()),
+        std::pair(prove, Bytes()), std::pair(list, Bytes()), std::pair(reply, Bytes())}) {
     out.push_back(encoded(frame, data));
     all.insert(all.end(), out.back().begin(), out.back().end());
   }

@@ -8,10 +8,12 @@ joins, and a read-only node, a stranger and a wrong address are turned away.
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,7 +38,14 @@ class ServedCloud(Cloud):
 
     def __init__(self, network):
         self.network, self.servers = network, {}
-        super().__init__(daemon={"listen": "unix:/nowhere"}, stores="directory")
+        self.pki = Path(tempfile.mkdtemp(prefix="dctest-pki-"))
+        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                     "-nodes", "-subj", "/CN=Example CA", "-keyout", "ca.key", "-out", "ca.pem")
+        super().__init__(daemon={"listen": "unix:/nowhere", "authorities": self.pki / "ca.pem"},
+                         stores="directory")
+
+    def openssl(self, *words):
+        subprocess.run(["openssl", *words], cwd=self.pki, check=True, capture_output=True)
 
     def write_config(self, *arguments, **named):
         super().write_config(*arguments, **named)
@@ -113,6 +122,7 @@ class ServedCloud(Cloud):
         for process in self.servers.values():
             process.kill()
             process.wait()
+        shutil.rmtree(self.pki, ignore_errors=True)
 
 
 class Node:
@@ -165,11 +175,52 @@ class Node:
         return self.mount()
 
 
+class CertifiedNode(Node):
+    """One that its organisation has certified; the record has its certificate's SHA-256."""
+
+    def __init__(self, cloud, name, role):
+        self.cloud, self.name = cloud, name
+        self.directory = cloud.root / f"node-{name}"
+        self.directory.mkdir()
+        self.config = self.directory / "test.toml"
+        cloud.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                      "-subj", f"/CN={name}", "-keyout", "node.key", "-out", "node.csr")
+        (cloud.pki / "client.ext").write_text("extendedKeyUsage=clientAuth\n")
+        cloud.openssl("x509", "-req", "-in", "node.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+                      "-CAcreateserial", "-days", "9", "-extfile", "client.ext", "-out", "node.pem")
+        done = subprocess.run([BUILD / "bin" / "datacloud", "--config", cloud.site_config, "node",
+                               "add", name, "--role", role, "--certificate", cloud.pki / "node.pem",
+                               "--output", self.directory, "--dir", self.directory],
+                              capture_output=True, text=True, check=False)
+        check_equal(done.returncode, 0, f"{name} is entered {done.stderr}")
+        shutil.copy(cloud.pki / "node.key", self.directory / "test.node.key")
+        (self.directory / "test.node.key").chmod(0o600)
+
+
 def write(path, data):
     with open(path, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def ways(cloud):
+    """The daemon, on the machine of the sites, goes by their local sockets; the node, whose network is
+    another, cannot."""
+    def connections(name):
+        inodes = {f"socket:[{line.split()[6]}]" for line in
+                  Path("/proc/net/unix").read_text().splitlines()
+                  if "@datacloud-site-" in line and line.split()[5] == "03"}
+        found = 0
+        for entry in Path(f"/proc/{cloud.servers[name].pid}/fd").iterdir():
+            try:
+                found += os.readlink(entry) in inodes
+            except FileNotFoundError:
+                pass  # closed meanwhile
+        return found
+    for name in cloud.names:
+        wait_for(lambda name=name: connections(name) == 1, 20,
+                 f"one connection by the local socket of {name}: the daemon's")
 
 
 def working(cloud, node, rng):
@@ -247,6 +298,50 @@ def joining_site(cloud):
     wait_for(lambda: name in cloud.sites_up(), 20, "the new site to be up")
 
 
+def audited(cloud, files):
+    """A third party, which is a node with the role auditor, has the served sites prove what they hold."""
+    auditor = Node(cloud, "auditor", "auditor")
+    check(not list(auditor.directory.glob("*.data.key")), "an auditor has no data key")
+    bundle = cloud.root / "bundle"
+    cloud.tool("auditor", "export", "--output", bundle)
+    signer = json.loads(cloud.tool("auditor", "signer", "--json"))["signer"]
+
+    def audit(name):
+        report = cloud.root / f"{name}.json"
+        done = subprocess.run(cloud.network.command(
+            BUILD / "bin" / "datacloud-audit", "--bundle", bundle, "--sites", auditor.config,
+            "--signer", signer, "--report", report, "--key", cloud.root / "auditor.key"),
+            capture_output=True, text=True, check=False, timeout=120)
+        return done, json.loads(report.read_text())["report"] if report.exists() else None
+    done, report = audit("sound")
+    check_equal(done.returncode, 0, f"served sites prove what they hold {done.stdout}{done.stderr}")
+    check_equal({s["site"] for s in report["sites"] if s["shards_proven"] > 0}, set(cloud.names),
+                "every site was asked")
+    victim = next(p for p in (cloud.sites[cloud.names[0]].path / "objects").rglob("*")
+                  if p.is_file() and p.stat().st_size > 10_000)
+    sound = victim.read_bytes()
+    victim.write_bytes(sound[:5000] + bytes([sound[5000] ^ 1]) + sound[5001:])
+    done, report = audit("damaged")
+    check_equal(done.returncode, 3, f"damage at a served site is found {done.stdout}{done.stderr}")
+    check_equal({f["site"] for f in report["findings"]}, {cloud.names[0]}, "at the site that has it")
+    victim.write_bytes(sound)
+
+
+def certified(cloud, files):
+    """A node whose certificate its organisation has signed: sites learn of it from the daemon."""
+    node = CertifiedNode(cloud, "gpu09", "mount-ro")
+    point = node.mount()
+    name, data = next(iter(files.items()))
+
+    def reads():
+        try:
+            return (point / name).read_bytes() == data
+        except OSError:
+            return False
+    wait_for(reads, 60, "a node that its organisation has certified to read")
+    node.unmount()
+
+
 def read_only(cloud, files):
     node = Node(cloud, "eyes", "mount-ro")
     point = node.mount()
@@ -296,8 +391,11 @@ def test(options):
         wait_for(lambda: cloud.sites_up() == set(cloud.names), 20, "all sites to be up")
         node = Node(cloud, "gpu07", "mount")
         files = working(cloud, node, rng)
+        ways(cloud)
         lost = degraded(cloud, node, files, rng)
         repaired(cloud, node, files, lost)
+        audited(cloud, files)
+        certified(cloud, files)
         read_only(cloud, files)
         joining_site(cloud)
         wrong_places(cloud)

@@ -8,12 +8,14 @@ import random
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
 from cloud import Cloud, wait_for  # noqa: E402
+from gate_relay import GateRelay  # noqa: E402
 from harness import check, check_equal, note  # noqa: E402
 
 DIRECTORIES, FILES = 100, 100
@@ -165,6 +167,118 @@ def few_names_are_kept(cloud, one):
     small.unmount()
 
 
+class Relayed:
+    """A mount whose daemon is behind a gate."""
+
+    def __init__(self, cloud):
+        self.cloud, self.text = cloud, cloud.config
+        self.relay = GateRelay(cloud.root / "gate.sock", cloud.socket)
+        cloud.config = cloud.root / "gate.toml"
+        cloud.config.write_text(self.text.read_text().replace(str(cloud.socket),
+                                                              str(self.relay.path)))
+        try:
+            self.mount = cloud.mount(name="gated")
+        finally:
+            self.gated, cloud.config = cloud.config, self.text
+
+    def remount(self):
+        self.cloud.config = self.gated
+        try:
+            self.mount.remount()
+        finally:
+            self.cloud.config = self.text
+
+    def close(self):
+        self.mount.unmount()
+        self.relay.close()
+
+
+def the_map_comes_with_the_open(cloud, one, rng):
+    """While no answer can come, open(2) has asked for lease and map; the read then asks for nothing."""
+    for i in range(8):
+        (one / f"cold{i}").write_bytes(rng.randbytes(70_000))
+    files = {i: (one / f"cold{i}").read_bytes() for i in range(8)}
+    # So that no lease of this mount has to be recalled for the other's.
+    one.remount()
+    gated = Relayed(cloud)
+    try:
+        for i, data in files.items():
+            path = gated.mount / f"cold{i}"
+            os.stat(path)
+            before = cloud.status()["operations"]
+            gated.relay.shut()
+            got = {}
+            opener = threading.Thread(target=lambda: got.update(fd=os.open(path, os.O_RDONLY)))
+            opener.start()
+            try:
+                wait_for(lambda: cloud.status()["operations"].get("map", 0) > before.get("map", 0),
+                         30, "the map to be asked for before the open is answered")
+                check("fd" not in got, "the open has no answer yet")
+            finally:
+                gated.relay.open()
+            opener.join(60)
+            opened = cloud.status()["operations"]
+            check_equal(os.pread(got["fd"], 100_000, 0), data, "what is read")
+            os.close(got["fd"])
+            after = cloud.status()["operations"]
+            # A gate that was shut for long looks like a daemon that has gone.
+            if after.get("hello", 0) != before.get("hello", 0):
+                continue
+            check_equal(after["map"], opened["map"], "the read asks for no map")
+            return
+        raise harness.CheckFailed("the mount has connected anew at each of 8 attempts")
+    finally:
+        gated.close()
+
+
+def pages_are_read_ahead(cloud, one):
+    """While no answer can come, a program that has read its first page has the next one asked for."""
+    expected = sorted(os.listdir(one / "large"))
+    gated = Relayed(cloud)
+    try:
+        for attempt in range(8):
+            with os.scandir(gated.mount / "large") as entries:
+                before = cloud.status()["operations"]
+                names = [next(entries).name]
+                gated.relay.shut()
+                try:
+                    names += [next(entries).name for _ in range(400)]  # of 512
+                    wait_for(lambda: cloud.status()["operations"]["readdir"] ==
+                             before.get("readdir", 0) + 2, 30, "the next page to be asked for")
+                finally:
+                    gated.relay.open()
+                names += [entry.name for entry in entries]
+            check_equal(sorted(names), expected, "what is listed")
+            after = cloud.status()["operations"]
+            if after.get("hello", 0) == before.get("hello", 0):
+                check_equal(after["readdir"] - before.get("readdir", 0), 4,
+                            "pages of 512, 2048, 2048 and the rest: none is asked for twice")
+                return
+            gated.remount()
+        raise harness.CheckFailed("the mount has connected anew at each of 8 attempts")
+    finally:
+        gated.close()
+
+
+def a_map_is_never_older_than_its_lease(cloud, one, rng):
+    """Another mount has unwritten changes at each open, so that the map is answered before the lease."""
+    two = cloud.mount(name="two")
+    versions = [rng.randbytes(rng.choice((1, 9000, 70_000, 300_000))) for _ in range(4)]
+    files = [two / f"turn{i}" for i in range(4)]
+    for step in range(60):
+        path, data = rng.choice(files), rng.choice(versions)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.pwrite(fd, data, 0)
+        os.ftruncate(fd, len(data))
+        if rng.random() < 0.3:
+            os.fsync(fd)
+        with open(one / path.name, "rb") as file:
+            check(file.read() == data, f"step {step}: the other mount's bytes at once")
+        os.close(fd)
+    two.unmount()
+    note("ok: 60 opens right after another mount's writes")
+
+
 def far(round_trip_ms):
     """How long walks take at a distance, for docs/benchmarks.md."""
     with Cloud() as cloud:
@@ -204,6 +318,9 @@ def test(options):
         walks(cloud, one)
         one_name_asks_for_little(cloud, one)
         few_names_are_kept(cloud, one)
+        a_map_is_never_older_than_its_lease(cloud, one, rng)
+        the_map_comes_with_the_open(cloud, one, rng)
+        pages_are_read_ahead(cloud, one)
         one.unmount()
 
 

@@ -27,7 +27,9 @@ class ServedSite {
   SiteServerLimits limits;
   FaultRule faults;  // of the server's store
   std::shared_ptr<NodesInForce> nodes;
+  std::shared_ptr<CertifiedNodes> certified;
   NodeRoles server_roles = NodeRole::site;
+  bool on_this_machine = false;  // stores go on by the local socket
   std::unique_ptr<SiteServer> server;
 
   SiteMarker marker(uint32_t id = 1) const {
@@ -59,6 +61,7 @@ class ServedSite {
     };
     options.limits = limits;
     options.nodes = nodes;
+    options.certified = certified;
     auto started = SiteServer::start(std::move(options));
     if (!started) throw std::runtime_error(started.error().message());
     server = std::move(started).value();
@@ -70,6 +73,7 @@ class ServedSite {
     options.site = name_;
     options.address = address();
     options.expected = marker();
+    if (!on_this_machine) options.window_bytes = 0;
     options.context =
         [context = cloud.node("gpu07", roles)]() -> result<std::shared_ptr<const TlsContext>> {
       return context;

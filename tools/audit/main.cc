@@ -29,7 +29,10 @@ void add_options(CLI::App& app, Arguments& a) {
       ->required();
   app.add_option("--refresh", a.audit.refresh,
                  "What `datacloud auditor export --since` has written for that bundle");
-  app.add_option("--sites", a.sites, "The sites: a TOML file with the [[site]] tables of the cloud")
+  app.add_option(
+         "--sites", a.sites,
+         "The sites: a TOML file with the [[site]] tables of the cloud, and [node] for served "
+         "sites")
       ->required();
   app.add_option("--signer", a.signer,
                  "Public key of the cloud's daemon, as `datacloud auditor signer` prints it")

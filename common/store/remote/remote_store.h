@@ -5,6 +5,9 @@
 // and say why. When a connection breaks, puts, derivations and removals that were under way answer
 // timed_out, as their outcome is not known; what only reads is asked once more.
 //
+// With a server on this machine it goes on by a local socket and a window of shared memory, where
+// that can be had: TLS tells who is there, and encrypts nothing more.
+//
 // Bounds: kRemoteCallsMax calls accepted; kRemoteRequestsMax of them and kRemoteBytesMax of their
 // data at the server at once. A server that says nothing for `silence_max` while it owes an answer
 // (it says something each second) has gone.
@@ -29,6 +32,8 @@ struct RemoteStoreOptions {
   SiteMarker expected;  // what must be there
   // What this machine shows; asked at each connection, so that a renewed certificate is used.
   std::function<result<std::shared_ptr<const TlsContext>>()> context;
+  // Shared with a server on this machine, in place of TLS (site_local.h); 0: always TLS.
+  size_t window_bytes = 32u << 20;
   Duration silence_max = seconds(6);
   Duration farewell_max = seconds(10);  // destruction waits so long for answers
 };

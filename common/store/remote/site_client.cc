@@ -6,16 +6,21 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/check.h"
+#include "common/base/log.h"
 #include "common/store/remote/site_connection.h"
+#include "common/store/remote/site_local.h"
 #include "common/store/remote/site_messages.h"
 
 namespace datacloud {
 namespace {
 
 constexpr Duration kPauseMin = milliseconds(100), kPauseMax = seconds(2);
-constexpr Duration kHelloPatience = seconds(10);
+constexpr Duration kHelloPatience = seconds(10), kLocalPatience = seconds(2);
+constexpr Duration kWindowKept = seconds(10);
+constexpr uint64_t kWindowCallBytesMin = 16u << 10;  // less costs no more in its frame
 constexpr int kTickMs = 500;  // how often silence and deadlines are looked at
 constexpr uint64_t kHelloId = 1;
 
@@ -92,6 +97,7 @@ void SiteClient::run() {
 // Whatever can be done now. True: there may be more at once.
 bool SiteClient::step() {
   drop_late();
+  rest();
   switch (state_) {
     case State::idle:
       return begin();
@@ -159,15 +165,37 @@ bool SiteClient::take_dialed() {
     refuse(outcome->error().text());
     return true;
   }
-  link_.emplace(std::move(*outcome).value());
+  link_ = std::make_unique<SiteLink>(std::move(*outcome).value());
+  greeted_by_ = monotonic_now() + kHelloPatience;
+  greet();
+  return true;
+}
+
+void SiteClient::greet() {
   state_ = State::greeting;
   next_id_ = kHelloId;
-  greeted_by_ = monotonic_now() + kHelloPatience;
   pb::StoreFrame frame;
   frame.set_id(next_id_++);
-  frame.mutable_request()->mutable_hello()->set_marker(options_.expected.encode());
+  auto& hello = *frame.mutable_request()->mutable_hello();
+  hello.set_marker(options_.expected.encode());
+  hello.set_local(options_.window_bytes > 0 && !fallback_);
+  if (hello.local()) hello.set_uid(::geteuid());
   link_->send(make_site_frame(std::move(frame), {}, nullptr));
-  return true;
+}
+
+// Whatever fails here, the TLS connection is there and goes on.
+void SiteClient::go_local(const pb::StoreLocal& offer) {
+  auto local = connect_local(offer, options_.window_bytes);
+  if (!local) {
+    spdlog::debug("site {}: goes on over TLS: {}", options_.site, local.error().text());
+    return;
+  }
+  auto window = std::move(local.value().window);
+  fallback_ = std::exchange(link_, std::make_unique<SiteLink>(std::move(local.value().stream)));
+  const size_t bytes = window->size();
+  shared_.emplace(Shared{std::move(window), WindowRooms(bytes), monotonic_now()});
+  greeted_by_ = monotonic_now() + kLocalPatience;
+  greet();
 }
 
 bool SiteClient::exchange() {
@@ -178,6 +206,11 @@ bool SiteClient::exchange() {
     lose(error.text());
     return true;
   }
+  if (const auto offer = std::exchange(offer_, std::nullopt)) {
+    go_local(*offer);
+    return true;
+  }
+  if (state_ == State::connected) fallback_.reset();
   // An answer, also that to hello, may have made room for the next call.
   if (turned.value() || (state_ == State::connected && send_queued())) return true;
   const auto now = monotonic_now();
@@ -204,22 +237,92 @@ bool SiteClient::send_queued() {
       queue_.pop_front();
     }
     pb::StoreFrame frame;
+    if (!place(*call, frame)) {
+      std::lock_guard lock(mutex_);
+      queue_.push_front(std::move(call));
+      return any;
+    }
     frame.set_id(next_id_);
+    auto spaces = std::move(*frame.mutable_request()->mutable_space());
     *frame.mutable_request() = call->request;
+    *frame.mutable_request()->mutable_space() = std::move(spaces);
     if (call->deadline != MonotonicTime::max()) {
       const auto left = std::chrono::ceil<milliseconds>(call->deadline - monotonic_now()).count();
       frame.mutable_request()->set_deadline_ms(static_cast<uint64_t>(std::max<int64_t>(1, left)));
     }
-    if (call->request.has_put()) {  // one object, whatever the caller's parts are
+    if (call->request.has_put() && frame.segments_size() == 0) {
+      // One object, whatever the caller's parts are.
       uint64_t total = 0;
       for (const auto& part : call->parts) total += part.size();
       frame.add_segments(static_cast<uint32_t>(total));
     }
     if (under_way_.empty()) owed_since_ = monotonic_now();
     bytes_under_way_ += call->bytes;
-    link_->send(make_site_frame(std::move(frame), call->parts, call->owner));
+    const bool placed = frame.in_window_size() != 0;
+    link_->send(make_site_frame(std::move(frame), placed ? std::vector<ByteView>() : call->parts,
+                                call->owner));
     under_way_.emplace(next_id_++, std::move(call));
   }
+}
+
+// Gives the call's bytes their room in the window: those of a put are copied there. False: there is
+// no room now, and there will be when calls under way have been answered.
+bool SiteClient::place(SiteCall& call, pb::StoreFrame& frame) {
+  if (!shared_) return true;
+  const auto& window = *shared_->window;
+  uint64_t bytes = 0;
+  const auto add = [&](uint64_t more) {
+    bytes += std::min<uint64_t>(more, window.size() + 1 - bytes);  // past its end is enough
+  };
+  if (call.request.has_put()) {
+    for (const auto& part : call.parts) add(part.size());
+  } else if (call.request.has_read()) {
+    for (const uint64_t max : call.answer_max) add(max);
+  }
+  if (bytes < kWindowCallBytesMin || bytes > window.size()) return true;
+  call.room = shared_->rooms.take(bytes);
+  if (!call.room) return false;
+  shared_->used = true;
+  uint64_t at = *call.room;
+  if (call.request.has_put()) {
+    for (const auto& part : call.parts) {
+      std::copy(part.begin(), part.end(), window.at(at, part.size()).begin());
+      at += part.size();
+    }
+    frame.add_segments(static_cast<uint32_t>(bytes));
+    frame.add_in_window(*call.room + 1);
+    return true;
+  }
+  for (const uint64_t max : call.answer_max) {
+    auto& space = *frame.mutable_request()->add_space();
+    space.set_offset(at);
+    space.set_length(max);
+    call.spaces.push_back(at);
+    at += max;
+  }
+  return true;
+}
+
+// Takes what has come through the window, and gives the room back.
+void SiteClient::fetch(SiteCall& call, SiteAnswer& whole) {
+  if (!shared_ || !call.room) return;
+  for (int i = 0; i < whole.head.segments_size(); ++i) {
+    if (!is_in_window(whole.head, i)) continue;
+    const auto from =
+        shared_->window->at(call.spaces[static_cast<size_t>(i)], whole.head.segments(i));
+    whole.segments[static_cast<size_t>(i)].assign(from.begin(), from.end());
+  }
+  shared_->rooms.give_back(*call.room);
+  call.room.reset();
+  shared_->used_at = monotonic_now();
+}
+
+// The pages of a window that nobody has used for a while go back to the kernel.
+void SiteClient::rest() {
+  if (!shared_ || !shared_->used || !shared_->rooms.empty()) return;
+  if (monotonic_now() < shared_->used_at + kWindowKept) return;
+  shared_->window->release();
+  shared_->used = false;
 }
 
 // Frames are those of calls that wait for them, and no longer than was asked for.
@@ -233,8 +336,13 @@ result<bool> SiteClient::on_head(const pb::StoreFrame& head, uint64_t segment_by
   if (state_ != State::connected || call == under_way_.end()) return failure(strange());
   const auto& max = call->second->answer_max;
   if (static_cast<size_t>(head.segments_size()) > max.size()) return failure(strange());
-  for (int i = 0; i < head.segments_size(); ++i)
-    if (head.segments(i) > max[static_cast<size_t>(i)]) return failure(strange());
+  const auto& spaces = call->second->spaces;
+  for (int i = 0; i < head.segments_size(); ++i) {
+    const auto at = static_cast<size_t>(i);
+    if (head.segments(i) > max[at]) return failure(strange());
+    if (is_in_window(head, i) && (at >= spaces.size() || head.in_window(i) != spaces[at] + 1))
+      return failure(strange());
+  }
   return true;
 }
 
@@ -248,12 +356,15 @@ result<void> SiteClient::on_frame(SiteAnswer whole) {
     TRY(reply_error(whole.head.reply()));
     state_ = State::connected;
     pause_ = kPauseMin;
+    if (whole.head.reply().has_local() && options_.window_bytes > 0 && !fallback_)
+      offer_ = whole.head.reply().local();
     return success();
   }
   const auto found = under_way_.find(id);
   auto call = std::move(found->second);
   under_way_.erase(found);
   bytes_under_way_ -= call->bytes;
+  fetch(*call, whole);
   answer(std::move(call), std::move(whole));
   return success();
 }
@@ -263,6 +374,14 @@ void SiteClient::lose(const std::string& why) {
   const bool greeting = state_ == State::greeting;
   link_.reset();
   dial_.reset();
+  offer_.reset();
+  shared_.reset();
+  if (fallback_) {  // the local socket was none; nothing was asked of it but hello
+    spdlog::debug("site {}: goes on over TLS: {}", options_.site, why);
+    link_ = std::move(fallback_);
+    state_ = State::connected;
+    return;
+  }
   state_ = State::idle;
   bytes_under_way_ = 0;
   auto lost = std::move(under_way_);
@@ -280,6 +399,8 @@ void SiteClient::lose(const std::string& why) {
     std::lock_guard lock(mutex_);
     for (auto it = again.rbegin(); it != again.rend(); ++it) {
       (*it)->repeated = true;
+      (*it)->room.reset();
+      (*it)->spaces.clear();
       queue_.push_front(std::move(*it));
     }
   }

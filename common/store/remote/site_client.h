@@ -17,6 +17,7 @@
 #include "common/rpc/rpc_dial.h"
 #include "common/store/remote/remote_store.h"
 #include "common/store/remote/site_frame.h"
+#include "common/store/remote/site_window.h"
 
 namespace datacloud {
 
@@ -32,6 +33,8 @@ struct SiteCall {
   bool changes = false;  // asking twice is not asking once
   bool repeated = false;
   std::vector<uint64_t> answer_max;  // of each segment; more are not taken
+  std::vector<uint64_t> spaces;      // in the window: where they may come
+  std::optional<uint64_t> room;      // taken of the window
   Callback<SiteAnswer> done;
 };
 
@@ -60,8 +63,13 @@ class SiteClient final : private SiteLink::Owner {
   bool nothing_queued();
   bool begin();
   bool take_dialed();
+  void greet();
+  void go_local(const pb::StoreLocal&);
   bool exchange();
   bool send_queued();
+  bool place(SiteCall&, pb::StoreFrame&);
+  void fetch(SiteCall&, SiteAnswer&);
+  void rest();
   result<bool> on_head(const pb::StoreFrame&, uint64_t segment_bytes) override;
   result<void> on_frame(SiteAnswer) override;
   void lose(const std::string& why);
@@ -77,7 +85,17 @@ class SiteClient final : private SiteLink::Owner {
 
   State state_ = State::idle;
   std::unique_ptr<Dial> dial_;
-  std::optional<SiteLink> link_;
+  std::unique_ptr<SiteLink> link_;
+  // While the local socket is tried: the TLS connection that goes on if it is none.
+  std::unique_ptr<SiteLink> fallback_;
+  std::optional<pb::StoreLocal> offer_;
+  struct Shared {
+    std::shared_ptr<SiteWindow> window;
+    WindowRooms rooms;
+    MonotonicTime used_at;
+    bool used = false;
+  };
+  std::optional<Shared> shared_;  // with the server, on a local connection
   std::map<uint64_t, std::unique_ptr<SiteCall>> under_way_;
   uint64_t bytes_under_way_ = 0, next_id_ = 1;
   MonotonicTime owed_since_{}, greeted_by_{}, retry_at_{}, look_at_{};

@@ -15,7 +15,9 @@ struct SiteCounters {
       requests{};                    // by the field number of StoreRequest.op
   std::atomic<uint64_t> refused{0};  // of these: not permitted, or before a hello
   std::atomic<uint64_t> received_bytes{0}, sent_bytes{0};
-  std::atomic<uint64_t> connections{0};  // that were admitted
+  std::atomic<uint64_t> window_bytes{0};       // of both: through shared memory
+  std::atomic<uint64_t> connections{0};        // that were admitted
+  std::atomic<uint64_t> local_connections{0};  // of these: by the socket of this machine
 };
 
 }  // namespace datacloud

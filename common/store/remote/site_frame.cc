@@ -35,8 +35,13 @@ MutableByteView SiteFrameReader::space() {
   return {};
 }
 
+uint32_t SiteFrameReader::following(size_t segment) const {
+  const int i = static_cast<int>(segment);
+  return is_in_window(head_, i) ? 0 : head_.segments(i);
+}
+
 size_t SiteFrameReader::segment_left() const {
-  return head_.segments(static_cast<int>(segment_)) - segments_[segment_].size();
+  return following(segment_) - segments_[segment_].size();
 }
 
 result<SiteFrameReader::Event> SiteFrameReader::filled(size_t bytes) {
@@ -67,6 +72,8 @@ result<SiteFrameReader::Event> SiteFrameReader::read_head() {
     return failure(Errc::corrupt, "a frame's head does not parse");
   if (static_cast<size_t>(head_.segments_size()) > kSegmentsMax)
     return failure(Errc::corrupt, "a frame has too many segments");
+  if (head_.in_window_size() != 0 && head_.in_window_size() != head_.segments_size())
+    return failure(Errc::corrupt, "a frame does not say where its segments are");
   segment_bytes_ = 0;
   for (const uint32_t size : head_.segments()) segment_bytes_ += size;
   if (segment_bytes_ > kSegmentBytesMax)
@@ -115,6 +122,7 @@ SiteFrameOut make_site_frame(pb::StoreFrame head, std::vector<ByteView> parts,
   head.SerializeToArray(out.head.data() + kPrefixBytes, static_cast<int>(bytes));
   std::erase_if(parts, [](const ByteView& part) { return part.empty(); });
   out.parts = std::move(parts);
+  out.in_window = bytes_in_window(head);
   return out;
 }
 

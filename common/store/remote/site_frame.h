@@ -2,8 +2,9 @@
 // raw behind it, sent from where they lie and received where they stay.
 //
 // Frame: magic u32 LE 0x31534344 ("DCS1"), bytes of the head u32 LE, a pb::StoreFrame, then its
-// segments one after another. Bounds: kHeadBytesMax, kSegmentsMax, kSegmentBytesMax in all; memory
-// for segments is taken after the owner has agreed (SiteLink::Owner::on_head).
+// segments one after another, but those that lie in the shared window (in_window). Bounds:
+// kHeadBytesMax, kSegmentsMax, kSegmentBytesMax in all; memory for segments is taken after the
+// owner has agreed (SiteLink::Owner::on_head).
 //
 // Not thread-safe: one thread moves a link's bytes.
 #pragma once
@@ -43,7 +44,7 @@ class SiteFrameReader {
   bool in_frame() const { return state_ != State::prefix || at_ != 0; }
   struct Whole {
     pb::StoreFrame head;
-    std::vector<Bytes> segments;
+    std::vector<Bytes> segments;  // one that lies in the window is empty
   };
   Whole take();
 
@@ -52,7 +53,8 @@ class SiteFrameReader {
   result<Event> read_prefix();
   result<Event> read_head();
   Event next_segment();
-  size_t segment_left() const;  // bytes of the current one that have not come
+  uint32_t following(size_t segment) const;  // bytes of it that come
+  size_t segment_left() const;               // bytes of the current one that have not come
 
   State state_ = State::prefix;
   Bytes buffer_ = Bytes(8);
@@ -69,7 +71,18 @@ struct SiteFrameOut {
   Bytes head;
   std::vector<ByteView> parts;
   std::shared_ptr<const void> owner;
+  uint64_t in_window = 0;  // bytes that are there already
 };
+// Segment i of the frame lies in the window, if there is one.
+inline bool is_in_window(const pb::StoreFrame& head, int i) {
+  return i < head.in_window_size() && head.in_window(i) != 0;
+}
+inline uint64_t bytes_in_window(const pb::StoreFrame& head) {
+  uint64_t bytes = 0;
+  for (int i = 0; i < head.in_window_size(); ++i)
+    if (is_in_window(head, i)) bytes += head.segments(i);
+  return bytes;
+}
 // Fills the head's segments from `parts`, unless they are there already. The bounds above are the
 // caller's to keep.
 SiteFrameOut make_site_frame(pb::StoreFrame head, std::vector<ByteView> parts,

@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "common/base/check.h"
+#include "common/store/remote/site_local.h"
 #include "common/store/remote/site_messages.h"
 #include "common/store/remote/site_requests.h"
 
@@ -93,10 +94,15 @@ class SitePeer::Run final : public SiteLink::Owner {
  public:
   Run(std::shared_ptr<SiteShare> share, int fd, std::shared_ptr<const TlsContext> context,
       std::unique_ptr<HandshakePlaces::Place> place, std::string address)
-      : share_(std::move(share)),
-        place_(std::move(place)),
-        address_(std::move(address)),
-        stream_(std::make_unique<TlsStream>(fd, std::move(context))) {}
+      : share_(std::move(share)), place_(std::move(place)), address_(std::move(address)) {
+    if (context)
+      stream_ = std::make_unique<TlsStream>(fd, std::move(context));
+    else
+      local_ = make_socket_stream(fd);
+  }
+  ~Run() override {
+    if (window_) share_->give_back_window(window_->size());
+  }
 
   void stop() {
     stopping_ = true;
@@ -104,20 +110,25 @@ class SitePeer::Run final : public SiteLink::Owner {
   }
 
   void run() {
-    const bool shaken = shake_hands();
+    const bool local = local_ != nullptr;
+    const bool shaken = local ? take_ticket() : shake_hands();
     place_.reset();
-    if (shaken) {
+    if (shaken && local) {
+      serve();
+      share_->end_node(admission_.node);
+    } else if (shaken) {
       Refusal reason = Refusal::foreign;
       if (auto admitted = admit(reason); !admitted) {
         turn_away(reason, admitted.error());
       } else {
         serve();
-        share_->end_node(node_);
+        share_->end_node(admission_.node);
       }
     }
     outbox_->close();
     link_.reset();
     stream_.reset();
+    local_.reset();
     store_.reset();
   }
 
@@ -150,13 +161,72 @@ class SitePeer::Run final : public SiteLink::Owner {
     return false;
   }
 
+  // Of a node on this machine, whose certificate was judged on another connection.
+  bool take_ticket() {
+    const auto until = monotonic_now() + share_->options.limits.handshake_max;
+    for (;;) {
+      auto shown = receive_ticket(local_->fd());
+      if (!shown) return refuse_local(shown.error().text());
+      if (shown.value()) return admit_local(*shown.value());
+      const auto left = std::chrono::ceil<milliseconds>(until - monotonic_now()).count();
+      if (stopping_) return false;
+      if (place_->evicted()) return refuse_local("others wait for its place");
+      if (left <= 0) {
+        share_->log_refusal(Refusal::slow, address_, "its ticket does not come");
+        return false;
+      }
+      pollfd fds[2] = {{local_->fd(), POLLIN, 0}, {outbox_->fd(), POLLIN, 0}};
+      (void)::poll(fds, 2, static_cast<int>(std::min<int64_t>(left, kHandshakeTickMs)));
+    }
+  }
+
+  bool refuse_local(const std::string& why) {
+    share_->log_refusal(Refusal::handshake, address_, why);
+    return false;
+  }
+
+  bool admit_local(const ShownTicket& shown) {
+    auto holder = share_->tickets.redeem(shown.ticket);
+    if (!holder || peer_uid(local_->fd()) != holder->uid) {
+      ::close(shown.fd);
+      return refuse_local(holder ? "its ticket was another user's" : "its ticket is not good");
+    }
+    auto window = SiteWindow::adopt(shown.fd, share_->options.limits.window_bytes_max);
+    if (!window) return refuse_local(window.error().text());
+    if (!share_->take_window(window.value()->size()))
+      return refuse_local("there is no room for more shared memory");
+    window_ = std::move(window).value();
+    admission_ = std::move(holder->admission);
+    if (!share_->begin_node(admission_.node)) {
+      share_->log_refusal(Refusal::too_many, address_,
+                          "node " + admission_.node + " has too many connections here");
+      return false;
+    }
+    ++share_->counters.connections;
+    ++share_->counters.local_connections;
+    return true;
+  }
+
+  // A certificate of the node's organisation: it counts when the daemon's records have it, and is
+  // whose they say. By the list there is: strangers shall not have the daemon asked.
+  void know_by_record(PeerCertificate& shown) const {
+    const auto& options = share_->options;
+    if (!options.certified || !options.nodes) return;
+    PeerCertificate pinned = stream_->peer_pinned(wall_now_ns());
+    const auto node = options.certified->find(pinned.serial);
+    if (!node || !options.nodes->holds(pinned.serial)) return;
+    pinned.identity = {options.cloud_uuid, node->name, node->roles};
+    shown = std::move(pinned);
+  }
+
   result<void> admit(Refusal& reason) {
     using Verdict = PeerCertificate::Verdict;
     const auto refused = [&](Refusal why, const std::string& text) {
       reason = why;
       return failure(Error::posix(EACCES, text));
     };
-    const PeerCertificate shown = stream_->peer(wall_now_ns());
+    PeerCertificate shown = stream_->peer(wall_now_ns());
+    if (shown.verdict == Verdict::foreign) know_by_record(shown);
     switch (shown.verdict) {
       case Verdict::none:
         return refused(Refusal::no_certificate,
@@ -174,9 +244,11 @@ class SitePeer::Run final : public SiteLink::Owner {
     if (shown.identity.cloud_uuid != share_->options.cloud_uuid)
       return refused(Refusal::wrong_cloud, "the certificate is one of another cloud");
     const NodeRoles& roles = shown.identity.roles;
-    may_change_ = roles.has(NodeRole::mount);
-    may_format_ = roles.has(NodeRole::admin);
-    if (!may_change_ && !may_format_ && !roles.has(NodeRole::mount_ro)) {
+    admission_.may_change = roles.has(NodeRole::mount);
+    admission_.may_format = roles.has(NodeRole::admin);
+    const bool may_read = admission_.may_change || admission_.may_format ||
+                          roles.has(NodeRole::mount_ro) || roles.has(NodeRole::auditor);
+    if (!may_read) {
       return refused(Refusal::wrong_role, fmt::format("node {} may not use sites: its role is {}",
                                                       shown.identity.name, roles.text()));
     }
@@ -184,14 +256,14 @@ class SitePeer::Run final : public SiteLink::Owner {
       if (auto known = share_->options.nodes->admit(shown.serial); !known)
         return refused(Refusal::revoked,
                        "node " + shown.identity.name + ": " + known.error().text());
-      serial_ = shown.serial;
+      admission_.serial = shown.serial;
     }
     if (!share_->begin_node(shown.identity.name))
       return refused(Refusal::too_many,
                      "node " + shown.identity.name + " has too many connections here");
     ++share_->counters.connections;
-    node_ = shown.identity.name;
-    certificate_end_ns_ = shown.not_after_ns;
+    admission_.node = shown.identity.name;
+    admission_.certificate_end_ns = shown.not_after_ns;
     return success();
   }
 
@@ -220,7 +292,12 @@ class SitePeer::Run final : public SiteLink::Owner {
   }
 
   void serve() {
-    link_.emplace(std::move(stream_));
+    const int tcp = stream_ ? stream_->fd() : -1;
+    of_this_machine_ = tcp >= 0 && is_of_this_machine(tcp);
+    if (stream_)
+      link_.emplace(std::move(stream_));
+    else
+      link_.emplace(std::move(local_));
     for (;;) {
       for (auto& frame : outbox_->take()) send(std::move(frame));
       if (stopping_) return;  // after take(), which may have taken stop()'s wake-up
@@ -250,10 +327,10 @@ class SitePeer::Run final : public SiteLink::Owner {
       share_->log_refusal(Refusal::slow, address_, "the rest of its request does not come");
       return false;
     }
-    if (wall_now_ns() > certificate_end_ns_) return false;
-    if (!serial_.empty() && !share_->options.nodes->holds(serial_)) {
+    if (wall_now_ns() > admission_.certificate_end_ns) return false;
+    if (!admission_.serial.empty() && !share_->options.nodes->holds(admission_.serial)) {
       share_->log_refusal(Refusal::revoked, address_,
-                          "node " + node_ + " is not in force any more");
+                          "node " + admission_.node + " is not in force any more");
       return false;
     }
     const bool owed = held_->requests != 0 || link_->receiving();
@@ -267,7 +344,8 @@ class SitePeer::Run final : public SiteLink::Owner {
   void send(SiteFrameOut frame) {
     uint64_t bytes = frame.head.size();
     for (const auto& part : frame.parts) bytes += part.size();
-    share_->counters.sent_bytes += bytes;
+    share_->counters.sent_bytes += bytes + frame.in_window;
+    share_->counters.window_bytes += frame.in_window;
     link_->send(std::move(frame));
   }
 
@@ -275,7 +353,9 @@ class SitePeer::Run final : public SiteLink::Owner {
     auto& counters = share_->counters;
     uint64_t bytes = whole.head.ByteSizeLong();
     for (const auto& segment : whole.segments) bytes += segment.size();
-    counters.received_bytes += bytes;
+    const uint64_t in_window = bytes_in_window(whole.head);
+    counters.received_bytes += bytes + in_window;
+    counters.window_bytes += in_window;
     const auto kind = static_cast<size_t>(whole.head.request().op_case());
     if (kind < SiteCounters::kinds_max) ++counters.requests[kind];
   }
@@ -283,6 +363,8 @@ class SitePeer::Run final : public SiteLink::Owner {
   result<bool> on_head(const pb::StoreFrame& head, uint64_t segment_bytes) override {
     if (!head.has_request() || head.id() == 0)
       return failure(Errc::corrupt, "what came is no request");
+    if (!fits_window(head, window_.get()))
+      return failure(Errc::corrupt, "a request names memory outside the shared window");
     const auto& limits = share_->options.limits;
     const uint64_t bytes = segment_bytes + answer_bytes_max(head.request());
     const size_t requests = held_->requests;
@@ -316,15 +398,15 @@ class SitePeer::Run final : public SiteLink::Owner {
       return done ? answer(nullptr, std::move(reply)) : refuse(done.error());
     }
     if (request.has_format()) {
-      if (!may_format_)
-        return refuse(Error::posix(EACCES, "node " + node_ + " may not format the site"));
+      if (!admission_.may_format)
+        return refuse(Error::posix(EACCES, "node " + admission_.node + " may not format the site"));
       auto done = format(request.format().marker());
       return done ? answer(nullptr) : refuse(done.error());
     }
     if (!store_) return refuse(Error(Errc::invalid, "a connection begins with hello"));
-    if (changes_site(request) && !may_change_)
-      return refuse(Error::posix(EROFS, "node " + node_ + " may change nothing"));
-    run_site_request(*store_, std::move(whole), held,
+    if (changes_site(request) && !admission_.may_change)
+      return refuse(Error::posix(EROFS, "node " + admission_.node + " may change nothing"));
+    run_site_request(*store_, std::move(whole), window_, held,
                      [outbox = outbox_](SiteFrameOut frame) { outbox->push(std::move(frame)); });
     return success();
   }
@@ -333,6 +415,7 @@ class SitePeer::Run final : public SiteLink::Owner {
     if (!hello.marker().empty()) {
       TRY(const auto marker, SiteMarker::decode(hello.marker()));
       TRY(store_, share_->store_for(marker));
+      if (hello.local() && of_this_machine_) offer_local(hello.uid(), *reply.mutable_local());
       return success();
     }
     const auto marker = share_->options.marker();
@@ -341,6 +424,17 @@ class SitePeer::Run final : public SiteLink::Owner {
     else if (!marker.error().is(Errc::not_found))
       return failure(marker.error());
     return success();
+  }
+
+  // Left empty where there is no way by a local socket now.
+  void offer_local(uid_t uid, pb::StoreLocal& offer) {
+    if (share_->local_socket.empty() || !share_->room_for_window()) return;
+    const auto ticket = share_->tickets.issue({admission_, uid});
+    if (!ticket) return;
+    offer.set_socket(share_->local_socket);
+    offer.set_ticket(*ticket);
+    offer.set_uid(::geteuid());
+    offer.set_window_bytes_max(share_->options.limits.window_bytes_max);
   }
 
   result<void> format(const std::string& text) {
@@ -356,16 +450,16 @@ class SitePeer::Run final : public SiteLink::Owner {
   const std::shared_ptr<SiteShare> share_;
   std::unique_ptr<HandshakePlaces::Place> place_;  // while the handshake lasts
   const std::string address_;
-  std::unique_ptr<TlsStream> stream_;  // until link_ has it
+  std::unique_ptr<TlsStream> stream_;  // one of both, until link_ has it
+  std::unique_ptr<ByteStream> local_;
   std::optional<SiteLink> link_;
   const std::shared_ptr<SiteOutbox> outbox_ = std::make_shared<SiteOutbox>();
   const std::shared_ptr<SiteHeld> held_ = std::make_shared<SiteHeld>();
   std::shared_ptr<SiteHeldRequest> taken_;  // of the frame that is being received
   std::shared_ptr<ObjectStore> store_;
-  std::string node_;
-  bool may_change_ = false, may_format_ = false;
-  int64_t certificate_end_ns_ = 0;
-  Bytes serial_;  // empty: the daemon, or nobody is asked
+  SiteAdmission admission_;
+  std::shared_ptr<const SiteWindow> window_;  // of a local connection
+  bool of_this_machine_ = false;              // the peer of a TLS connection is
   MonotonicTime beat_at_{}, not_awaited_at_ = monotonic_now();
   std::atomic<bool> stopping_{false};
 };

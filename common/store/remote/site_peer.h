@@ -12,7 +12,8 @@ namespace datacloud {
 
 class SitePeer {
  public:
-  // Owns `fd`, which is connected and non-blocking; runs on a thread of its own.
+  // Owns `fd`, which is connected and non-blocking; runs on a thread of its own. Without a context
+  // it is a socket of this machine, on which a ticket must come (site_tickets.h).
   SitePeer(std::shared_ptr<SiteShare>, int fd, std::shared_ptr<const TlsContext>,
            std::unique_ptr<HandshakePlaces::Place>, std::string address);
   // Ends the connection and waits for its thread.

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "common/store/object_compute.h"
+#include "common/store/read_into.h"
 #include "common/store/remote/site_messages.h"
 
 namespace datacloud {
@@ -14,18 +15,54 @@ struct Kept {
   std::shared_ptr<const void> other;
 };
 
+// What a put writes from lives as long as the payload.
+struct KeptWindow {
+  std::shared_ptr<const SiteWindow> window;
+  std::shared_ptr<const void> other;
+};
+
 // One request on its way through the store.
 class Asked {
  public:
-  Asked(uint64_t id, std::shared_ptr<const void> kept, std::function<void(SiteFrameOut)> answered)
-      : id_(id), kept_(std::move(kept)), answered_(std::move(answered)) {}
+  Asked(const pb::StoreFrame& head, std::shared_ptr<const SiteWindow> window,
+        std::shared_ptr<const void> kept, std::function<void(SiteFrameOut)> answered)
+      : id_(head.id()),
+        window_(std::move(window)),
+        kept_(std::move(kept)),
+        answered_(std::move(answered)) {
+    if (!window_) return;
+    for (const auto& space : head.request().space())
+      spaces_.push_back({space.offset(), space.length()});
+  }
+
+  const SiteWindow* window() const { return window_.get(); }
+  const std::vector<ByteRange>& spaces() const { return spaces_; }
+  std::shared_ptr<const void> keep_window() const {
+    return std::make_shared<const KeptWindow>(KeptWindow{window_, kept_});
+  }
 
   void refuse(const Error& error) const {
     pb::StoreReply reply;
     set_error(reply, error);
     answered_(site_answer(id_, std::move(reply), kept_));
   }
+  // The bytes are in the spaces already, from the beginning of each.
+  void answer_in_window(pb::StoreReply reply, const std::vector<uint64_t>& sizes) const {
+    pb::StoreFrame frame;
+    frame.set_id(id_);
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      frame.add_segments(static_cast<uint32_t>(sizes[i]));
+      frame.add_in_window(spaces_[i].offset + 1);
+    }
+    *frame.mutable_reply() = std::move(reply);
+    answered_(make_site_frame(std::move(frame), {}, kept_));
+  }
   void answer(pb::StoreReply reply, std::vector<Bytes> segments = {}) const {
+    if (!segments.empty() && put_in_spaces(segments)) {
+      std::vector<uint64_t> sizes;
+      for (const auto& segment : segments) sizes.push_back(segment.size());
+      return answer_in_window(std::move(reply), sizes);
+    }
     pb::StoreFrame frame;
     frame.set_id(id_);
     for (const auto& segment : segments) frame.add_segments(static_cast<uint32_t>(segment.size()));
@@ -49,7 +86,19 @@ class Asked {
   }
 
  private:
+  bool put_in_spaces(const std::vector<Bytes>& segments) const {
+    if (spaces_.size() != segments.size()) return false;
+    for (size_t i = 0; i < segments.size(); ++i)
+      if (segments[i].size() > spaces_[i].length) return false;
+    for (size_t i = 0; i < segments.size(); ++i)
+      std::copy(segments[i].begin(), segments[i].end(),
+                window_->at(spaces_[i].offset, spaces_[i].length).begin());
+    return true;
+  }
+
   const uint64_t id_;
+  const std::shared_ptr<const SiteWindow> window_;
+  std::vector<ByteRange> spaces_;  // offered for the answer's segments
   const std::shared_ptr<const void> kept_;
   const std::function<void(SiteFrameOut)> answered_;
 };
@@ -61,9 +110,37 @@ void run_put(ObjectStore& store, SiteFrameReader::Whole& whole, const OpOptions&
     return asked.refuse(Error(Errc::invalid, "an object comes in one piece"));
   auto attributes = get_attributes(request.put().attributes());
   if (!attributes) return asked.refuse(Error(Errc::invalid, attributes.error().text()));
-  Bytes data = whole.segments.empty() ? Bytes() : std::move(whole.segments[0]);
-  store.put(request.name(), Payload::from(std::move(data)), std::move(attributes).value(), options,
+  Payload payload;
+  if (is_in_window(whole.head, 0)) {
+    payload.parts = {asked.window()->at(whole.head.in_window(0) - 1, whole.head.segments(0))};
+    payload.owner = asked.keep_window();
+  } else if (!whole.segments.empty()) {
+    payload = Payload::from(std::move(whole.segments[0]));
+  }
+  store.put(request.name(), std::move(payload), std::move(attributes).value(), options,
             asked.then_done());
+}
+
+// Straight into the window, where store and request allow. False: not.
+bool read_into_window(ObjectStore& store, const std::string& name,
+                      const std::vector<ByteRange>& ranges, bool want_attributes,
+                      const OpOptions& options, const Asked& asked) {
+  auto* into = dynamic_cast<ReadsInto*>(&store);
+  const auto& spaces = asked.spaces();
+  if (into == nullptr || spaces.empty() || spaces.size() != ranges.size()) return false;
+  std::vector<MutableByteView> views;
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    if (spaces[i].length < ranges[i].length) return false;
+    views.push_back(asked.window()->at(spaces[i].offset, spaces[i].length));
+  }
+  into->read_into(name, ranges, std::move(views), asked.keep_window(), want_attributes, options,
+                  asked.then<ReadIntoReply>([](const Asked& self, ReadIntoReply& read) {
+                    pb::StoreReply reply;
+                    set_attributes(*reply.mutable_attributes(), read.attributes);
+                    reply.set_object_size(read.object_size);
+                    self.answer_in_window(std::move(reply), read.sizes);
+                  }));
+  return true;
 }
 
 void run_read(ObjectStore& store, const pb::StoreRequest& request, const OpOptions& options,
@@ -73,7 +150,9 @@ void run_read(ObjectStore& store, const pb::StoreRequest& request, const OpOptio
   std::vector<ByteRange> ranges;
   for (const auto& range : request.read().ranges())
     ranges.push_back({range.offset(), range.length()});
-  store.read(request.name(), std::move(ranges), request.read().attributes(), options,
+  const bool attributes = request.read().attributes();
+  if (read_into_window(store, request.name(), ranges, attributes, options, asked)) return;
+  store.read(request.name(), std::move(ranges), attributes, options,
              asked.then<ReadReply>([](const Asked& self, ReadReply& read) {
                pb::StoreReply reply;
                set_attributes(*reply.mutable_attributes(), read.attributes);
@@ -134,13 +213,26 @@ bool changes_site(const pb::StoreRequest& request) {
   return request.has_put() || request.has_derive() || request.has_remove();
 }
 
+bool fits_window(const pb::StoreFrame& head, const SiteWindow* window) {
+  for (int i = 0; i < head.in_window_size(); ++i)
+    if (head.in_window(i) != 0 &&
+        (window == nullptr || !window->holds(head.in_window(i) - 1, head.segments(i)))) {
+      return false;
+    }
+  for (const auto& space : head.request().space())
+    if (window == nullptr || !window->holds(space.offset(), space.length())) return false;
+  return true;
+}
+
 void run_site_request(ObjectStore& store, SiteFrameReader::Whole whole,
-                      std::shared_ptr<const void> kept,
+                      std::shared_ptr<const SiteWindow> window, std::shared_ptr<const void> kept,
                       std::function<void(SiteFrameOut)> answered) {
-  const Asked asked(whole.head.id(), std::move(kept), std::move(answered));
+  const Asked asked(whole.head, std::move(window), std::move(kept), std::move(answered));
   const pb::StoreRequest& request = whole.head.request();
   if (!request.has_put() && !request.has_derive() && !whole.segments.empty())
     return asked.refuse(Error(Errc::invalid, "a request that carries no data, with data"));
+  if (!request.has_put() && whole.head.in_window_size() != 0)
+    return asked.refuse(Error(Errc::invalid, "what is derived from comes with its frame"));
   OpOptions options;
   if (request.purpose() < kPurposeCount) options.purpose = static_cast<Purpose>(request.purpose());
   constexpr uint64_t day_ms = 24ull * 3600 * 1000;

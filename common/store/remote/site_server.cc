@@ -12,6 +12,7 @@
 #include "common/base/log.h"
 #include "common/net/accept.h"
 #include "common/net/listen.h"
+#include "common/store/remote/site_local.h"
 #include "common/store/remote/site_peer.h"
 #include "common/store/remote/site_share.h"
 
@@ -36,6 +37,7 @@ class SiteServer::Impl {
     peers_.clear();
     share_->close_stores();
     for (const int fd : listeners_) ::close(fd);
+    if (local_ >= 0) ::close(local_);
     ::close(wake_);
   }
 
@@ -46,6 +48,7 @@ class SiteServer::Impl {
       listeners_.insert(listeners_.end(), fds.begin(), fds.end());
     }
     if (listeners_.empty()) return failure(Errc::invalid, "no address to listen on");
+    listen_locally();
     thread_ = std::thread([this] { run(); });
     return success();
   }
@@ -54,9 +57,24 @@ class SiteServer::Impl {
   size_t connections() const { return count_; }
 
  private:
+  // Without, nodes on this machine use TLS as all others.
+  void listen_locally() {
+    if (share_->options.limits.window_bytes_max == 0) return;
+    std::string name;
+    auto fd = listen_local(name);
+    if (!fd) {
+      spdlog::warn("site {}: nodes on this machine will use TLS: {}", share_->options.site,
+                   fd.error().text());
+      return;
+    }
+    local_ = fd.value();
+    share_->local_socket = std::move(name);
+  }
+
   void run() {
     std::vector<pollfd> fds{{wake_, POLLIN, 0}};
     for (const int fd : listeners_) fds.push_back({fd, POLLIN, 0});
+    if (local_ >= 0) fds.push_back({local_, POLLIN, 0});
     while (!stopping_) {
       (void)::poll(fds.data(), fds.size(), kTickMs);
       peers_.remove_if([](const auto& peer) { return peer->ended(); });
@@ -67,6 +85,7 @@ class SiteServer::Impl {
   }
 
   void accept(int listener) {
+    if (listener == local_) return accept_locally();
     const auto accepted = accept_tcp(listener);
     if (!accepted) {
       share_->log_refusal(Refusal::too_many, "somebody", accepted.error().message());
@@ -74,6 +93,25 @@ class SiteServer::Impl {
     } else if (accepted.value()) {
       start_peer(*accepted.value());
     }
+  }
+
+  void accept_locally() {
+    const auto fd = accept_local(local_);
+    if (!fd) return;
+    auto place = place_for("this machine");
+    if (!place) {
+      share_->log_refusal(Refusal::too_many, "this machine", "too many connections or handshakes");
+      ::close(*fd);
+      return;
+    }
+    peers_.push_back(std::make_unique<SitePeer>(share_, *fd, nullptr, std::move(place),
+                                                "a process of this machine"));
+    count_ = peers_.size();
+  }
+
+  std::unique_ptr<HandshakePlaces::Place> place_for(const std::string& host) {
+    if (peers_.size() >= share_->options.limits.connections_max) return nullptr;
+    return share_->handshakes->take(host);
   }
 
   void start_peer(const AcceptedPeer& peer) {
@@ -84,9 +122,7 @@ class SiteServer::Impl {
       ::close(peer.fd);
       return;
     }
-    auto place = peers_.size() < share_->options.limits.connections_max
-                     ? share_->handshakes->take(peer.host)
-                     : nullptr;
+    auto place = place_for(peer.host);
     if (!place) {
       share_->log_refusal(Refusal::too_many, peer.address, "too many connections or handshakes");
       refuse_handshake(peer.fd);
@@ -102,6 +138,7 @@ class SiteServer::Impl {
   const std::shared_ptr<SiteShare> share_;
   const int wake_;
   std::vector<int> listeners_;
+  int local_ = -1;  // the socket of this machine
   std::list<std::unique_ptr<SitePeer>> peers_;
   std::atomic<size_t> count_{0};
   std::atomic<bool> stopping_{false};

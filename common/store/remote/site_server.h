@@ -3,7 +3,8 @@
 // A thread for each connection does its handshake, moves its bytes and nothing else; the store's
 // threads do the work, so that nobody waits for a peer that is slow. Nothing a peer sends is parsed
 // before its certificate has been judged: by the cloud's authority, in force, with a role that may
-// use sites. A put is answered when the store says that it is durable.
+// use sites. A put is answered when the store says that it is durable. A node on this machine goes
+// on by a local socket and shared memory, with what its certificate gave it (site_local.h).
 //
 // Bounds: SiteServerLimits. A connection that is over one of them is not read from until its
 // answers are out; one that moves nothing for `stall_max` while it should is closed.
@@ -20,6 +21,7 @@
 #include "common/net/address.h"
 #include "common/rpc/peer_refusals.h"
 #include "common/store/object_store.h"
+#include "common/store/remote/certified_nodes.h"
 #include "common/store/remote/nodes_in_force.h"
 #include "common/store/remote/site_counters.h"
 #include "common/tls/tls_stream.h"
@@ -36,6 +38,9 @@ struct SiteServerLimits {
   uint64_t bytes_of_connection_max = 64u << 20;  // or one request
   size_t requests_max = 8192;
   uint64_t bytes_max = 1u << 30;
+  // Of memory shared with nodes on this machine: a connection's, and in all. 0: TLS for all.
+  uint64_t window_bytes_max = 64u << 20;
+  uint64_t windows_bytes_max = 1u << 30;
   Duration handshake_max = seconds(10);
   Duration stall_max = seconds(20);
 };
@@ -51,7 +56,8 @@ struct SiteServerOptions {
   // What is there (not_found: none), and how it is made.
   std::function<result<SiteMarker>()> marker;
   std::function<result<void>(const SiteMarker&)> format;
-  std::shared_ptr<NodesInForce> nodes;  // null: every certificate counts until it ends
+  std::shared_ptr<NodesInForce> nodes;        // null: every certificate counts until it ends
+  std::shared_ptr<CertifiedNodes> certified;  // null: no certificate of an organisation counts
   SiteServerLimits limits;
 };
 

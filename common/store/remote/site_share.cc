@@ -56,6 +56,12 @@ void SiteShare::release(uint64_t bytes) {
   bytes_ -= bytes;
 }
 
+bool SiteShare::take_window(uint64_t bytes) {
+  if (windows_bytes_.fetch_add(bytes) + bytes <= options.limits.windows_bytes_max) return true;
+  windows_bytes_ -= bytes;
+  return false;
+}
+
 bool SiteShare::begin_node(const std::string& name) {
   std::lock_guard lock(mutex_);
   if (nodes_[name] >= options.limits.connections_of_node_max) return false;

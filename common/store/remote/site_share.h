@@ -13,6 +13,7 @@
 #include "common/net/handshake_places.h"
 #include "common/store/remote/site_counters.h"
 #include "common/store/remote/site_server.h"
+#include "common/store/remote/site_tickets.h"
 
 namespace datacloud {
 
@@ -27,6 +28,9 @@ class SiteShare {
   const std::shared_ptr<HandshakePlaces> handshakes;
   PeerRefusals refusals;
   SiteCounters counters;
+  SiteTickets tickets;
+  // Of the socket for nodes on this machine; empty: there is none. Set before the first connection.
+  std::string local_socket;
 
   // The store that expects that marker. away: it names another cloud or site.
   result<std::shared_ptr<ObjectStore>> store_for(const SiteMarker&);
@@ -48,6 +52,10 @@ class SiteShare {
   };
   // Null: over the budget now.
   static std::shared_ptr<Reservation> reserve(const std::shared_ptr<SiteShare>&, uint64_t bytes);
+  // Room for one more window; false: over the budget. What was taken is given back.
+  bool take_window(uint64_t bytes);
+  void give_back_window(uint64_t bytes) { windows_bytes_ -= bytes; }
+  bool room_for_window() const { return windows_bytes_ < options.limits.windows_bytes_max; }
   size_t requests() const { return requests_; }
   uint64_t bytes() const { return bytes_; }
 
@@ -65,7 +73,7 @@ class SiteShare {
   std::shared_ptr<ObjectStore> last_;  // stays open without connections
   std::map<std::string, size_t> nodes_;
   std::atomic<size_t> requests_{0};
-  std::atomic<uint64_t> bytes_{0};
+  std::atomic<uint64_t> bytes_{0}, windows_bytes_{0};
   MonotonicTime log_window_{};
   int log_lines_ = 0;
 };

@@ -6,6 +6,8 @@
 
 #include <fstream>
 
+#include "common/config/site_list.h"
+
 namespace datacloud {
 namespace {
 
@@ -304,6 +306,27 @@ TEST(Config, MountValuesAreChecked) {
   EXPECT_THAT(error_of(kMinimal + "[mount]\nthreads = \"many\"\n"), HasSubstr("whole number"));
   EXPECT_THAT(error_of(kMinimal + "[mount]\nsync_close = 1\n"), HasSubstr("true or false"));
   EXPECT_THAT(error_of(kMinimal + "[mount]\ndirty_bytes_max = [1]\n"), HasSubstr("whole number"));
+}
+
+// What a third party's audit reads: the sites alone, and who this machine is to served ones.
+TEST(Config, ASiteListTakesTheNodeForServedSites) {
+  const std::string path = testing::TempDir() + "datacloud_site_list_test.toml";
+  const auto listed = [&](const std::string& text) {
+    std::ofstream(path) << text;
+    auto sites = load_site_list(path);
+    std::remove(path.c_str());
+    return sites;
+  };
+  const std::string node =
+      "[node]\ndaemon = [\"tls://head:7500\"]\nkey = \"/etc/a.key\"\n"
+      "certificate = \"/etc/a.crt\"\nauthority = \"/etc/b.crt\"\n";
+  const auto sites = listed(node + kRemoteSite);
+  ASSERT_TRUE(sites) << sites.error().message();
+  ASSERT_EQ(sites.value().size(), 1u);
+  EXPECT_EQ(sites.value()[0].node.certificate, "/etc/a.crt");
+  EXPECT_TRUE(listed(kRemoteSite)) << "which is away then, and says why";
+  EXPECT_THAT(listed("[node]\nkey = \"/etc/a.key\"\n" + std::string(kRemoteSite)).error().text(),
+              HasSubstr("daemon must be a list"));
 }
 
 TEST(Config, FilesThatCannotBeReadAreNamed) {

@@ -52,6 +52,45 @@ TEST_P(RpcSessionTest, RestartResendsExactlyTheUnrepliedInOrder) {
   EXPECT_EQ(service_.hellos()[1].leases_size(), 1);
 }
 
+// Leases that the daemon is not told of must not be relied on any more.
+TEST_F(RpcUnixTest, MoreLeasesThanAMessageNamesEndTheSession) {
+  auto options = mount_options();
+  options.session.set_secret(std::string(32, 's'));
+  std::mutex mutex;
+  std::vector<uint64_t> sessions;
+  options.on_session = [&](const pb::HelloReply& hello) {
+    std::lock_guard lock(mutex);
+    sessions.push_back(hello.resumed() ? 0 : hello.session());
+  };
+  options.on_resume = [](pb::HelloRequest& hello) {
+    for (uint64_t i = 0; i < 1'500'000; ++i) {
+      hello.add_leases()->set_ino((uint64_t{1} << 60) + i);
+      hello.mutable_leases()->rbegin()->set_mode(pb::LEASE_READ);
+    }
+  };
+  auto c = client(options);
+  ASSERT_TRUE(c->call(echo("before")));
+  const uint64_t before = c->session();
+  service_.mute = true;
+  std::atomic<bool> lost{false};
+  pb::Request change;
+  change.mutable_unlink()->set_name("x");
+  c->call(change, [&](result<pb::Reply> r) { lost = !r && r.error().is(Errc::session_lost); });
+  ASSERT_TRUE(eventually([&] { return service_.seen().size() == 2; }));
+  service_.mute = false;
+  service_.last()->close();
+  ASSERT_TRUE(eventually([&] { return lost.load(); }));
+  EXPECT_EQ(value_of(c->call(echo("after"))), "after");
+  EXPECT_NE(c->session(), before);
+  const auto hello = service_.hellos().back();
+  EXPECT_EQ(hello.session().id(), 0u) << "nothing is resumed";
+  EXPECT_EQ(hello.leases_size(), 0);
+  EXPECT_EQ(hello.session().secret().size(), 32u);
+  EXPECT_NE(hello.session().secret(), options.session.secret()) << "nor by its secret";
+  std::lock_guard lock(mutex);
+  EXPECT_EQ(sessions.back(), c->session()) << "the mount is told";
+}
+
 TEST_P(RpcSessionTest, LostSessionFailsWhatMayHaveBeenExecuted) {
   auto options = mount_options();
   std::mutex mutex;

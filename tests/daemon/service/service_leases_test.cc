@@ -179,6 +179,32 @@ TEST_F(LeasesTest, ACallSurvivesTheReconnectOfItsMount) {
   EXPECT_EQ(b.connection->replies.size(), 1u) << "the two copies have one answer";
 }
 
+// A mount may answer a recall of the daemon before its restart to the one after it.
+TEST_F(LeasesTest, AnAnswerFromBeforeARestartAnswersNothingNew) {
+  const InodeId ino = create(a, "f");
+  ASSERT_EQ(call(a, lease_request(ino, pb::LEASE_WRITE)).attr().lease(), pb::LEASE_WRITE);
+  send(b, lease_request(ino, pb::LEASE_READ));
+  const auto before = recall(a, false);
+  restart();
+  connect(b);
+  a.connection = std::make_shared<FakeConnection>(a.pid);
+  pb::Request request;
+  auto* hello = request.mutable_hello();
+  hello->set_protocol(kProtocolOldest);
+  hello->mutable_session()->set_id(a.session);
+  hello->add_leases()->set_ino(ino);
+  hello->mutable_leases(0)->set_mode(pb::LEASE_WRITE);
+  service_->on_request(a.connection, request);
+  const uint64_t id = send(b, lease_request(ino, pb::LEASE_READ));
+  const auto after = recall(a, false);
+  EXPECT_EQ(after.ino(), ino);
+  EXPECT_GT(after.id(), before.id());
+  finish(a, before);
+  EXPECT_FALSE(answered_now(b, id)) << "a has not given the lease up";
+  finish(a, after);
+  EXPECT_EQ(await(b, id).attr().lease(), pb::LEASE_READ);
+}
+
 TEST_F(LeasesTest, AFullTableStillServes) {
   config_.leases_max = 2;
   restart();

@@ -323,6 +323,28 @@ TEST_F(LimitsTest, AfterARestartOnlyLeasesInsideAreTakenBack) {
   EXPECT_EQ(reached(g_), 0);
 }
 
+// No record says that it was inside: the daemon knew from its memory.
+TEST_F(LimitsTest, AFileThatWasRemovedWhileOpenIsLostByARestart) {
+  ASSERT_EQ(tried(lookup_request("f", one_)), 0);
+  ASSERT_EQ(settle(node(), lease_request(f_, pb::LEASE_READ, true)).error(), 0);
+  ASSERT_EQ(done(unlink_in(one_, "f")), 0);
+  EXPECT_EQ(reached(f_), 0) << "as long as it is open";
+  restart();
+  local_.connection.reset();
+  connect(local_);
+  std::vector<pb::HeldLease> claims = {held(f_, pb::LEASE_READ, true),
+                                       held(g_, pb::LEASE_READ, true)};
+  const auto reply = hello(machine_, pb::CLIENT_MOUNT, std::string(32, 's'), claims);
+  ASSERT_EQ(reply.error(), 0) << reply.error_text();
+  EXPECT_TRUE(reply.hello().resumed());
+  EXPECT_EQ(reached(f_), ESTALE);
+  EXPECT_EQ(reached(g_), 0) << "which has a name";
+  run_for(seconds(2));
+  Client t = tool();
+  call(t, gc_request());
+  EXPECT_FALSE(inode_exists(f_)) << "and takes no space";
+}
+
 // Whatever others do to names: what has no name inside is never reached, what has one is once it
 // was looked up.
 TEST_F(LimitsTest, ItHoldsWhateverOthersDo) {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 
+#include "common/tls/organisation.h"
 #include "tests/support/served_site.h"
 #include "tests/support/store_calls.h"
 
@@ -46,6 +47,47 @@ bool within(Duration patience, const std::function<bool()>& holds) {
     std::this_thread::sleep_for(milliseconds(10));
   }
   return holds();
+}
+
+// Signed by anybody: it counts as the daemon's records say, and as long as they do.
+TEST(NodesInForce, AnOrganisationsCertificateIsWhoseTheRecordsSay) {
+  ServedSite site;
+  const TestCloud organisation("00000000-0000-4000-8000-00000000000a");
+  auto credentials = organisation.credentials("whatever", NodeRole::admin);
+  credentials.authority = site.cloud.authority.certificate();
+  const Bytes fingerprint = certificate_fingerprint(credentials.certificate);
+  Told told;
+  site.nodes = std::make_shared<NodesInForce>(told.options(milliseconds(20)));
+  site.certified = std::make_shared<CertifiedNodes>();
+  site.start();
+  auto options = site.options_for();
+  options.context = [&] { return TlsContext::make(TlsContext::Side::client, credentials); };
+  const auto store = make_remote_store(options);
+  const auto stranger = check(*store);
+  ASSERT_FALSE(stranger);
+  EXPECT_THAT(stranger.error().text(), HasSubstr("not signed by this cloud's authority"));
+
+  site.certified->set({{fingerprint, {"gpu07", NodeRole::mount_ro}}});
+  told.set({{1}});
+  EXPECT_FALSE(within(seconds(3), [&] { return bool(check(*store)); })) << "not in force";
+  told.set({{1}, fingerprint});
+  ASSERT_TRUE(within(seconds(20), [&] { return bool(check(*store)); }));
+  EXPECT_EQ(put(*store, "one", {1}).error().errno_value(), EROFS) << "its role is the record's";
+  told.set({{1}});
+  EXPECT_TRUE(within(seconds(20), [&] { return !check(*store); })) << "revoked";
+
+  auto old = organisation.credentials("whatever", NodeRole::admin, kTestDayNs, 2 * kTestDayNs);
+  old.authority = site.cloud.authority.certificate();
+  const Bytes expired = certificate_fingerprint(old.certificate);
+  site.certified->set({{expired, {"gpu07", NodeRole::mount}}});
+  told.set({{1}, expired});
+  options.context = [&] { return TlsContext::make(TlsContext::Side::client, old); };
+  const auto late = make_remote_store(options);
+  result<void> last = success();
+  EXPECT_TRUE(within(seconds(20), [&] {
+    last = check(*late);
+    return !last && last.error().text().find("has expired") != std::string::npos;
+  })) << (last ? "" : last.error().text());
 }
 
 TEST(NodesInForce, ANewCertificateIsAskedForAtOnce) {

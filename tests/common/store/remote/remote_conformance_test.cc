@@ -12,13 +12,22 @@ namespace fs = std::filesystem;
 
 class ServedDirectory : public SiteUnderTest {
  public:
-  ServedDirectory() { site_.start(); }
+  explicit ServedDirectory(bool on_this_machine = false) {
+    site_.on_this_machine = on_this_machine;
+    site_.start();
+  }
   std::unique_ptr<ObjectStore> open() override { return site_.open(); }
   void take_away() override { fs::rename(site_.root(), site_.root() + ".away"); }
   void bring_back() override { fs::rename(site_.root() + ".away", site_.root()); }
 
  protected:
   ServedSite site_;
+};
+
+// By the socket of this machine, and shared memory.
+class ServedHere final : public ServedDirectory {
+ public:
+  ServedHere() : ServedDirectory(true) {}
 };
 
 class StoppedServer final : public ServedDirectory {
@@ -38,6 +47,7 @@ StoreCase make_case(const std::string& name) {
 
 INSTANTIATE_TEST_SUITE_P(, StoreConformance,
                          testing::Values(make_case<ServedDirectory>("served"),
+                                         make_case<ServedHere>("served_here"),
                                          make_case<StoppedServer>("served_by_turns")),
                          case_name);
 

@@ -89,7 +89,7 @@ TEST_F(SiteServerTest, TakesInNodesOfItsCloudOnly) {
   EXPECT_THAT(told(options), HasSubstr("not signed by this cloud's authority"));
   credentials = site_.cloud.credentials("gpu07", NodeRole::mount, kTestDayNs, 2 * kTestDayNs);
   EXPECT_THAT(told(options), HasSubstr("gpu07"));
-  EXPECT_THAT(told(site_.options_for(NodeRole::auditor)), HasSubstr("its role is auditor"));
+  EXPECT_THAT(told(site_.options_for(NodeRole::site)), HasSubstr("its role is site"));
   EXPECT_GE(site_.server->refusals().of(Refusal::foreign), 1u);
   EXPECT_GE(site_.server->refusals().of(Refusal::expired), 1u);
   EXPECT_GE(site_.server->refusals().of(Refusal::wrong_role), 1u);
@@ -113,6 +113,17 @@ TEST_F(SiteServerTest, NodesUseTheRightSiteOfTheirCloudOnly) {
   site_.server_roles = NodeRole::daemon;
   site_.start();
   EXPECT_THAT(told(site_.options_for()), HasSubstr("serves no site"));
+}
+
+TEST_F(SiteServerTest, AnAuditorReadsAndChangesNothing) {
+  ASSERT_TRUE(put(*site_.open(), "one", {1}, {{"i", std::string(8, 1)}}));
+  const auto auditor = site_.open(NodeRole::auditor);
+  EXPECT_EQ(read_all(*auditor, "one").value(), Bytes{1});
+  EXPECT_EQ(put(*auditor, "two", {2}).error().errno_value(), EROFS);
+  EXPECT_EQ(remove(*auditor, "one").error().errno_value(), EROFS);
+  const auto formatted = format_remote(site_.options_for(NodeRole::auditor), site_.marker());
+  ASSERT_FALSE(formatted);
+  EXPECT_EQ(formatted.error().errno_value(), EACCES);
 }
 
 TEST_F(SiteServerTest, AReadOnlyNodeChangesNothing) {
@@ -341,6 +352,10 @@ TEST_F(SiteServerTest, ASilentConnectionGivesItsPlaceToANewcomer) {
   const auto sockets = connect_silently(site_.address(), 5);
   EXPECT_TRUE(check(*site_.open()));
   EXPECT_EQ(site_.server->refusals().of(Refusal::slow), 0u);
+  // Who has lost its place notices a moment later.
+  const auto until = monotonic_now() + seconds(20);
+  while (site_.server->refusals().of(Refusal::too_many) == 0 && monotonic_now() < until)
+    std::this_thread::sleep_for(milliseconds(10));
   EXPECT_GE(site_.server->refusals().of(Refusal::too_many), 1u);
   for (const int fd : sockets) ::close(fd);
 }
