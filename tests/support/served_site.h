@@ -26,6 +26,7 @@ class ServedSite {
   TestCloud cloud;
   SiteServerLimits limits;
   FaultRule faults;  // of the server's store
+  SiteLogService* log = nullptr;
   std::shared_ptr<NodesInForce> nodes;
   NodeRoles server_roles = NodeRole::site;
   std::unique_ptr<SiteServer> server;
@@ -57,6 +58,7 @@ class ServedSite {
     options.format = [this](const SiteMarker& wanted) {
       return format_directory(*make_posix_file_layer(), root(), wanted);
     };
+    options.log = log;
     options.limits = limits;
     options.nodes = nodes;
     auto started = SiteServer::start(std::move(options));

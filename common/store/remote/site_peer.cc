@@ -176,6 +176,7 @@ class SitePeer::Run final : public SiteLink::Owner {
     const NodeRoles& roles = shown.identity.roles;
     may_change_ = roles.has(NodeRole::mount);
     may_format_ = roles.has(NodeRole::admin);
+    may_log_ = roles.has(NodeRole::daemon);
     if (!may_change_ && !may_format_ && !roles.has(NodeRole::mount_ro)) {
       return refused(Refusal::wrong_role, fmt::format("node {} may not use sites: its role is {}",
                                                       shown.identity.name, roles.text()));
@@ -322,10 +323,17 @@ class SitePeer::Run final : public SiteLink::Owner {
       return done ? answer(nullptr) : refuse(done.error());
     }
     if (!store_) return refuse(Error(Errc::invalid, "a connection begins with hello"));
+    const auto push = [outbox = outbox_](SiteFrameOut frame) { outbox->push(std::move(frame)); };
+    if (request.has_log()) {
+      if (!may_log_)
+        return refuse(
+            Error::posix(EACCES, "the journal is the daemon's, and not of node " + node_));
+      run_site_log(share_->options.log, marker_, std::move(whole), held, push);
+      return success();
+    }
     if (changes_site(request) && !may_change_)
       return refuse(Error::posix(EROFS, "node " + node_ + " may change nothing"));
-    run_site_request(*store_, std::move(whole), held,
-                     [outbox = outbox_](SiteFrameOut frame) { outbox->push(std::move(frame)); });
+    run_site_request(*store_, std::move(whole), held, push);
     return success();
   }
 
@@ -333,6 +341,7 @@ class SitePeer::Run final : public SiteLink::Owner {
     if (!hello.marker().empty()) {
       TRY(const auto marker, SiteMarker::decode(hello.marker()));
       TRY(store_, share_->store_for(marker));
+      marker_ = marker;
       return success();
     }
     const auto marker = share_->options.marker();
@@ -363,7 +372,8 @@ class SitePeer::Run final : public SiteLink::Owner {
   std::shared_ptr<SiteHeldRequest> taken_;  // of the frame that is being received
   std::shared_ptr<ObjectStore> store_;
   std::string node_;
-  bool may_change_ = false, may_format_ = false;
+  SiteMarker marker_;  // that store_ expects
+  bool may_change_ = false, may_format_ = false, may_log_ = false;
   int64_t certificate_end_ns_ = 0;
   Bytes serial_;  // empty: the daemon, or nobody is asked
   MonotonicTime beat_at_{}, not_awaited_at_ = monotonic_now();

@@ -5,6 +5,7 @@
 
 #include "common/store/object_store.h"
 #include "common/store/remote/site_frame.h"
+#include "common/store/remote/site_server.h"
 
 namespace datacloud {
 
@@ -13,6 +14,9 @@ bool changes_site(const pb::StoreRequest&);
 // Asks the store; `answered` runs once, on any thread. `kept` lives until the answer has been sent.
 void run_site_request(ObjectStore&, SiteFrameReader::Whole, std::shared_ptr<const void> kept,
                       std::function<void(SiteFrameOut)> answered);
+// The same for the journal's log; null: there is none.
+void run_site_log(SiteLogService*, const SiteMarker&, SiteFrameReader::Whole,
+                  std::shared_ptr<const void> kept, std::function<void(SiteFrameOut)> answered);
 // An answer without segments.
 SiteFrameOut site_answer(uint64_t id, pb::StoreReply, std::shared_ptr<const void> kept);
 
