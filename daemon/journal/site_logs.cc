@@ -8,8 +8,10 @@
 
 #include "common/site/site_set.h"
 #include "common/store/rados/rados_guarded.h"
+#include "common/store/remote/site_credentials.h"
 #include "daemon/journal/directory_log.h"
 #include "daemon/journal/guarded_log.h"
+#include "daemon/journal/served_log.h"
 
 namespace datacloud::journal {
 namespace {
@@ -38,14 +40,22 @@ DirectoryLogOptions directory_options(const SiteConfig& site, const JournalId& j
   return {.directory = log_directory(site), .journal = journal, .segment_bytes = segment_bytes};
 }
 
+RemoteStoreOptions served_options(const SiteConfig& site, const SiteMarker& marker) {
+  RemoteStoreOptions options;
+  options.site = site.name;
+  options.address = site.address;
+  options.expected = marker;
+  options.context = [site] { return site_client_context(site); };
+  return options;
+}
+
 // The folder must be this site's: an empty mount point is none.
 result<void> format_directory(const SiteConfig& site, const SiteMarker& marker,
                               const JournalId& journal, uint64_t segment_bytes) {
   TRY(const auto found, read_store_marker(site));
   if (!(found == marker)) {
     return failure(Errc::invalid, fmt::format("site {} at {} is site {} of cloud {}", site.name,
-                                              site.path.string(), found.site_id,
-                                              found.cloud_name));
+                                              site.path.string(), found.site_id, found.cloud_name));
   }
   const auto options = directory_options(site, journal, segment_bytes);
   if (auto made = options.files->make_directory(options.directory);
@@ -59,17 +69,19 @@ result<void> format_directory(const SiteConfig& site, const SiteMarker& marker,
 }  // namespace
 
 result<void> check_holds_journal(const SiteConfig& site) {
-  if (site.store == "directory" || site.store == "rados") return success();
+  if (site.store == "directory" || site.store == "rados" || site.store == "remote") {
+    return success();
+  }
   return failure(Errc::unsupported,
-                 fmt::format("site {} ({}) cannot hold the journal: only directories of the "
-                             "daemon's machine and Ceph pools can",
+                 fmt::format("site {} ({}) cannot hold the journal: only directories, served sites "
+                             "and Ceph pools can",
                              site.name, site.store));
 }
 
 result<std::unique_ptr<LogStore>> open_site_log(const SiteConfig& site, const SiteMarker& marker,
-                                                const JournalId& journal,
-                                                uint64_t segment_bytes) {
+                                                const JournalId& journal, uint64_t segment_bytes) {
   TRY(check_holds_journal(site));
+  if (site.store == "remote") return make_served_log(served_options(site, marker), journal);
   if (site.store == "rados") {
     return make_guarded_log(make_rados_guarded(rados_options(site, marker)),
                             {.journal = journal, .segment_bytes = segment_bytes});
@@ -81,6 +93,7 @@ result<void> format_site_log(const SiteConfig& site, const SiteMarker& marker,
                              const JournalId& journal, uint64_t segment_bytes) {
   TRY(check_holds_journal(site));
   auto made = [&]() -> result<void> {
+    if (site.store == "remote") return format_served_log(served_options(site, marker), journal);
     if (site.store != "rados") return format_directory(site, marker, journal, segment_bytes);
     const auto objects = make_rados_guarded(rados_options(site, marker));
     return format_guarded_log(*objects, {.journal = journal, .segment_bytes = segment_bytes});
@@ -92,11 +105,12 @@ result<void> format_site_log(const SiteConfig& site, const SiteMarker& marker,
   TRY(const auto log, open_site_log(site, marker, journal, segment_bytes));
   TRY(const auto head, log->head());
   if (head.last.sequence == 0) return success();
-  return failure(Errc::exists,
-                 fmt::format("site {} holds a journal with entries up to {}: the cloud has had one, "
-                             "and the daemon's metadata is from before; put it back with `datacloud "
-                             "recover`",
-                             site.name, head.last.sequence));
+  return failure(
+      Errc::exists,
+      fmt::format("site {} holds a journal with entries up to {}: the cloud has had one, "
+                  "and the daemon's metadata is from before; put it back with `datacloud "
+                  "recover`",
+                  site.name, head.last.sequence));
 }
 
 std::unique_ptr<LogStore> make_absent_log(std::string reason) {

@@ -1,7 +1,7 @@
 // The journal's log at a site, found by the site's configuration.
 //
 // A directory site has it in its folder `journal`; a RADOS site in objects beside the shards, which
-// no listing shows. Sites of other machines ("remote") hold none.
+// no listing shows. The server of another machine's site ("remote") has it in its folder.
 #pragma once
 
 #include <memory>
@@ -13,6 +13,9 @@
 #include "daemon/journal/log_store.h"
 
 namespace datacloud::journal {
+
+// Of logs at served sites, and the default elsewhere.
+inline constexpr uint64_t kSegmentBytesDefault = uint64_t{64} << 20;
 
 // unsupported: sites of this kind hold no journal; the text names the site and says why.
 result<void> check_holds_journal(const SiteConfig&);

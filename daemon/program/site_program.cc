@@ -16,6 +16,8 @@
 #include "common/store/remote/site_credentials.h"
 #include "common/store/remote/site_server.h"
 #include "common/tls/organisation.h"
+#include "daemon/journal/served_log.h"
+#include "daemon/journal/site_logs.h"
 #include "daemon/program/site_metrics.h"
 
 namespace datacloud {
@@ -131,6 +133,16 @@ result<void> serve_site(const Config& config, const std::string& name,
     return ask_in_force(config, *client, *certified);
   };
   options.nodes = std::make_shared<NodesInForce>(std::move(asking));
+  // The journal's, beside the objects; destroyed after the server.
+  journal::LogServiceOptions logs;
+  logs.open = [site](const SiteMarker& marker, const journal::JournalId& id) {
+    return journal::open_site_log(site, marker, id, journal::kSegmentBytesDefault);
+  };
+  logs.format = [site](const SiteMarker& marker, const journal::JournalId& id) {
+    return journal::format_site_log(site, marker, id, journal::kSegmentBytesDefault);
+  };
+  const auto log_service = journal::make_log_service(std::move(logs));
+  options.log = log_service.get();
   TRY(const auto server, SiteServer::start(std::move(options)));
 
   std::unique_ptr<MetricsExporter> exporter;

@@ -26,6 +26,7 @@ class ServedSite {
   TestCloud cloud;
   SiteServerLimits limits;
   FaultRule faults;  // of the server's store
+  SiteLogService* log = nullptr;
   std::shared_ptr<NodesInForce> nodes;
   std::shared_ptr<CertifiedNodes> certified;
   NodeRoles server_roles = NodeRole::site;
@@ -59,6 +60,7 @@ class ServedSite {
     options.format = [this](const SiteMarker& wanted) {
       return format_directory(*make_posix_file_layer(), root(), wanted);
     };
+    options.log = log;
     options.limits = limits;
     options.nodes = nodes;
     options.certified = certified;

@@ -128,6 +128,8 @@ uint64_t answer_bytes_max(const pb::StoreRequest& request) {
   if (request.has_combine() && request.combine().ranges_size() > 0)
     for (int i = 0; i < request.combine().coefficients_size(); ++i)
       add(request.combine().ranges(0).length());
+  if (request.log().call() == pb::LOG_READ)  // one entry at least
+    add(std::clamp(request.log().bytes_max(), kSiteLogEntryBytesMax, kSiteLogReadBytesMax));
   return bytes;
 }
 

@@ -7,7 +7,9 @@
 
 namespace datacloud {
 
-inline constexpr size_t kSiteListNamesMax = 4096;  // of one reply
+inline constexpr size_t kSiteListNamesMax = 4096;            // of one reply
+inline constexpr uint64_t kSiteLogEntryBytesMax = 4u << 20;  // of the journal
+inline constexpr uint64_t kSiteLogReadBytesMax = 16u << 20;
 
 void set_error(pb::StoreReply&, const Error&);
 // The failure that a reply tells; a number that a peer has invented is `io`.

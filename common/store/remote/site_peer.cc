@@ -246,6 +246,7 @@ class SitePeer::Run final : public SiteLink::Owner {
     const NodeRoles& roles = shown.identity.roles;
     admission_.may_change = roles.has(NodeRole::mount);
     admission_.may_format = roles.has(NodeRole::admin);
+    admission_.may_log = roles.has(NodeRole::daemon);
     const bool may_read = admission_.may_change || admission_.may_format ||
                           roles.has(NodeRole::mount_ro) || roles.has(NodeRole::auditor);
     if (!may_read) {
@@ -404,10 +405,17 @@ class SitePeer::Run final : public SiteLink::Owner {
       return done ? answer(nullptr) : refuse(done.error());
     }
     if (!store_) return refuse(Error(Errc::invalid, "a connection begins with hello"));
+    const auto push = [outbox = outbox_](SiteFrameOut frame) { outbox->push(std::move(frame)); };
+    if (request.has_log()) {
+      if (!admission_.may_log)
+        return refuse(Error::posix(
+            EACCES, "the journal is the daemon's, and not of node " + admission_.node));
+      run_site_log(share_->options.log, marker_, std::move(whole), held, push);
+      return success();
+    }
     if (changes_site(request) && !admission_.may_change)
       return refuse(Error::posix(EROFS, "node " + admission_.node + " may change nothing"));
-    run_site_request(*store_, std::move(whole), window_, held,
-                     [outbox = outbox_](SiteFrameOut frame) { outbox->push(std::move(frame)); });
+    run_site_request(*store_, std::move(whole), window_, held, push);
     return success();
   }
 
@@ -415,6 +423,7 @@ class SitePeer::Run final : public SiteLink::Owner {
     if (!hello.marker().empty()) {
       TRY(const auto marker, SiteMarker::decode(hello.marker()));
       TRY(store_, share_->store_for(marker));
+      marker_ = marker;
       if (hello.local() && of_this_machine_) offer_local(hello.uid(), *reply.mutable_local());
       return success();
     }
@@ -460,6 +469,7 @@ class SitePeer::Run final : public SiteLink::Owner {
   SiteAdmission admission_;
   std::shared_ptr<const SiteWindow> window_;  // of a local connection
   bool of_this_machine_ = false;              // the peer of a TLS connection is
+  SiteMarker marker_;                         // that store_ expects
   MonotonicTime beat_at_{}, not_awaited_at_ = monotonic_now();
   std::atomic<bool> stopping_{false};
 };

@@ -209,6 +209,24 @@ SiteFrameOut site_answer(uint64_t id, pb::StoreReply reply, std::shared_ptr<cons
   return make_site_frame(std::move(frame), {}, std::move(kept));
 }
 
+void run_site_log(SiteLogService* service, const SiteMarker& marker, SiteFrameReader::Whole whole,
+                  std::shared_ptr<const void> kept, std::function<void(SiteFrameOut)> answered) {
+  const Asked asked(whole.head, nullptr, std::move(kept), std::move(answered));
+  if (service == nullptr)
+    return asked.refuse(Error(Errc::unsupported, "this server's site holds no journal"));
+  if (whole.segments.size() > 1)
+    return asked.refuse(Error(Errc::invalid, "entries come in one piece"));
+  Bytes data = whole.segments.empty() ? Bytes() : std::move(whole.segments[0]);
+  service->run(marker, std::move(*whole.head.mutable_request()->mutable_log()), std::move(data),
+               [asked](result<SiteLogService::Answer> answer) {
+                 if (!answer) return asked.refuse(answer.error());
+                 std::vector<Bytes> segments;
+                 if (!answer.value().data.empty())
+                   segments.push_back(std::move(answer.value().data));
+                 asked.answer(std::move(answer.value().reply), std::move(segments));
+               });
+}
+
 bool changes_site(const pb::StoreRequest& request) {
   return request.has_put() || request.has_derive() || request.has_remove();
 }

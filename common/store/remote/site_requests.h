@@ -5,6 +5,7 @@
 
 #include "common/store/object_store.h"
 #include "common/store/remote/site_frame.h"
+#include "common/store/remote/site_server.h"
 #include "common/store/remote/site_window.h"
 
 namespace datacloud {
@@ -17,6 +18,9 @@ bool fits_window(const pb::StoreFrame&, const SiteWindow* window);
 // The frame fits the window, which is null where there is none.
 void run_site_request(ObjectStore&, SiteFrameReader::Whole, std::shared_ptr<const SiteWindow>,
                       std::shared_ptr<const void> kept, std::function<void(SiteFrameOut)> answered);
+// The same for the journal's log; null: there is none.
+void run_site_log(SiteLogService*, const SiteMarker&, SiteFrameReader::Whole,
+                  std::shared_ptr<const void> kept, std::function<void(SiteFrameOut)> answered);
 // An answer without segments.
 SiteFrameOut site_answer(uint64_t id, pb::StoreReply, std::shared_ptr<const void> kept);
 

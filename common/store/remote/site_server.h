@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "common/net/address.h"
+#include "common/proto/store.pb.h"
 #include "common/rpc/peer_refusals.h"
 #include "common/store/object_store.h"
 #include "common/store/remote/certified_nodes.h"
@@ -45,6 +46,21 @@ struct SiteServerLimits {
   Duration stall_max = seconds(20);
 };
 
+// What answers the daemon's requests for the journal's log at the site. The protocol of the log is
+// none of the server's business.
+class SiteLogService {
+ public:
+  struct Answer {
+    pb::StoreReply reply;
+    Bytes data;  // the segment; empty: none
+  };
+  virtual ~SiteLogService() = default;
+  // `marker`: what the site must be. The calls of a connection come in its order. Returns at once;
+  // `done` runs once, on any thread, and must not block.
+  virtual void run(const SiteMarker& marker, pb::StoreLog, Bytes data,
+                   std::function<void(result<Answer>)> done) = 0;
+};
+
 struct SiteServerOptions {
   std::string cloud_uuid;
   std::string site;
@@ -58,6 +74,9 @@ struct SiteServerOptions {
   std::function<result<void>(const SiteMarker&)> format;
   std::shared_ptr<NodesInForce> nodes;        // null: every certificate counts until it ends
   std::shared_ptr<CertifiedNodes> certified;  // null: no certificate of an organisation counts
+  // Outlives the server, and has answered what it was asked when it is destroyed. Null: the site
+  // holds no journal.
+  SiteLogService* log = nullptr;
   SiteServerLimits limits;
 };
 

@@ -18,7 +18,7 @@ namespace datacloud {
 // What a node has proved, and may; of its certificate.
 struct SiteAdmission {
   std::string node;
-  bool may_change = false, may_format = false;
+  bool may_change = false, may_format = false, may_log = false;
   int64_t certificate_end_ns = 0;  // wall clock
   Bytes serial;                    // empty: the daemon, or nobody is asked
 };

@@ -3,6 +3,7 @@
 
 #include "daemon/journal/directory_log.h"
 #include "daemon/journal/guarded_log.h"
+#include "tests/daemon/journal/served_log_site.h"
 #include "tests/support/simulated_files.h"
 #include "tests/support/temporary_directory.h"
 
@@ -52,8 +53,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(LogCase{"memory", [] { return std::make_unique<MemorySite>(1); }},
                     LogCase{"memory_in_units", [] { return std::make_unique<MemorySite>(8192); }},
                     LogCase{"directory", [] { return std::make_unique<DirectorySite>(false); }},
-                    LogCase{"simulated_disk",
-                            [] { return std::make_unique<DirectorySite>(true); }}),
+                    LogCase{"simulated_disk", [] { return std::make_unique<DirectorySite>(true); }},
+                    LogCase{"served", [] { return std::make_unique<ServedLogSite>(); }}),
     log_case_name);
 
 }  // namespace
