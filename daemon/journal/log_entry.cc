@@ -3,6 +3,7 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "common/base/crc32c.h"
@@ -135,7 +136,10 @@ result<LogBatch> LogBatch::of(const std::vector<LogEntry>& entries) {
   batch.first_ = first.sequence;
   batch.previous_ = first.previous;
   batch.journal_ = first.journal;
+  size_t size = 0;
+  for (const auto& entry : entries) size += entry.bytes->size();
   Bytes bytes;
+  bytes.reserve(std::min(size, kBatchBytesMax));
   for (size_t i = 0; i < entries.size(); ++i) {
     if (i > 0 && !continues(entries[i], batch.journal_, batch.last_)) {
       return failure(Errc::invalid, "entries of an append do not follow each other");

@@ -96,6 +96,10 @@ class QuorumEngine {
   const std::optional<Error>& over() const { return over_; }
   // Grows whenever a site has got on.
   uint64_t progress() const { return progress_; }
+  // Whether next() has an append for this member: cheap, for who would wake it.
+  bool takes_append(size_t member) const;
+  // Whether a site is fed from another's log, so that one more append may be another's turn.
+  bool reads_back() const { return reads_back_.has_value(); }
   MemberState state(size_t member, MonotonicTime now) const;
   // Its last failure, until it gets on.
   const std::optional<Error>& trouble(size_t member) const { return members_[member].error; }

@@ -71,6 +71,14 @@ std::optional<LogRequest> QuorumEngine::feed_call(size_t member, MonotonicTime n
   return append;
 }
 
+bool QuorumEngine::takes_append(size_t member) const {
+  const Member& m = members_[member];
+  if (m.stage != Stage::begun || m.busy || m.sent.sequence >= last_.sequence) return false;
+  return m.window.empty() || !m.staged.empty() ||
+         (m.window.size() < kWindowMax &&
+          kept_.bytes_after(m.sent.sequence) >= options_.pipeline_bytes_min);
+}
+
 std::optional<LogRequest> QuorumEngine::read_back(size_t member, MonotonicTime now) {
   Member& m = members_[member];
   if (reads_back_ && *reads_back_ != member) {

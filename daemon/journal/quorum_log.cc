@@ -52,14 +52,31 @@ struct LogShared {
   };
   std::deque<Wake> wakes;
   std::condition_variable told;  // who claims, begins, or tells others
+  std::multimap<uint64_t, std::function<void(result<void>)>> waiting;  // for a sequence
+  bool begun = false;                                                  // something was committed
+  bool claimed = false;  // the caller has the log: it is told when the leadership ends
 
-  // With the mutex held, after anything was given to the engine.
+  // All with the mutex held. After anything may have changed:
   void notify() {
-    for (Wake& wake : wakes) {
-      wake.look = true;
-      wake.changed.notify_one();
-    }
+    for (Wake& wake : wakes) notify(wake);
     told.notify_all();
+  }
+  void notify(Wake& wake) {
+    wake.look = true;
+    wake.changed.notify_one();
+  }
+  // After entries came: whoever can take them. Waking threads costs more than the rest of it.
+  void notify_appended() {
+    for (size_t i = 0; i < wakes.size(); ++i) {
+      if (engine.takes_append(i)) notify(wakes[i]);
+    }
+  }
+  // After a site has taken entries.
+  void notify_taken(size_t member) {
+    if (engine.takes_append(member)) notify(wakes[member]);
+    const bool due = !waiting.empty() && waiting.begin()->first <= engine.committed().sequence;
+    if (due || !begun) told.notify_all();
+    begun = begun || engine.committed().sequence > 0;
   }
 };
 
@@ -84,6 +101,11 @@ class SiteQuorumLog final : public QuorumLog {
 
   result<void> wait_adopted() {
     auto got = wait([](const QuorumEngine& engine) { return engine.adopted(); });
+    if (got) {
+      std::lock_guard lock(shared_->mutex);
+      shared_->claimed = true;
+      shared_->told.notify_all();
+    }
     if (got || !got.error().is(Errc::unavailable)) return got;
     return failure(got.error().in("claiming the journal, which needs " +
                                   std::to_string(options_.rules.adopt) + " of its " +
@@ -164,7 +186,7 @@ class SiteQuorumLog final : public QuorumLog {
     DC_CHECK(continues(entry, options_.journal, engine.last()) &&
              entry.header.epoch == engine.epoch());
     engine.append(std::move(entry));
-    shared_->notify();
+    shared_->notify_appended();
   }
 
   LogPosition committed() const override {
@@ -174,8 +196,9 @@ class SiteQuorumLog final : public QuorumLog {
 
   void when_committed(uint64_t sequence, std::function<void(result<void>)> done) override {
     std::lock_guard lock(shared_->mutex);
-    waiting_.emplace(sequence, std::move(done));
-    shared_->told.notify_all();
+    shared_->waiting.emplace(sequence, std::move(done));
+    const QuorumEngine& engine = shared_->engine;
+    if (engine.over() || sequence <= engine.committed().sequence) shared_->told.notify_all();
   }
 
   uint64_t uncommitted_bytes() const override {
@@ -357,7 +380,10 @@ class SiteQuorumLog final : public QuorumLog {
   static void answer(LogShared& shared, const LogRequest& call, result<LogReply> reply) {
     std::lock_guard lock(shared.mutex);
     const bool was_away = shared.engine.trouble(call.member).has_value();
+    const bool plain =
+        call.kind == LogRequest::Kind::append && reply && !was_away && !shared.engine.reads_back();
     shared.engine.answer(call, std::move(reply), monotonic_now());
+    if (plain) return shared.notify_taken(call.member);
     const auto& trouble = shared.engine.trouble(call.member);
     if (trouble && !was_away) {
       spdlog::warn("journal: {}: {}", shared.engine.name(call.member), trouble->message());
@@ -373,7 +399,7 @@ class SiteQuorumLog final : public QuorumLog {
     const QuorumEngine& engine = shared_->engine;
     bool fenced = false;
     for (;;) {
-      if (engine.over() && !fenced) {
+      if (engine.over() && shared_->claimed && !fenced) {
         fenced = true;
         const Error error = *engine.over();
         lock.unlock();
@@ -381,8 +407,8 @@ class SiteQuorumLog final : public QuorumLog {
         lock.lock();
         continue;
       }
-      const auto first = waiting_.begin();
-      if (first == waiting_.end()) {
+      const auto first = shared_->waiting.begin();
+      if (first == shared_->waiting.end()) {
         if (shared_->stop) return;
         shared_->told.wait(lock);
         continue;
@@ -399,7 +425,7 @@ class SiteQuorumLog final : public QuorumLog {
         }
       }
       const auto done = std::move(first->second);
-      waiting_.erase(first);
+      shared_->waiting.erase(first);
       lock.unlock();
       done(std::move(answer));
       lock.lock();
@@ -408,7 +434,6 @@ class SiteQuorumLog final : public QuorumLog {
 
   const QuorumLogOptions options_;
   const std::shared_ptr<LogShared> shared_;
-  std::multimap<uint64_t, std::function<void(result<void>)>> waiting_;  // under the shared mutex
   std::vector<std::thread> threads_;
 };
 

@@ -143,7 +143,7 @@ TEST_F(QuorumLogTest, LeadsDirectories) {
     EXPECT_EQ(writer.log->adopted(), LogPosition());
     EXPECT_EQ(writer.log->floor(), 1u);
     ASSERT_OK(writer.begin());
-    for (int i = 0; i < 20; ++i) writer.append(20, 3000);
+    for (int i = 0; i < 10; ++i) writer.append(10, 3000);
     ASSERT_OK(writer.wait(writer.last.sequence));
     EXPECT_EQ(writer.log->committed(), writer.last);
     EXPECT_EQ(writer.log->uncommitted_bytes(), 0u);
@@ -154,8 +154,8 @@ TEST_F(QuorumLogTest, LeadsDirectories) {
   LogWriter next(options());
   ASSERT_TRUE(next.log);
   EXPECT_EQ(next.log->epoch().number, 2u);
-  EXPECT_EQ(next.log->adopted().sequence, 401u);
-  EXPECT_EQ(read_all(*next.log).size(), 401u);
+  EXPECT_EQ(next.log->adopted().sequence, 101u);
+  EXPECT_EQ(read_all(*next.log).size(), 101u);
   ASSERT_OK(next.begin());
   ASSERT_OK(next.wait(next.append(100)));
   ASSERT_TRUE(eventually([&] { return next.log->members()[1].state == MemberState::State::away; }));
@@ -163,12 +163,12 @@ TEST_F(QuorumLogTest, LeadsDirectories) {
       << next.log->members()[1].reason;
   std::filesystem::rename(directory.path() / "away", directory.path() / kNames[1]);
   ASSERT_TRUE(eventually([&] { return next.even(); })) << "it has come back";
-  next.log->trim(450);
+  next.log->trim(150);
   ASSERT_TRUE(eventually([&] {
     DirectoryLogOptions site;
     site.directory = (directory.path() / kNames[2]).string();
     site.journal = test_journal();
-    return make_directory_log(site)->head().value().floor == 450;
+    return make_directory_log(site)->head().value().floor == 150;
   }));
 }
 
@@ -372,7 +372,7 @@ TEST_F(QuorumLogTest, SurvivesStalls) {
   std::atomic<uint64_t> told = 0;  // the highest that was committed
   std::shared_ptr<LogWriter> old;  // stopped, superseded
   std::vector<std::shared_ptr<Gate>> old_gates;
-  for (int round = 0; round < 12; ++round) {
+  for (int round = 0; round < 8; ++round) {
     std::vector<std::shared_ptr<Gate>> gates;
     auto writer = std::make_shared<LogWriter>(options(&gates));
     ASSERT_TRUE(writer->log);
@@ -380,7 +380,7 @@ TEST_F(QuorumLogTest, SurvivesStalls) {
     ASSERT_OK(writer->begin());
     for (const auto& gate : old_gates) gate->open();  // the old one wakes up
     uint64_t in_order = writer->last.sequence;
-    for (int step = 0; step < 60; ++step) {
+    for (int step = 0; step < 30; ++step) {
       if (random.number(0, 3) == 0) {
         for (const auto& gate : gates) gate->open();
         for (int n = 0; n < 2; ++n) gates[random.number(0, 4)]->close();
