@@ -25,6 +25,15 @@ bool includes(const pb::Features& features, Feature feature) {
                      [&](const pb::Feature& on) { return on.name() == name; });
 }
 
+pb::Features features_of_mounts(const pb::Features& features) {
+  pb::Features out;
+  for (const auto& on : features.features()) {
+    const KnownFeature* known = find_feature(on.name());
+    if (known == nullptr || !known->daemon_only) *out.add_features() = on;
+  }
+  return out;
+}
+
 result<pb::Features> read_features(const Transaction& txn) {
   pb::Features features;
   TRY(txn.get(key::meta(kRecord), features));

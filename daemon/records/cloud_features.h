@@ -16,6 +16,8 @@ namespace datacloud {
 // version to install.
 result<FeatureSet> known_set(const pb::Features&);
 bool includes(const pb::Features&, Feature);
+// Those that mounts have to know.
+pb::Features features_of_mounts(const pb::Features&);
 // The record; empty when there is none, as in a cloud of format 1.
 result<pb::Features> read_features(const Transaction&);
 // Switches the feature on as of `since`; false when it is on already. With the first one the

@@ -38,9 +38,8 @@ std::vector<std::string> MetadataService::sessions_without(const KnownFeature& f
 }
 
 std::optional<Error> MetadataService::lacks_feature(const pb::Session& session) const {
-  for (const auto& feature : feature_record_.features()) {
-    const KnownFeature* known = find_feature(feature.name());
-    if (known != nullptr && known->daemon_only) continue;
+  const pb::Features needed = features_of_mounts(feature_record_);
+  for (const auto& feature : needed.features()) {
     if (knows(session, feature.name())) continue;
     return Error(Errc::unsupported,
                  fmt::format("the cloud uses \"{}\", which this mount (version {}) does not know; "

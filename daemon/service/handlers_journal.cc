@@ -160,7 +160,13 @@ void MetadataService::describe_journal(pb::JournalStatus& out) const {
     site->set_state(journal::member_state_text(member.state));
     site->set_acknowledged(member.acknowledged);
     site->set_reason(member.reason);
-    at_work += member.state == journal::MemberState::State::ok ? 1 : 0;
+    // The log learns that a site is away when it sends something.
+    Site* store = deps_.sites.find(static_cast<SiteId>(member.site));
+    if (member.state == journal::MemberState::State::ok && store != nullptr && !store->up()) {
+      site->set_state(journal::member_state_text(journal::MemberState::State::away));
+      site->set_reason(store->away_reason());
+    }
+    at_work += site->state() == journal::member_state_text(journal::MemberState::State::ok) ? 1 : 0;
   }
   out.set_margin(at_work - out.commit_sites());
   if (checkpoints_) checkpoints_->describe(out);

@@ -11,6 +11,7 @@
 #include "common/crypto/keys.h"
 #include "common/rpc/protocol_range.h"
 #include "common/rpc/protocol_versions.h"
+#include "daemon/records/cloud_features.h"
 #include "daemon/service/service.h"
 
 namespace datacloud {
@@ -48,7 +49,7 @@ pb::Reply MetadataService::hello_reply(const Call& call, SessionState& session, 
   hello->set_protocol(spoken(call.request.hello()));
   hello->set_lease_ms(deps_.config.lease_ms);
   *hello->mutable_cloud() = deps_.cloud;
-  *hello->mutable_features() = feature_record_;
+  *hello->mutable_features() = features_of_mounts(feature_record_);
   if (!session.tool()) {
     hello->set_name_key(std::string(as_text(deps_.name_key)));
     for (const auto& [site, key] : deps_.audit_keys) {

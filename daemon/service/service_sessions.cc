@@ -15,6 +15,7 @@
 #include "daemon/metadata/counters.h"
 #include "daemon/metadata/journal_records.h"
 #include "daemon/metadata/record_keys.h"
+#include "daemon/records/cloud_features.h"
 #include "daemon/service/service.h"
 
 namespace datacloud {
@@ -246,7 +247,7 @@ Answer MetadataService::keepalive(const CallPtr& call) {
   pb::Reply reply;
   maintenance_->add_site_infos(reply.mutable_keepalive()->mutable_sites());
   reply.mutable_keepalive()->set_lease_ms(renewed ? deps_.config.lease_ms : 0);
-  *reply.mutable_keepalive()->mutable_features() = feature_record_;
+  *reply.mutable_keepalive()->mutable_features() = features_of_mounts(feature_record_);
   return std::optional(std::move(reply));
 }
 

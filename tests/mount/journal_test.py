@@ -105,6 +105,7 @@ def no_quorum(cloud, mount):
     cloud.put_back("site2", "site3")
     check(done.wait(60), "and ends with it")
     waiting.join(10)
+    wait_for(lambda: journal(cloud)["margin"] == 1, 60, "both sites to take entries again")
 
 
 def put_back_from_backup(cloud, mount, backup, writer):

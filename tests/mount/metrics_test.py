@@ -159,7 +159,7 @@ def test(options):
     daemon_port, mount_port = free_port(), free_port()
     with Cloud(create=False) as cloud:
         cloud.write_config(daemon={"metrics": f"127.0.0.1:{daemon_port}", "log_format": "json"})
-        cloud.tool("create")
+        cloud.tool("create", "--journal")
         cloud.start_daemon()
         mount = cloud.mount(f"metrics=127.0.0.1:{mount_port}")
         (mount / "file").write_bytes(os.urandom(3 << 20))

@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,21 +18,29 @@
 
 namespace datacloud {
 
-// Runs what is posted when the test says so; one thread.
+// Runs what is posted, from any thread, when the test says so.
 class QueueLoop final : public EventLoop {
  public:
-  void post(std::function<void()> f) override { queue_.push_back(std::move(f)); }
+  void post(std::function<void()> f) override {
+    std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(f));
+  }
   void after(Duration, std::function<void()> f) override { post(std::move(f)); }
   MonotonicTime now() override { return monotonic_now(); }
   bool run() {
-    if (queue_.empty()) return false;
-    const auto f = std::move(queue_.front());
-    queue_.pop_front();
+    std::function<void()> f;
+    {
+      std::lock_guard lock(mutex_);
+      if (queue_.empty()) return false;
+      f = std::move(queue_.front());
+      queue_.pop_front();
+    }
     f();
     return true;
   }
 
  private:
+  std::mutex mutex_;
   std::deque<std::function<void()>> queue_;
 };
 
@@ -43,7 +52,14 @@ class JournalRig {
  public:
   JournalRig(std::shared_ptr<SimulatedFiles> disk, const std::string& name,
              std::shared_ptr<journal::MemoryJournal> log)
-      : journal(std::move(log)) {
+      : JournalRig(std::move(disk), name, [log](auto fenced) { return log->claim(fenced); }) {
+    journal = std::move(log);
+  }
+  // Another journal than that in memory.
+  using Claim = std::function<result<std::shared_ptr<journal::QuorumLog>>(
+      std::function<void(const Error&)> fenced)>;
+  JournalRig(std::shared_ptr<SimulatedFiles> disk, const std::string& name, Claim claim)
+      : claim_(std::move(claim)) {
     options_.directory = "/" + name;
     options_.files = std::move(disk);
     pb::Cloud cloud;
@@ -68,11 +84,12 @@ class JournalRig {
     if (!store) {
       TRY(open());
     }
+    TRY(auto log, claim_([this, loop = loop](const Error& error) {
+      loop->post([this, text = error.text()] { fatal.push_back(text); });
+    }));
     auto done = start_journal(*store, {.loop = loop,
-                                       .log = journal->claim([this](const Error& error) {
-                                         fatal.push_back(error.text());
-                                       }),
-                                       .journal = journal->id(),
+                                       .log = std::move(log),
+                                       .journal = journal_id(kJournalCloud).value(),
                                        .metadata_key = journal_test_key(),
                                        .uncommitted_bytes_max = uncommitted_bytes_max,
                                        .fatal = [this](const Error& error) {
@@ -90,7 +107,7 @@ class JournalRig {
   }
   // Everything that is due.
   void drain() {
-    while (journal->deliver() || loop->run()) {
+    while ((journal && journal->deliver()) || loop->run()) {
     }
   }
   JournalCommitter& committer() { return *started.committer; }
@@ -120,6 +137,7 @@ class JournalRig {
   uint64_t uncommitted_bytes_max = 1 << 20;
 
  private:
+  const Claim claim_;
   MetadataStore::Options options_;
 };
 

@@ -118,6 +118,12 @@ TEST_F(JournalServiceTest, SwitchedOnItIsRecordedAndTheDaemonStartsAnew) {
   EXPECT_EQ(formatted_.size(), 1u);
 }
 
+TEST_F(JournalServiceTest, MountsNeedNotKnowOfIt) {
+  switch_on();
+  const Client old = mount(11);  // that knows no features
+  EXPECT_EQ(old.hello.features().features_size(), 0);
+}
+
 TEST_F(JournalServiceTest, AJournalThatSurvivesLessThanFilesHasToBeAccepted) {
   Client t = tool();
   (void)ask(t, enable({1, 2}));
