@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <thread>
 
 #include "daemon/metadata/journal_records.h"
@@ -18,6 +19,8 @@ namespace {
 // A daemon that starts anew is away for a moment.
 constexpr auto kRestart = seconds(60);
 constexpr auto kLook = milliseconds(200);
+// All of the metadata is read, no faster than the daemon allows itself.
+constexpr auto kCheckpoint = std::chrono::hours(6);
 
 result<pb::JournalStatus> ask(DaemonLink& link, const pb::JournalRequest& wanted) {
   pb::AdminRequest request;
@@ -93,7 +96,11 @@ int run_journal_enable(const CommandContext& context, const std::vector<std::str
 int run_journal_checkpoint(const CommandContext& context) {
   pb::JournalRequest request;
   request.set_action(pb::JOURNAL_CHECKPOINT);
-  return tell(context, ask(context, request));
+  const auto made = [&]() -> result<pb::JournalStatus> {
+    TRY(auto link, connect_to_daemon(context, kCheckpoint));
+    return ask(link, request);
+  }();
+  return tell(context, made);
 }
 
 }  // namespace datacloud

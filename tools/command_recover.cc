@@ -170,9 +170,27 @@ class Recovery {
                       survey.end.sequence));
     }
     TRY(report_.health, verify_checkpoint(root->root, opened_.place()));
-    report_.possible =
-        (survey.enough() || !options_.surviving.empty()) && report_.health->losses_survived >= 0;
+    bool readable = report_.health->losses_survived >= 0;
+    if (!readable) {
+      TRY(readable, look_further(*root));
+    }
+    report_.possible = readable && (survey.enough() || !options_.surviving.empty());
     return success();
+  }
+
+  // Whether one before this one can be read: recovery would take that.
+  result<bool> look_further(const FoundRoot& damaged) {
+    for (const auto& found : report_.survey.roots) {
+      if (found.covered >= damaged.covered || found.covered + 1 < report_.survey.floor) continue;
+      TRY(const auto health, verify_checkpoint(found.root, opened_.place()));
+      if (health.losses_survived < 0) continue;
+      report_.warnings.push_back(fmt::format(
+          "the newest checkpoint cannot be read; the one before it, of entry {}, can: make another "
+          "one (datacloud journal checkpoint) and bring the sites back",
+          found.covered));
+      return true;
+    }
+    return false;
   }
 
   result<void> rebuild() {

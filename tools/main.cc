@@ -491,11 +491,11 @@ int run(int argc, char** argv) {
                        "Change nothing: say what would come back, and check every part of it");
   recovering->add_option("--to", recover.to,
                          "Go back to this entry of the journal; later changes are given up");
-  auto* surviving = recovering->add_option(
+  recovering->add_option(
       "--surviving", recover.surviving,
       "Take what this site has, although too few of the others answer to be sure");
-  recovering->add_flag("--i-know", recover.know, "Changes that only other sites had may be lost")
-      ->needs(surviving);
+  recovering->add_flag("--i-know", recover.know,
+                       "For --surviving: changes that only other sites had may be lost");
   recovering->footer(
       "Needs the configuration, the service key and the sites. With --dry-run exit code 1 says that "
       "it\nwould not work now. docs/operations.md, \"Disaster recovery\"");

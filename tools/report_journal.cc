@@ -71,8 +71,14 @@ std::string journal_text(const pb::JournalStatus& status, bool colours) {
   out += fmt::format("at risk   {} of {} are at no quorum; {} requests wait\n",
                      human_bytes(status.uncommitted_bytes()),
                      human_bytes(status.uncommitted_bytes_max()), status.waiting());
+  out += status.checkpoint() != 0
+             ? fmt::format("kept in   checkpoint of entry {}, made {}\n", status.checkpoint(),
+                           local_time(status.checkpoint_ns()))
+             : coloured("kept in   no checkpoint yet: the journal alone rebuilds nothing\n",
+                        Colour::warning, colours);
   if (status.margin() < 0) {
-    out += coloured("margin    too few sites answer: nothing becomes durable", Colour::bad, colours);
+    out +=
+        coloured("margin    too few sites answer: nothing becomes durable", Colour::bad, colours);
   } else {
     out += fmt::format("margin    {} more {} may go away before nothing becomes durable",
                        status.margin(), status.margin() == 1 ? "site" : "sites");

@@ -140,15 +140,17 @@ result<void> read_beginning(Survey& survey, const CheckpointPlace& place) {
 std::string Survey::describe_missing() const {
   std::string text;
   for (const uint32_t id : set.sites()) {
-    const auto site =
-        std::find_if(sites.begin(), sites.end(), [&](const auto& one) { return one.site == id; });
-    if (site != sites.end() && site->answered) continue;
     std::string name = fmt::format("number {}", id);
     for (const auto& info : cloud.sites()) {
       if (info.id() == id) name = info.name();
     }
+    // Of a site that does not answer the configuration knows the name alone.
+    const auto site = std::find_if(sites.begin(), sites.end(), [&](const auto& one) {
+      return one.site == id || (one.site == 0 && one.name == name);
+    });
+    if (site != sites.end() && site->answered) continue;
     text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", name,
-                        site != sites.end() ? site->reason : "it is not configured or away");
+                        site != sites.end() ? site->reason : "it is not configured");
   }
   return text;
 }

@@ -178,8 +178,9 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
   if (!store) {
     if (!store.error().is(Errc::not_found)) return failure(store.error());
     return failure(Errc::not_found,
-                   fmt::format("{}: there is no metadata of a cloud; run `datacloud --config {} "
-                               "create` first",
+                   fmt::format("{0}: there is no metadata of a cloud; run `datacloud --config {1} "
+                               "create` first, or, when it is lost and the cloud has a journal, "
+                               "`datacloud --config {1} recover`",
                                metadata_directory(config.daemon).string(), config.file.string()));
   }
   store_ = std::move(store).value();
@@ -211,13 +212,13 @@ result<void> Daemon::open_journal(const Config& config, pb::Cloud& cloud, const 
   };
   options.cancelled = asked_to_stop;
   TRY(auto log, journal::QuorumLog::claim(std::move(options)));
-  auto started = start_journal(
-      *store_, {.loop = loop_,
-                .log = std::move(log),
-                .journal = journal_id(cloud.uuid()).value(),
-                .metadata_key = journal::derive_metadata_key(key.key, cloud.uuid()),
-                .uncommitted_bytes_max = config.journal.uncommitted_bytes_max,
-                .fatal = [this](const Error& error) { store_failed(error); }});
+  auto started =
+      start_journal(*store_, {.loop = loop_,
+                              .log = std::move(log),
+                              .journal = journal_id(cloud.uuid()).value(),
+                              .metadata_key = journal::derive_metadata_key(key.key, cloud.uuid()),
+                              .uncommitted_bytes_max = config.journal.uncommitted_bytes_max,
+                              .fatal = [this](const Error& error) { store_failed(error); }});
   if (!started) {
     if (!started.error().is(Errc::not_found)) return failure(started.error());
     return failure(Errc::not_found, started.error().text() +

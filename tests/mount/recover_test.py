@@ -185,6 +185,26 @@ def sites_lost(cloud, mount, rng, wanted):
     come_back(cloud, mount)
     check_equal(picture(mount.point), wanted, "all that was fsynced, without the lost sites")
     write(mount / "after", b"life goes on")
+    return [name for name in cloud.names if name not in lost]
+
+
+def journals_lost(cloud, mount, rest):
+    """Of the sites that are left one has its journal still."""
+    wanted = picture(mount.point)
+    lose_machine(cloud, mount)
+    for name in rest[1:]:
+        shutil.rmtree(cloud.site(name) / "journal")
+    refused(cloud, f"--surviving {rest[0]}", "too few sites to be sure: recover names the way out")
+    done = cloud.run_tool("recover", "--surviving", rest[0])
+    check(done.returncode == 1 and "--i-know" in done.stderr, "which wants to be known",
+          done.stderr)
+    refused(cloud, rest[1], "a site without a journal cannot be taken", "--i-know", "--surviving",
+            rest[1])
+    told = recover(cloud, "--surviving", rest[0], "--i-know")
+    check(any("may be lost" in warning for warning in told["warnings"]), "what may be lost is told")
+    come_back(cloud, mount)
+    check_equal(picture(mount.point), wanted, "all that was fsynced, from one site's journal")
+    write(mount / "at last", b"one site commits")
 
 
 def test(options):
@@ -197,7 +217,8 @@ def test(options):
         wanted = plain(cloud, mount, rng)
         damaged(cloud, mount, wanted)
         wanted = earlier(cloud, mount, wanted)
-        sites_lost(cloud, mount, rng, wanted)
+        rest = sites_lost(cloud, mount, rng, wanted)
+        journals_lost(cloud, mount, rest)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,7 @@ std::string document() {
 // The key, journal and metadata key of the document's worked entry.
 TEST(CheckpointFormat, IsThatOfTheDocument) {
   Bytes raw(32);
-  ASSERT_TRUE(
-      from_hex("5f45fd75a8703cd0c0643f372b47e5c537a69b36b3126ab849e050d7c6bab03d", raw));
+  ASSERT_TRUE(from_hex("5f45fd75a8703cd0c0643f372b47e5c537a69b36b3126ab849e050d7c6bab03d", raw));
   const SecretKey metadata_key{ByteView(raw)};
   journal::JournalId journal{};
   ASSERT_TRUE(from_hex("00112233445566778899aabbccddeeff", journal));
