@@ -67,8 +67,8 @@ class Sites {
 };
 
 TEST(JournalQuorumRandomTest, WhatWasDurableIsThereAfterCrashesOfDaemonsAndSites) {
-  Seeded random;       // of the test's own thread
-  Seeded of_sites;     // of the leader's threads
+  Seeded random;    // of the test's own thread
+  Seeded of_sites;  // of the leader's threads
   Sites sites(of_sites);
   const auto disk = std::make_shared<SimulatedFiles>();
   const auto claim = [&](auto fenced) { return sites.claim(fenced); };
