@@ -72,7 +72,8 @@ std::string journal_text(const pb::JournalStatus& status, bool colours) {
                      human_bytes(status.uncommitted_bytes()),
                      human_bytes(status.uncommitted_bytes_max()), status.waiting());
   if (status.margin() < 0) {
-    out += coloured("margin    too few sites answer: nothing becomes durable", Colour::bad, colours);
+    out +=
+        coloured("margin    too few sites answer: nothing becomes durable", Colour::bad, colours);
   } else {
     out += fmt::format("margin    {} more {} may go away before nothing becomes durable",
                        status.margin(), status.margin() == 1 ? "site" : "sites");

@@ -211,13 +211,13 @@ result<void> Daemon::open_journal(const Config& config, pb::Cloud& cloud, const 
   };
   options.cancelled = asked_to_stop;
   TRY(auto log, journal::QuorumLog::claim(std::move(options)));
-  auto started = start_journal(
-      *store_, {.loop = loop_,
-                .log = std::move(log),
-                .journal = journal_id(cloud.uuid()).value(),
-                .metadata_key = journal::derive_metadata_key(key.key, cloud.uuid()),
-                .uncommitted_bytes_max = config.journal.uncommitted_bytes_max,
-                .fatal = [this](const Error& error) { store_failed(error); }});
+  auto started =
+      start_journal(*store_, {.loop = loop_,
+                              .log = std::move(log),
+                              .journal = journal_id(cloud.uuid()).value(),
+                              .metadata_key = journal::derive_metadata_key(key.key, cloud.uuid()),
+                              .uncommitted_bytes_max = config.journal.uncommitted_bytes_max,
+                              .fatal = [this](const Error& error) { store_failed(error); }});
   if (!started) {
     if (!started.error().is(Errc::not_found)) return failure(started.error());
     return failure(Errc::not_found, started.error().text() +

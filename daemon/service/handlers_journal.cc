@@ -1,5 +1,5 @@
-// The cloud's journal as administrators and requests meet it: switching it on, what it is worth now,
-// and the wait of requests that change something while too much is at no quorum.
+// The cloud's journal as administrators and requests meet it: switching it on, what it is worth
+// now, and the wait of requests that change something while too much is at no quorum.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -53,8 +53,7 @@ result<pb::JournalSet> MetadataService::chosen_set(const pb::JournalRequest& req
   const std::set<uint32_t> wanted(request.sites().begin(), request.sites().end());
   for (const uint32_t site : wanted.empty() ? known : wanted) {
     if (!known.contains(site)) {
-      return failure(Errc::not_found,
-                     fmt::format("the cloud has no active site number {}", site));
+      return failure(Errc::not_found, fmt::format("the cloud has no active site number {}", site));
     }
     set.add_sites(site);
   }
@@ -62,8 +61,8 @@ result<pb::JournalSet> MetadataService::chosen_set(const pb::JournalRequest& req
   set.set_losses(static_cast<uint32_t>(losses));
   TRY(check_journal_strength(set, losses, request.accept_weaker()));
   if (valid_set(set)) return set;
-  return failure(Errc::invalid, fmt::format("a journal is held by 1 to {} sites",
-                                            journal::kJournalSitesMax));
+  return failure(Errc::invalid,
+                 fmt::format("a journal is held by 1 to {} sites", journal::kJournalSitesMax));
 }
 
 // Each step may be repeated after a crash: logs without entries are taken over, and once the
@@ -162,22 +161,23 @@ void MetadataService::check_journal(StatusProblems& problems) const {
   describe_journal(status);
   for (const auto& site : status.sites()) {
     if (site.state() == "ok") continue;
-    problems.add(Health::degraded, fmt::format("the journal at site {} is {}{}{}", site.name(),
-                                               site.state(), site.reason().empty() ? "" : ": ",
-                                               site.reason()));
+    problems.add(Health::degraded,
+                 fmt::format("the journal at site {} is {}{}{}", site.name(), site.state(),
+                             site.reason().empty() ? "" : ": ", site.reason()));
   }
   if (status.margin() < 0) {
-    problems.add(Health::failing,
-                 fmt::format("the journal needs {} of its {} sites and has {}: fsync waits, and "
-                             "changes wait once {} MiB are at no quorum",
-                             status.commit_sites(), status.sites_size(),
-                             status.commit_sites() + status.margin(),
-                             status.uncommitted_bytes_max() >> 20));
+    problems.add(
+        Health::failing,
+        fmt::format("the journal needs {} of its {} sites and has {}: fsync waits, and "
+                    "changes wait once {} MiB are at no quorum",
+                    status.commit_sites(), status.sites_size(),
+                    status.commit_sites() + status.margin(), status.uncommitted_bytes_max() >> 20));
   } else if (status.margin() == 0 && status.commit_sites() < status.sites_size()) {
-    problems.add(Health::degraded,
-                 fmt::format("the journal has no site to spare: it needs {} of its {} sites, and no "
-                             "more are at work",
-                             status.commit_sites(), status.sites_size()));
+    problems.add(
+        Health::degraded,
+        fmt::format("the journal has no site to spare: it needs {} of its {} sites, and no "
+                    "more are at work",
+                    status.commit_sites(), status.sites_size()));
   }
   if (status.waiting() > 0) {
     problems.add(Health::failing, fmt::format("{} requests wait for the journal: {} MiB of changes "
