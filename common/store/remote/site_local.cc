@@ -102,11 +102,14 @@ result<int> listen_local(std::string& name) {
   return fd;
 }
 
-std::optional<int> accept_local(int listener) {
+result<std::optional<int>> accept_local(int listener) {
   const int fd = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (fd < 0) return std::nullopt;
+  if (fd < 0) {
+    if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return std::optional<int>();
+    return failure(Error::posix(errno, "cannot accept"));
+  }
   set_sizes(fd);
-  return fd;
+  return std::optional<int>(fd);
 }
 
 result<LocalConnection> connect_local(const pb::StoreLocal& offer, size_t window_bytes) {

@@ -27,8 +27,9 @@ std::optional<uid_t> peer_uid(int unix_fd);
 
 // Listens under a new random name. The descriptor does not block.
 result<int> listen_local(std::string& name);
-// Non-blocking; nullopt: nobody waits, or he has gone.
-std::optional<int> accept_local(int listener);
+// Non-blocking; nullopt: nobody waits, or they have gone. The failure: there is no room for one
+// more.
+result<std::optional<int>> accept_local(int listener);
 
 struct LocalConnection {
   std::unique_ptr<ByteStream> stream;

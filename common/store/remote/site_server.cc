@@ -96,15 +96,21 @@ class SiteServer::Impl {
   }
 
   void accept_locally() {
-    const auto fd = accept_local(local_);
-    if (!fd) return;
+    const auto accepted = accept_local(local_);
+    if (!accepted) {
+      share_->log_refusal(Refusal::too_many, "this machine", accepted.error().message());
+      (void)::poll(nullptr, 0, kAcceptRetryMs);
+      return;
+    }
+    if (!accepted.value()) return;
+    const int fd = *accepted.value();
     auto place = place_for("this machine");
     if (!place) {
       share_->log_refusal(Refusal::too_many, "this machine", "too many connections or handshakes");
-      ::close(*fd);
+      ::close(fd);
       return;
     }
-    peers_.push_back(std::make_unique<SitePeer>(share_, *fd, nullptr, std::move(place),
+    peers_.push_back(std::make_unique<SitePeer>(share_, fd, nullptr, std::move(place),
                                                 "a process of this machine"));
     count_ = peers_.size();
   }
