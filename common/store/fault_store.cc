@@ -106,11 +106,10 @@ class FaultStore final : public ObjectStore {
       case Fault::Kind::hang:
         return hang<T>(std::move(callback));
       case Fault::Kind::delay:
-        if (fault.error.code()) {
-          return delay<T>(fault.delay, std::move(callback),
-                          [error = fault.error](Callback<T> late) { late(failure(error)); });
-        }
         return delay<T>(fault.delay, std::move(callback), std::move(forward));
+      case Fault::Kind::fail_late:
+        return delay<T>(fault.delay, std::move(callback),
+                        [error = fault.error](Callback<T> late) { late(failure(error)); });
       case Fault::Kind::flip_byte:
       case Fault::Kind::garbage:
         return forward([callback, kind = fault.kind, name](result<T> r) {

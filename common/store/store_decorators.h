@@ -49,10 +49,10 @@ struct Fault {
     fail_before,  // the call fails with `error`, the store below is not asked
     fail_after,   // the store below performs the call, the caller sees `error`
     hang,         // never answers (until the decorator is destroyed: then timed_out)
-    delay,      // the call reaches the store below after `delay` (destruction: timed_out), or with
-                // an `error` never, and fails then
-    flip_byte,  // reads, combine, prove: one byte of the answer is changed
-    garbage,    // the same: every byte of the answer is replaced, length kept
+    delay,        // the call reaches the store below after `delay` (destruction: timed_out)
+    fail_late,    // as fail_before, after `delay`
+    flip_byte,    // reads, combine, prove: one byte of the answer is changed
+    garbage,      // the same: every byte of the answer is replaced, length kept
   };
   Kind kind = Kind::none;
   Error error;

@@ -125,7 +125,7 @@ TEST(WriteSpace, ALateAnswerDecidesWhetherRoomIsMissing) {
   for (int i = 2; i < 4; ++i) {
     cloud.set_fault(i, {.kind = Fault::Kind::fail_before, .error = Error(Errc::io, "x")});
   }
-  cloud.set_fault(4, {.kind = Fault::Kind::delay,
+  cloud.set_fault(4, {.kind = Fault::Kind::fail_late,
                       .error = Error(Errc::io, "x"),
                       .delay = milliseconds(60) * kSlowdown});
   const auto refused = cloud.write_big();
