@@ -126,13 +126,12 @@ result<pb::JournalSet> choose_journal(const Config& config, const pb::Cloud& clo
   return failure(Errc::invalid, "a journal is held by 1 to 32 sites");
 }
 
-result<void> format_journal(const Config& config, const pb::Cloud& cloud,
-                            const pb::JournalSet& set, Undo& undo) {
+result<void> format_journal(const Config& config, const pb::Cloud& cloud, const pb::JournalSet& set,
+                            Undo& undo) {
   TRY(const auto id, journal_id(cloud.uuid()));
   for (int i = 0; i < cloud.sites_size(); ++i) {
     const SiteConfig& site = config.sites[static_cast<size_t>(i)];
-    undo.add(fmt::format("the journal of site {} in {}", site.name,
-                         site_place(site, cloud.uuid())),
+    undo.add(fmt::format("the journal of site {} in {}", site.name, site_place(site, cloud.uuid())),
              [site] { return journal::undo_site_log(site); });
     TRY(journal::format_site_log(site, marker_of(cloud, cloud.sites(i)), id, set.segment_bytes()));
   }
@@ -291,8 +290,8 @@ result<CreatedCloud> create_cloud(const Config& config, uint32_t uid, uint32_t g
   created.warnings = warnings_of(config, created.tolerance);
   pb::Features used = features;
   if (journal.wanted) {
-    TRY(created.journal, choose_journal(config, created.cloud, created.tolerance.sites,
-                                        journal.accept_weaker));
+    TRY(created.journal,
+        choose_journal(config, created.cloud, created.tolerance.sites, journal.accept_weaker));
     const KnownFeature& known = describe(Feature::journal);
     auto* feature = used.add_features();
     feature->set_name(std::string(known.name));

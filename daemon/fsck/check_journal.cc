@@ -66,8 +66,8 @@ class JournalRecords {
     bool sequence = false, position = false;
     for (const auto& change : undo.changes()) {
       sequence |= change.key() == key::meta("sequence") && change.value().size() == 8;
-      position |= change.key() == key::meta(kPositionRecord) &&
-                  decode_position(change.value()).has_value();
+      position |=
+          change.key() == key::meta(kPositionRecord) && decode_position(change.value()).has_value();
     }
     return sequence && position;
   }
@@ -84,8 +84,9 @@ class JournalRecords {
     Finding finding{.kind = "journal",
                     .text = fmt::format("what undoes entry {} of the journal is damaged",
                                         last.size() == 9 ? key::u64_at(last, 1) : 0),
-                    .action = "it is erased with those before it; a start that has to go back "
-                              "behind them needs a checkpoint",
+                    .action =
+                        "it is erased with those before it; a start that has to go back "
+                        "behind them needs a checkpoint",
                     .offline_only = true};
     auto gone = p_.view.scan("u", last + '\0');
     for (; gone.valid(); gone.next()) finding.records.push_back(erased(gone));

@@ -35,7 +35,8 @@ struct InodeChange {
 };
 
 struct Finding {
-  const char* kind = "";  // "namespace", "block-map", "stripe", "ids", "journal": docs/operations.md
+  const char* kind =
+      "";  // "namespace", "block-map", "stripe", "ids", "journal": docs/operations.md
   std::string text;
   std::string action;  // what mends it; empty: nothing does without losing something
   std::vector<RecordChange> records;

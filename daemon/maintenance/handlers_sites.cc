@@ -177,10 +177,11 @@ Answer Maintenance::remove_site(const CallPtr& call, const std::string& name) {
   pb::JournalSet set;
   TRY(store_.begin().get(key::meta(kJournalRecord), set));
   if (std::find(set.sites().begin(), set.sites().end(), info->id()) != set.sites().end()) {
-    return failure(Errc::unsupported,
-                   fmt::format("site {} holds the journal, whose sites cannot be changed yet: leave "
-                               "it configured, drained or lost as it is",
-                               name));
+    return failure(
+        Errc::unsupported,
+        fmt::format("site {} holds the journal, whose sites cannot be changed yet: leave "
+                    "it configured, drained or lost as it is",
+                    name));
   }
   leaving_.insert(info->id());
   background_.submit_prompt([this, call, name, duty, id = SiteId{info->id()}] {

@@ -101,8 +101,8 @@ result<void> JournalCommitter::append(EntryKind kind, ByteView content,
                                       std::function<void(const journal::LogPosition&)> committed) {
   DC_CHECK(kind != EntryKind::data, "transactions are applied");
   if (content.size() > kContentBytesMax) {
-    return failure(Errc::invalid, "a journal entry of " + std::to_string(content.size()) +
-                                      " bytes is too large");
+    return failure(Errc::invalid,
+                   "a journal entry of " + std::to_string(content.size()) + " bytes is too large");
   }
   auto entry = seal_one(kind, content);
   if (!entry) {
@@ -132,10 +132,10 @@ void JournalCommitter::when_durable(std::function<void()> f) {
   if (options_.log->committed().sequence >= last_.sequence) {
     return options_.loop->post(std::move(f));
   }
-  options_.log->when_committed(
-      last_.sequence, [loop = options_.loop, f = std::move(f)](result<void> done) mutable {
-        if (done) loop->post(std::move(f));
-      });
+  options_.log->when_committed(last_.sequence,
+                               [loop = options_.loop, f = std::move(f)](result<void> done) mutable {
+                                 if (done) loop->post(std::move(f));
+                               });
 }
 
 result<void> JournalCommitter::wait_durable(Duration deadline) {

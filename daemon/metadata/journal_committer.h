@@ -86,8 +86,9 @@ class JournalCommitter final : public Committer {
   const std::shared_ptr<char> alive_ = std::make_shared<char>();
 };
 
-// The transactions of entries of kind data, as they were sealed. An entry with `more` goes on in the
-// next one; the parts of a transaction that was cut off by the end of its epoch count for nothing.
+// The transactions of entries of kind data, as they were sealed. An entry with `more` goes on in
+// the next one; the parts of a transaction that was cut off by the end of its epoch count for
+// nothing.
 class BatchReader {
  public:
   explicit BatchReader(const SecretKey& metadata_key) : opener_(metadata_key) {}

@@ -80,8 +80,8 @@ bool valid_set(const pb::JournalSet& set) {
   return set.journal().size() == journal::JournalId().size() && set.sites_size() > 0 &&
          set.sites_size() <= journal::kJournalSitesMax &&
          sites.size() == static_cast<size_t>(set.sites_size()) && !sites.contains(0) &&
-         set.losses() < journal::kJournalSitesMax &&
-         set.segment_bytes() >= kSegmentMin && set.segment_bytes() <= kSegmentMax;
+         set.losses() < journal::kJournalSitesMax && set.segment_bytes() >= kSegmentMin &&
+         set.segment_bytes() <= kSegmentMax;
 }
 
 result<void> check_journal_strength(const pb::JournalSet& set, int data_losses,
@@ -100,11 +100,12 @@ result<void> check_journal_strength(const pb::JournalSet& set, int data_losses,
 std::vector<std::string> describe_strength(const pb::JournalSet& set, int data_losses) {
   const auto rules = journal::quorum_rules(set.sites_size(), static_cast<int>(set.losses()));
   std::vector<std::string> lines;
-  lines.push_back(fmt::format(
-      "at {} sites: a change is durable at {}, and survives the loss of any {}; changes go on after "
-      "the loss of {}",
-      rules.sites, rules.commit, rules.commit - 1, rules.writable == 0 ? "none" :
-      fmt::format("any {}", rules.writable)));
+  lines.push_back(
+      fmt::format("at {} sites: a change is durable at {}, and survives the loss of any {}; "
+                  "changes go on after "
+                  "the loss of {}",
+                  rules.sites, rules.commit, rules.commit - 1,
+                  rules.writable == 0 ? "none" : fmt::format("any {}", rules.writable)));
   if (rules.losses < data_losses) {
     lines.push_back(fmt::format("files survive the loss of {} sites, the journal only that of {}",
                                 data_losses, rules.commit - 1));

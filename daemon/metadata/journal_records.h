@@ -12,11 +12,11 @@
 
 namespace datacloud {
 
-inline constexpr char kJournalRecord[] = "journal";             // 'A': pb::JournalSet
-inline constexpr char kPositionRecord[] = "journal_position";   // 'A': 56 bytes
+inline constexpr char kJournalRecord[] = "journal";            // 'A': pb::JournalSet
+inline constexpr char kPositionRecord[] = "journal_position";  // 'A': 56 bytes
 
-// Appends `key` and its value (null: none) to an encoded JournalUndo (field 1) or JournalBatch (field
-// 2), as protobuf does, without a message for each: every transaction passes here twice.
+// Appends `key` and its value (null: none) to an encoded JournalUndo (field 1) or JournalBatch
+// (field 2), as protobuf does, without a message for each: every transaction passes here twice.
 inline constexpr int kUndoChanges = 1, kBatchChanges = 2;
 void append_change(std::string& encoded, int field, std::string_view key, const std::string* value);
 // The fields of a JournalBatch beside its changes.

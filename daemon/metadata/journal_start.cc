@@ -105,8 +105,8 @@ result<JournalStarted> start_journal(MetadataStore& store, JournalStart start) {
   TRY(auto parting, find_parting(store, log));
   TRY(replay(store, log, start.metadata_key, parting, out));
 
-  auto sealer = std::make_unique<journal::EntrySealer>(start.metadata_key, start.journal,
-                                                       log.epoch());
+  auto sealer =
+      std::make_unique<journal::EntrySealer>(start.metadata_key, start.journal, log.epoch());
   TRY(const auto opening,
       sealer->seal(journal::EntryKind::opening, log.adopted(), log.committed().sequence, {}));
   TRY(log.begin(opening));

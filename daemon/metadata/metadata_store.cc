@@ -59,9 +59,7 @@ pb::Inode make_root(const pb::Cloud& cloud, uint32_t uid, uint32_t gid,
 
 }  // namespace
 
-std::string encode_sequence(Sequence sequence) {
-  return key::inode(sequence).substr(1);
-}
+std::string encode_sequence(Sequence sequence) { return key::inode(sequence).substr(1); }
 
 bool cannot_write(const Error& error) {
   switch (error.errno_value()) {

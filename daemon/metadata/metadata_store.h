@@ -16,8 +16,8 @@
 // before it is closed: LevelDB itself does not, and a synced batch in a new log would otherwise
 // survive an unsynced one in the old.
 //
-// Threads: begin, get, scan, commit, undo, replay and view on the service thread only; what view() gives, on any.
-// when_durable callbacks run on the sync thread.
+// Threads: begin, get, scan, commit, undo, replay and view on the service thread only; what view()
+// gives, on any. when_durable callbacks run on the sync thread.
 #pragma once
 
 #include <functional>

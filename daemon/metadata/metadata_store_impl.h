@@ -38,9 +38,9 @@ inline void put_change(leveldb::WriteBatch& batch, const std::string& key,
 
 // What is known of the journal once a batch is written.
 struct JournalNote {
-  uint64_t number = 0;                // of the undo record that was added; 0: none
-  size_t erased = 0;                  // of the oldest undo records
-  journal::LogPosition position;      // as recorded
+  uint64_t number = 0;            // of the undo record that was added; 0: none
+  size_t erased = 0;              // of the oldest undo records
+  journal::LogPosition position;  // as recorded
 };
 
 struct MetadataStore::Impl {

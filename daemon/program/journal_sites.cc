@@ -69,9 +69,8 @@ result<void> format_logs(const std::filesystem::path& configuration, const pb::C
     const pb::SiteInfo* info = info_of(cloud, number);
     const SiteConfig* site = info != nullptr ? config_of(config, info->name()) : nullptr;
     if (site == nullptr) {
-      return failure(Errc::not_found,
-                     fmt::format("{}: site number {} is not configured", config.file.string(),
-                                 number));
+      return failure(Errc::not_found, fmt::format("{}: site number {} is not configured",
+                                                  config.file.string(), number));
     }
     TRY(journal::format_site_log(*site, marker_of(cloud, *info), id, set.segment_bytes()));
   }

@@ -61,8 +61,8 @@ Answer MetadataService::feature(const CallPtr& call, const pb::FeatureRequest& r
                                  DATACLOUD_VERSION, name));
     }
     if (!known->command.empty() && !features_.has(known->feature)) {
-      return failure(Errc::invalid, fmt::format("\"{}\" is switched on by `{}`", name,
-                                                known->command));
+      return failure(Errc::invalid,
+                     fmt::format("\"{}\" is switched on by `{}`", name, known->command));
     }
     wanted.push_back(known);
   }

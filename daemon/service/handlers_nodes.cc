@@ -451,8 +451,8 @@ std::optional<Error> MetadataService::forbidden(const Call& call,
     case pb::AdminRequest::kAuditLog:
       return forbidden(call, Access::observe);
     case pb::AdminRequest::kJournal:
-      return forbidden(call, request.journal().action() == pb::JOURNAL_STATUS ? Access::observe
-                                                                              : Access::admin);
+      return forbidden(
+          call, request.journal().action() == pb::JOURNAL_STATUS ? Access::observe : Access::admin);
     case pb::AdminRequest::kNode:  // the server of a site has to know who was revoked
       if (request.node().action() == pb::NODE_LIST &&
           call.connection->peer().roles.has(NodeRole::site)) {

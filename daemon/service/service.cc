@@ -15,9 +15,9 @@ MetadataService::MetadataService(Dependencies deps)
     : deps_(std::move(deps)),
       store_(deps_.store),
       loop_(*deps_.loop),
-      chosen_committer_(deps_.journal ? std::shared_ptr<Committer>(deps_.journal)
-                                      : std::make_shared<LocalCommitter>(store_, deps_.loop,
-                                                                         deps_.fatal)),
+      chosen_committer_(deps_.journal
+                            ? std::shared_ptr<Committer>(deps_.journal)
+                            : std::make_shared<LocalCommitter>(store_, deps_.loop, deps_.fatal)),
       committer_(*chosen_committer_),
       namer_(deps_.name_key),
       started_(loop_.now()),

@@ -208,9 +208,10 @@ TEST(StatusJson, HasTheDocumentedShape) {
   EXPECT_THAT(keys_of(json),
               ElementsAre("health", "problems", "cloud", "tolerance", "sites", "capacity", "inodes",
                           "stripes", "shards", "damaged", "stripes_by_remaining", "repair", "audit",
-                          "scrub", "groups", "features", "trees", "inline_blocks", "patches",
-                          "stripes_merged", "background_paused", "background", "queues",
+                          "scrub", "groups", "features", "journal", "trees", "inline_blocks",
+                          "patches", "stripes_merged", "background_paused", "background", "queues",
                           "operations", "mounts", "pending_deletions", "sequence", "uptime_s"));
+  EXPECT_EQ(json["journal"], Json({{"used", false}}));
   EXPECT_EQ(json["health"], "degraded");
   EXPECT_EQ(json["cloud"]["code"], "rs-3-2");
   EXPECT_EQ(json["stripes_by_remaining"], Json::array({0, 3, 40}));
@@ -228,6 +229,43 @@ TEST(StatusJson, HasTheDocumentedShape) {
   EXPECT_EQ(json["mounts"][0]["mountpoint"], "/datacloud");
   EXPECT_EQ(json["mounts"][0]["idle_s"], 2.5);
   EXPECT_EQ(json["mounts"][0]["sites_away"][0]["site"], "b");
+}
+
+TEST(JournalReport, TellsWhatItSurvivesAndWhereItIs) {
+  pb::JournalStatus status;
+  EXPECT_THAT(journal_text(status, false), HasSubstr("journal   off"));
+  status.set_used(true);
+  status.set_epoch(7);
+  status.set_last(120);
+  status.set_committed(118);
+  status.set_commit_sites(2);
+  status.set_losses_survived(1);
+  status.set_f(1);
+  status.set_data_losses(1);
+  for (uint32_t id = 1; id <= 3; ++id) {
+    status.add_set(id);
+    auto* site = status.add_sites();
+    site->set_id(id);
+    site->set_name("site" + std::to_string(id));
+    site->set_state(id < 3 ? "ok" : "away");
+    site->set_acknowledged(id < 3 ? 120 : 90);
+    if (id == 3) site->set_reason("its network is down");
+  }
+  const Json json = journal_json(status);
+  EXPECT_EQ(json["sites"][2]["behind"], 30);
+  EXPECT_EQ(json["sites"][0]["behind"], 0);
+  EXPECT_EQ(json["checkpoint"], Json());
+  const std::string text = journal_text(status, false);
+  EXPECT_THAT(text,
+              HasSubstr("at 3 sites: a change is durable at 2, and survives the loss of any 1"));
+  EXPECT_THAT(text, HasSubstr("margin    0 more sites may go away"));
+  EXPECT_THAT(text, HasSubstr("its network is down"));
+  status.set_margin(-1);
+  EXPECT_THAT(journal_text(status, false), HasSubstr("nothing becomes durable"));
+  // Two sites of data that survive the loss of two: witnesses are missing.
+  status.set_data_losses(2);
+  EXPECT_THAT(journal_text(status, false),
+              HasSubstr("files survive the loss of 2 sites, the journal only that of 1"));
 }
 
 TEST(TopText, RatesComeFromTheDifference) {

@@ -131,6 +131,23 @@ store = "memory"
   EXPECT_EQ(config.sites[1].store, "memory");
 }
 
+TEST(Config, TheJournalsBoundsLandAndFitTogether) {
+  EXPECT_EQ(parsed(kMinimal).journal.bytes_max, 256u << 20);
+  const Config config = parsed(kMinimal + R"([journal]
+bytes_max = "64MiB"
+uncommitted_bytes_max = "8MiB"
+segment_bytes = "4MiB"
+)");
+  EXPECT_EQ(config.journal.bytes_max, 64u << 20);
+  EXPECT_EQ(config.journal.uncommitted_bytes_max, 8u << 20);
+  EXPECT_EQ(config.journal.segment_bytes, 4u << 20);
+  EXPECT_THAT(error_of(kMinimal + "[journal]\nbytes_max = \"63MiB\"\nsegment_bytes = \"16MiB\"\n"),
+              HasSubstr("bytes_max is 66060288; it must be between 67108864"));
+  EXPECT_THAT(error_of(kMinimal + "[journal]\nsegment_bytes = \"65MiB\"\n"),
+              HasSubstr("segment_bytes"));
+  EXPECT_THAT(error_of(kMinimal + "[journal]\nbytes = 1\n"), HasSubstr("unknown key"));
+}
+
 TEST(Config, UnknownKeysNameTheLineAndTheNearestKey) {
   EXPECT_EQ(error_of(replaced(kMinimal, "state =", "lease_msec = 5\nstate =")),
             "demo.toml:4: unknown key \"lease_msec\" in [daemon]; did you mean \"lease_ms\"?");

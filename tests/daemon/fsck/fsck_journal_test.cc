@@ -1,5 +1,5 @@
-// Damage to the records of the journal, made by hand: each is found and told; what can be mended is,
-// and what cannot says that the metadata have to be rebuilt.
+// Damage to the records of the journal, made by hand: each is found and told; what can be mended
+// is, and what cannot says that the metadata have to be rebuilt.
 #include "daemon/metadata/journal_records.h"
 #include "daemon/records/cloud_features.h"
 #include "tests/daemon/fsck/fsck_rig.h"
@@ -28,7 +28,9 @@ class FsckJournalTest : public FsckTest {
     }));
     open();
     for (int i = 0; i < 3; ++i) {
-      damage([&](Transaction& txn) { txn.put(key::meta("start"), std::string(8, static_cast<char>(i))); });
+      damage([&](Transaction& txn) {
+        txn.put(key::meta("start"), std::string(8, static_cast<char>(i)));
+      });
     }
     ASSERT_EQ(store_->undoable().value().size(), 3u);
     EXPECT_EQ(run(false).findings_total(), 0u) << run(false).ShortDebugString();

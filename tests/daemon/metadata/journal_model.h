@@ -42,9 +42,8 @@ class JournalModel {
     ASSERT_TRUE(rig.committer().apply(std::move(txn)));
     states_.push_back(next);
     if (random_.number(0, 2) == 0) {
-      rig.committer().when_durable([this, at = states_.size() - 1] {
-        durable_ = std::max(durable_, at);
-      });
+      rig.committer().when_durable(
+          [this, at = states_.size() - 1] { durable_ = std::max(durable_, at); });
     }
   }
   // What the store shows after a start: a state of the history, none before what was durable. What

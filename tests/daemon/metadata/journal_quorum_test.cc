@@ -16,6 +16,7 @@ using journal::FaultLogStore;
 using journal::LogFault;
 
 constexpr size_t kSites = 3;
+constexpr int kStartsMax = 100;
 
 // Three sites in memory. Threads of a leader draw faults at the same time.
 class Sites {
@@ -67,8 +68,8 @@ class Sites {
 };
 
 TEST(JournalQuorumRandomTest, WhatWasDurableIsThereAfterCrashesOfDaemonsAndSites) {
-  Seeded random;       // of the test's own thread
-  Seeded of_sites;     // of the leader's threads
+  Seeded random;    // of the test's own thread
+  Seeded of_sites;  // of the leader's threads
   Sites sites(of_sites);
   const auto disk = std::make_shared<SimulatedFiles>();
   const auto claim = [&](auto fenced) { return sites.claim(fenced); };
@@ -95,7 +96,12 @@ TEST(JournalQuorumRandomTest, WhatWasDurableIsThereAfterCrashesOfDaemonsAndSites
     sites.set_faults(random.number(0, kSites), static_cast<int>(random.number(0, 1) * 5));
     const bool changes = random.number(0, 2) == 0;
     leader = changes ? 1 - leader : leader;
-    const auto started = rigs[leader].start();
+    // A start that cannot read the log ends the daemon; it is started again.
+    auto started = rigs[leader].start();
+    for (int again = 0; !started && again < kStartsMax; ++again) {
+      rigs[leader].kill();
+      started = rigs[leader].start();
+    }
     ASSERT_TRUE(started) << started.error().message();
     model.started(rigs[leader], !power_cut && !changes);
     if (::testing::Test::HasFailure()) return;

@@ -85,16 +85,15 @@ class JournalRig {
       TRY(open());
     }
     TRY(auto log, claim_([this, loop = loop](const Error& error) {
-      loop->post([this, text = error.text()] { fatal.push_back(text); });
-    }));
-    auto done = start_journal(*store, {.loop = loop,
-                                       .log = std::move(log),
-                                       .journal = journal_id(kJournalCloud).value(),
-                                       .metadata_key = journal_test_key(),
-                                       .uncommitted_bytes_max = uncommitted_bytes_max,
-                                       .fatal = [this](const Error& error) {
-                                         fatal.push_back(error.text());
-                                       }});
+          loop->post([this, text = error.text()] { fatal.push_back(text); });
+        }));
+    auto done = start_journal(
+        *store, {.loop = loop,
+                 .log = std::move(log),
+                 .journal = journal_id(kJournalCloud).value(),
+                 .metadata_key = journal_test_key(),
+                 .uncommitted_bytes_max = uncommitted_bytes_max,
+                 .fatal = [this](const Error& error) { fatal.push_back(error.text()); }});
     if (!done) return failure(done.error());
     started = std::move(done.value());
     return success();

@@ -123,7 +123,8 @@ TEST_F(JournalStartTest, AnOpeningOfAnotherThatChangedNothingTakesNothingBack) {
 TEST_F(JournalStartTest, AStoreFromAnOldBackupCatchesUp) {
   JournalRig old(disk_, "old", journal_);
   ASSERT_TRUE(rig_.start());
-  for (int i = 0; i < 50; ++i) ASSERT_TRUE(rig_.put("Z" + std::to_string(i % 7), std::to_string(i)));
+  for (int i = 0; i < 50; ++i)
+    ASSERT_TRUE(rig_.put("Z" + std::to_string(i % 7), std::to_string(i)));
   ASSERT_TRUE(old.start());
   EXPECT_EQ(old.started.replayed, 50u);
   EXPECT_EQ(old.records(), rig_.records());

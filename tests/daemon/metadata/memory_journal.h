@@ -30,9 +30,7 @@ class MemoryJournal : public std::enable_shared_from_this<MemoryJournal> {
   std::function<void()> changed;
   // Entries that reached no quorum: the newest ones that are not committed.
   size_t uncommitted() const { return entries_.size() - committed_; }
-  void lose(size_t count) {
-    entries_.resize(entries_.size() - std::min(count, uncommitted()));
-  }
+  void lose(size_t count) { entries_.resize(entries_.size() - std::min(count, uncommitted())); }
   void trim(uint64_t floor) { floor_ = std::max(floor_, floor); }
   const std::vector<LogEntry>& entries() const { return entries_; }
   const JournalId& id() const { return id_; }
@@ -69,8 +67,7 @@ class MemoryJournal::Log final : public QuorumLog {
     if (at.sequence + 1 < journal_->floor_) {
       return failure(Errc::not_found, "entry " + std::to_string(at.sequence) + " was trimmed");
     }
-    return at.sequence <= adopted_.sequence &&
-           journal_->position(at.sequence).hash == at.hash;
+    return at.sequence <= adopted_.sequence && journal_->position(at.sequence).hash == at.hash;
   }
   result<void> read(uint64_t from,
                     const std::function<result<void>(const LogEntry&)>& sink) override {
@@ -152,8 +149,8 @@ inline std::shared_ptr<QuorumLog> MemoryJournal::claim(std::function<void(const 
   for (const auto& leader : leaders_) {
     if (const auto before = leader.lock()) before->fence();
   }
-  const auto log = std::make_shared<Log>(shared_from_this(), Epoch{++epoch_, epoch_ * 7},
-                                         std::move(fenced));
+  const auto log =
+      std::make_shared<Log>(shared_from_this(), Epoch{++epoch_, epoch_ * 7}, std::move(fenced));
   leaders_.push_back(log);
   return log;
 }

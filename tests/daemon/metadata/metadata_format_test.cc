@@ -142,7 +142,8 @@ TEST_F(MetadataFormat, RecordsAreTheDocumentedBytes) {
 
 TEST_F(MetadataFormat, TheJournalsRecordsAreTheDocumentedBytes) {
   pb::JournalSet set;
-  set.set_journal(std::string("\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff", 16));
+  set.set_journal(
+      std::string("\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff", 16));
   set.set_number(1);
   for (uint32_t site = 1; site <= 3; ++site) set.add_sites(site);
   set.set_segment_bytes(16 << 20);
