@@ -497,7 +497,8 @@ int run(int argc, char** argv) {
   recovering->add_flag("--i-know", recover.know,
                        "For --surviving: changes that only other sites had may be lost");
   recovering->footer(
-      "Needs the configuration, the service key and the sites. With --dry-run exit code 1 says that "
+      "Needs the configuration, the service key and the sites. With --dry-run exit code 1 says "
+      "that "
       "it\nwould not work now. docs/operations.md, \"Disaster recovery\"");
   FsckOptions fsck;
   bool ignored = false;
