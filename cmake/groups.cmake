@@ -8,7 +8,7 @@ option(DATACLOUD_GROUPS "Compile the files of a folder in groups, with common he
 # Lines of a group at most: what a change of one file compiles again.
 set(DATACLOUD_GROUP_LINES 1000 CACHE STRING "Lines of a group of files at most")
 # With options of their own, or nothing but a library's code.
-set(DATACLOUD_APART "/(leveldb_env|asio|mark_kernels[a-z0-9_]*|png_decoder|tiff_codec|metadata_format_test|log_entry_test|quorum_rules_test|audit_tag_test|read_ahead_test)\\.cc$")
+set(DATACLOUD_APART "/(leveldb_env|asio|mark_kernels[a-z0-9_]*|png_decoder|tiff_codec|metadata_format_test|checkpoint_format_test|log_entry_test|quorum_rules_test|audit_tag_test|read_ahead_test)\\.cc$")
 
 # Into the variable `result`: what a target is compiled from instead of the given files.
 function(group_sources result name)

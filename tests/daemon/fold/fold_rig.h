@@ -86,6 +86,7 @@ class CrashingCommitter final : public Committer {
   }
   void when_committed(std::function<void()> f) override { local_.when_committed(std::move(f)); }
   void when_durable(std::function<void()> f) override { local_.when_durable(std::move(f)); }
+  result<void> wait_durable(Duration deadline) override { return local_.wait_durable(deadline); }
 
  private:
   LocalCommitter local_;
