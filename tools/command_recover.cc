@@ -15,7 +15,8 @@
 #include <utility>
 
 #include "common/config/config.h"
-#include "daemon/checkpoint/recovery.h"
+#include "daemon/checkpoint/rebuild.h"
+#include "daemon/checkpoint/recovery_sites.h"
 #include "daemon/journal/entry_sealer.h"
 #include "daemon/journal/quorum_log.h"
 #include "daemon/metadata/journal_records.h"
@@ -23,7 +24,6 @@
 #include "tools/commands.h"
 #include "tools/exit_codes.h"
 #include "tools/progress.h"
-#include "tools/recovery_sites.h"
 #include "tools/report_recover.h"
 #include "tools/terminal.h"
 
@@ -49,17 +49,6 @@ result<SiteId> site_named(const RecoverySites& opened, const std::string& name) 
     return failure(Errc::away, fmt::format("site {}: {}", name, source.obstacle));
   }
   return failure(Errc::not_found, fmt::format("no [[site]] is named \"{}\"", name));
-}
-
-result<void> check_quorum(const Survey& survey) {
-  if (survey.enough()) return success();
-  return failure(
-      Errc::unavailable,
-      fmt::format("{} of the {} sites that hold the journal answer, and {} are needed to be sure "
-                  "that nothing is missing. Away: {}. Bring one of them back; or, if they are lost "
-                  "for good: datacloud recover --surviving {} --i-know",
-                  survey.answered, survey.set.sites_size(), survey.rules.adopt,
-                  survey.describe_missing(), survey.sites[survey.source].name));
 }
 
 // What one site has is taken although others may have had more. The journal goes on at the sites
@@ -210,7 +199,7 @@ class Recovery {
     TRY(auto recovered, load(made));
     // The set may have changed behind the checkpoint that the survey has read.
     if (recovered.set.number() != report_.survey.set.number()) {
-      count_again(recovered.set);
+      count_set(report_.survey, recovered.set);
       if (!set) {
         TRY(check_quorum(report_.survey));
       }
@@ -234,18 +223,6 @@ class Recovery {
                          [&](const std::string& what, uint64_t done, uint64_t all) {
                            progress.show(done, all, fmt::format("{} {} of {}", what, done, all));
                          });
-  }
-
-  void count_again(const pb::JournalSet& set) {
-    Survey& survey = report_.survey;
-    survey.set = set;
-    survey.rules = journal::quorum_rules(set.sites_size(), static_cast<int>(set.losses()));
-    survey.answered = 0;
-    for (auto& site : survey.sites) {
-      site.in_set =
-          std::find(set.sites().begin(), set.sites().end(), site.site) != set.sites().end();
-      if (site.in_set && site.answered) ++survey.answered;
-    }
   }
 
   const CommandContext& context_;

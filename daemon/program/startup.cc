@@ -9,11 +9,14 @@
 
 #include <algorithm>
 #include <mutex>
+#include <string>
+#include <utility>
 
 #include "common/audit/shard_tags.h"
 #include "common/base/log.h"
 #include "common/store/rados/rados_store.h"
 #include "common/tls/organisation.h"
+#include "daemon/checkpoint/rebuild.h"
 #include "daemon/metadata/journal_records.h"
 #include "daemon/metadata/journal_start.h"
 #include "daemon/metadata/record_keys.h"
@@ -167,23 +170,60 @@ class Daemon::ServerLoop final : public EventLoop {
   std::vector<std::pair<Duration, std::function<void()>>> early_timers_;
 };
 
-result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFile& key) {
+result<void> Daemon::open_store(const Config& config) {
   MetadataStore::Options options;
   options.directory = metadata_directory(config.daemon).string();
   options.cache_bytes = config.daemon.leveldb_cache_bytes;
   const auto files = make_posix_file_layer();
   space_ = std::make_shared<StateSpace>(files, options.directory);
   options.files = make_reserving_files(files, space_);
-  auto store = MetadataStore::open(std::move(options));
-  if (!store) {
-    if (!store.error().is(Errc::not_found)) return failure(store.error());
-    return failure(Errc::not_found,
-                   fmt::format("{0}: there is no metadata of a cloud; run `datacloud --config {1} "
-                               "create` first, or, when it is lost and the cloud has a journal, "
-                               "`datacloud --config {1} recover`",
-                               metadata_directory(config.daemon).string(), config.file.string()));
+  TRY(store_, MetadataStore::open(std::move(options)));
+  return success();
+}
+
+// The store is closed. not_found: the sites have no journal, so nothing can be rebuilt.
+result<void> Daemon::rebuild(const Config& config, const Error& why) {
+  const std::string directory = metadata_directory(config.daemon).string();
+  spdlog::warn("{}; looking for the journal at the sites", why.message());
+  std::string told;
+  const auto rebuilt =
+      rebuild_metadata(config, directory, [&](const std::string& what, uint64_t, uint64_t all) {
+        if (std::exchange(told, what) != what) spdlog::info("rebuilding: {} ({})", what, all);
+      });
+  if (!rebuilt) return failure(rebuilt.error());
+  const Recovered& done = rebuilt.value().recovered;
+  spdlog::warn(
+      "the metadata was rebuilt from the sites: {} records of the checkpoint of entry {}, and {} "
+      "transactions up to entry {}",
+      done.records, done.covered, done.transactions, done.position.sequence);
+  for (const auto& problem : done.problems) spdlog::warn("rebuilding: {}", problem);
+  if (!rebuilt.value().aside.empty()) {
+    spdlog::warn("what was in {} is in {} now; delete it when you have looked at it", directory,
+                 rebuilt.value().aside);
   }
-  store_ = std::move(store).value();
+  return open_store(config);
+}
+
+result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFile& key) {
+  if (auto opened = open_store(config); !opened) {
+    const bool missing = opened.error().is(Errc::not_found);
+    if (!missing && !opened.error().is(Errc::corrupt)) return opened;
+    const auto rebuilt = rebuild(config, opened.error());
+    if (!rebuilt && missing) {
+      return failure(
+          rebuilt.error().is(Errc::unavailable) ? Errc::unavailable : Errc::not_found,
+          fmt::format(
+              "{}: there is no metadata of a cloud, and none can be rebuilt from a journal: "
+              "{}. A new cloud: datacloud --config {} create",
+              metadata_directory(config.daemon).string(), rebuilt.error().message(),
+              config.file.string()));
+    }
+    if (!rebuilt) {
+      return failure(opened.error().code(),
+                     fmt::format("{}; nor can it be rebuilt from a journal: {}",
+                                 opened.error().text(), rebuilt.error().message()));
+    }
+  }
   TRY(cloud, read_cloud(*store_));
   TRY(key, read_key_file(config.keys.service, KeyFileKind::service));
   if (key.cloud_uuid == cloud.uuid()) return success();
@@ -219,11 +259,7 @@ result<void> Daemon::open_journal(const Config& config, pb::Cloud& cloud, const 
                               .metadata_key = journal::derive_metadata_key(key.key, cloud.uuid()),
                               .uncommitted_bytes_max = config.journal.uncommitted_bytes_max,
                               .fatal = [this](const Error& error) { store_failed(error); }});
-  if (!started) {
-    if (!started.error().is(Errc::not_found)) return failure(started.error());
-    return failure(Errc::not_found, started.error().text() +
-                                        ". Rebuild the metadata from the sites: datacloud recover");
-  }
+  if (!started) return failure(started.error());
   journal_ = std::move(started.value().committer);
   const auto& did = started.value();
   if (did.replayed + did.undone + did.kept > 0) {
@@ -395,7 +431,14 @@ result<std::unique_ptr<Daemon>> Daemon::open(const Config& config) {
   pb::Cloud cloud;
   KeyFile key;
   TRY(daemon->open_metadata(config, cloud, key));
-  TRY(daemon->open_journal(config, cloud, key));
+  auto led = daemon->open_journal(config, cloud, key);
+  if (!led && led.error().is(Errc::not_found)) {  // an old state, or one of another history
+    daemon->store_.reset();
+    TRY(daemon->rebuild(config, led.error()));
+    TRY(cloud, read_cloud(*daemon->store_));
+    led = daemon->open_journal(config, cloud, key);
+  }
+  if (!led) return failure(led.error());
   TRY(daemon->open_sites(config, cloud));
   TRY(daemon->open_service(config, std::move(cloud), key));
   TRY(daemon->open_metrics(config.daemon.metrics));

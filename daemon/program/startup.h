@@ -37,6 +37,8 @@ class Daemon {
  private:
   class ServerLoop;
   Daemon() = default;
+  result<void> open_store(const Config&);
+  result<void> rebuild(const Config&, const Error& why);
   result<void> open_metadata(const Config&, pb::Cloud&, KeyFile&);
   result<void> open_journal(const Config&, pb::Cloud&, const KeyFile&);
   result<void> open_sites(const Config&, const pb::Cloud&);

@@ -143,6 +143,25 @@ def damaged(cloud, mount, wanted):
     check_equal(picture(mount.point), wanted, "all that was fsynced, without these columns")
 
 
+def by_itself(cloud, mount, wanted):
+    """A daemon that has lost its metadata, or finds it damaged, does the same at its start."""
+    lose_machine(cloud, mount)
+    come_back(cloud, mount)
+    check_equal(picture(mount.point), wanted, "all that was fsynced, without a command")
+    check("the metadata was rebuilt from the sites" in (cloud.root / "daemon.log").read_text(), "the log says so")
+    write(mount / "later", b"written by a daemon that was rebuilt")
+    wanted = picture(mount.point)
+    cloud.kill_daemon()
+    mount.kill()
+    metadata = cloud.root / "state" / "metadata"
+    (metadata / "CURRENT").write_text("no manifest")
+    come_back(cloud, mount)
+    check_equal(picture(mount.point), wanted, "all that was fsynced, beside damaged metadata")
+    check_equal(len(list((cloud.root / "state").glob("metadata.replaced-*"))), 1,
+                "what was there is kept")
+    return wanted
+
+
 def earlier(cloud, mount, wanted):
     then = journal(cloud)["committed"]
     write(mount / "later", b"to be forgotten")
@@ -216,6 +235,7 @@ def test(options):
         wait_for(lambda: journal(cloud)["checkpoint"], 60, "the first checkpoint")
         wanted = plain(cloud, mount, rng)
         damaged(cloud, mount, wanted)
+        wanted = by_itself(cloud, mount, wanted)
         wanted = earlier(cloud, mount, wanted)
         rest = sites_lost(cloud, mount, rng, wanted)
         journals_lost(cloud, mount, rest)

@@ -1,5 +1,5 @@
 // See recovery_sites.h.
-#include "tools/recovery_sites.h"
+#include "daemon/checkpoint/recovery_sites.h"
 
 #include <fmt/format.h>
 
