@@ -219,9 +219,9 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
               config.file.string()));
     }
     if (!rebuilt) {
-      return failure(opened.error().code(),
-                     fmt::format("{}; nor can it be rebuilt from a journal: {}",
-                                 opened.error().text(), rebuilt.error().message()));
+      return failure(Error(opened.error().code(),
+                           fmt::format("{}; nor can it be rebuilt from a journal: {}",
+                                       opened.error().text(), rebuilt.error().message())));
     }
   }
   TRY(cloud, read_cloud(*store_));
