@@ -84,7 +84,7 @@ def keys_in_source():
     found = set()
     for source in sorted((SOURCE / "common").glob("config/config*.cc")):
         for body in re.finditer(r"^result<void> read_(cloud|daemon|keys|listen|windows|site|rados_site|"
-                                r"directory_site|remote_site|node|node_keys)\b.*?^}",
+                                r"directory_site|remote_site|node|node_keys|journal)\b.*?^}",
                                 source.read_text(), re.S | re.M):
             table = {"listen": "daemon", "windows": "daemon", "site": "[site]",
                      "rados_site": "[site]", "directory_site": "[site]",
