@@ -149,7 +149,7 @@ def by_itself(cloud, mount, wanted):
     come_back(cloud, mount)
     check_equal(picture(mount.point), wanted, "all that was fsynced, without a command")
     check("the metadata was rebuilt from the sites" in (cloud.root / "daemon.log").read_text(), "the log says so")
-    write(mount / "later", b"written by a daemon that was rebuilt")
+    write(mount / "rebuilt", b"written by a daemon that was rebuilt")
     wanted = picture(mount.point)
     cloud.kill_daemon()
     mount.kill()

@@ -219,8 +219,28 @@ def ways(cloud):
                 pass  # closed meanwhile
         return found
     for name in cloud.names:
-        wait_for(lambda name=name: connections(name) == 1, 20,
-                 f"one connection by the local socket of {name}: the daemon's")
+        wait_for(lambda name=name: connections(name) == 2, 20,
+                 f"the daemon's connections for objects and journal by the local socket of {name}")
+
+
+def journal(cloud):
+    return json.loads(cloud.tool("journal", "status", "--json"))
+
+
+def journaled(cloud):
+    """The servers make the journal's logs, and hold them."""
+    now = json.loads(cloud.tool("journal", "enable", "--json", seconds=60))
+    check_equal((now["used"], now["commit_sites"], len(now["sites"])), (True, 3, 5),
+                "five served sites hold the journal, three commit")
+    wait_for(lambda: all(s["state"] == "ok" for s in journal(cloud)["sites"]), 60,
+             "all served sites to have the journal")
+    for name in cloud.names:
+        check(any((cloud.sites[name].path / "journal").glob("segment-*")), f"{name} has a segment")
+
+
+def even(cloud):
+    now = journal(cloud)
+    return all(s["state"] == "ok" and s["acknowledged"] >= now["committed"] for s in now["sites"])
 
 
 def working(cloud, node, rng):
@@ -261,6 +281,7 @@ def degraded(cloud, node, files, rng):
     for name in lost:
         cloud.serve_site(name)
     wait_for(lambda: cloud.sites_up() == set(cloud.names), 20, "the sites to be back")
+    wait_for(lambda: even(cloud), 60, "the journal to be at all sites again")
     return lost[0]
 
 
@@ -389,6 +410,7 @@ def test(options):
             cloud.serve_site(name)
         cloud.start_daemon()
         wait_for(lambda: cloud.sites_up() == set(cloud.names), 20, "all sites to be up")
+        journaled(cloud)
         node = Node(cloud, "gpu07", "mount")
         files = working(cloud, node, rng)
         ways(cloud)
