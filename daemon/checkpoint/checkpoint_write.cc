@@ -31,6 +31,14 @@ namespace {
 constexpr char kUndoPrefix = 'u';
 constexpr auto kStopLook = milliseconds(50);
 
+// A piece whose columns are being put.
+struct PieceUnderWay {
+  size_t index = 0;
+  std::shared_ptr<const PieceColumns> columns;
+  std::vector<SiteId> sites;  // of each column; 0: nowhere
+  std::vector<std::future<result<void>>> puts;
+};
+
 class CheckpointWriter {
  public:
   CheckpointWriter(const RecordSnapshot& records, const CheckpointPlace& place,
@@ -64,14 +72,6 @@ class CheckpointWriter {
   }
 
  private:
-  // A piece whose columns are being put.
-  struct UnderWay {
-    size_t index = 0;
-    std::shared_ptr<const PieceColumns> columns;
-    std::vector<SiteId> sites;  // of each column; 0: nowhere
-    std::vector<std::future<result<void>>> puts;
-  };
-
   result<void> begin() {
     auto& root = written_.root;
     TRY(const auto position, records_.get(key::meta("journal_position")));
@@ -172,7 +172,7 @@ class CheckpointWriter {
     return places;
   }
 
-  std::future<result<void>> put(SiteId id, const UnderWay& piece, int column) {
+  std::future<result<void>> put(SiteId id, const PieceUnderWay& piece, int column) {
     auto promise = std::make_shared<std::promise<result<void>>>();
     auto future = promise->get_future();
     Payload payload;
@@ -215,7 +215,7 @@ class CheckpointWriter {
 
   // Waits for the columns; those that failed go to other sites as long as there are any.
   result<void> settle() {
-    UnderWay piece = std::move(*under_way_);
+    PieceUnderWay piece = std::move(*under_way_);
     under_way_.reset();
     std::vector<int> left;
     for (int c = 0; c < code_.n(); ++c) {
@@ -250,7 +250,7 @@ class CheckpointWriter {
     return success();
   }
 
-  void put_elsewhere(UnderWay& piece, int column) {
+  void put_elsewhere(PieceUnderWay& piece, int column) {
     written_.scattered = true;
     for (;;) {
       std::map<SiteId, int> counts;
@@ -289,7 +289,7 @@ class CheckpointWriter {
   const ErasureCode& code_;
   PieceSealer sealer_;
   WrittenCheckpoint written_;
-  std::optional<UnderWay> under_way_;
+  std::optional<PieceUnderWay> under_way_;
   std::map<SiteId, std::string> failed_;  // with the reason
   std::optional<int> survived_;
   uint64_t count_ = 0, read_ = 0;
