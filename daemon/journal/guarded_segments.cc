@@ -10,7 +10,7 @@
 namespace datacloud::journal {
 namespace {
 
-constexpr size_t kSegmentsMax = 65536;  // that are followed
+constexpr size_t kSegmentsFollowedMax = 65536;  // that are followed
 constexpr size_t kChunkBytes = size_t{4} << 20;
 
 std::string attribute(const Attributes& attributes, const std::string& name) {
@@ -134,7 +134,7 @@ result<GuardedSegment> GuardedSegments::get(const std::string& name) {
 
 result<GuardedSegment> GuardedSegments::tail(const std::string& hint) {
   std::string name = hint;
-  for (size_t step = 0; step < kSegmentsMax; ++step) {
+  for (size_t step = 0; step < kSegmentsFollowedMax; ++step) {
     if (name.empty()) {
       auto anchor = view(kAnchorName, {});
       if (!anchor) {
@@ -169,7 +169,8 @@ result<std::vector<GuardedSegment>> GuardedSegments::chain(const GuardedSegment&
       return failure(older.error());
     }
     older.value().limit = out.back().header.previous_bytes;
-    if (older.value().header.ordinal >= out.back().header.ordinal || out.size() > kSegmentsMax) {
+    if (older.value().header.ordinal >= out.back().header.ordinal ||
+        out.size() > kSegmentsFollowedMax) {
       return failure(Errc::corrupt,
                      objects_.location() + "/" + older.value().name + " is not the segment it was");
     }

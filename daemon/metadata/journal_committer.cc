@@ -190,7 +190,7 @@ result<std::optional<BatchReader::Batch>> BatchReader::add(const LogEntry& entry
     return failure(Errc::corrupt, "journal entry " + std::to_string(entry.header.sequence) +
                                       " does not parse; it was written by another version");
   }
-  if (!open_) open_.emplace();
+  if (!open_) open_ = Batch();
   open_->sequence = parsed.sequence();
   for (auto& change : *parsed.mutable_changes()) {
     auto& value = open_->changes[change.key()];
