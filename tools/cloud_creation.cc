@@ -76,15 +76,6 @@ result<void> make_keys(const Config& config, const std::string& uuid, Undo& undo
   return success();
 }
 
-SiteMarker marker_of(const pb::Cloud& cloud, const pb::SiteInfo& info) {
-  SiteMarker marker;
-  marker.cloud_uuid = cloud.uuid();
-  marker.cloud_name = cloud.name();
-  marker.site_name = info.name();
-  marker.site_id = info.id();
-  return marker;
-}
-
 result<void> format_sites(const Config& config, const pb::Cloud& cloud, Undo& undo) {
   for (size_t i = 0; i < config.sites.size(); i++) {
     const SiteConfig& site = config.sites[i];

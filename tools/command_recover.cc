@@ -5,10 +5,8 @@
 // entry. The directory is built under another name and counts once it is renamed; whatever ends the
 // command before that, it may be repeated.
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -184,26 +182,17 @@ class Recovery {
 
   result<void> rebuild() {
     std::optional<pb::JournalSet> set;
-    if (options_.surviving.empty()) {
-      TRY(check_quorum(report_.survey));
-    } else {
+    if (!options_.surviving.empty()) {
       TRY(set, surviving_set(report_.survey));
     }
-    std::error_code ec;
-    std::filesystem::create_directories(config_.daemon.state.parent_path(), ec);
-    if (::mkdir(config_.daemon.state.c_str(), 0700) != 0 && errno != EEXIST) {
-      return failure(Error::posix(errno, "cannot create " + config_.daemon.state.string()));
-    }
     const auto files = make_posix_file_layer();
-    MetadataStore::Options made{.directory = metadata_ + ".recovering", .files = files};
-    TRY(auto recovered, load(made));
-    // The set may have changed behind the checkpoint that the survey has read.
-    if (recovered.set.number() != report_.survey.set.number()) {
-      count_set(report_.survey, recovered.set);
-      if (!set) {
-        TRY(check_quorum(report_.survey));
-      }
-    }
+    const MetadataStore::Options made{.directory = metadata_ + ".recovering", .files = files};
+    Progress progress(context_.json);
+    TRY(auto recovered,
+        load_beside(config_, opened_, report_.survey, made, options_.to, set.has_value(),
+                    [&](const std::string& what, uint64_t done, uint64_t all) {
+                      progress.show(done, all, fmt::format("{} {} of {}", what, done, all));
+                    }));
     const bool earlier = recovered.position.sequence < report_.survey.end.sequence && options_.to;
     if (earlier) {
       TRY(rewind_journal(opened_, recovered));
@@ -215,14 +204,6 @@ class Recovery {
     report_.recovered = std::move(recovered);
     report_.possible = true;
     return success();
-  }
-
-  result<Recovered> load(const MetadataStore::Options& made) {
-    Progress progress(context_.json);
-    return load_metadata(report_.survey, opened_.sources, opened_.place(), made, options_.to,
-                         [&](const std::string& what, uint64_t done, uint64_t all) {
-                           progress.show(done, all, fmt::format("{} {} of {}", what, done, all));
-                         });
   }
 
   const CommandContext& context_;

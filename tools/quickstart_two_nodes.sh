@@ -146,7 +146,7 @@ ip -n "$node" link set eth0 up
 wait "$copy" || die "the copy failed"
 sync "$state/mnt/second"
 cmp "$state/original" "$state/mnt/second" || die "what was read differs"
-say "Mended: the copy went on by itself, and both files are exact."
+say "The link is back: the copy went on by itself, and both files are exact."
 
 title "7. A new mount, with nothing in memory, reads again"
 umount "$state/mnt"

@@ -1,5 +1,6 @@
 // From a site's configuration to its back end.
 #include "common/net/address.h"
+#include "common/proto/records.pb.h"
 #include "common/site/site_set.h"
 #include "common/store/directory_store.h"
 #include "common/store/memory_store.h"
@@ -72,6 +73,15 @@ std::string site_place(const SiteConfig& config, const std::string& cloud_uuid) 
   if (config.store == "remote") return config.address;
   if (config.store != "rados") return config.path.string();
   return config.pool + "/" + (config.nspace.empty() ? cloud_uuid : config.nspace);
+}
+
+SiteMarker marker_of(const pb::Cloud& cloud, const pb::SiteInfo& info) {
+  SiteMarker marker;
+  marker.cloud_uuid = cloud.uuid();
+  marker.cloud_name = cloud.name();
+  marker.site_name = info.name();
+  marker.site_id = info.id();
+  return marker;
 }
 
 result<std::unique_ptr<ObjectStore>> open_store(const SiteConfig& config,

@@ -36,6 +36,10 @@
 namespace datacloud {
 
 struct RadosOptions;  // common/store/rados/rados_store.h
+namespace pb {
+class Cloud;
+class SiteInfo;
+}  // namespace pb
 
 class Site {
  public:
@@ -146,6 +150,8 @@ class SiteSet {
 
 // The failure for want of room at these sites: EDQUOT if all say so, else no_space.
 Error no_room_error(const std::map<std::string, Error>& refusals);
+// What must be at a site of this cloud.
+SiteMarker marker_of(const pb::Cloud&, const pb::SiteInfo&);
 // Opens the back end of a configured site; `expected` is verified at every use.
 result<std::unique_ptr<ObjectStore>> open_store(const SiteConfig&, const SiteMarker& expected);
 // Creates the site's layout and marker. exists when it already holds a cloud's marker, invalid

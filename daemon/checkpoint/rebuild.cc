@@ -10,10 +10,11 @@
 #include <utility>
 
 #include "common/base/clock.h"
-#include "daemon/checkpoint/recovery_sites.h"
 
 namespace datacloud {
+namespace {
 
+// unavailable: too few sites of the journal answered to be sure that nothing is missing.
 result<void> check_quorum(const Survey& survey) {
   if (survey.enough()) return success();
   return failure(
@@ -25,6 +26,7 @@ result<void> check_quorum(const Survey& survey) {
                   survey.describe_missing(), survey.sites[survey.source].name));
 }
 
+// The set that counts; the survey knows that of a checkpoint.
 void count_set(Survey& survey, const pb::JournalSet& set) {
   survey.set = set;
   survey.rules = journal::quorum_rules(set.sites_size(), static_cast<int>(set.losses()));
@@ -35,24 +37,38 @@ void count_set(Survey& survey, const pb::JournalSet& set) {
   }
 }
 
-result<Rebuilt> rebuild_metadata(const Config& config, const std::string& directory,
-                                 const RecoveryProgress& progress) {
-  TRY(const auto opened, open_recovery_sites(config));
-  TRY(auto survey, survey_journal(opened.sources, opened.place()));
-  TRY(check_quorum(survey));
+}  // namespace
+
+result<Recovered> load_beside(const Config& config, const RecoverySites& opened, Survey& survey,
+                              const MetadataStore::Options& made, std::optional<uint64_t> to,
+                              bool any, const RecoveryProgress& progress) {
+  if (!any) {
+    TRY(check_quorum(survey));
+  }
   std::error_code ec;
   std::filesystem::create_directories(config.daemon.state.parent_path(), ec);
   if (::mkdir(config.daemon.state.c_str(), 0700) != 0 && errno != EEXIST) {
     return failure(Error::posix(errno, "cannot create " + config.daemon.state.string()));
   }
+  TRY(auto recovered, load_metadata(survey, opened.sources, opened.place(), made, to, progress));
+  if (recovered.set.number() != survey.set.number()) {
+    count_set(survey, recovered.set);
+    if (!any) {
+      TRY(check_quorum(survey));
+    }
+  }
+  return recovered;
+}
+
+result<Rebuilt> rebuild_metadata(const Config& config, const std::string& directory,
+                                 const RecoveryProgress& progress) {
+  TRY(const auto opened, open_recovery_sites(config));
+  TRY(auto survey, survey_journal(opened.sources, opened.place()));
   const auto files = make_posix_file_layer();
   const MetadataStore::Options made{.directory = directory + ".recovering", .files = files};
   Rebuilt out;
-  TRY(out.recovered, load_metadata(survey, opened.sources, opened.place(), made, {}, progress));
-  if (out.recovered.set.number() != survey.set.number()) {
-    count_set(survey, out.recovered.set);
-    TRY(check_quorum(survey));
-  }
+  TRY(out.recovered, load_beside(config, opened, survey, made, {}, false, progress));
+  std::error_code ec;
   if (std::filesystem::exists(directory, ec)) {
     out.aside = directory + ".replaced-" + std::to_string(wall_now_ns());
     std::filesystem::rename(directory, out.aside, ec);

@@ -4,17 +4,22 @@
 // Threading: the functions block; one thread.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "common/config/config.h"
 #include "daemon/checkpoint/recovery.h"
+#include "daemon/checkpoint/recovery_sites.h"
 
 namespace datacloud {
 
-// unavailable: too few sites of the journal answered to be sure that nothing is missing.
-result<void> check_quorum(const Survey&);
-// The set that counts; the survey knows that of a checkpoint, and it may have changed since.
-void count_set(Survey&, const pb::JournalSet&);
+// Loads into `made`, beside the daemon's own directory, which is made if it is missing. Before and
+// after, for the set may have changed behind the checkpoint, a quorum must have answered, unless
+// `any` number will do. Other failures as load_metadata().
+result<Recovered> load_beside(const Config&, const RecoverySites&, Survey&,
+                              const MetadataStore::Options& made, std::optional<uint64_t> to,
+                              bool any, const RecoveryProgress&);
 
 struct Rebuilt {
   Recovered recovered;

@@ -24,15 +24,6 @@ const SiteConfig* config_of(const Config& config, const std::string& name) {
   return it != config.sites.end() ? &*it : nullptr;
 }
 
-SiteMarker marker_of(const pb::Cloud& cloud, const pb::SiteInfo& info) {
-  SiteMarker marker;
-  marker.cloud_uuid = cloud.uuid();
-  marker.cloud_name = cloud.name();
-  marker.site_name = info.name();
-  marker.site_id = info.id();
-  return marker;
-}
-
 }  // namespace
 
 result<journal::QuorumLogOptions> quorum_options(const Config& config, const pb::Cloud& cloud,

@@ -59,7 +59,7 @@ const SiteConfig& config_of(const Config& config, const std::string& name) {
                        [&](const auto& s) { return s.name == name; });
 }
 
-// A site that cannot be seen is away; one that is somebody else's is a mistake to be mended first.
+// A site that cannot be seen is away; one that is somebody else's is a mistake to be corrected first.
 // Nobody waits for a Ceph cluster or another machine here: their stores look at the marker
 // themselves and say what they find.
 result<void> check_marker(const SiteConfig& site, const SiteMarker& expected) {
@@ -100,11 +100,7 @@ result<MetadataService::Dependencies::Joined> open_joining(const std::filesystem
     return failure(Errc::not_found, fmt::format("{}: no [[site]] is named \"{}\": add it",
                                                 file.string(), info.name()));
   }
-  SiteMarker expected;
-  expected.cloud_uuid = cloud.uuid();
-  expected.cloud_name = cloud.name();
-  expected.site_name = info.name();
-  expected.site_id = info.id();
+  const SiteMarker expected = marker_of(cloud, info);
   TRY(check_marker(*site, expected));
   MetadataService::Dependencies::Joined joined;
   TRY(joined.store, open_in_background(*site, expected));
@@ -209,14 +205,19 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
     const bool missing = opened.error().is(Errc::not_found);
     if (!missing && !opened.error().is(Errc::corrupt)) return opened;
     const auto rebuilt = rebuild(config, opened.error());
+    if (!rebuilt && missing && rebuilt.error().is(Errc::unavailable)) {
+      return failure(
+          Errc::unavailable,
+          fmt::format("{}: the metadata is lost, and cannot be rebuilt now: {}",
+                      metadata_directory(config.daemon).string(), rebuilt.error().text()));
+    }
     if (!rebuilt && missing) {
       return failure(
-          rebuilt.error().is(Errc::unavailable) ? Errc::unavailable : Errc::not_found,
-          fmt::format(
-              "{}: there is no metadata of a cloud, and none can be rebuilt from a journal: "
-              "{}. A new cloud: datacloud --config {} create",
-              metadata_directory(config.daemon).string(), rebuilt.error().message(),
-              config.file.string()));
+          Errc::not_found,
+          fmt::format("{}: there is no metadata of a cloud, and no journal from which it "
+                      "could be rebuilt: {}. A new cloud: datacloud --config {} create",
+                      metadata_directory(config.daemon).string(), rebuilt.error().text(),
+                      config.file.string()));
     }
     if (!rebuilt) {
       return failure(Error(opened.error().code(),
@@ -259,7 +260,10 @@ result<void> Daemon::open_journal(const Config& config, pb::Cloud& cloud, const 
                               .metadata_key = journal::derive_metadata_key(key.key, cloud.uuid()),
                               .uncommitted_bytes_max = config.journal.uncommitted_bytes_max,
                               .fatal = [this](const Error& error) { store_failed(error); }});
-  if (!started) return failure(started.error());
+  if (!started) {
+    foreign_ = started.error().is(Errc::not_found);
+    return failure(started.error());
+  }
   journal_ = std::move(started.value().committer);
   const auto& did = started.value();
   if (did.replayed + did.undone + did.kept > 0) {
@@ -277,11 +281,7 @@ result<void> Daemon::open_sites(const Config& config, const pb::Cloud& cloud) {
   std::vector<SiteSet::Member> members;
   for (const auto& info : cloud.sites()) {
     const SiteConfig& site = config_of(config, info.name());
-    SiteMarker expected;
-    expected.cloud_uuid = cloud.uuid();
-    expected.cloud_name = cloud.name();
-    expected.site_name = info.name();
-    expected.site_id = info.id();
+    const SiteMarker expected = marker_of(cloud, info);
     TRY(check_marker(site, expected));
     TRY(auto store, open_in_background(site, expected));
     members.push_back({info.id(), info.name(), std::move(store)});
@@ -432,7 +432,7 @@ result<std::unique_ptr<Daemon>> Daemon::open(const Config& config) {
   KeyFile key;
   TRY(daemon->open_metadata(config, cloud, key));
   auto led = daemon->open_journal(config, cloud, key);
-  if (!led && led.error().is(Errc::not_found)) {  // an old state, or one of another history
+  if (!led && daemon->foreign_) {
     daemon->store_.reset();
     TRY(daemon->rebuild(config, led.error()));
     TRY(cloud, read_cloud(*daemon->store_));

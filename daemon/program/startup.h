@@ -60,6 +60,7 @@ class Daemon {
   std::shared_ptr<MetricsSource> metrics_;
   std::unique_ptr<MetricsExporter> exporter_;
   std::atomic<bool> failed_{false}, restart_{false};
+  bool foreign_ = false;  // the store is no part of the journal, and cannot be made one
   std::string failure_;   // on the loop, and once that has ended
   bool waiting_ = false;  // on the loop: for a directory that can be written
 };

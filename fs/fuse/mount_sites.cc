@@ -60,15 +60,10 @@ result<SiteSet::Member> Mount::open_site(const Config& config, const pb::SiteInf
                    fmt::format("site \"{}\" of the cloud is not in {}; add its [[site]] section",
                                info.name(), config.file.string()));
   }
-  SiteMarker marker;
-  marker.cloud_uuid = cloud_.uuid();
-  marker.cloud_name = cloud_.name();
-  marker.site_name = info.name();
-  marker.site_id = info.id();
   SiteSet::Member member{info.id(), info.name(), nullptr};
   SiteConfig site = *it;
   site.service_key.clear();  // is the daemon's: a mount that uses served sites is a node
-  TRY(member.store, open_store(site, marker));
+  TRY(member.store, open_store(site, marker_of(cloud_, info)));
   return member;
 }
 

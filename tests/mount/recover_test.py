@@ -167,6 +167,10 @@ def earlier(cloud, mount, wanted):
     write(mount / "later", b"to be forgotten")
     sync(mount.point)
     check(journal(cloud)["committed"] > then, "something comes later")
+    cloud.stop_daemon()
+    old = cloud.root / "state of another history"
+    shutil.copytree(cloud.root / "state", old)
+    cloud.start_daemon()
     lose_machine(cloud, mount)
     refused(cloud, "cannot be recovered", "an entry that does not exist", "--to", "99999999")
     told = recover(cloud, "--to", str(then))
@@ -180,6 +184,11 @@ def earlier(cloud, mount, wanted):
     recover(cloud)
     come_back(cloud, mount)
     check_equal(picture(mount.point), wanted, "the other future has not come back")
+    # Nor by a state that is no part of the journal any more.
+    lose_machine(cloud, mount)
+    shutil.copytree(old, cloud.root / "state")
+    come_back(cloud, mount)
+    check_equal(picture(mount.point), wanted, "a state of the other future is replaced")
     return wanted
 
 

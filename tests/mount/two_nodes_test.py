@@ -31,7 +31,7 @@ def test(options):
     before = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     done = subprocess.run(quickstart, env=environment, capture_output=True, text=True, timeout=150)
     check_equal(done.returncode, 0, f"it runs to its end {done.stderr[-2000:]}{done.stdout[-500:]}")
-    for told in ("Mended: the copy went on by itself", "laptop", "Both files are exact"):
+    for told in ("The link is back: the copy went on by itself", "laptop", "Both files are exact"):
         check(told in done.stdout, f"it says {told!r}", done.stdout[-2000:])
 
     def leaves_nothing(how):
