@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/site/site_set.h"
 #include "daemon/journal/site_logs.h"
 #include "daemon/metadata/journal_records.h"
 
