@@ -42,6 +42,10 @@ function(add_precompiled_header name header)
   add_dependencies(${name} datacloud_proto_headers)
   # Not by its path, so that ccache finds the same words in every checkout.
   target_precompile_headers(${name} PRIVATE <cmake/${header}>)
+  if(CMAKE_CXX_COMPILER_LAUNCHER)
+    set_target_properties(${name} PROPERTIES CXX_COMPILER_LAUNCHER
+                          "${CMAKE_SOURCE_DIR}/cmake/fresh_header.sh;${CMAKE_CXX_COMPILER_LAUNCHER}")
+  endif()
 endfunction()
 
 function(use_precompiled_header name)
