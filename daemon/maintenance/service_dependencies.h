@@ -16,6 +16,7 @@
 #include "common/rpc/peer_refusals.h"
 #include "common/site/site_set.h"
 #include "common/tls/certificate.h"
+#include "daemon/leadership/daemon_places.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/metadata/journal_committer.h"
 #include "daemon/metadata/metadata_store.h"
@@ -53,6 +54,8 @@ struct ServiceDependencies {
   JournalConfig journal_config = {};
   // Makes empty logs at the sites of a new journal, or says why not; from a background thread.
   std::function<result<void>(const pb::JournalSet&)> format_journal = {};
+  // The cloud's daemons; null: it has this one alone.
+  std::shared_ptr<DaemonPlaces> places = {};
   std::function<void()> start_anew = {};  // the daemon reads its records as after a restart
   // The metadata store has failed: nothing more can be promised. Stops the daemon.
   std::function<void(const Error&)> fatal;
