@@ -109,6 +109,13 @@ void RpcSessionClient::connect_now() {
   for (const auto& address : addresses)
     if (is_tls_address(address)) remote.push_back(address);
   if (remote.empty()) return connect_failed(local.error());
+  const bool only_remote = remote.size() == addresses.size();
+  if (!options_.tls && !only_remote) {
+    return connect_failed(Error(
+        Errc::unavailable, fmt::format("{}; other daemons of the cloud are reached over TLS, for "
+                                       "which this machine needs a certificate (`datacloud join`)",
+                                       local.error().text())));
+  }
   if (!options_.tls) {
     return connect_failed(Error(Errc::invalid, remote[0] +
                                                    ": this machine has no certificate to show; "

@@ -8,13 +8,10 @@
 #include "common/config/node_certificate.h"
 #include "common/rpc/journal_mark.h"
 #include "common/site/leader_record.h"
+#include "common/store/remote/site_credentials.h"
 
 namespace datacloud {
 namespace {
-
-constexpr Duration kSearchPause = seconds(3);      // between two looks at the sites
-constexpr Duration kSearchPatience = seconds(15);  // far clusters take seconds to connect to
-constexpr Duration kSearchGrace = seconds(1);      // for a newer record, once there is one
 
 std::vector<pb::DaemonPlace> to_places(const std::vector<DaemonsFile::Daemon>& daemons) {
   std::vector<pb::DaemonPlace> out;
@@ -38,14 +35,19 @@ std::vector<DaemonsFile::Daemon> to_daemons(const std::vector<pb::DaemonPlace>& 
 }  // namespace
 
 std::shared_ptr<DaemonFinder> DaemonFinder::make(const Config& config, Keep keep) {
-  return std::shared_ptr<DaemonFinder>(new DaemonFinder(config, keep));
+  return make(config, keep, Times());
 }
 
-DaemonFinder::DaemonFinder(const Config& config, Keep keep)
+std::shared_ptr<DaemonFinder> DaemonFinder::make(const Config& config, Keep keep, Times times) {
+  return std::shared_ptr<DaemonFinder>(new DaemonFinder(config, keep, times));
+}
+
+DaemonFinder::DaemonFinder(const Config& config, Keep keep, Times times)
     : KnownAddresses(config.daemon_addresses()),
       path_(daemons_file_of(config.file)),
       sites_(config.sites),
-      keep_(keep == Keep::yes) {
+      keep_(keep == Keep::yes),
+      times_(times) {
   auto file = read_daemons_file(path_);
   if (!file) {
     if (!file.error().is(Errc::not_found) && keep_)
@@ -128,7 +130,7 @@ void DaemonFinder::search() {
     key = known_.leader_key;
     epoch = known_.epoch;
   }
-  const auto record = read_leader_record(sites_, uuid, key, kSearchPatience, kSearchGrace);
+  const auto record = read_leader_record(sites_, uuid, key, times_.patience, times_.grace);
   if (!record) {
     spdlog::info("{}", record.error().text());
   } else if (record.value().epoch() >= epoch) {
@@ -141,12 +143,15 @@ void DaemonFinder::search() {
   std::lock_guard lock(finding_);
   if (record && record.value().epoch() > known_.epoch) known_.epoch = record.value().epoch();
   searching_ = false;
-  search_again_ = monotonic_now() + kSearchPause;
+  search_again_ = monotonic_now() + times_.pause;
 }
 
-void find_daemon(const Config& config, DaemonFinder::Keep keep, RpcClient::Options& options) {
+void find_daemon(const Config& config, FindsFor whom, RpcClient::Options& options) {
   set_daemon(config, options);
-  options.known = DaemonFinder::make(config, keep);
+  options.known = DaemonFinder::make(
+      config, whom == FindsFor::tool ? DaemonFinder::Keep::no : DaemonFinder::Keep::yes);
+  if (!options.tls && whom != FindsFor::mount && !config.keys.service.empty())
+    options.tls = [key = config.keys.service] { return daemon_client_context(key); };
 }
 
 }  // namespace datacloud

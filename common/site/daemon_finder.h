@@ -22,14 +22,20 @@ class DaemonFinder final : public KnownAddresses,
                            public std::enable_shared_from_this<DaemonFinder> {
  public:
   enum class Keep { no, yes };  // what is told, in the file
+  struct Times {
+    Duration pause = seconds(3);      // between two looks at the sites
+    Duration patience = seconds(15);  // of one: far clusters take seconds to connect to
+    Duration grace = seconds(1);      // for a newer record, once there is one
+  };
   static std::shared_ptr<DaemonFinder> make(const Config&, Keep);
+  static std::shared_ptr<DaemonFinder> make(const Config&, Keep, Times);
 
   void told(const pb::HelloReply&, bool local) override;
   void told(const pb::KeepaliveReply&, bool local) override;
   void unreachable() override;
 
  private:
-  DaemonFinder(const Config&, Keep);
+  DaemonFinder(const Config&, Keep, Times);
   void keep();
   void write();
   void search();
@@ -37,6 +43,7 @@ class DaemonFinder final : public KnownAddresses,
   const std::filesystem::path path_;
   const std::vector<SiteConfig> sites_;
   const bool keep_;
+  const Times times_;
   std::mutex finding_;  // the members below
   DaemonsFile known_;   // its daemons are those of KnownAddresses
   bool has_key_ = false;
@@ -44,7 +51,10 @@ class DaemonFinder final : public KnownAddresses,
   MonotonicTime search_again_{};
 };
 
-// set_daemon(), and what is known of the daemons beside the configuration.
-void find_daemon(const Config&, DaemonFinder::Keep, RpcClient::Options&);
+// set_daemon(), and what is known of the daemons beside the configuration. Tools and servers of
+// sites on a machine with the service key show a certificate that they make with it, should the
+// leader be elsewhere; a mount never reads that key. Mounts and servers of sites keep the file.
+enum class FindsFor { mount, tool, site_server };
+void find_daemon(const Config&, FindsFor, RpcClient::Options&);
 
 }  // namespace datacloud

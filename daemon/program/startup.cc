@@ -14,6 +14,7 @@
 
 #include "common/audit/shard_tags.h"
 #include "common/base/log.h"
+#include "common/site/leader_record.h"
 #include "common/store/rados/rados_store.h"
 #include "common/tls/organisation.h"
 #include "daemon/checkpoint/rebuild.h"
@@ -59,8 +60,8 @@ const SiteConfig& config_of(const Config& config, const std::string& name) {
                        [&](const auto& s) { return s.name == name; });
 }
 
-// A site that cannot be seen is away; one that is somebody else's is a mistake to be corrected first.
-// Nobody waits for a Ceph cluster or another machine here: their stores look at the marker
+// A site that cannot be seen is away; one that is somebody else's is a mistake to be corrected
+// first. Nobody waits for a Ceph cluster or another machine here: their stores look at the marker
 // themselves and say what they find.
 result<void> check_marker(const SiteConfig& site, const SiteMarker& expected) {
   if (site.store == "rados" || site.store == "remote") return success();
@@ -329,6 +330,7 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
       .refusals = refusals,
       .journal = journal_,
       .journal_config = config.journal,
+      .leader_key = derive_leader_key(key.key, cloud.uuid()),
       .format_journal = [file = config.file, cloud](
                             const pb::JournalSet& set) { return format_logs(file, cloud, set); },
       .start_anew =
