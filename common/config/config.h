@@ -16,7 +16,7 @@ namespace datacloud {
 
 // A machine that has joined (`datacloud join`): it runs no daemon.
 struct NodeConfig {
-  std::vector<std::string> daemon;  // "tls://HOST:PORT", where the daemon is; empty: no node
+  std::vector<std::string> daemon;  // where the daemons are, as [daemon] listen; empty: no node
   std::filesystem::path key;        // PEM, made here
   std::filesystem::path certificate;
   std::filesystem::path authority;  // whom we trust; [daemon] authorities: who else signs nodes
@@ -53,7 +53,11 @@ struct CloudConfig {
 
 struct DaemonConfig {
   std::filesystem::path state;
-  std::vector<std::string> listen;                     // "unix:/path", "tls://HOST:PORT"
+  std::vector<std::string> listen;  // "unix:/path", "tls://HOST:PORT"
+  // Among the daemons of the cloud (daemon_place.h).
+  std::string name;                    // empty: this machine's
+  uint32_t order = 0;                  // of those that are up the lowest one leads
+  std::vector<std::string> advertise;  // where mounts reach it; empty: as `listen` says
   uint64_t certificate_ms = 90ull * 24 * 3600 * 1000;  // of nodes; renewed at two thirds
   std::string site;
   uint32_t lease_ms = 5'000;
