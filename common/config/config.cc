@@ -86,6 +86,10 @@ result<void> read_daemon(ConfigSection s, DaemonConfig& daemon, NodeConfig& node
                          const std::set<std::string>& sites) {
   TRY(s.absolute_path("state", daemon.state));
   TRY(read_place(s, daemon));
+  if (const toml::node* node = s.find("standby"); node != nullptr) {
+    if (!node->is_boolean()) return failure(s.error("standby", "standby must be true or false"));
+    daemon.standby = node->as_boolean()->get();
+  }
   TRY(s.text("site", daemon.site));
   if (!daemon.site.empty() && !sites.contains(daemon.site))
     return failure(s.error("site", "no [[site]] is named " + in_quotes(daemon.site) +
@@ -325,6 +329,9 @@ result<void> read_journal(ConfigSection s, JournalConfig& journal) {
   TRY(s.number("bytes_max", journal.bytes_max, 4 * journal.segment_bytes, kMiB << 20, parse_bytes));
   TRY(s.number("uncommitted_bytes_max", journal.uncommitted_bytes_max, kMiB, kMiB << 12,
                parse_bytes));
+  TRY(s.number("leader_lease_ms", journal.leader_lease_ms, 300, 60'000, parse_milliseconds));
+  TRY(s.number("takeover_after_ms", journal.takeover_after_ms, 300, kHourMs, parse_milliseconds));
+  TRY(s.number("leader_stay_ms", journal.leader_stay_ms, 1000, 24 * kHourMs, parse_milliseconds));
   return s.refuse_unknown();
 }
 

@@ -18,6 +18,7 @@
 #include "common/site/site_set.h"
 #include "common/tls/certificate.h"
 #include "daemon/leadership/daemon_places.h"
+#include "daemon/leadership/leader_lease.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/metadata/journal_committer.h"
 #include "daemon/metadata/metadata_store.h"
@@ -59,7 +60,12 @@ struct ServiceDependencies {
   std::function<result<void>(const pb::JournalSet&)> format_journal = {};
   // The cloud's daemons; null: it has this one alone.
   std::shared_ptr<DaemonPlaces> places = {};
-  std::function<void()> start_anew = {};  // the daemon reads its records as after a restart
+  KnownDaemon self = {};  // this one, of a cloud with a journal
+  // While it does not hold, mounts are answered nothing; null: it always does.
+  std::shared_ptr<LeaderLease> lease = {};
+  std::function<void()> lease_changed = {};  // its length
+  std::function<void()> stand_down = {};     // the leadership was given up: become a standby
+  std::function<void()> start_anew = {};     // the daemon reads its records as after a restart
   // The metadata store has failed: nothing more can be promised. Stops the daemon.
   std::function<void(const Error&)> fatal;
 };

@@ -139,7 +139,9 @@ bool MetadataService::resume(SessionState& session, const Call& call, const pb::
   }
   bind(session, call.connection);
   spdlog::info("session {}: {} is back", session.id(), session.describe());
-  call.connection->reply(hello_reply(call, session, asked));
+  send_out([connection = call.connection, reply = hello_reply(call, session, asked)] {
+    connection->reply(reply);
+  });
   for (const auto& recall : unanswered) send_recall(recall);
   for (const auto& recall : lock_recalls) send_lock_recall(recall);
   if (!session.resending && awaited_.erase(session.id()) > 0) run_held_back();
@@ -215,8 +217,10 @@ void MetadataService::new_session(const CallPtr& call, pb::Session record) {
   spdlog::info("session {}: {} connected{}", id, session.value()->describe(),
                rejoins ? fmt::format(", as session {} before", former) : "");
   when_durable([this, call, id, rejoins] {
-    SessionState* still = sessions_.find(id);
-    if (still != nullptr) call->connection->reply(hello_reply(*call, *still, rejoins));
+    send_out([this, call, id, rejoins] {
+      SessionState* still = sessions_.find(id);
+      if (still != nullptr) call->connection->reply(hello_reply(*call, *still, rejoins));
+    });
   });
 }
 

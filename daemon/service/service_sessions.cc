@@ -48,6 +48,7 @@ result<void> MetadataService::start() {
     return sessions_.retired(id) != nullptr ? IdRanges::Keeps::inodes : IdRanges::Keeps::nothing;
   }));
   TRY(maintenance_->open(txn));
+  TRY(open_leadership(txn));
   if (had_ids) maintenance_->make_garbage_scrub_due(txn);
   slept_ = suspended_();
   for (auto& [id, session] : sessions_.all()) {
@@ -59,6 +60,7 @@ result<void> MetadataService::start() {
   for (const SessionId id : std::set<SessionId>(awaited_)) end_if_over(id);
   TRY(committer_.wait_durable(kStartDurable));
   durable_ = store_.sequence();
+  begin_leadership();
   if (awaited_.empty()) {
     maintenance_->orphans_may_go();
   } else {
@@ -76,6 +78,7 @@ result<void> MetadataService::start() {
 
 void MetadataService::tick() {
   excuse_own_sleep();
+  excuse_lost_lease();
   std::vector<SessionId> ids;
   for (const auto& [id, session] : sessions_.all()) ids.push_back(id);
   for (const SessionId id : ids) end_if_over(id);
