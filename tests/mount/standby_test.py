@@ -224,7 +224,8 @@ def knows_only_the_dead(cloud, node, expected):
     point = node.mount()
     note(f"mounted by what the sites say in {time.monotonic() - began:.1f} s")
     check_equal((point / "last").read_text(), expected, "the cloud is there")
-    check(cloud.leading.machine.there in known.read_text(), "and the node knows the leader now")
+    wait_for(lambda: cloud.leading.machine.there in known.read_text(), 20,
+             "the node to keep where the leader is")
     node.unmount()
 
 
