@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/audit/audit_bundle.h"
@@ -53,6 +54,8 @@ struct ServiceDependencies {
   // Of a cloud with a journal, in place of commits to the local disk; null: it has none.
   std::shared_ptr<JournalCommitter> journal = {};
   JournalConfig journal_config = {};
+  // Of the record that says at the sites who leads; null: none is written.
+  std::optional<SecretKey> leader_key = {};
   // Makes empty logs at the sites of a new journal, or says why not; from a background thread.
   std::function<result<void>(const pb::JournalSet&)> format_journal = {};
   // The cloud's daemons; null: it has this one alone.

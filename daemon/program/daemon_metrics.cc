@@ -231,6 +231,9 @@ void add_journal(const pb::StatusReply& status, Metrics& out) {
       number(journal.uncommitted_bytes_max()));
   add("datacloud_journal_requests_waiting", "Requests that wait for that",
       number(journal.waiting()));
+  add("datacloud_journal_rollbacks_refused",
+      "Hellos of mounts that know of entries which are not here, since the start",
+      number(journal.rollbacks_refused()));
   add("datacloud_journal_margin",
       "Sites that may go away before nothing becomes durable; negative: nothing does",
       journal.margin());

@@ -13,6 +13,7 @@
 #include "common/audit/shard_tags.h"
 #include "common/base/log.h"
 #include "common/config/daemon_place.h"
+#include "common/site/leader_record.h"
 #include "common/store/rados/rados_store.h"
 #include "common/tls/organisation.h"
 #include "daemon/checkpoint/rebuild.h"
@@ -254,6 +255,7 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
       .refusals = refusals,
       .journal = journal_,
       .journal_config = config.journal,
+      .leader_key = derive_leader_key(key.key, cloud.uuid()),
       .format_journal = [file = config.file, cloud](
                             const pb::JournalSet& set) { return format_logs(file, cloud, set); },
       .places = places_,

@@ -43,6 +43,7 @@ MetadataService::~MetadataService() = default;
 void MetadataService::on_site_change() {
   maintenance_->on_site_change();
   if (checkpoints_) checkpoints_->job().on_site_change();
+  if (leader_record_) leader_record_->on_site_change();
 }
 
 void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::Request request) {

@@ -32,6 +32,7 @@
 #include "common/proto/journal.pb.h"
 #include "common/rpc/rpc.h"
 #include "daemon/jobs/site_space.h"
+#include "daemon/leadership/leader_record_writer.h"
 #include "daemon/leadership/standby_registry.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/maintenance/service_dependencies.h"
@@ -173,6 +174,14 @@ class MetadataService final : public RpcService, private Responder {
   bool may_rejoin(const pb::HelloRequest&, const pb::Session&) const;
   void resent(SessionState&);
   pb::Reply hello_reply(const Call&, SessionState&, bool resumed);
+
+  // service_places.cc: the cloud's daemons, and whether this one has what mounts were told of
+  void keep_leader_record();
+  std::vector<KnownDaemon> daemons_to_tell() const;
+  void add_places(const Call&, google::protobuf::RepeatedPtrField<pb::DaemonPlace>*) const;
+  std::string committed_position() const;
+  bool knows_history(const CallPtr&);
+  void refuse_history(const CallPtr&, const std::string& why);
   void bind(SessionState&, const std::shared_ptr<RpcConnection>&);
 
   // service_sessions.cc: sessions and their ends
@@ -350,6 +359,8 @@ class MetadataService final : public RpcService, private Responder {
   MonotonicTime traffic_since_;
   std::map<int, uint64_t> operations_;  // requests by kind since the start
   pb::JournalSet journal_set_;
+  uint64_t rollbacks_refused_ = 0;  // hellos of mounts that know of entries which are not here
+  std::shared_ptr<LeaderRecordWriter> leader_record_;  // null: the cloud has no journal
   bool enabling_journal_ = false;
   std::optional<SecretKey> metadata_key_;
   std::unique_ptr<JournalCheckpoints> checkpoints_;    // null: the cloud has no journal, or no key

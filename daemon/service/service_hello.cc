@@ -58,6 +58,10 @@ pb::Reply MetadataService::hello_reply(const Call& call, SessionState& session, 
       out->set_key(std::string(as_text(key.view())));
     }
   }
+  hello->set_journal_position(committed_position());
+  add_places(call, hello->mutable_daemons());
+  if (deps_.journal && deps_.leader_key)
+    hello->set_leader_key(std::string(as_text(deps_.leader_key->view())));
   hello->set_read_only(call.connection->peer().remote() &&
                        !call.connection->peer().roles.has(NodeRole::mount));
   hello->set_root(limit_of(call));
@@ -106,6 +110,7 @@ void MetadataService::hello(const CallPtr& call) {
     return connection->reply(hello_reply(*call, *tool.value(), false));
   }
   if (auto lacking = lacks_feature(record)) return refuse(call, *lacking);
+  if (!knows_history(call)) return;
   sessions_.count_hello();
   SessionState* session = sessions_.find(record.id());
   if (session != nullptr && (session->tool() || !same_client(session->record, record)))

@@ -71,6 +71,7 @@ result<void> MetadataService::start() {
     checkpoints_ = std::make_unique<JournalCheckpoints>(deps_, journal_set_, *metadata_key_);
     TRY(checkpoints_->start());
   }
+  keep_leader_record();
   loop_.after(kTick, [this] { tick(); });
   return success();
 }
@@ -253,6 +254,8 @@ Answer MetadataService::keepalive(const CallPtr& call) {
   maintenance_->add_site_infos(reply.mutable_keepalive()->mutable_sites());
   reply.mutable_keepalive()->set_lease_ms(renewed ? deps_.config.lease_ms : 0);
   *reply.mutable_keepalive()->mutable_features() = features_of_mounts(feature_record_);
+  reply.mutable_keepalive()->set_journal_position(committed_position());
+  add_places(*call, reply.mutable_keepalive()->mutable_daemons());
   return std::optional(std::move(reply));
 }
 
