@@ -20,8 +20,14 @@ void LeaderWatch::refused(MonotonicTime now) {
   }
 }
 
+void LeaderWatch::be_patient(Duration silence) {
+  patience_ = silence;
+  refused_.reset();
+  refused_again_.reset();
+}
+
 std::optional<MonotonicTime> LeaderWatch::dead_since(MonotonicTime now) const {
-  const MonotonicTime silent = sign_ + rules_.silence;
+  const MonotonicTime silent = sign_ + patience_.value_or(rules_.silence);
   if (refused_again_) return std::min(*refused_again_, silent);
   if (now >= silent) return silent;
   return std::nullopt;

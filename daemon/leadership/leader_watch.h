@@ -24,8 +24,12 @@ class LeaderWatch {
 
   // The leader has answered, or a new entry was seen at a site.
   void lives(MonotonicTime now);
-  // Nobody listens where it should be.
+  // Nobody listens where it has answered before.
   void refused(MonotonicTime now);
+  // Somebody is about to lead, and is not to be disturbed: until be_prompt() only silence counts,
+  // and only one as long as this.
+  void be_patient(Duration silence);
+  void be_prompt() { patience_.reset(); }
 
   // Since when it is taken for dead.
   std::optional<MonotonicTime> dead_since(MonotonicTime now) const;
@@ -36,6 +40,7 @@ class LeaderWatch {
   const Rules rules_;
   MonotonicTime sign_;  // the last sign of life
   std::optional<MonotonicTime> refused_, refused_again_;
+  std::optional<Duration> patience_;
 };
 
 // This daemon's place among those that may take over, from 0: by order, then by name; the leader

@@ -78,8 +78,12 @@ result<LogFollower::Fed> LogFollower::feed(const std::vector<LogEntry>& entries)
       if (any) return Fed::news;
       return part();
     }
-    if (auto opened = opener_->open(entry); !opened) return failure(opened.error());
+    TRY(const auto content, opener_->open(entry));
     last_ = entry.position();
+    if (entry.header.kind == EntryKind::note) {
+      note_at_ = last_.sequence;
+      if (!note_.ParseFromArray(content.data(), static_cast<int>(content.size()))) note_.Clear();
+    }
     committed_ = std::max(committed_, std::min(entry.header.committed, entry.header.sequence));
     waiting_bytes_ += entry.bytes->size();
     waiting_.push_back(entry);

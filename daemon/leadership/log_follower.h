@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "common/base/error.h"
+#include "common/proto/journal.pb.h"
 #include "daemon/journal/entry_sealer.h"
 #include "daemon/journal/log_entry.h"
 #include "daemon/metadata/journal_committer.h"
@@ -56,6 +57,8 @@ class LogFollower {
   const journal::LogPosition& applied() const { return applied_; }
   // The end of what was read.
   const journal::LogPosition& seen() const { return last_; }
+  // The last entry, if that is a note of the leader.
+  const pb::LeaderNote* last_note() const { return note_at_ == last_.sequence ? &note_ : nullptr; }
   uint64_t transactions() const { return transactions_; }
   uint64_t undone() const { return undone_; }
   // Whether records of the cloud's sites, or of the journal's, have changed since this was asked.
@@ -81,6 +84,8 @@ class LogFollower {
   uint64_t waiting_bytes_ = 0;
   journal::LogPosition last_;
   uint64_t committed_ = 0;  // known to be
+  pb::LeaderNote note_;
+  uint64_t note_at_ = UINT64_MAX;  // sequence
   uint64_t transactions_ = 0, undone_ = 0;
   bool sites_changed_ = false;
 };

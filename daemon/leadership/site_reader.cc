@@ -21,11 +21,12 @@ SiteReader::~SiteReader() {
   thread_.join();
 }
 
-void SiteReader::ask(uint64_t from, MonotonicTime now) {
+void SiteReader::ask(uint64_t from, bool promise, MonotonicTime now) {
   {
     std::lock_guard lock(mutex_);
     if (asked_at_) return;
     question_ = from;
+    promise_ = promise;
     asked_at_ = now;
     answer_.reset();
   }
@@ -44,15 +45,26 @@ std::optional<MonotonicTime> SiteReader::asked_at() const {
   return asked_at_;
 }
 
+SiteReader::Answer SiteReader::read(uint64_t from, bool promise) {
+  Read out;
+  if (promise) {
+    TRY(const auto head, log_->head());
+    out.promised = head.promised;
+  }
+  TRY(out.entries, log_->read(from, kAnswerBytesMax));
+  return out;
+}
+
 void SiteReader::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return stop_ || question_; });
     if (stop_) return;
     const uint64_t from = *question_;
+    const bool promise = promise_;
     question_.reset();
     lock.unlock();
-    auto answer = log_->read(from, kAnswerBytesMax);
+    auto answer = read(from, promise);
     lock.lock();
     answer_.emplace(std::move(answer));
     asked_at_.reset();

@@ -21,7 +21,11 @@ namespace datacloud {
 class SiteReader {
  public:
   static constexpr size_t kAnswerBytesMax = size_t{4} << 20;
-  using Answer = result<std::vector<journal::LogEntry>>;
+  struct Read {
+    std::vector<journal::LogEntry> entries;
+    journal::Epoch promised;  // where that was asked for
+  };
+  using Answer = result<Read>;
 
   SiteReader(std::string name, std::shared_ptr<journal::LogStore>, std::function<void()> arrived);
   ~SiteReader();
@@ -29,8 +33,9 @@ class SiteReader {
   SiteReader& operator=(const SiteReader&) = delete;
 
   const std::string& name() const { return name_; }
-  // Asks for the entries from a sequence on, unless a question is under way.
-  void ask(uint64_t from, MonotonicTime now);
+  // Asks for the entries from a sequence on, and with them for the site's promise, unless a
+  // question is under way.
+  void ask(uint64_t from, bool promise, MonotonicTime now);
   // The answer, once.
   std::optional<Answer> take();
   // Since when a question is under way.
@@ -38,6 +43,7 @@ class SiteReader {
 
  private:
   void run();
+  Answer read(uint64_t from, bool promise);
 
   const std::string name_;
   const std::shared_ptr<journal::LogStore> log_;
@@ -45,6 +51,7 @@ class SiteReader {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<uint64_t> question_;
+  bool promise_ = false;
   std::optional<MonotonicTime> asked_at_;
   std::optional<Answer> answer_;
   bool stop_ = false;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "common/base/log.h"
+#include "daemon/leadership/leader_lease.h"
 #include "daemon/leadership/log_follower.h"
 #include "daemon/metadata/journal_records.h"
 #include "daemon/metadata/record_keys.h"
@@ -61,6 +62,7 @@ struct Standby::Loop {
   void next_source();
   void ask();
   result<void> hear_leader();
+  void expect();
   std::optional<End> decide();
   void describe();
   bool knows_nobody() const { return record.daemons_size() == 0; }
@@ -81,6 +83,8 @@ struct Standby::Loop {
   std::set<size_t> strangers;  // sites whose logs the store is no part of
   std::string trouble;
   uint64_t answers = 0, refusals = 0;
+  bool answered = false;      // by the leader that the record names
+  journal::Epoch promised{};  // the highest that was seen
   bool claim_now = false;
   std::optional<MonotonicTime> looking_since;  // at all sites, once more
   std::set<size_t> looked;
@@ -93,6 +97,7 @@ result<void> Standby::Loop::read_record() {
   record_at = follower->transactions();
   pb::Leadership now;
   TRY(o.store.begin().get(key::meta(kLeadershipRecord), now));
+  if (now.leader() != record.leader() || now.epoch() != record.epoch()) answered = false;
   record = std::move(now);
   std::vector<std::string> addresses;
   for (const auto& daemon : record.daemons()) {
@@ -127,7 +132,8 @@ result<void> Standby::Loop::take(size_t site, SiteReader::Answer answer) {
     failed(answer.error());
     return success();
   }
-  auto fed = follower->feed(answer.value());
+  promised = std::max(promised, answer.value().promised);
+  auto fed = follower->feed(answer.value().entries);
   if (!fed) {
     const Error& error = fed.error();
     if (!error.is(Errc::not_found) && !error.is(Errc::corrupt)) return failure(error);
@@ -175,7 +181,7 @@ void Standby::Loop::ask() {
     trouble = reader.name() + ": it does not answer";
     next_source();
   }
-  if (now >= ask_at) readers[source]->ask(follower->next(), now);
+  if (now >= ask_at) readers[source]->ask(follower->next(), false, now);
 }
 
 result<void> Standby::Loop::hear_leader() {
@@ -189,19 +195,36 @@ result<void> Standby::Loop::hear_leader() {
       TRY(follower->told_committed(committed));
     }
     claim_now = noted.last.claim_now();
-  } else if (noted.refusals != refusals) {
+    answered = true;
+  } else if (noted.refusals != refusals && answered) {
     watch.refused(now);
   }
-  // Nobody but this one has led: there is nobody to be asked.
-  if (!knows_nobody() && record.leader() == o.link.self.name()) watch.refused(now);
+  // There is no other daemon.
+  if (record.daemons_size() == 1 && record.leader() == o.link.self.name()) watch.refused(now);
   answers = noted.answers;
   refusals = noted.refusals;
   link->set_position(follower->applied());
   return success();
 }
 
+// Who has claimed has to wait for the last leader's lease before it can be heard of; and a daemon
+// to which the journal was released is about to claim.
+void Standby::Loop::expect() {
+  const auto* note = follower->last_note();
+  const bool released_to_another = note != nullptr && note->release() && !note->successor().empty();
+  const auto claimed = std::max(promised, follower->seen().epoch);
+  if (!knows_nobody() && claimed.number > record.epoch()) {
+    watch.be_patient(claimer_patience(milliseconds(record.lease_ms())) + 2 * o.rules.silence);
+  } else if (released_to_another) {
+    watch.be_patient(o.rules.silence);
+  } else {
+    watch.be_prompt();
+  }
+}
+
 std::optional<Standby::End> Standby::Loop::decide() {
   const auto now = monotonic_now();
+  expect();
   if (claim_now) return End::asked;
   if (strangers.size() >= o.adopt) {
     why = trouble;
@@ -227,7 +250,7 @@ std::optional<Standby::End> Standby::Loop::decide() {
   if (!looking_since) {
     looking_since = now;
     looked.clear();
-    for (auto& reader : readers) reader->ask(follower->next(), now);
+    for (auto& reader : readers) reader->ask(follower->next(), true, now);
     return std::nullopt;
   }
   if (looked.size() < readers.size() && now - *looking_since < kLookAgain) return std::nullopt;
@@ -269,7 +292,10 @@ result<Standby::End> Standby::run() {
     TRY(loop.take_answers());
     TRY(loop.read_record());
     TRY(loop.hear_leader());
-    if (const auto end = loop.decide()) return *end;
+    if (const auto end = loop.decide()) {
+      loop.link->set_leader({});
+      return *end;
+    }
     loop.ask();
     loop.describe();
     loop.pause();

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <algorithm>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "common/audit/shard_tags.h"
@@ -22,6 +23,7 @@
 #include "daemon/program/daemon_metrics.h"
 #include "daemon/program/journal_sites.h"
 #include "daemon/program/server_loop.h"
+#include "daemon/program/start_signals.h"
 
 namespace datacloud {
 namespace {
@@ -29,6 +31,9 @@ namespace {
 constexpr auto kSiteCheck = seconds(3);
 constexpr auto kWritableCheck = seconds(1);
 constexpr auto kCommitAtEnd = seconds(10);
+// Of a standby.
+constexpr int kRebuildsMax = 20;
+constexpr auto kRebuildAgain = milliseconds(500);
 
 result<void> check_site_names(const Config& config, const pb::Cloud& cloud) {
   for (const auto& site : cloud.sites()) {
@@ -158,7 +163,13 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
   if (auto opened = open_store(config); !opened) {
     const bool missing = opened.error().is(Errc::not_found);
     if (!missing && !opened.error().is(Errc::corrupt)) return opened;
-    const auto rebuilt = rebuild(config, opened.error());
+    auto rebuilt = rebuild(config, opened.error());
+    // The first checkpoint of a new cloud may be under way.
+    for (int again = 0; !rebuilt && may_stand_by_ && again < kRebuildsMax; ++again) {
+      if (asked_to_stop()) break;
+      std::this_thread::sleep_for(kRebuildAgain);
+      rebuilt = rebuild(config, opened.error());
+    }
     if (!rebuilt && missing && rebuilt.error().is(Errc::unavailable)) {
       return failure(
           Errc::unavailable,

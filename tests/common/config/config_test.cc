@@ -148,6 +148,23 @@ segment_bytes = "4MiB"
   EXPECT_THAT(error_of(kMinimal + "[journal]\nsegment_bytes = \"65MiB\"\n"),
               HasSubstr("segment_bytes"));
   EXPECT_THAT(error_of(kMinimal + "[journal]\nbytes = 1\n"), HasSubstr("unknown key"));
+  const Config of_standbys = parsed(kMinimal + R"([journal]
+leader_lease_ms = "2s"
+takeover_after_ms = 900
+leader_stay_ms = "90s"
+)");
+  EXPECT_EQ(of_standbys.journal.leader_lease_ms, 2000u);
+  EXPECT_EQ(of_standbys.journal.takeover_after_ms, 900u);
+  EXPECT_EQ(of_standbys.journal.leader_stay_ms, 90'000u);
+  EXPECT_THAT(error_of(kMinimal + "[journal]\nleader_lease_ms = 299\n"),
+              HasSubstr("leader_lease_ms"));
+  EXPECT_FALSE(parsed(kMinimal).daemon.standby);
+  std::string standby = kMinimal;
+  const std::string table = "[daemon]\n";
+  standby.insert(standby.find(table) + table.size(), "standby = true\n");
+  EXPECT_TRUE(parsed(standby).daemon.standby);
+  EXPECT_THAT(error_of(standby.replace(standby.find("= true"), 6, "= 1")),
+              HasSubstr("standby must be true or false"));
 }
 
 TEST(Config, UnknownKeysNameTheLineAndTheNearestKey) {

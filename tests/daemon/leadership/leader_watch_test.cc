@@ -58,6 +58,18 @@ TEST_F(LeaderWatchTest, EachStandbyWaitsASecondLonger) {
   EXPECT_FALSE(watch_.due(1, at(3s)));
 }
 
+TEST_F(LeaderWatchTest, WhoeverBeginsToLeadIsNotDisturbed) {
+  watch_.refused(at(0s));
+  watch_.be_patient(4s);
+  watch_.refused(at(2s));
+  EXPECT_FALSE(watch_.dead_since(at(3999ms)));
+  EXPECT_EQ(watch_.dead_since(at(5s)), at(4s));
+  watch_.lives(at(4s));
+  EXPECT_FALSE(watch_.dead_since(at(7s)));
+  watch_.be_prompt();
+  EXPECT_TRUE(watch_.dead_since(at(7s)));
+}
+
 pb::Leadership record(std::vector<std::pair<std::string, uint32_t>> daemons,
                       const std::string& leader) {
   pb::Leadership out;

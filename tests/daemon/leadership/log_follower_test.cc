@@ -261,8 +261,9 @@ TEST(LogFollowerRandomTest, IsNeverAheadOfWhatIsCommitted) {
             some.push_back(memory->entries()[i]);
           const auto fed = follower->feed(some);
           ASSERT_TRUE(fed) << fed.error().message();
-          if (random.number(0, 2) == 0)
+          if (random.number(0, 2) == 0) {
             ASSERT_TRUE(follower->told_committed(leads->committer().log().committed()));
+          }
           break;
         }
         default:

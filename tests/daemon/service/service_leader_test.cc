@@ -295,14 +295,14 @@ TEST_F(LeaderServiceTest, AMoveIsRefusedWhereTheStandbyCouldNotLead) {
 
 TEST_F(LeaderServiceTest, ItReturnsToThePreferredDaemonAfterAWhile) {
   Client standby = tool();
-  for (int i = 0; i < 28; ++i) {
+  for (int i = 0; i < 20; ++i) {
     (void)report(standby, "first", 0);
     run_for(seconds(2));
   }
   EXPECT_EQ(show().plan(), "B");
   EXPECT_EQ(stood_down_, 0) << "not before it has stayed for a minute";
   bool asked = false;
-  for (int i = 0; i < 10 && !asked; ++i) {
+  for (int i = 0; i < 60 && !asked; ++i) {
     asked = report(standby, "first", 0).claim_now();
     if (!asked) run_for(seconds(1));
   }
