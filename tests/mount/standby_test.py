@@ -42,7 +42,6 @@ class Program(threading.Thread):
 
     def run(self):
         try:
-            self.directory.mkdir()
             while not self.stopping.is_set():
                 self.began = time.monotonic()
                 self.step()
@@ -237,6 +236,7 @@ def test(options):
                     Untar(one / "untar", rng.randrange(1 << 32)),
                     Writer(two / "writer2", rng.randrange(1 << 32))]
         for program in programs:
+            program.directory.mkdir()
             program.start()
         rounds = options.rounds or ROUNDS
         events = (EVENTS * (rounds // len(EVENTS) + 1))[:rounds]
