@@ -2,10 +2,8 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <openssl/crypto.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <optional>
 
@@ -18,6 +16,7 @@
 #include "tools/commands.h"
 #include "tools/exit_codes.h"
 #include "tools/json_text.h"
+#include "tools/node_addresses.h"
 #include "tools/node_calls.h"
 #include "tools/node_configuration.h"
 #include "tools/terminal.h"
@@ -30,27 +29,17 @@ result<pb::NodeReply> ask_nodes(DaemonLink& link, pb::NodeRequest wanted) {
   return std::move(*reply.mutable_node());
 }
 
-// Where a node will reach the daemon: as it was said, as this machine does, or as it listens.
+// Where a node will reach the daemons: as it was said, or as they tell.
 result<std::vector<std::string>> addresses_for(const Config& config, const NodeAddOptions& options,
+                                               const pb::HelloReply& hello,
                                                const pb::NodeReply& daemon) {
   for (const auto& address : options.addresses) {
     TRY(parse_tls_address(address));
   }
   std::vector<std::string> out = options.addresses;
-  if (out.empty()) out = config.node.daemon;
-  for (const auto& text : daemon.listen()) {
-    if (!options.addresses.empty() || config.node.joined()) break;
-    auto address = parse_tls_address(text);
-    if (!address) continue;
-    if (is_wildcard(address.value())) {
-      std::array<char, 256> host{};
-      if (::gethostname(host.data(), host.size() - 1) != 0) continue;
-      address.value().host = host.data();
-    }
-    const std::string name = to_text(address.value());
-    if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
-  }
   if (out.size() > kJoinAddressesMax) out.resize(kJoinAddressesMax);
+  if (out.empty())
+    out = node_addresses(config.node, hello.daemons(), daemon.listen(), kJoinAddressesMax);
   if (!out.empty()) return out;
   return failure(Errc::invalid,
                  "the daemon listens on no tls:// address: add one to [daemon] listen, such as "
@@ -250,7 +239,7 @@ result<Invitation> invite(const CommandContext& context, const NodeAddOptions& o
     return failure(Errc::invalid, config.keys.data.string() + " is the key of another cloud");
   TRY(const auto daemon, ask_nodes(link, {}));
   Invitation out;
-  TRY(out.addresses, addresses_for(config, options, daemon));
+  TRY(out.addresses, addresses_for(config, options, link.hello, daemon));
 
   JoinLine line;
   line.authority_hash = to_bytes(as_bytes(daemon.authority_hash()));

@@ -67,7 +67,7 @@ result<Certified> add(const CommandContext& context, const NodeAddOptions& optio
   if (!options.output.empty() && std::filesystem::exists(out.here.configuration, error))
     return failure(Errc::exists, out.here.configuration.string() + " exists already");
   TRY(const auto daemon, ask_nodes(link, {}));
-  TRY(const auto addresses, addresses_for(config, options, daemon));
+  TRY(const auto addresses, addresses_for(config, options, link.hello, daemon));
   TRY(const auto authority, cloud_authority(config, daemon, link.hello.cloud().uuid()));
   pb::NodeRequest request;
   request.set_action(pb::NODE_ADD);

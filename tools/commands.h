@@ -25,6 +25,9 @@ int run_journal_status(const CommandContext&);
 int run_journal_enable(const CommandContext&, const std::vector<std::string>& sites,
                        bool accept_weaker);
 int run_journal_checkpoint(const CommandContext&);
+int run_leader_show(const CommandContext&);
+int run_leader_move(const CommandContext&, const std::string& name);
+int run_leader_forget(const CommandContext&, const std::string& name);
 struct RecoverOptions {
   bool dry_run = false;
   std::optional<uint64_t> to;  // a sequence of the journal; none: all there is

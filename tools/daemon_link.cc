@@ -5,14 +5,14 @@
 
 #include <array>
 
-#include "common/config/node_certificate.h"
+#include "common/site/daemon_finder.h"
 
 namespace datacloud {
 
 result<DaemonLink> connect_to_daemon(const CommandContext& context, Duration deadline) {
   TRY(const auto config, load_config(context.config));
   RpcClient::Options options;
-  set_daemon(config, options);
+  find_daemon(config, FindsFor::tool, options);
   options.kind = pb::CLIENT_TOOL;
   options.deadline = deadline;
   std::array<char, 256> host{};

@@ -170,6 +170,24 @@ void add_journal_commands(CLI::App& app, const CommandContext& context,
       [&] { return run_journal_checkpoint(context); });
 }
 
+void add_leader_commands(CLI::App& app, const CommandContext& context, std::string& name,
+                         const AddCommand& add) {
+  auto* group = app.add_subcommand("leader", "The cloud's daemons, and which of them leads");
+  group->require_subcommand(1);
+  group->fallthrough();
+  add(*group, "show", "The daemons, how far standbys are, and which contingency plan is in force",
+      [&] { return run_leader_show(context); });
+  const auto with_name = [&](CLI::App* command, const char* what) {
+    command->add_option("NAME", name, what)->required();
+  };
+  with_name(add(*group, "move", "Let a standby lead, without a loss and within a second",
+                [&] { return run_leader_move(context, name); }),
+            "The standby, as `leader show` names it");
+  with_name(add(*group, "forget", "Drop a daemon that is gone for good",
+                [&] { return run_leader_forget(context, name); }),
+            "The daemon, as `leader show` names it");
+}
+
 void add_feature_commands(CLI::App& app, const CommandContext& context,
                           std::vector<std::string>& names, bool& all, const AddCommand& add) {
   auto* group =
@@ -415,6 +433,8 @@ int run(int argc, char** argv) {
   std::vector<std::string> journal_sites;
   bool weaker_journal = false;
   add_journal_commands(app, context, journal_sites, weaker_journal, add);
+  std::string daemon_name;
+  add_leader_commands(app, context, daemon_name, add);
   NodeAddOptions node;
   add_node_commands(app, context, node, add);
   std::string join_line, join_directory = "/etc/datacloud";

@@ -12,9 +12,9 @@
 namespace datacloud {
 
 result<pb::NodeReply> ask_nodes(DaemonLink&, pb::NodeRequest);
-// Where a node will reach the daemon: as it was said, as this machine does, or as it listens.
+// Where a node will reach the daemons: as it was said, or as they tell (node_addresses.h).
 result<std::vector<std::string>> addresses_for(const Config&, const NodeAddOptions&,
-                                               const pb::NodeReply& daemon);
+                                               const pb::HelloReply&, const pb::NodeReply& daemon);
 // The data key, where nodes of these roles need it and it is at hand; else the command for a
 // machine that has it.
 result<KeyFile> key_for_node(const Config&, const NodeAddOptions&, const NodeRoles&);

@@ -312,6 +312,7 @@ Json status_json(const pb::StatusReply& status) {
             {"dead_bytes", details.dead_bytes()}}},
           {"features", details.features()},
           {"journal", journal_json(details.journal())},
+          {"leader", details.has_leader() ? leader_json(details.leader()) : Json()},
           {"trees", details.trees()},
           {"inline_blocks", details.inline_blocks()},
           {"patches", details.patches()},

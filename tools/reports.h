@@ -29,6 +29,8 @@ std::string limits_text(const pb::StatusDetails&);  // pause, limits and windows
 
 Json journal_json(const pb::JournalStatus&);
 std::string journal_text(const pb::JournalStatus&, bool colours);
+Json leader_json(const pb::LeaderReply&);
+std::string leader_text(const pb::LeaderReply&, bool colours);
 
 // `top`: what has been done between two answers, `seconds` apart.
 Json top_json(const pb::StatusReply& before, const pb::StatusReply& after, double seconds);

@@ -1,8 +1,6 @@
 // Reads the configuration: which keys each table has, and what their values may be.
 #include "common/config/config.h"
 
-#include <sys/un.h>
-
 #include <algorithm>
 #include <bit>
 #include <fstream>
@@ -11,6 +9,7 @@
 
 #include "common/base/time_windows.h"
 #include "common/codes/erasure_code.h"
+#include "common/config/config_place.h"
 #include "common/config/config_section.h"
 #include "common/config/metrics_address.h"
 #include "common/config/mount_options.h"
@@ -67,44 +66,6 @@ result<void> read_cloud(ConfigSection s, CloudConfig& cloud) {
   return s.refuse_unknown();
 }
 
-result<void> check_listen(const ConfigSection& s, const std::string& address) {
-  constexpr size_t path_bytes_max = sizeof(sockaddr_un::sun_path) - 1;
-  if (is_tls_address(address)) {
-    if (auto tls = parse_tls_address(address); !tls)
-      return failure(s.error("listen", "listen " + tls.error().text()));
-    return success();
-  }
-  if (!address.starts_with("unix:/"))
-    return failure(
-        s.error("listen", "listen address " + in_quotes(address) +
-                              " is not understood; write \"unix:/PATH\" or \"tls://HOST:PORT\""));
-  if (address.size() - 5 > path_bytes_max || address.find('\0') != std::string::npos)
-    return failure(s.error("listen", "the socket path in " + in_quotes(address) +
-                                         " is longer than " + std::to_string(path_bytes_max) +
-                                         " bytes; shorten it"));
-  return success();
-}
-
-result<void> read_listen(ConfigSection& s, std::vector<std::string>& listen) {
-  constexpr size_t addresses_max = 16;
-  const toml::node* node = s.find("listen");
-  if (node == nullptr) return failure(s.missing("listen", "set it to \"unix:/PATH\""));
-  if (const auto* one = node->as_string()) {
-    listen.push_back(one->get());
-  } else if (const auto* several = node->as_array()) {
-    for (const auto& item : *several)
-      if (const auto* text = item.as_string()) listen.push_back(text->get());
-    if (listen.size() != several->size()) listen.clear();
-  }
-  if (listen.empty() || listen.size() > addresses_max)
-    return failure(s.error("listen", "listen must be an address or a list of 1 to " +
-                                         std::to_string(addresses_max) + " addresses, in quotes"));
-  for (const auto& address : listen) {
-    TRY(check_listen(s, address));
-  }
-  return success();
-}
-
 result<void> read_windows(ConfigSection& s, DaemonConfig& daemon) {
   const toml::node* node = s.find("background_windows");
   if (node == nullptr) return success();
@@ -124,7 +85,11 @@ result<void> read_windows(ConfigSection& s, DaemonConfig& daemon) {
 result<void> read_daemon(ConfigSection s, DaemonConfig& daemon, NodeConfig& node,
                          const std::set<std::string>& sites) {
   TRY(s.absolute_path("state", daemon.state));
-  TRY(read_listen(s, daemon.listen));
+  TRY(read_place(s, daemon));
+  if (const toml::node* node = s.find("standby"); node != nullptr) {
+    if (!node->is_boolean()) return failure(s.error("standby", "standby must be true or false"));
+    daemon.standby = node->as_boolean()->get();
+  }
   TRY(s.text("site", daemon.site));
   if (!daemon.site.empty() && !sites.contains(daemon.site))
     return failure(s.error("site", "no [[site]] is named " + in_quotes(daemon.site) +
@@ -179,20 +144,7 @@ result<void> read_daemon(ConfigSection s, DaemonConfig& daemon, NodeConfig& node
 
 // Of a machine that has joined: no daemon runs there.
 result<void> read_node(ConfigSection s, NodeConfig& node) {
-  constexpr size_t addresses_max = 16;
-  const toml::node* found = s.find("daemon");
-  const auto* list = found != nullptr ? found->as_array() : nullptr;
-  for (size_t i = 0; list != nullptr && i < list->size(); ++i)
-    if (const auto* text = list->get(i)->as_string()) node.daemon.push_back(text->get());
-  if (list == nullptr || node.daemon.size() != list->size() || list->empty() ||
-      list->size() > addresses_max)
-    return failure(s.error("daemon",
-                           "daemon must be a list of 1 to 16 addresses such as "
-                           "[\"tls://HOST:PORT\"]"));
-  for (const auto& address : node.daemon) {
-    if (auto tls = parse_tls_address(address); !tls)
-      return failure(s.error("daemon", tls.error().text()));
-  }
+  TRY(read_daemon_addresses(s, node.daemon));
   TRY(s.absolute_path("key", node.key));
   TRY(s.absolute_path("certificate", node.certificate));
   TRY(s.absolute_path("authority", node.authority));
@@ -377,6 +329,9 @@ result<void> read_journal(ConfigSection s, JournalConfig& journal) {
   TRY(s.number("bytes_max", journal.bytes_max, 4 * journal.segment_bytes, kMiB << 20, parse_bytes));
   TRY(s.number("uncommitted_bytes_max", journal.uncommitted_bytes_max, kMiB, kMiB << 12,
                parse_bytes));
+  TRY(s.number("leader_lease_ms", journal.leader_lease_ms, 300, 60'000, parse_milliseconds));
+  TRY(s.number("takeover_after_ms", journal.takeover_after_ms, 300, kHourMs, parse_milliseconds));
+  TRY(s.number("leader_stay_ms", journal.leader_stay_ms, 1000, 24 * kHourMs, parse_milliseconds));
   return s.refuse_unknown();
 }
 

@@ -16,7 +16,7 @@ namespace datacloud {
 
 // A machine that has joined (`datacloud join`): it runs no daemon.
 struct NodeConfig {
-  std::vector<std::string> daemon;  // "tls://HOST:PORT", where the daemon is; empty: no node
+  std::vector<std::string> daemon;  // where the daemons are, as [daemon] listen; empty: no node
   std::filesystem::path key;        // PEM, made here
   std::filesystem::path certificate;
   std::filesystem::path authority;  // whom we trust; [daemon] authorities: who else signs nodes
@@ -53,7 +53,12 @@ struct CloudConfig {
 
 struct DaemonConfig {
   std::filesystem::path state;
-  std::vector<std::string> listen;                     // "unix:/path", "tls://HOST:PORT"
+  std::vector<std::string> listen;  // "unix:/path", "tls://HOST:PORT"
+  // Among the daemons of the cloud (daemon_place.h).
+  std::string name;                    // empty: this machine's
+  uint32_t order = 0;                  // of those that are up the lowest one leads
+  std::vector<std::string> advertise;  // where mounts reach it; empty: as `listen` says
+  bool standby = false;  // leads only when no other daemon does
   uint64_t certificate_ms = 90ull * 24 * 3600 * 1000;  // of nodes; renewed at two thirds
   std::string site;
   uint32_t lease_ms = 5'000;
@@ -90,6 +95,12 @@ struct JournalConfig {
   // Of changes that no quorum has yet; above, requests that change wait.
   uint64_t uncommitted_bytes_max = 64u << 20;
   uint64_t segment_bytes = 16u << 20;  // of new journals: files or objects a site's log consists of
+  // With standbys: how long the leader answers without hearing from a quorum of the sites; how long
+  // it may be silent before a standby takes over; and how long a leader stays, before it hands over
+  // to a standby of a lower order.
+  uint32_t leader_lease_ms = 1'500;
+  uint32_t takeover_after_ms = 1'500;
+  uint32_t leader_stay_ms = 60'000;
 };
 
 struct KeysConfig {

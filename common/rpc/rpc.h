@@ -23,6 +23,8 @@
 
 namespace datacloud {
 
+class KnownAddresses;
+
 inline constexpr uint32_t kFrameBytesMax = 16u << 20;
 inline constexpr uint32_t kFrameMagic = 0x31434444;
 
@@ -140,8 +142,12 @@ std::unique_ptr<RpcServer> make_rpc_server(RpcService&, RpcServerOptions = {});
 class RpcClient {
  public:
   struct Options {
-    // Unix sockets are tried in order, then all others at once, a quarter of a second apart.
+    // Unix sockets are tried in order, then all others at once, a quarter of a second apart. A
+    // daemon that does not lead, or says nothing, is passed over until all others were tried.
     std::vector<std::string> addresses;
+    // What is known beside `addresses`, which it includes; null: what daemons tell, while this
+    // client lives.
+    std::shared_ptr<KnownAddresses> known = {};
     // What we show over TLS, and whom we trust; asked at each connection. Empty: tls:// addresses
     // cannot be used.
     std::function<result<std::shared_ptr<const TlsContext>>()> tls;

@@ -40,7 +40,10 @@ result<pb::Reply> RpcClient::call(pb::Request request) {
 }
 
 RpcSessionClient::RpcSessionClient(Options options, Keeping keeping)
-    : options_(std::move(options)), keeping_(std::move(keeping)) {}
+    : options_(std::move(options)),
+      keeping_(std::move(keeping)),
+      known_(options_.known ? options_.known
+                            : std::make_shared<KnownAddresses>(options_.addresses)) {}
 
 RpcSessionClient::~RpcSessionClient() {
   {
@@ -166,7 +169,7 @@ void RpcSessionClient::run() {
       std::lock_guard lock(mutex_);
       if (held_back_ > 0) get_room();
     }
-    if (remote_ && stream_) end_silence();
+    if (stream_ && (remote_ || several_)) end_silence();
     if (!stream_ && !dial_ && monotonic_now() >= retry_at_) connect_now();
     poll_once();
   }
@@ -264,6 +267,7 @@ bool RpcSessionClient::handle(pb::Frame& frame) {
 
 void RpcSessionClient::handle_reply(pb::Reply reply) {
   sequence_ = std::max(sequence_, reply.sequence());
+  if (reply.has_keepalive()) known_->told(reply.keepalive(), !remote_);
   if (redone(reply)) return;
   Callback callback;
   {
@@ -281,6 +285,7 @@ void RpcSessionClient::handle_reply(pb::Reply reply) {
         lease_end_ = end;
         lease_suspended_ = it->second.suspended;
       }
+      note_position(reply.keepalive().journal_position());
     }
     if (it != pending_.end()) {
       keep(reply.id(), it->second, reply);

@@ -18,10 +18,14 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "common/net/byte_stream.h"
 #include "common/rpc/kept_requests.h"
+#include "common/rpc/known_addresses.h"
 #include "common/rpc/rpc_dial.h"
 #include "common/rpc/rpc_frame.h"
 #include "common/rpc/rpc_session.h"
@@ -72,7 +76,7 @@ class RpcSessionClient final : public RpcSession {
   void handle_reply(pb::Reply);
   bool handle_hello(const pb::Reply&);
   void expire_overdue();
-  void disconnect(const std::string& why);
+  void disconnect(const std::string& why, bool silent = false);
   void fail(PendingMap, const Error&);
   void lose_late_answers();
 
@@ -96,7 +100,12 @@ class RpcSessionClient final : public RpcSession {
   void connect_now();
   void take_dialled();
   void connect_failed(const Error&);
-  result<std::unique_ptr<ByteStream>> connect_local() const;
+  result<std::unique_ptr<ByteStream>> connect_local(const std::vector<std::string>& addresses);
+  std::vector<std::string> candidates() const;
+  void pass_over();
+  void nobody_leads();
+  result<void> check_history(const pb::HelloReply&) const;
+  void note_position(const std::string&);  // with the lock held
   void adopt(std::unique_ptr<ByteStream>, bool remote);
   void end_silence();
   pb::HelloRequest make_hello();
@@ -113,6 +122,7 @@ class RpcSessionClient final : public RpcSession {
   const Options options_;
   std::string secret_ = options_.session.secret();  // of the I/O thread
   const Keeping keeping_;
+  const std::shared_ptr<KnownAddresses> known_;
   int wake_fd_ = -1;
 
   mutable std::mutex mutex_;
@@ -139,13 +149,21 @@ class RpcSessionClient final : public RpcSession {
   MonotonicTime heard_ = monotonic_now();  // the last bytes from the daemon
   std::optional<result<pb::HelloReply>> first_hello_;
   std::string last_failure_;  // why there is no connection, for people
+  std::string position_;      // the newest committed entry of the journal that was told
   bool stop_ = false;
 
   // I/O thread only.
   std::unique_ptr<Dial> dial_;  // while a connection over TLS is being made
   bool remote_ = false;         // the connection is over TLS
-  bool unread_ = false;         // the stream may hold bytes that poll does not see
-  Duration lease_{};            // of the session, as the daemon has said
+  std::string address_;         // that it goes to
+  std::string lead_from_;       // the address that answered the last hello well
+  // That did not lead, or said nothing, since the last time all were tried.
+  std::set<std::string> passed_over_;
+  bool several_ = false;  // more than one address is known
+  Duration hello_patience_{};
+  MonotonicTime down_since_ = monotonic_now();
+  bool unread_ = false;  // the stream may hold bytes that poll does not see
+  Duration lease_{};     // of the session, as the daemon has said
   FrameReader reader_;
   bool session_lost_ = false;  // to be told once a new session is there
   uint32_t offer_ = 0;         // the newest protocol of the next hello; 0: the newest of all

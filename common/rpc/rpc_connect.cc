@@ -13,6 +13,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "common/rpc/journal_mark.h"
 #include "common/rpc/protocol_range.h"
 #include "common/rpc/rpc_client.h"
 
@@ -27,6 +28,12 @@ constexpr Duration kToolPatience = milliseconds(500);
 // Long calls have long deadlines; hello is never one of them.
 constexpr Duration kFirstHelloMax = seconds(30);
 constexpr Duration kHelloAnswerMax = seconds(15);  // over TLS; then the connection is tried anew
+// Where several daemons are known, one that says nothing to a hello is passed over sooner: at first
+// after the former, each time all were tried after twice as long, so that a slow leader is heard.
+constexpr Duration kHelloAnswerMin = milliseconds(500);
+constexpr Duration kBackoffMaxOfSeveral = milliseconds(250);  // a standby takes over in seconds
+constexpr Duration kSearchAfter = seconds(1);  // without a leader: whoever knows more is asked
+constexpr Duration kToolPatienceOfSeveral = seconds(3);
 
 result<std::unique_ptr<ByteStream>> connect_unix(const std::string& address) {
   TRY(auto path, unix_socket_path(address));
@@ -57,12 +64,12 @@ result<std::unique_ptr<RpcSession>> connect_session(RpcClient::Options options,
 }
 
 result<pb::HelloReply> RpcSessionClient::start() {
-  if (options_.addresses.empty()) {
+  if (known_->all().empty()) {
     return failure(Errc::invalid, "no address of the daemon is configured ([daemon] listen)");
   }
   wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (wake_fd_ < 0) return failure(Error::posix(errno, "cannot make an event descriptor"));
-  started_ = monotonic_now();
+  started_ = down_since_ = monotonic_now();
   session_ = options_.session.id();
   thread_ = std::thread([this] { run(); });
   std::unique_lock lock(mutex_);
@@ -79,22 +86,41 @@ Error RpcSessionClient::unreachable() const {
                  fmt::format("the daemon did not answer within {} s",
                              std::chrono::duration<double>(options_.deadline).count()));
   }
+  const auto known = known_->all();
+  // Only sockets of this machine are of use to it.
+  const bool shut_out = !options_.tls && candidates().size() < known.size();
   return Error(Errc::unavailable,
-               fmt::format("cannot reach the daemon: {}{}",
-                           last_failure_.empty() ? options_.addresses[0] : last_failure_,
-                           answered_ ? "" : "; is datacloudd running?"));
+               fmt::format("cannot reach the daemon: {}{}{}",
+                           last_failure_.empty() ? known[0] : last_failure_,
+                           answered_ ? "" : "; is datacloudd running?",
+                           shut_out ? " If another machine's daemon leads, this one needs a "
+                                      "certificate to reach it: `datacloud join`"
+                                    : ""));
+}
+
+// What is tried: without a certificate to show, Unix sockets alone, if there are any.
+std::vector<std::string> RpcSessionClient::candidates() const {
+  auto addresses = known_->all();
+  if (!options_.tls && !std::all_of(addresses.begin(), addresses.end(), is_tls_address))
+    std::erase_if(addresses, is_tls_address);
+  return addresses;
 }
 
 void RpcSessionClient::connect_now() {
-  backoff_ = std::clamp(backoff_ * 2, kBackoffMin, kBackoffMax);
+  auto addresses = candidates();
+  several_ = addresses.size() > 1;
+  backoff_ = std::clamp(backoff_ * 2, kBackoffMin, several_ ? kBackoffMaxOfSeveral : kBackoffMax);
+  hello_patience_ = std::clamp(hello_patience_, kHelloAnswerMin, kHelloAnswerMax);
+  std::erase_if(addresses, [this](const auto& one) { return passed_over_.contains(one); });
+  if (addresses.empty()) return nobody_leads();
   {
     std::lock_guard lock(mutex_);
     answered_ = false;
   }
-  auto local = connect_local();
+  auto local = connect_local(addresses);
   if (local) return adopt(std::move(local).value(), false);
   std::vector<std::string> remote;
-  for (const auto& address : options_.addresses)
+  for (const auto& address : addresses)
     if (is_tls_address(address)) remote.push_back(address);
   if (remote.empty()) return connect_failed(local.error());
   if (!options_.tls) {
@@ -111,6 +137,7 @@ void RpcSessionClient::take_dialled() {
   auto outcome = dial_->take();
   if (!outcome) return;
   const bool answered = dial_->answered();
+  address_ = dial_->winner();
   dial_.reset();
   {
     std::lock_guard lock(mutex_);
@@ -121,24 +148,51 @@ void RpcSessionClient::take_dialled() {
 }
 
 void RpcSessionClient::connect_failed(const Error& error) {
-  retry_at_ = monotonic_now() + backoff_;
+  {
+    std::lock_guard lock(mutex_);
+    last_failure_ = error.message();
+  }
+  nobody_leads();
+  const Duration patience = several_ ? kToolPatienceOfSeveral : kToolPatience;
   std::lock_guard lock(mutex_);
-  last_failure_ = error.message();
-  const bool give_up = error.is(Errc::invalid) || (options_.kind == pb::CLIENT_TOOL &&
-                                                   monotonic_now() - started_ >= kToolPatience);
+  const bool give_up = error.is(Errc::invalid) ||
+                       (options_.kind == pb::CLIENT_TOOL && monotonic_now() - started_ >= patience);
   if (!first_hello_ && give_up) {
     first_hello_ = error.is(Errc::invalid) ? error : unreachable();
     first_hello_done_.notify_all();
   }
 }
 
+// The daemon at this address does not lead, or says nothing: the others first.
+void RpcSessionClient::pass_over() {
+  passed_over_.insert(address_);
+  for (const auto& address : candidates()) {
+    if (passed_over_.contains(address)) continue;
+    retry_at_ = monotonic_now();
+    return;
+  }
+  nobody_leads();
+}
+
+// All known addresses were tried: once more, from the first one, a little later.
+void RpcSessionClient::nobody_leads() {
+  if (!passed_over_.empty()) hello_patience_ *= 2;
+  passed_over_.clear();
+  retry_at_ = monotonic_now() + std::max(backoff_, kBackoffMin);
+  if (monotonic_now() - down_since_ >= kSearchAfter) known_->unreachable();
+}
+
 // The first Unix socket that answers.
-result<std::unique_ptr<ByteStream>> RpcSessionClient::connect_local() const {
+result<std::unique_ptr<ByteStream>> RpcSessionClient::connect_local(
+    const std::vector<std::string>& addresses) {
   Error last(Errc::unavailable, "there is no local address");
-  for (const auto& address : options_.addresses) {
+  for (const auto& address : addresses) {
     if (is_tls_address(address)) continue;
     auto stream = connect_unix(address);
-    if (stream) return stream;
+    if (stream) {
+      address_ = address;
+      return stream;
+    }
     last = stream.error();
   }
   return failure(std::move(last));
@@ -152,7 +206,7 @@ void RpcSessionClient::end_silence() {
     std::lock_guard lock(mutex_);
     silent = monotonic_now() - std::max(heard_, hello_sent_);
     if (state_ == State::hello_sent)
-      patience = kHelloAnswerMax;
+      patience = several_ ? hello_patience_ : kHelloAnswerMax;
     else if (options_.kind == pb::CLIENT_MOUNT && lease_ > Duration{})
       patience = lease_ / 4 + seconds(1);
     else
@@ -160,7 +214,8 @@ void RpcSessionClient::end_silence() {
   }
   if (silent <= patience) return;
   disconnect(fmt::format("the daemon has said nothing for {} s",
-                         std::chrono::duration_cast<seconds>(silent).count()));
+                         std::chrono::duration_cast<seconds>(silent).count()),
+             true);
 }
 
 pb::HelloRequest RpcSessionClient::make_hello() {
@@ -177,6 +232,7 @@ pb::HelloRequest RpcSessionClient::make_hello() {
   std::lock_guard lock(mutex_);
   // What came after that is sent again, should the daemon have lost it.
   hello.set_sequence(committed_ != 0 ? committed_ : sequence_);
+  hello.set_journal_position(position_);
   std::vector<InodeId> inodes = kept_.inodes();
   for (const auto& [id, request] : pending_)
     if (request.ino != 0) inodes.push_back(request.ino);
@@ -230,6 +286,30 @@ void RpcSessionClient::adopt(std::unique_ptr<ByteStream> stream, bool remote) {
   out_.write_to(*stream_);
 }
 
+// A daemon whose journal lacks what another leader has told to be committed was put back from a
+// backup, with the sites or without them: what this mount and its programs rely on is not there.
+result<void> RpcSessionClient::check_history(const pb::HelloReply& hello) const {
+  std::lock_guard lock(mutex_);
+  if (first_hello_ && *first_hello_ && hello.cloud().uuid() != first_hello_->value().cloud().uuid())
+    return failure(Errc::unavailable, "the daemon at " + address_ + " serves another cloud");
+  if (!lacks(hello.journal_position(), position_)) return success();
+  const auto seen = JournalMark::read(position_);
+  return failure(
+      Errc::stale,
+      fmt::format(
+          "the cloud's journal has gone back: this mount was told that entry {} of epoch {} "
+          "is committed, and the daemon at {} does not have it. It was put back from a "
+          "backup, or recovered to an earlier entry (`datacloud journal status`); if that "
+          "is intended, unmount and mount again",
+          seen->sequence, seen->epoch, address_));
+}
+
+void RpcSessionClient::note_position(const std::string& told) {
+  const auto mark = JournalMark::read(told);
+  const auto before = JournalMark::read(position_);
+  if (mark && (!before || mark->order(*before) > 0)) position_ = told;
+}
+
 // True: the connection stays.
 bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
   auto status = reply_error(reply);
@@ -243,6 +323,16 @@ bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
     return hello_refused(no_common_protocol({"", {hello.protocol(), hello.protocol()}},
                                             {DATACLOUD_VERSION, own_protocols()}));
   }
+  if (auto same = check_history(hello); !same) return hello_refused(same.error());
+  known_->told(hello, !remote_);
+  if (!lead_from_.empty() && lead_from_ != address_) {
+    const std::string name = known_->name_of(address_);
+    spdlog::warn("another daemon leads the cloud now: {}{}", name.empty() ? "" : name + " at ",
+                 address_);
+  }
+  lead_from_ = address_;
+  passed_over_.clear();
+  hello_patience_ = Duration{};
   PendingMap lost;
   KeptRequests::Map lost_kept;
   {
@@ -264,6 +354,7 @@ bool RpcSessionClient::handle_hello(const pb::Reply& reply) {
     kept_.connected();
     mark_due_ = mark_due_ || (restarted && known && protocol_ >= kProtocolRejoin);
     start_ = hello.start();
+    note_position(hello.journal_position());
     session_ = hello.session();
     lease_ = milliseconds(hello.lease_ms());
     lease_end_ = hello_sent_ + milliseconds(hello.lease_ms());
@@ -294,6 +385,7 @@ bool RpcSessionClient::hello_refused(const Error& error) {
   if (error.is(Errc::unsupported) && options_.kind == pb::CLIENT_MOUNT && offer_ == 0) {
     offer_ = kProtocolOldest;
     disconnect("the daemon speaks an older protocol");
+    passed_over_.erase(address_);  // it is asked again
     retry_at_ = monotonic_now();
     return false;
   }
@@ -305,7 +397,7 @@ bool RpcSessionClient::hello_refused(const Error& error) {
       first_hello_ = error.in("the daemon refused the connection");
       first_hello_done_.notify_all();
     } else {
-      turned_away = first_hello_ && error.errno_value() == EACCES;
+      turned_away = first_hello_ && (error.errno_value() == EACCES || error.is(Errc::stale));
     }
     if (error.is(Errc::session_lost)) {
       session_lost_ = true;  // a new session next time
@@ -313,7 +405,8 @@ bool RpcSessionClient::hello_refused(const Error& error) {
     }
   }
   disconnect("refused: " + error.message());
-  if (!turned_away) return false;
+  if (error.is(Errc::session_lost)) passed_over_.erase(address_);
+  if (!turned_away || !passed_over_.empty()) return false;
   if (refused_for_ == Duration{})
     spdlog::error("the daemon turns this mount away: {}; it is asked again, less and less often",
                   error.text());
@@ -322,12 +415,15 @@ bool RpcSessionClient::hello_refused(const Error& error) {
   return false;
 }
 
-void RpcSessionClient::disconnect(const std::string& why) {
+void RpcSessionClient::disconnect(const std::string& why, bool silent) {
   PendingMap failed;
   Error error;
+  bool unheard = false;
   {
     std::lock_guard lock(mutex_);
     stream_.reset();
+    unheard = state_ == State::hello_sent || silent;
+    if (state_ != State::hello_sent) down_since_ = monotonic_now();
     state_ = State::down;
     out_.clear();
     last_failure_ = why;
@@ -339,6 +435,7 @@ void RpcSessionClient::disconnect(const std::string& why) {
   }
   unread_ = false;
   retry_at_ = monotonic_now() + std::max(backoff_, kBackoffMin);
+  if (unheard) pass_over();
   fail(std::move(failed), error);
   lose_late_answers();
 }

@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <mutex>
 #include <thread>
 
@@ -22,6 +23,7 @@ namespace datacloud {
 namespace {
 
 constexpr Duration kBetweenAttempts = milliseconds(250);
+constexpr Duration kAskRefusedAgain = milliseconds(250);
 constexpr size_t kEndpointsMax = 32;
 constexpr int kPollMax = 100;  // ms: how soon a Dial that nobody wants any more ends
 
@@ -33,6 +35,7 @@ struct Endpoint {
 
 // One address being connected to.
 struct Attempt {
+  const Endpoint* endpoint = nullptr;
   std::string text;
   int fd = -1;  // until there is a stream
   std::unique_ptr<TlsStream> stream;
@@ -42,12 +45,14 @@ struct Attempt {
   int descriptor() const { return stream ? stream->fd() : fd; }
   Attempt() = default;
   Attempt(Attempt&& o) noexcept
-      : text(std::move(o.text)),
+      : endpoint(o.endpoint),
+        text(std::move(o.text)),
         fd(std::exchange(o.fd, -1)),
         stream(std::move(o.stream)),
         deadline(o.deadline),
         wants_room(o.wants_room) {}
   Attempt& operator=(Attempt&& o) noexcept {
+    std::swap(endpoint, o.endpoint);
     std::swap(text, o.text);
     std::swap(fd, o.fd);
     std::swap(stream, o.stream);
@@ -107,14 +112,16 @@ struct Dial::State {
   std::atomic<bool> answered{false};
   std::mutex mutex;
   std::optional<Outcome> outcome;
+  std::string winner;
 
   ~State() {
     if (ready >= 0) ::close(ready);
   }
-  void finish(Outcome what) {
+  void finish(Outcome what, const std::string& address = {}) {
     {
       std::lock_guard lock(mutex);
       outcome.emplace(std::move(what));
+      winner = address;
     }
     const uint64_t one = 1;
     (void)!::write(ready, &one, sizeof one);
@@ -145,9 +152,20 @@ class Race {
       : context_(std::move(context)), check_(check), failures_(failures), answered_(answered) {}
 
   bool idle() const { return attempts_.empty(); }
+  const std::string& winner() const { return winner_; }
 
+  // One that refused a connection, and may take one now.
+  const Endpoint* refused() {
+    if (refused_.empty() || monotonic_now() < refused_.front().second) return nullptr;
+    const Endpoint* endpoint = refused_.front().first;
+    refused_.pop_front();
+    return endpoint;
+  }
+
+  // `endpoint` outlives this.
   void begin(const Endpoint& endpoint) {
     Attempt attempt;
+    attempt.endpoint = &endpoint;
     attempt.text = endpoint.text;
     attempt.deadline = monotonic_now() + kDialAttemptMax;
     attempt.fd =
@@ -156,8 +174,7 @@ class Race {
         (::connect(attempt.fd, reinterpret_cast<const sockaddr*>(&endpoint.address),
                    endpoint.length) != 0 &&
          errno != EINPROGRESS)) {
-      failures_.push_back(fmt::format("{}: {}", endpoint.text, std::strerror(errno)));
-      return;
+      return not_there(attempt, errno);
     }
     set_tcp_options(attempt.fd);
     attempts_.push_back(std::move(attempt));
@@ -198,7 +215,10 @@ class Race {
       int error = 0;
       socklen_t length = sizeof error;
       ::getsockopt(attempt.fd, SOL_SOCKET, SO_ERROR, &error, &length);
-      if (error != 0) return failed(std::strerror(error));
+      if (error != 0) {
+        not_there(attempt, error);
+        return false;
+      }
       answered_ = true;
       attempt.stream = std::make_unique<TlsStream>(std::exchange(attempt.fd, -1), context_);
     }
@@ -211,7 +231,15 @@ class Race {
     if (!done.value()) return true;
     if (auto trusted = check_(*attempt.stream); !trusted) return failed(trusted.error().text());
     winner = std::move(attempt.stream);
+    winner_ = attempt.text;
     return false;
+  }
+
+  void not_there(const Attempt& attempt, int error) {
+    std::string why = fmt::format("{}: {}", attempt.text, std::strerror(error));
+    if (std::find(failures_.begin(), failures_.end(), why) == failures_.end())
+      failures_.push_back(std::move(why));
+    refused_.emplace_back(attempt.endpoint, monotonic_now() + kAskRefusedAgain);
   }
 
   const std::shared_ptr<const TlsContext> context_;
@@ -219,6 +247,8 @@ class Race {
   std::vector<std::string>& failures_;
   std::atomic<bool>& answered_;
   std::vector<Attempt> attempts_;
+  std::deque<std::pair<const Endpoint*, MonotonicTime>> refused_;  // and when to ask again
+  std::string winner_;
 };
 
 }  // namespace
@@ -237,7 +267,9 @@ void Dial::run(const std::shared_ptr<State>& state) {
       continue;
     }
     if (race.idle()) break;
-    if (auto winner = race.step(kPollMax)) return state->finish(Outcome(std::move(winner)));
+    if (const Endpoint* again = race.refused()) race.begin(*again);
+    if (auto winner = race.step(kPollMax))
+      return state->finish(Outcome(std::move(winner)), race.winner());
   }
   if (!race.idle()) failures.push_back("no answer from the others");
   // The same failure of several addresses of one name is told once.
@@ -264,6 +296,11 @@ Dial::Dial(std::vector<std::string> addresses, std::shared_ptr<const TlsContext>
 Dial::~Dial() { state_->cancelled = true; }
 
 bool Dial::answered() const { return state_->answered; }
+
+std::string Dial::winner() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->winner;
+}
 
 int Dial::ready_fd() const { return state_->ready; }
 

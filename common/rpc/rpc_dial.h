@@ -2,7 +2,8 @@
 //
 // On a thread of its own, because names are resolved: addresses are tried a quarter of a second
 // apart, the next at once when all others have failed, and the first complete handshake with a
-// daemon of our cloud wins. Nothing is sent to any other.
+// daemon of our cloud wins. Nothing is sent to any other. While one is waited for, those that
+// nobody listens at are tried again: a standby listens from the moment on when it leads.
 #pragma once
 
 #include <functional>
@@ -40,6 +41,8 @@ class Dial {
   std::optional<Outcome> take();
   // Whether somebody has taken a connection, whatever became of it. Any time.
   bool answered() const;
+  // The address that won; once take() has returned a stream.
+  std::string winner() const;
   // Blocks until there is one.
   Outcome wait();
 

@@ -8,6 +8,7 @@
 #include "common/base/features.h"
 #include "common/proto/journal.pb.h"
 #include "daemon/fsck/record_passes.h"
+#include "daemon/leadership/standby_registry.h"
 #include "daemon/metadata/journal_records.h"
 #include "daemon/records/cloud_features.h"
 
@@ -15,6 +16,9 @@ namespace datacloud {
 namespace {
 
 constexpr const char* kRecover = "; rebuild the metadata from the sites (datacloud recover)";
+
+// Longer than what anybody configures by mistake: a claimer waits that long, once.
+constexpr uint32_t kLeaseAfterDamageMs = 5'000;
 
 class JournalRecords {
  public:
@@ -40,10 +44,30 @@ class JournalRecords {
               .records = {{key::meta(kPositionRecord), position, std::nullopt}},
               .offline_only = true});
     }
+    TRY(check_daemons());
     return set ? check_undo() : stray_undo();
   }
 
  private:
+  // A leader begins it anew; its standbys tell it of themselves.
+  result<void> check_daemons() {
+    TRY(const auto stored, p_.view.get(key::meta(kLeadershipRecord)));
+    if (!stored) return success();
+    TRY(p_.count());
+    pb::Leadership record;
+    const std::string problem =
+        parses(*stored, record) ? leadership_problem(record) : "it does not parse";
+    if (problem.empty()) return success();
+    // The lease goes on: other daemons may stand by.
+    pb::Leadership kept;
+    kept.set_lease_ms(record.lease_ms() != 0 ? record.lease_ms() : kLeaseAfterDamageMs);
+    p_.add({.kind = "journal",
+            .text = "the record of the cloud's daemons is damaged: " + problem,
+            .action = "it is begun anew; daemons that stand by tell of themselves",
+            .records = {{key::meta(kLeadershipRecord), stored, kept.SerializeAsString()}}});
+    return success();
+  }
+
   result<void> check_set(const std::string& stored, const std::optional<std::string>& position) {
     p_.note_use("journal", [] { return std::string("the record of the journal's sites"); });
     TRY(p_.count());

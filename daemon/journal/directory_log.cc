@@ -17,6 +17,7 @@
 #include "daemon/journal/directory_claims.h"
 #include "daemon/journal/directory_segments.h"
 #include "daemon/journal/log_bytes.h"
+#include "daemon/journal/read_marks.h"
 
 namespace datacloud::journal {
 namespace {
@@ -40,7 +41,7 @@ class DirectoryLog final : public LogStore {
     thread_.join();
   }
 
-  result<LogHead> head() override { return read_head(); }
+  result<LogHead> head() override { return read_head(&marks_); }
 
   result<LogHead> claim(const Epoch& epoch) override {
     return run<LogHead>([this, epoch]() -> result<LogHead> {
@@ -261,8 +262,9 @@ class DirectoryLog final : public LogStore {
     return success();
   }
 
-  result<LogHead> read_head() {
-    return repeat<LogHead>([this]() -> result<LogHead> {
+  // With marks what was read before is not read again; who claims or settles reads all of it.
+  result<LogHead> read_head(ReadMarks* marks = nullptr) {
+    return repeat<LogHead>([this, marks]() -> result<LogHead> {
       TRY(const auto claim, claims_.last());
       if (claim.claim.journal != options_.journal) {
         return failure(Errc::away, at("another cloud's journal"));
@@ -274,8 +276,13 @@ class DirectoryLog final : public LogStore {
       head.sealed = claim.claim.seals;
       TRY(const auto chain, segments_.chain(options_.journal, UINT64_MAX));
       if (chain.empty()) return head;
-      TRY(const auto end, segments_.scan(chain.front(), [](LogEntry) { return true; }));
-      head.begun = chain.front().header.epoch;
+      const auto& newest = chain.front();
+      const auto mark = marks != nullptr ? marks->before(newest.name, UINT64_MAX, newest.limit)
+                                         : std::optional<ReadMarks::Mark>();
+      TRY(const auto end, segments_.scan(
+                              newest, [](LogEntry) { return true; }, mark));
+      if (marks != nullptr) marks->note(newest.name, mark, {end.last, end.bytes});
+      head.begun = newest.header.epoch;
       head.last = end.last;
       return head;
     });
@@ -297,7 +304,8 @@ class DirectoryLog final : public LogStore {
       return failure(Errc::corrupt, at("entry " + std::to_string(from) + " is missing"));
     }
     for (size_t i = 0; i < chain.size() && !full; ++i) {
-      TRY(const auto end, segments_.scan(chain[i], [&](LogEntry entry) {
+      const auto mark = marks_.before(chain[i].name, next, chain[i].limit);
+      const auto sink = [&](LogEntry entry) {
         if (entry.header.sequence < next) return true;
         if (!out.empty() && bytes + entry.bytes->size() > std::min(bytes_max, kReadBytesMax)) {
           full = true;
@@ -307,7 +315,9 @@ class DirectoryLog final : public LogStore {
         ++next;
         out.push_back(std::move(entry));
         return true;
-      }));
+      };
+      TRY(const auto end, segments_.scan(chain[i], sink, mark));
+      if (!full) marks_.note(chain[i].name, mark, {end.last, end.bytes});
       const bool whole = i + 1 == chain.size() || full || end.last == chain[i + 1].header.base;
       if (!whole) {
         return failure(Errc::corrupt, at(chain[i].name + " is damaged behind entry " +
@@ -368,6 +378,7 @@ class DirectoryLog final : public LogStore {
   const DirectoryLogOptions options_;
   DirectoryClaims claims_;
   DirectorySegments segments_;
+  ReadMarks marks_;
   // The thread's own.
   std::optional<Leader> leader_;
   std::unique_ptr<File> file_;  // leader_->name, open for writing

@@ -12,6 +12,7 @@ namespace {
 constexpr std::string_view kPrefix = "segment-";
 constexpr size_t kDigits = 20;
 constexpr size_t kChunkBytes = size_t{1} << 20;
+constexpr size_t kNewsBytes = size_t{64} << 10;  // the first piece behind a mark: mostly zeros
 
 std::string padded(uint64_t number) {
   std::string digits = std::to_string(number);
@@ -98,13 +99,15 @@ result<std::vector<DirectorySegment>> DirectorySegments::chain(const JournalId& 
 }
 
 result<DirectorySegments::End> DirectorySegments::scan(const DirectorySegment& segment,
-                                                       const std::function<bool(LogEntry)>& sink) {
+                                                       const std::function<bool(LogEntry)>& sink,
+                                                       const std::optional<ReadMarks::Mark>& from) {
   TRY(const auto file, files_->open(path(segment.name), FileLayer::Open::read_through));
-  SegmentScanner scanner(segment.header, segment.limit);
+  SegmentScanner scanner(segment.header, segment.limit, from);
   bool wanted = true;
   End end{segment.header.base, 0};
-  Bytes chunk(kChunkBytes);
-  for (uint64_t offset = 0; wanted; offset += chunk.size()) {
+  if (from) end = {from->last, from->bytes};
+  Bytes chunk(from ? kNewsBytes : kChunkBytes);
+  for (uint64_t offset = end.bytes; wanted;) {
     TRY(const size_t n, file->pread(kEntriesOffset + offset, chunk));
     uint64_t valid = end.bytes;
     const bool more = scanner.feed(ByteView(chunk).first(n), [&](LogEntry entry) {
@@ -114,6 +117,8 @@ result<DirectorySegments::End> DirectorySegments::scan(const DirectorySegment& s
       wanted = sink(std::move(entry));
     });
     if (!more || n < chunk.size()) break;
+    offset += chunk.size();
+    chunk.resize(kChunkBytes);
   }
   return end;
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/base/file_layer.h"
+#include "daemon/journal/read_marks.h"
 #include "daemon/journal/segment_format.h"
 
 namespace datacloud::journal {
@@ -40,13 +41,14 @@ class DirectorySegments {
   // The log's segments, the newest first, down to the one that holds `from` or to where the log
   // begins. corrupt: one is missing that must be there.
   result<std::vector<DirectorySegment>> chain(const JournalId&, uint64_t from);
-  // The valid entries of a segment, in order, until `sink` returns false. Returns where they end,
-  // with their bytes.
+  // The valid entries of a segment, behind `from` if that is given, in order, until `sink` returns
+  // false. Returns where they end, with their bytes.
   struct End {
     LogPosition last;
     uint64_t bytes = 0;
   };
-  result<End> scan(const DirectorySegment&, const std::function<bool(LogEntry)>& sink);
+  result<End> scan(const DirectorySegment&, const std::function<bool(LogEntry)>& sink,
+                   const std::optional<ReadMarks::Mark>& from = {});
 
   // Makes a segment: its file full of zeros, then the header. Durable on success, with its name.
   // A failure may have made it, or make it later: its name is not used again.

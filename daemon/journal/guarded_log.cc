@@ -12,6 +12,7 @@
 
 #include "daemon/journal/guarded_segments.h"
 #include "daemon/journal/log_bytes.h"
+#include "daemon/journal/read_marks.h"
 
 namespace datacloud::journal {
 namespace {
@@ -134,7 +135,8 @@ class GuardedLog final : public LogStore {
     size_t bytes = 0;
     bool full = false;
     for (size_t i = 0; i < chain.size() && !full; ++i) {
-      TRY(const auto end, segments_.scan(chain[i], [&](LogEntry entry) {
+      const auto mark = marks_.before(chain[i].name, from, chain[i].limit);
+      const auto sink = [&](LogEntry entry) {
         if (entry.header.sequence < from) return true;
         if (!out.empty() && bytes + entry.bytes->size() > std::min(bytes_max, kReadBytesMax)) {
           full = true;
@@ -143,7 +145,9 @@ class GuardedLog final : public LogStore {
         bytes += entry.bytes->size();
         out.push_back(std::move(entry));
         return true;
-      }));
+      };
+      TRY(const auto end, segments_.scan(chain[i], sink, mark));
+      if (!full) marks_.note(chain[i].name, mark, {end.last, end.bytes});
       const LogPosition& expected = i + 1 < chain.size() ? chain[i + 1].header.base : chain[i].last;
       if (!full && end.last.sequence < expected.sequence) {
         return failure(Errc::corrupt, at(chain[i].name + " is damaged behind entry " +
@@ -410,6 +414,7 @@ class GuardedLog final : public LogStore {
   const GuardedLogOptions options_;
   const std::unique_ptr<GuardedObjects> objects_;
   GuardedSegments segments_;
+  ReadMarks marks_;
   std::mutex calls_;  // one blocking call that changes something at a time
 
   std::mutex mutex_;

@@ -180,11 +180,13 @@ result<std::vector<GuardedSegment>> GuardedSegments::chain(const GuardedSegment&
 }
 
 result<GuardedSegments::End> GuardedSegments::scan(const GuardedSegment& segment,
-                                                   const std::function<bool(LogEntry)>& sink) {
-  SegmentScanner scanner(segment.header, segment.limit);
+                                                   const std::function<bool(LogEntry)>& sink,
+                                                   const std::optional<ReadMarks::Mark>& from) {
+  SegmentScanner scanner(segment.header, segment.limit, from);
   End end{segment.header.base, 0};
+  if (from) end = {from->last, from->bytes};
   bool wanted = true;
-  for (uint64_t offset = 0; wanted && offset < segment.size; offset += kChunkBytes) {
+  for (uint64_t offset = end.bytes; wanted && offset < segment.size; offset += kChunkBytes) {
     TRY(const auto piece, view(segment.name, {offset, kChunkBytes}));
     const bool more = scanner.feed(piece.bytes, [&](LogEntry entry) {
       if (!wanted) return;

@@ -8,10 +8,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/store/guarded_objects.h"
+#include "daemon/journal/read_marks.h"
 #include "daemon/journal/segment_format.h"
 
 namespace datacloud::journal {
@@ -57,8 +59,9 @@ class GuardedSegments {
     LogPosition last;
     uint64_t bytes = 0;
   };
-  // The valid entries, in order, until `sink` returns false.
-  result<End> scan(const GuardedSegment&, const std::function<bool(LogEntry)>& sink);
+  // The valid entries, behind `from` if that is given, in order, until `sink` returns false.
+  result<End> scan(const GuardedSegment&, const std::function<bool(LogEntry)>& sink,
+                   const std::optional<ReadMarks::Mark>& from = {});
   // The anchor names this segment from now on, unless it names a later one.
   result<void> move_anchor(const GuardedSegment&);
 

@@ -29,6 +29,7 @@ enum class EntryKind : uint8_t {
   journal_set = 3,  // the sites of the journal from here on
   heads = 4,        // what each site has last acknowledged
   root = 5,         // a checkpoint is whole at the sites
+  note = 6,         // of the leader: pb::LeaderNote
 };
 
 struct EntryHeader {

@@ -72,12 +72,15 @@ result<SegmentHeader> decode_segment_header(ByteView bytes) {
   return header;
 }
 
-SegmentScanner::SegmentScanner(const SegmentHeader& header, uint64_t limit)
+SegmentScanner::SegmentScanner(const SegmentHeader& header, uint64_t limit,
+                               const std::optional<ReadMarks::Mark>& start)
     : journal_(header.journal),
       epoch_(header.epoch),
       unit_(header.unit),
       limit_(limit),
-      last_(header.base) {}
+      last_(start ? start->last : header.base),
+      valid_(start ? start->bytes : 0),
+      offset_(valid_) {}
 
 // Zeros up to the next multiple of the unit. False: more bytes are needed, or the log ends here.
 bool SegmentScanner::skip_padding() {

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "daemon/journal/log_entry.h"
+#include "daemon/journal/read_marks.h"
 
 namespace datacloud::journal {
 
@@ -34,7 +36,9 @@ result<SegmentHeader> decode_segment_header(ByteView);  // corrupt
 class SegmentScanner {
  public:
   // `limit`: bytes behind the header that belong to the log, UINT64_MAX when that is open.
-  SegmentScanner(const SegmentHeader&, uint64_t limit);
+  // `start`: a valid entry, and where it ends; what is fed begins behind it.
+  SegmentScanner(const SegmentHeader&, uint64_t limit,
+                 const std::optional<ReadMarks::Mark>& start = {});
   using Sink = std::function<void(LogEntry)>;
   // False when the log ends in what was fed: later bytes say nothing.
   bool feed(ByteView, const Sink&);

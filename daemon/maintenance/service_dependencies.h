@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/audit/audit_bundle.h"
@@ -16,6 +17,8 @@
 #include "common/rpc/peer_refusals.h"
 #include "common/site/site_set.h"
 #include "common/tls/certificate.h"
+#include "daemon/leadership/daemon_places.h"
+#include "daemon/leadership/leader_lease.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/metadata/journal_committer.h"
 #include "daemon/metadata/metadata_store.h"
@@ -51,9 +54,18 @@ struct ServiceDependencies {
   // Of a cloud with a journal, in place of commits to the local disk; null: it has none.
   std::shared_ptr<JournalCommitter> journal = {};
   JournalConfig journal_config = {};
+  // Of the record that says at the sites who leads; null: none is written.
+  std::optional<SecretKey> leader_key = {};
   // Makes empty logs at the sites of a new journal, or says why not; from a background thread.
   std::function<result<void>(const pb::JournalSet&)> format_journal = {};
-  std::function<void()> start_anew = {};  // the daemon reads its records as after a restart
+  // The cloud's daemons; null: it has this one alone.
+  std::shared_ptr<DaemonPlaces> places = {};
+  KnownDaemon self = {};  // this one, of a cloud with a journal
+  // While it does not hold, mounts are answered nothing; null: it always does.
+  std::shared_ptr<LeaderLease> lease = {};
+  std::function<void()> lease_changed = {};  // its length
+  std::function<void()> stand_down = {};     // the leadership was given up: become a standby
+  std::function<void()> start_anew = {};     // the daemon reads its records as after a restart
   // The metadata store has failed: nothing more can be promised. Stops the daemon.
   std::function<void(const Error&)> fatal;
 };

@@ -13,6 +13,7 @@
 namespace datacloud {
 
 inline constexpr char kJournalRecord[] = "journal";            // 'A': pb::JournalSet
+inline constexpr char kLeadershipRecord[] = "leadership";      // 'A': pb::Leadership
 inline constexpr char kPositionRecord[] = "journal_position";  // 'A': 56 bytes
 
 // Appends `key` and its value (null: none) to an encoded JournalUndo (field 1) or JournalBatch

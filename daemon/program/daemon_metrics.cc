@@ -231,6 +231,9 @@ void add_journal(const pb::StatusReply& status, Metrics& out) {
       number(journal.uncommitted_bytes_max()));
   add("datacloud_journal_requests_waiting", "Requests that wait for that",
       number(journal.waiting()));
+  add("datacloud_journal_rollbacks_refused",
+      "Hellos of mounts that know of entries which are not here, since the start",
+      number(journal.rollbacks_refused()));
   add("datacloud_journal_margin",
       "Sites that may go away before nothing becomes durable; negative: nothing does",
       journal.margin());
@@ -256,6 +259,41 @@ void add_journal(const pb::StatusReply& status, Metrics& out) {
         {label, number(journal.last() - std::min(site.acknowledged(), journal.last()))});
   }
   out.push_back(std::move(at_work));
+  out.push_back(std::move(behind));
+}
+
+// Of clouds that have had a standby; standbys show their own (startup_standby.cc).
+void add_leader(const pb::StatusReply& status, Metrics& out) {
+  pb::StatusDetails details;
+  if (!details.ParseFromString(status.details()) || !details.has_leader()) return;
+  const auto& leader = details.leader();
+  out.push_back(one("datacloud_leader", "Whether this daemon leads the cloud", 1));
+  out.push_back(one("datacloud_leader_since_time_seconds", "When it began to lead",
+                    static_cast<double>(leader.since_ns()) / 1e9));
+  out.push_back(one("datacloud_leader_lease_holds",
+                    "0: too few sites confirm that it leads, and mounts get no answers",
+                    leader.lease_holds() ? 1 : 0));
+  MetricFamily plan{"datacloud_leader_plan",
+                    "1 for the plan in force: A, B (not the preferred daemon leads) or C (no "
+                    "standby is caught up)",
+                    Type::gauge,
+                    {}};
+  for (const char* name : {"A", "B", "C"})
+    plan.samples.push_back({{{"plan", name}}, leader.plan() == name ? 1.0 : 0.0});
+  out.push_back(std::move(plan));
+  MetricFamily connected{
+      "datacloud_leader_standby_connected", "1 while the standby tells of itself", Type::gauge, {}};
+  MetricFamily behind{"datacloud_leader_standby_behind_entries",
+                      "Committed entries that the standby had not applied when it last told",
+                      Type::gauge,
+                      {}};
+  for (const auto& daemon : leader.daemons()) {
+    if (daemon.leads()) continue;
+    const MetricFamily::Labels label{{"daemon", daemon.name()}};
+    connected.samples.push_back({label, daemon.connected() ? 1.0 : 0.0});
+    behind.samples.push_back({label, number(daemon.behind())});
+  }
+  out.push_back(std::move(connected));
   out.push_back(std::move(behind));
 }
 
@@ -308,6 +346,7 @@ Metrics daemon_metrics(const pb::StatusReply& status, const pb::TrafficReply& tr
   add_formats(status, out);
   add_refusals(status, out);
   add_journal(status, out);
+  add_leader(status, out);
   return out;
 }
 

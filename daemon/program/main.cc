@@ -28,10 +28,11 @@ constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 constexpr const char* kUsage =
     "The daemon of a cloud: keeps its metadata, serves its mounts, cares for its shards.\n"
-    "Usage: datacloudd --config FILE [--site NAME] [--foreground] [--verbose]\n"
+    "Usage: datacloudd --config FILE [--standby | --site NAME] [--foreground] [--verbose]\n"
     "\n"
     "Options:\n"
     "  --config FILE     The cloud's configuration\n"
+    "  --standby         Follow the daemon that leads, and take over when it is gone\n"
     "  --site NAME       Be no daemon: serve this directory site to the cloud's nodes\n"
     "  -f, --foreground  Stay in front and log to standard error; under systemd, tell it the "
     "state\n"
@@ -46,7 +47,7 @@ constexpr const char* kUsage =
 
 struct Arguments {
   std::string config, site;
-  bool foreground = false, verbose = false;
+  bool foreground = false, verbose = false, standby = false;
 };
 
 int fail(const std::string& what, int code = kExitFailed) {
@@ -61,6 +62,8 @@ result<Arguments> parse_arguments(const std::vector<std::string>& words) {
     const std::string& word = words[i];
     if (word == "--foreground" || word == "-f") {
       arguments.foreground = true;
+    } else if (word == "--standby") {
+      arguments.standby = true;
     } else if (word == "--verbose") {
       arguments.verbose = true;
     } else if (word.starts_with("--config=")) {
@@ -80,6 +83,8 @@ result<Arguments> parse_arguments(const std::vector<std::string>& words) {
     }
   }
   if (arguments.config.empty()) return failure(Errc::invalid, "--config FILE is missing");
+  if (arguments.standby && !arguments.site.empty())
+    return failure(Errc::invalid, "--standby and --site exclude each other");
   return arguments;
 }
 
@@ -151,10 +156,24 @@ LogFormat log_format(const Config& config) {
   return config.daemon.log_format == "json" ? LogFormat::json : LogFormat::text;
 }
 
-// One daemon, from its opening to its end. True: its metadata can be written again, open another.
+// One daemon, from its opening to its end, and what comes after it.
 template <class Ready>
-result<bool> serve_once(const Config& config, const ServiceNotifier& notifier, Ready ready) {
-  TRY(auto daemon, Daemon::open(config));
+result<Daemon::Next> serve_once(const Config& config, Daemon::Role role,
+                                const ServiceNotifier& notifier, Ready ready) {
+  StandbyHooks hooks;
+  hooks.standing_by = [&](const std::string& status) {
+    spdlog::info("{}", status);
+    ready();
+    notifier.ready(status);
+  };
+  hooks.alive = [&, told = MonotonicTime{}]() mutable {
+    if (notifier.watchdog_interval() == Duration{}) return;
+    if (monotonic_now() - told < notifier.watchdog_interval()) return;
+    told = monotonic_now();
+    notifier.alive();
+  };
+  TRY(auto daemon, Daemon::open(config, role, hooks));
+  if (!daemon) return Daemon::Next::nothing;
   SignalThread signals(*daemon, notifier);
   if (notifier.watchdog_interval() > Duration{}) {
     daemon->every(notifier.watchdog_interval(), [&] { notifier.alive(); });
@@ -164,7 +183,7 @@ result<bool> serve_once(const Config& config, const ServiceNotifier& notifier, R
   notifier.ready(daemon->describe());
   daemon->run();
   if (daemon->failed()) return failure(Errc::io, daemon->failure_text());
-  return daemon->restart();
+  return daemon->next();
 }
 
 template <class Ready>
@@ -178,13 +197,20 @@ int serve(const Config& config, Ready ready) {
     pid.emplace(config.daemon.state / "datacloudd.pid");
     ready();
   };
+  auto role = config.daemon.standby ? Daemon::Role::standby : Daemon::Role::leader;
   for (;;) {
-    const auto again = serve_once(config, notifier, once);
-    if (!again) {
-      if (pid) spdlog::critical("{}; the daemon ends", again.error().message());
-      return fail(again.error().text());
+    const auto next = serve_once(config, role, notifier, once);
+    // Another one was first while this one began to lead.
+    if (!next && role == Daemon::Role::standby && next.error().is(Errc::stale)) {
+      spdlog::warn("{}; this daemon stands by", next.error().message());
+      continue;
     }
-    if (!again.value()) break;
+    if (!next) {
+      if (pid) spdlog::critical("{}; the daemon ends", next.error().message());
+      return fail(next.error().text());
+    }
+    if (next.value() == Daemon::Next::nothing) break;
+    role = next.value() == Daemon::Next::standby ? Daemon::Role::standby : Daemon::Role::leader;
   }
   spdlog::info("stopped");
   return 0;
@@ -238,6 +264,7 @@ int main(int argc, char** argv) {
   const Arguments& arguments = parsed.value();
   auto config = load_config(std::filesystem::absolute(arguments.config));
   if (!config) return fail(config.error().text());
+  config.value().daemon.standby = config.value().daemon.standby || arguments.standby;
   if (!arguments.foreground) {
     return arguments.site.empty()
                ? serve_in_background(config.value(), arguments.verbose)

@@ -12,6 +12,7 @@
 #include "common/base/log.h"
 #include "common/config/node_certificate.h"
 #include "common/proto/admin.pb.h"
+#include "common/site/daemon_finder.h"
 #include "common/site/site_set.h"
 #include "common/store/remote/site_credentials.h"
 #include "common/store/remote/site_server.h"
@@ -47,7 +48,7 @@ constexpr Duration kDaemonPatience = seconds(3);
 // As the tool does it.
 result<std::unique_ptr<RpcClient>> connect_to_daemon(const Config& config) {
   RpcClient::Options options;
-  set_daemon(config, options);
+  find_daemon(config, FindsFor::site_server, options);
   options.kind = pb::CLIENT_TOOL;
   options.deadline = kDaemonPatience;
   std::array<char, 256> host{};

@@ -5,25 +5,25 @@
 #include "daemon/program/startup.h"
 
 #include <fmt/format.h>
-#include <signal.h>
-
 #include <algorithm>
-#include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "common/audit/shard_tags.h"
 #include "common/base/log.h"
+#include "common/config/daemon_place.h"
+#include "common/site/leader_record.h"
 #include "common/store/rados/rados_store.h"
 #include "common/tls/organisation.h"
 #include "daemon/checkpoint/rebuild.h"
-#include "daemon/metadata/journal_records.h"
-#include "daemon/metadata/journal_start.h"
+#include "daemon/leadership/led_epoch.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/metadata/state_directory.h"
 #include "daemon/program/daemon_metrics.h"
 #include "daemon/program/journal_sites.h"
-#include "daemon/records/cloud_features.h"
+#include "daemon/program/server_loop.h"
+#include "daemon/program/start_signals.h"
 
 namespace datacloud {
 namespace {
@@ -31,6 +31,9 @@ namespace {
 constexpr auto kSiteCheck = seconds(3);
 constexpr auto kWritableCheck = seconds(1);
 constexpr auto kCommitAtEnd = seconds(10);
+// Of a standby.
+constexpr int kRebuildsMax = 20;
+constexpr auto kRebuildAgain = milliseconds(500);
 
 result<void> check_site_names(const Config& config, const pb::Cloud& cloud) {
   for (const auto& site : cloud.sites()) {
@@ -109,62 +112,18 @@ result<MetadataService::Dependencies::Joined> open_joining(const std::filesystem
   return joined;
 }
 
-// Signals are blocked until somebody takes them, which is after the start (main.cc).
-bool asked_to_stop() {
-  sigset_t pending;
-  return ::sigpending(&pending) == 0 &&
-         (::sigismember(&pending, SIGTERM) == 1 || ::sigismember(&pending, SIGINT) == 1);
-}
+}  // namespace
 
 // Sites that have left keep only their ids.
-result<pb::Cloud> read_cloud(const MetadataStore& store) {
-  pb::Cloud cloud;
-  TRY(const bool found, store.begin().get(key::meta("cloud"), cloud));
+result<void> Daemon::read_cloud(pb::Cloud& cloud) const {
+  TRY(const bool found, store_->begin().get(key::meta("cloud"), cloud));
   if (!found) return failure(Errc::corrupt, "the metadata store has no cloud record");
   auto& sites = *cloud.mutable_sites();
   sites.erase(std::remove_if(sites.begin(), sites.end(),
                              [](const auto& s) { return s.duty() == pb::SITE_REMOVED; }),
               sites.end());
-  return cloud;
+  return success();
 }
-
-}  // namespace
-
-// The server's thread as an EventLoop that survives the server.
-class Daemon::ServerLoop final : public EventLoop {
- public:
-  void attach(RpcServer* server) {
-    std::lock_guard lock(mutex_);
-    server_ = server;
-    for (auto& f : early_) server->post(std::move(f));
-    for (auto& [delay, f] : early_timers_) server->after(delay, std::move(f));
-    early_.clear();
-    early_timers_.clear();
-  }
-  void close() {
-    std::lock_guard lock(mutex_);
-    server_ = nullptr;
-    closed_ = true;
-  }
-  void post(std::function<void()> f) override {
-    std::lock_guard lock(mutex_);
-    if (server_ != nullptr) return server_->post(std::move(f));
-    if (!closed_) early_.push_back(std::move(f));
-  }
-  void after(Duration delay, std::function<void()> f) override {
-    std::lock_guard lock(mutex_);
-    if (server_ != nullptr) return server_->after(delay, std::move(f));
-    if (!closed_) early_timers_.emplace_back(delay, std::move(f));
-  }
-  MonotonicTime now() override { return monotonic_now(); }
-
- private:
-  std::mutex mutex_;
-  RpcServer* server_ = nullptr;
-  bool closed_ = false;
-  std::vector<std::function<void()>> early_;
-  std::vector<std::pair<Duration, std::function<void()>>> early_timers_;
-};
 
 result<void> Daemon::open_store(const Config& config) {
   MetadataStore::Options options;
@@ -204,7 +163,13 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
   if (auto opened = open_store(config); !opened) {
     const bool missing = opened.error().is(Errc::not_found);
     if (!missing && !opened.error().is(Errc::corrupt)) return opened;
-    const auto rebuilt = rebuild(config, opened.error());
+    auto rebuilt = rebuild(config, opened.error());
+    // The first checkpoint of a new cloud may be under way.
+    for (int again = 0; !rebuilt && may_stand_by_ && again < kRebuildsMax; ++again) {
+      if (asked_to_stop()) break;
+      std::this_thread::sleep_for(kRebuildAgain);
+      rebuilt = rebuild(config, opened.error());
+    }
     if (!rebuilt && missing && rebuilt.error().is(Errc::unavailable)) {
       return failure(
           Errc::unavailable,
@@ -225,7 +190,7 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
                                        opened.error().text(), rebuilt.error().message())));
     }
   }
-  TRY(cloud, read_cloud(*store_));
+  TRY(read_cloud(cloud));
   TRY(key, read_key_file(config.keys.service, KeyFileKind::service));
   if (key.cloud_uuid == cloud.uuid()) return success();
   return failure(
@@ -234,46 +199,6 @@ result<void> Daemon::open_metadata(const Config& config, pb::Cloud& cloud, KeyFi
                   "keys.service or daemon.state",
                   config.keys.service.string(), key.cloud_uuid, config.daemon.state.string(),
                   cloud.uuid(), cloud.name()));
-}
-
-// Claims the journal, and brings the store and it together. The records may be others afterwards.
-result<void> Daemon::open_journal(const Config& config, pb::Cloud& cloud, const KeyFile& key) {
-  if (!store_->journaled()) {
-    TRY(const auto features, read_features(store_->begin()));
-    if (!includes(features, Feature::journal)) return check_no_journal(config, cloud);
-    return failure(Errc::corrupt,
-                   "the cloud has a journal, and the record of its sites is gone; rebuild the "
-                   "metadata from the sites: datacloud recover");
-  }
-  pb::JournalSet set;
-  TRY(store_->begin().get(key::meta(kJournalRecord), set));
-  TRY(auto options, quorum_options(config, cloud, set));
-  options.fenced = [this, loop = loop_](const Error& error) {
-    loop->post([this, error] { journal_lost(error); });
-  };
-  options.cancelled = asked_to_stop;
-  TRY(auto log, journal::QuorumLog::claim(std::move(options)));
-  auto started =
-      start_journal(*store_, {.loop = loop_,
-                              .log = std::move(log),
-                              .journal = journal_id(cloud.uuid()).value(),
-                              .metadata_key = journal::derive_metadata_key(key.key, cloud.uuid()),
-                              .uncommitted_bytes_max = config.journal.uncommitted_bytes_max,
-                              .fatal = [this](const Error& error) { store_failed(error); }});
-  if (!started) {
-    foreign_ = started.error().is(Errc::not_found);
-    return failure(started.error());
-  }
-  journal_ = std::move(started.value().committer);
-  const auto& did = started.value();
-  if (did.replayed + did.undone + did.kept > 0) {
-    spdlog::warn(
-        "the metadata store was behind the journal or ahead of it: {} transactions were replayed, "
-        "{} that no quorum had were put into the journal, {} were taken back",
-        did.replayed, did.kept, did.undone);
-  }
-  TRY(cloud, read_cloud(*store_));
-  return success();
 }
 
 result<void> Daemon::open_sites(const Config& config, const pb::Cloud& cloud) {
@@ -287,13 +212,14 @@ result<void> Daemon::open_sites(const Config& config, const pb::Cloud& cloud) {
     members.push_back({info.id(), info.name(), std::move(store)});
   }
   sites_ = std::make_unique<SiteSet>(std::move(members));
+  opened_sites_ = cloud;
   sites_->on_change([this, loop = loop_](Site& site) {
     if (site.up()) {
       spdlog::info("site {} is back", site.name());
     } else {
       spdlog::warn("site {} is away: {}", site.name(), site.away_reason());
     }
-    loop->post([this] { service_->on_site_change(); });
+    if (serving_) loop->post([this] { service_->on_site_change(); });
   });
   sites_->check_all(kSiteCheck);
   return success();
@@ -329,8 +255,23 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
       .refusals = refusals,
       .journal = journal_,
       .journal_config = config.journal,
+      .leader_key = derive_leader_key(key.key, cloud.uuid()),
       .format_journal = [file = config.file, cloud](
                             const pb::JournalSet& set) { return format_logs(file, cloud, set); },
+      .places = places_,
+      .self = {.name = daemon_name(config.daemon),
+               .addresses = advertised_addresses(config.daemon),
+               .order = static_cast<int>(config.daemon.order)},
+      .lease = lease_,
+      .lease_changed =
+          [this] {
+            if (keeper_) keeper_->wake();
+          },
+      .stand_down =
+          [this] {
+            stands_down_ = true;
+            stop();
+          },
       .start_anew =
           [this] {
             restart_ = true;
@@ -340,6 +281,10 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
   });
   service_->seal_checkpoints(journal::derive_metadata_key(key.key, cloud.uuid()));
   TRY(service_->start());
+  serving_ = true;
+  if (journal_) {
+    note_led_epoch(config.daemon.state, metadata_directory(config.daemon), journal_->log().epoch());
+  }
   RpcServerOptions rpc;
   rpc.threads = config.daemon.rpc_threads;
   server_ = make_rpc_server(*service_, rpc);
@@ -385,17 +330,6 @@ void Daemon::store_failed(const Error& error) {
   await_writable();
 }
 
-// What was applied since the other's claim is in this directory, and in no quorum's log. The next
-// start here takes it back, or puts it into the journal if the other one has changed nothing.
-void Daemon::journal_lost(const Error& error) {
-  if (failed_) return;
-  failure_ = "another daemon leads the cloud now: " + error.text() +
-             "; this one may be started again once that has been stopped";
-  spdlog::critical("{}; stopping", failure_);
-  failed_ = true;
-  stop();
-}
-
 std::string Daemon::failure_text() const { return failure_; }
 
 void Daemon::await_writable() {
@@ -425,21 +359,24 @@ result<void> Daemon::open_metrics(const std::string& address) {
   return success();
 }
 
-result<std::unique_ptr<Daemon>> Daemon::open(const Config& config) {
+result<std::unique_ptr<Daemon>> Daemon::open(const Config& config, Role role,
+                                             const StandbyHooks& hooks) {
   std::unique_ptr<Daemon> daemon(new Daemon);
   daemon->loop_ = std::make_shared<ServerLoop>();
+  daemon->may_stand_by_ = role == Role::standby || config.daemon.standby;
   pb::Cloud cloud;
   KeyFile key;
   TRY(daemon->open_metadata(config, cloud, key));
-  auto led = daemon->open_journal(config, cloud, key);
-  if (!led && daemon->foreign_) {
-    daemon->store_.reset();
-    TRY(daemon->rebuild(config, led.error()));
-    TRY(cloud, read_cloud(*daemon->store_));
-    led = daemon->open_journal(config, cloud, key);
+  if (role == Role::standby) {
+    TRY(const bool leads, daemon->stand_by(config, cloud, key, hooks));
+    if (!leads) return std::unique_ptr<Daemon>();
+  } else {
+    TRY(daemon->lead(config, cloud, key));
   }
-  if (!led) return failure(led.error());
-  TRY(daemon->open_sites(config, cloud));
+  if (!daemon->has_sites_of(cloud)) {
+    TRY(daemon->open_sites(config, cloud));
+  }
+  TRY(daemon->await_old_lease());
   TRY(daemon->open_service(config, std::move(cloud), key));
   TRY(daemon->open_metrics(config.daemon.metrics));
   return daemon;
@@ -451,15 +388,18 @@ Daemon::~Daemon() {
   loop_->close();
   server_.reset();
   service_.reset();
+  keeper_.reset();
   journal_.reset();
+  standby_.reset();
   store_.reset();
   sites_.reset();
 }
 
 void Daemon::run() {
   server_->run();
-  if (failed_ || waiting_) return;
+  if (failed_ || waiting_ || stands_down_) return;
   if (journal_) {
+    release_journal();
     if (auto committed = journal_->wait_durable(kCommitAtEnd); !committed) {
       spdlog::error("{}; the next start puts them there", committed.error().text());
     }

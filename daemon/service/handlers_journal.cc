@@ -152,6 +152,7 @@ void MetadataService::describe_journal(pb::JournalStatus& out) const {
   out.set_uncommitted_bytes(log.uncommitted_bytes());
   out.set_uncommitted_bytes_max(deps_.journal->uncommitted_bytes_max());
   out.set_waiting(deps_.journal->waiting());
+  out.set_rollbacks_refused(rollbacks_refused_);
   int at_work = 0;
   for (const auto& member : log.members()) {
     auto* site = out.add_sites();
@@ -195,6 +196,12 @@ void MetadataService::check_journal(StatusProblems& problems) const {
         fmt::format("the journal has no site to spare: it needs {} of its {} sites, and no "
                     "more are at work",
                     status.commit_sites(), status.sites_size()));
+  }
+  if (rollbacks_refused_ > 0) {
+    problems.add(Health::failing,
+                 "mounts were told of journal entries that are not here: the cloud was put back "
+                 "from a backup, or recovered to an earlier entry, and they are refused; if that "
+                 "is intended, unmount them and mount again");
   }
   if (checkpoints_) checkpoints_->check(problems);
   if (status.waiting() > 0) {

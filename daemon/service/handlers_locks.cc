@@ -107,7 +107,7 @@ void MetadataService::send_lock_recall(const LockTable::Recall& recall) {
   push.mutable_recall()->set_id(recall.id);
   push.mutable_recall()->set_ino(recall.ino);
   push.mutable_recall()->set_locks(true);
-  session->connection->push(push);
+  push_out(*session, std::move(push));
 }
 
 }  // namespace datacloud

@@ -146,6 +146,12 @@ result<void> MetadataService::admit_peer(const PeerCertificate& shown, PeerCrede
                       "--fingerprint {}`",
                       shown.identity.name, fingerprint));
     peer.node = holder->name();
+  } else if (shown.identity.roles.has(NodeRole::daemon)) {
+    // Made with the service key, by another daemon of the cloud: no node ever has this role.
+    peer.roles = NodeRole::daemon;
+    peer.serial = shown.serial;
+    peer.certificate_end_ns = shown.not_after_ns;
+    return success();
   }
   peer.serial = shown.serial;
   peer.certificate_end_ns = shown.not_after_ns;
@@ -162,6 +168,14 @@ result<void> MetadataService::identify_node(const pb::HelloRequest& hello,
                                             const PeerCredentials& peer, pb::Session& record) {
   if (peer.node.empty())
     return failure(not_permitted("with an invitation a machine can join, and nothing else"));
+  if (peer.roles.has(NodeRole::daemon)) {
+    if (hello.kind() != pb::CLIENT_TOOL)
+      return failure(not_permitted("a daemon of the cloud mounts nothing as such"));
+    record.clear_pid();
+    record.set_node(peer.node);
+    record.set_address(peer.address);
+    return success();
+  }
   Refusal reason{};
   TRY(const pb::Node* node, node_in_force(peer, reason));
   const bool mounts = peer.roles.has(NodeRole::mount) || peer.roles.has(NodeRole::mount_ro);
@@ -413,7 +427,8 @@ std::optional<Error> MetadataService::forbidden(const Call& call, Access access)
   const PeerCredentials& peer = call.connection->peer();
   if (!peer.remote()) return std::nullopt;
   const auto& roles = peer.roles;
-  const bool admin = roles.has(NodeRole::admin);
+  // Who has made a daemon's certificate has the service key, and could make any other.
+  const bool admin = roles.has(NodeRole::admin) || roles.has(NodeRole::daemon);
   const bool changes = roles.has(NodeRole::mount);
   bool permitted = false;
   switch (access) {
@@ -453,6 +468,16 @@ std::optional<Error> MetadataService::forbidden(const Call& call,
     case pb::AdminRequest::kJournal:
       return forbidden(
           call, request.journal().action() == pb::JOURNAL_STATUS ? Access::observe : Access::admin);
+    case pb::AdminRequest::kLeader:
+      if (request.leader().action() != pb::LEADER_REPORT)
+        return forbidden(
+            call, request.leader().action() == pb::LEADER_SHOW ? Access::observe : Access::admin);
+      // Processes of this machine: whoever reads the service key, as any other of its daemons.
+      if (call.connection->peer().roles.has(NodeRole::daemon) ||
+          (!call.connection->peer().remote() && !forbidden(call, Access::admin))) {
+        return std::nullopt;
+      }
+      return not_permitted("only a daemon of the cloud stands by");
     case pb::AdminRequest::kNode:  // the server of a site has to know who was revoked
       if (request.node().action() == pb::NODE_LIST &&
           call.connection->peer().roles.has(NodeRole::site)) {

@@ -97,6 +97,8 @@ Answer MetadataService::admin(const CallPtr& call) {
       return maintenance_->tree(call, request.tree(), features_.has(Feature::trees));
     case pb::AdminRequest::kJournal:
       return journal(call, request.journal());
+    case pb::AdminRequest::kLeader:
+      return leader(call, request.leader());
     case pb::AdminRequest::kSiteKey:
       return site_key(call, SiteId{request.site_key().site()});
     case pb::AdminRequest::kLocatePart:

@@ -92,6 +92,7 @@ pb::Reply MetadataService::status_reply(const StripeStatistics::Counts& counts,
     if (!session->tool()) check_mount(*session, deps_.sites, problems);
   }
   check_journal(problems);
+  check_leader(problems);
   status.set_sequence(store_.sequence());
   status.set_uptime_ms(std::chrono::duration_cast<milliseconds>(loop_.now() - started_).count());
   status.set_health(problems.health());
@@ -99,6 +100,7 @@ pb::Reply MetadataService::status_reply(const StripeStatistics::Counts& counts,
   maintenance_->describe_details(counts, details);
   add_activity(details);
   if (deps_.journal) describe_journal(*details.mutable_journal());
+  if (leadership_.daemons_size() > 1) describe_leader(*details.mutable_leader());
   status.set_details(details.SerializeAsString());
   return reply;
 }

@@ -43,6 +43,7 @@ MetadataService::~MetadataService() = default;
 void MetadataService::on_site_change() {
   maintenance_->on_site_change();
   if (checkpoints_) checkpoints_->job().on_site_change();
+  if (leader_record_) leader_record_->on_site_change();
 }
 
 void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::Request request) {
@@ -50,6 +51,9 @@ void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::
   call->connection = std::move(connection);
   call->request = std::move(request);
   if (call->request.has_hello()) {
+    // It goes on to a daemon that leads.
+    if (!may_answer() && call->request.hello().kind() != pb::CLIENT_TOOL)
+      return call->connection->close();
     hello(call);
     return pump();
   }
@@ -90,6 +94,7 @@ void MetadataService::on_request(std::shared_ptr<RpcConnection> connection, pb::
 }
 
 void MetadataService::dispatch(const CallPtr& call) {
+  if (waits_for_lease(call)) return;
   ++operations_[call->request.op_case()];
   SessionState* session = sessions_.find(call->session);
   if (session == nullptr) return;  // ended while the call waited; its connection is closed
@@ -173,9 +178,19 @@ void MetadataService::answer(const CallPtr& call, pb::Reply reply) {
 }
 
 void MetadataService::send(const Call& call, pb::Reply reply) {
+  const SessionState* session = sessions_.find(call.session);
+  if (session == nullptr || session->tool() || (leaseless_sends_.empty() && may_answer()))
+    return send_now(call.session, call.connection, std::move(reply));
+  send_out([this, id = call.session, connection = call.connection, reply = std::move(reply)] {
+    send_now(id, connection, reply);
+  });
+}
+
+void MetadataService::send_now(SessionId id, const std::shared_ptr<RpcConnection>& connection,
+                               pb::Reply reply) {
   reply.set_committed(durable_);
-  SessionState* session = sessions_.find(call.session);
-  if (session == nullptr) return call.connection->reply(std::move(reply));
+  SessionState* session = sessions_.find(id);
+  if (session == nullptr) return connection->reply(std::move(reply));
   session->in_flight.erase(reply.id());
   // The session may have moved to a new connection since the request came.
   if (!session->connection) return;
@@ -192,24 +207,32 @@ Answer MetadataService::answer_apart(const CallPtr& call,
     TRY(auto reply, read(store_.begin()));
     return std::optional(std::move(reply));
   }
-  SessionState& session = session_of(*call);
-  session.in_flight.erase(call->request.id());
-  if (!session.connection) return later();
-  session.told = durable_;
-  session.connection->reply_with(
-      [view = store_.view(), read = std::move(read), id = call->request.id(), durable = durable_] {
-        pb::Reply reply;
-        if (auto done = read(view->begin())) {
-          reply = std::move(done).value();
-        } else {
-          if (done.error().is(Errc::corrupt)) spdlog::error("metadata: {}", done.error().message());
-          set_error(reply, done.error());
-        }
-        reply.set_id(id);
-        reply.set_sequence(view->sequence());
-        reply.set_committed(durable);
-        return reply;
-      });
+  session_of(*call).in_flight.erase(call->request.id());
+  auto make = [view = store_.view(), read = std::move(read), id = call->request.id(),
+               durable = durable_] {
+    pb::Reply reply;
+    if (auto done = read(view->begin())) {
+      reply = std::move(done).value();
+    } else {
+      if (done.error().is(Errc::corrupt)) spdlog::error("metadata: {}", done.error().message());
+      set_error(reply, done.error());
+    }
+    reply.set_id(id);
+    reply.set_sequence(view->sequence());
+    reply.set_committed(durable);
+    return reply;
+  };
+  const auto queue = [this, durable = durable_](SessionId id, std::function<pb::Reply()> make) {
+    SessionState* session = sessions_.find(id);
+    if (session == nullptr || !session->connection) return;
+    session->told = durable;
+    session->connection->reply_with(std::move(make));
+  };
+  if (session_of(*call).tool() || (leaseless_sends_.empty() && may_answer())) {
+    queue(call->session, std::move(make));
+  } else {
+    send_out([queue, id = call->session, make = std::move(make)] { queue(id, make); });
+  }
   return later();
 }
 
@@ -275,7 +298,12 @@ void MetadataService::send_recall(const LeaseTable::Recall& recall) {
   out->set_ino(recall.ino);
   out->set_mode(recall.mode);
   for (const auto& name : recall.names) out->add_names(name);
-  session->connection->push(push);
+  push_out(*session, std::move(push));
+}
+
+void MetadataService::push_out(const SessionState& session, pb::Push push) {
+  if (leaseless_sends_.empty() && may_answer()) return session.connection->push(push);
+  send_out([connection = session.connection, push = std::move(push)] { connection->push(push); });
 }
 
 // Sends recalls and runs the calls whose turn has come, until there are none.

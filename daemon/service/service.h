@@ -29,8 +29,11 @@
 #include "common/base/features.h"
 #include "common/crypto/keys.h"
 #include "common/proto/file_time.h"
+#include "common/proto/journal.pb.h"
 #include "common/rpc/rpc.h"
 #include "daemon/jobs/site_space.h"
+#include "daemon/leadership/leader_record_writer.h"
+#include "daemon/leadership/standby_registry.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/maintenance/service_dependencies.h"
 #include "daemon/maintenance/status_problems.h"
@@ -127,11 +130,13 @@ class MetadataService final : public RpcService, private Responder {
   void answer_when_durable(const CallPtr&, pb::Reply) override;
   void refuse(const CallPtr&, const Error&) override;
   void send(const Call&, pb::Reply);
+  void send_now(SessionId, const std::shared_ptr<RpcConnection>&, pb::Reply);
   // Answers from the records as they are now, read later and on the connection's thread. For
   // requests that no lease protects and that change nothing.
   Answer answer_apart(const CallPtr&, std::function<result<pb::Reply>(const Transaction&)> read);
   void pump();
   void send_recall(const LeaseTable::Recall&);
+  void push_out(const SessionState&, pb::Push);
   // Waits (false) until no other session holds more than `others` on the inode.
   bool admitted(const CallPtr&, InodeId, pb::LeaseMode others,
                 LeaseTable::Wants = LeaseTable::Wants::lease);
@@ -151,6 +156,15 @@ class MetadataService final : public RpcService, private Responder {
   void limit_leases(const Call&, pb::Reply&);
   void tell_committed();
 
+  // leader_gate.cc: what waits while the leader's lease has run out
+  bool may_answer() const;
+  bool waits_for_lease(const CallPtr&);  // true: it is dispatched again
+  void send_out(std::function<void()>);
+  void await_lease();
+  void look_at_lease();
+  void let_mounts_go();
+  void excuse_lost_lease();
+
   // service_hello.cc: hello, and sessions that come back
   void hello(const CallPtr&);
   result<void> identify(const CallPtr&, pb::Session&);
@@ -160,6 +174,14 @@ class MetadataService final : public RpcService, private Responder {
   bool may_rejoin(const pb::HelloRequest&, const pb::Session&) const;
   void resent(SessionState&);
   pb::Reply hello_reply(const Call&, SessionState&, bool resumed);
+
+  // service_places.cc: the cloud's daemons, and whether this one has what mounts were told of
+  void keep_leader_record();
+  std::vector<KnownDaemon> daemons_to_tell() const;
+  void add_places(const Call&, google::protobuf::RepeatedPtrField<pb::DaemonPlace>*) const;
+  std::string committed_position() const;
+  bool knows_history(const CallPtr&);
+  void refuse_history(const CallPtr&, const std::string& why);
   void bind(SessionState&, const std::shared_ptr<RpcConnection>&);
 
   // service_sessions.cc: sessions and their ends
@@ -284,6 +306,23 @@ class MetadataService final : public RpcService, private Responder {
   // True: the request waits until the journal has room, and is dispatched again.
   bool waits_for_journal(const CallPtr&);
 
+  // handlers_leader.cc
+  result<void> open_leadership(Transaction&);
+  void begin_leadership();
+  void set_lease(uint32_t ms);
+  void tell_places();
+  Answer leader(const CallPtr&, const pb::LeaderRequest&);
+  pb::Reply leader_reply(bool claim_now) const;
+  void describe_leader(pb::LeaderReply&) const;
+  void check_leader(StatusProblems&) const;
+  Answer report_of(const CallPtr&, const pb::LeaderRequest&);
+  result<void> put_leadership(pb::Leadership);
+  Answer forget_daemon(const CallPtr&, const std::string& name);
+  Answer move_leader(const CallPtr&, const std::string& name);
+  void hand_over(const std::string& name, const CallPtr&);
+  void tell_successor();
+  void leader_tick();
+
   // handlers_policy.cc
   Answer admin(const CallPtr&);
   Answer policy(const CallPtr&, const pb::PolicyRequest&);
@@ -320,9 +359,22 @@ class MetadataService final : public RpcService, private Responder {
   MonotonicTime traffic_since_;
   std::map<int, uint64_t> operations_;  // requests by kind since the start
   pb::JournalSet journal_set_;
+  uint64_t rollbacks_refused_ = 0;  // hellos of mounts that know of entries which are not here
+  std::shared_ptr<LeaderRecordWriter> leader_record_;  // null: the cloud has no journal
   bool enabling_journal_ = false;
   std::optional<SecretKey> metadata_key_;
-  std::unique_ptr<JournalCheckpoints> checkpoints_;  // null: the cloud has no journal, or no key
+  std::unique_ptr<JournalCheckpoints> checkpoints_;    // null: the cloud has no journal, or no key
+  std::deque<CallPtr> leaseless_calls_;                // until the leader's lease holds again
+  std::deque<std::function<void()>> leaseless_sends_;  // replies and pushes
+  bool awaiting_lease_ = false;
+  MonotonicTime lease_lost_{};
+  pb::Leadership leadership_;  // as the record; without a journal empty
+  StandbyRegistry standbys_;
+  std::map<std::string, CallPtr> reports_;  // of standbys, that are answered in a moment
+  MonotonicTime led_since_{};
+  uint64_t last_at_tick_ = 0;  // sequence of the newest entry
+  bool moving_ = false;        // a hand-over is under way
+  std::string released_to_;    // the journal was released to this daemon
   pb::Features feature_record_;
   FeatureSet features_;  // what it says
   // Last: its threads end before anything they use.

@@ -78,7 +78,7 @@ void MetadataService::tell_committed() {
       pb::Push push;
       push.set_committed(durable_);
       session->told = durable_;
-      session->connection->push(push);
+      push_out(*session, std::move(push));
     }
   });
 }

@@ -58,6 +58,10 @@ pb::Reply MetadataService::hello_reply(const Call& call, SessionState& session, 
       out->set_key(std::string(as_text(key.view())));
     }
   }
+  hello->set_journal_position(committed_position());
+  add_places(call, hello->mutable_daemons());
+  if (deps_.journal && deps_.leader_key)
+    hello->set_leader_key(std::string(as_text(deps_.leader_key->view())));
   hello->set_read_only(call.connection->peer().remote() &&
                        !call.connection->peer().roles.has(NodeRole::mount));
   hello->set_root(limit_of(call));
@@ -106,6 +110,7 @@ void MetadataService::hello(const CallPtr& call) {
     return connection->reply(hello_reply(*call, *tool.value(), false));
   }
   if (auto lacking = lacks_feature(record)) return refuse(call, *lacking);
+  if (!knows_history(call)) return;
   sessions_.count_hello();
   SessionState* session = sessions_.find(record.id());
   if (session != nullptr && (session->tool() || !same_client(session->record, record)))
@@ -134,7 +139,9 @@ bool MetadataService::resume(SessionState& session, const Call& call, const pb::
   }
   bind(session, call.connection);
   spdlog::info("session {}: {} is back", session.id(), session.describe());
-  call.connection->reply(hello_reply(call, session, asked));
+  send_out([connection = call.connection, reply = hello_reply(call, session, asked)] {
+    connection->reply(reply);
+  });
   for (const auto& recall : unanswered) send_recall(recall);
   for (const auto& recall : lock_recalls) send_lock_recall(recall);
   if (!session.resending && awaited_.erase(session.id()) > 0) run_held_back();
@@ -210,8 +217,10 @@ void MetadataService::new_session(const CallPtr& call, pb::Session record) {
   spdlog::info("session {}: {} connected{}", id, session.value()->describe(),
                rejoins ? fmt::format(", as session {} before", former) : "");
   when_durable([this, call, id, rejoins] {
-    SessionState* still = sessions_.find(id);
-    if (still != nullptr) call->connection->reply(hello_reply(*call, *still, rejoins));
+    send_out([this, call, id, rejoins] {
+      SessionState* still = sessions_.find(id);
+      if (still != nullptr) call->connection->reply(hello_reply(*call, *still, rejoins));
+    });
   });
 }
 

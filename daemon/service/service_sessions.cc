@@ -48,6 +48,7 @@ result<void> MetadataService::start() {
     return sessions_.retired(id) != nullptr ? IdRanges::Keeps::inodes : IdRanges::Keeps::nothing;
   }));
   TRY(maintenance_->open(txn));
+  TRY(open_leadership(txn));
   if (had_ids) maintenance_->make_garbage_scrub_due(txn);
   slept_ = suspended_();
   for (auto& [id, session] : sessions_.all()) {
@@ -59,6 +60,7 @@ result<void> MetadataService::start() {
   for (const SessionId id : std::set<SessionId>(awaited_)) end_if_over(id);
   TRY(committer_.wait_durable(kStartDurable));
   durable_ = store_.sequence();
+  begin_leadership();
   if (awaited_.empty()) {
     maintenance_->orphans_may_go();
   } else {
@@ -69,12 +71,14 @@ result<void> MetadataService::start() {
     checkpoints_ = std::make_unique<JournalCheckpoints>(deps_, journal_set_, *metadata_key_);
     TRY(checkpoints_->start());
   }
+  keep_leader_record();
   loop_.after(kTick, [this] { tick(); });
   return success();
 }
 
 void MetadataService::tick() {
   excuse_own_sleep();
+  excuse_lost_lease();
   std::vector<SessionId> ids;
   for (const auto& [id, session] : sessions_.all()) ids.push_back(id);
   for (const SessionId id : ids) end_if_over(id);
@@ -250,6 +254,8 @@ Answer MetadataService::keepalive(const CallPtr& call) {
   maintenance_->add_site_infos(reply.mutable_keepalive()->mutable_sites());
   reply.mutable_keepalive()->set_lease_ms(renewed ? deps_.config.lease_ms : 0);
   *reply.mutable_keepalive()->mutable_features() = features_of_mounts(feature_record_);
+  reply.mutable_keepalive()->set_journal_position(committed_position());
+  add_places(*call, reply.mutable_keepalive()->mutable_daemons());
   return std::optional(std::move(reply));
 }
 

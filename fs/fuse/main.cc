@@ -19,8 +19,8 @@
 #include "common/base/background_process.h"
 #include "common/base/log.h"
 #include "common/base/service_notifier.h"
-#include "common/config/node_certificate.h"
 #include "common/rpc/rpc.h"
+#include "common/site/daemon_finder.h"
 #include "fs/fuse/arguments.h"
 #include "fs/fuse/mount.h"
 #include "fs/fuse/mount_point.h"
@@ -190,7 +190,7 @@ void tell_what_takes_long(int ready, const Config& config) {
   pollfd waiting{.fd = ready, .events = POLLIN};
   if (::poll(&waiting, 1, kSilence) != 0) return;
   RpcClient::Options options;
-  set_daemon(config, options);
+  find_daemon(config, FindsFor::mount, options);
   options.kind = pb::CLIENT_TOOL;
   options.deadline = seconds(1);
   const auto daemon = connect_rpc(std::move(options), nullptr);

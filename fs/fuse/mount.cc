@@ -8,7 +8,7 @@
 #include <algorithm>
 
 #include "common/base/log.h"
-#include "common/config/node_certificate.h"
+#include "common/site/daemon_finder.h"
 #include "fs/fuse/mount_metrics.h"
 #include "fs/fuse/mount_point.h"
 #include "fs/fuse/raw/caller.h"
@@ -53,7 +53,7 @@ result<void> Mount::connect(const std::string& mountpoint, const std::string& di
   // Each may wait for sites and for the kernel.
   recalls_ = std::make_unique<Executor>(16, 1024);
   RpcClient::Options options;
-  set_daemon(config_, options);
+  find_daemon(config_, FindsFor::mount, options);
   const SecretKey secret = SecretKey::random();
   options.session.set_secret(std::string(as_text(secret.view())));
   options.kind = pb::CLIENT_MOUNT;

@@ -11,7 +11,7 @@ from pathlib import Path
 LAYERS = {
     "common": ["base", "codes", "crypto", "net", "tls", "proto", "locks", "rpc", "stripe", "tags", "plan", "config",
                "store", "store/rados", "store/remote", "site", "audit"],
-    "daemon": ["loop", "journal", "metadata", "checkpoint", "records", "sessions", "jobs", "repair", "fold", "audit", "fsck",
+    "daemon": ["loop", "journal", "metadata", "checkpoint", "records", "leadership", "sessions", "jobs", "repair", "fold", "audit", "fsck",
                "scrub", "maintenance", "service", "program"],
     "watermark": ["pixels", "record", "picture", "work"],
     "fs": ["base", "read", "write", "file", "fuse/raw", "fuse"],

@@ -155,6 +155,37 @@ def served_site(cloud):
     return scrape
 
 
+def standby(cloud, daemon_port):
+    """What a daemon that stands by shows, and what the leader then shows of it."""
+    port = free_port()
+    config = cloud.root / "standby.toml"
+    config.write_text(cloud.config.read_text()
+                      .replace(str(cloud.root / "state"), str(cloud.root / "standby-state"))
+                      .replace(str(cloud.socket), str(cloud.root / "standby.sock"))
+                      .replace(f"127.0.0.1:{daemon_port}", f"127.0.0.1:{port}")
+                      .replace("[daemon]", '[daemon]\nname = "second"\norder = 1'))
+    with open(cloud.root / "standby.log", "wb") as log:
+        process = subprocess.Popen(
+            [BUILD / "bin" / "datacloudd", "--standby", "--config", config, "-f"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent)
+    cloud._note_process(process.pid)
+
+    def connected():
+        shown = Scrape(daemon_port)
+        return ("datacloud_leader_standby_connected" in shown.ours()
+                and shown.get("datacloud_leader_standby_connected", daemon="second") == 1)
+    wait_for(connected, 60, "the standby to be noted")
+    wait_for(lambda: Scrape(port).get("datacloud_standby_leader_answers") == 1, 20,
+             "the standby to be answered")
+    leader, scrape = Scrape(daemon_port), Scrape(port)
+    check_equal(leader.get("datacloud_leader"), 1, "the leader leads")
+    check_equal(scrape.get("datacloud_leader"), 0, "the standby does not")
+    process.terminate()
+    check_equal(process.wait(20), 0, "the standby ends cleanly")
+    cloud.tool("leader", "show")
+    return leader, scrape
+
+
 def test(options):
     daemon_port, mount_port = free_port(), free_port()
     with Cloud(create=False) as cloud:
@@ -171,7 +202,11 @@ def test(options):
         conventions(own, "mount")
         site = served_site(cloud)
         conventions(site, "site server")
-        documents_use_what_exists(daemon.ours() | own.ours() | site.ours())
+        leader, second = standby(cloud, daemon_port)
+        conventions(leader, "leader")
+        conventions(second, "standby")
+        documents_use_what_exists(daemon.ours() | own.ours() | site.ours() | leader.ours()
+                                  | second.ours())
         check_equal(site.get("datacloud_site_server_connections_total"), 0, "nobody is admitted")
         check(site.total("datacloud_site_server_peers_refused_total") >= 1, "a stranger is counted")
         wait_for(lambda: Scrape(daemon_port).total("datacloud_mount_round_trip_seconds") > 0, 30,

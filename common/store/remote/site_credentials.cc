@@ -35,7 +35,12 @@ result<std::shared_ptr<const TlsContext>> site_client_context(const SiteConfig& 
                                       " is served by another machine, and takes in nodes only: "
                                       "`datacloud join` makes this machine one");
   }
-  TRY(const auto authority, authority_of(site.service_key));
+  return daemon_client_context(site.service_key);
+}
+
+result<std::shared_ptr<const TlsContext>> daemon_client_context(
+    const std::filesystem::path& service_key) {
+  TRY(const auto authority, authority_of(service_key));
   NodeRoles roles = NodeRole::daemon;  // no node ever has it
   roles.add(NodeRole::mount);
   roles.add(NodeRole::admin);

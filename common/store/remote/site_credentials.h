@@ -11,6 +11,10 @@ namespace datacloud {
 // Of a machine that has joined, its certificate; of the daemon's, one that the service key makes
 // for this connection. invalid: there is neither, or a file is not good.
 result<std::shared_ptr<const TlsContext>> site_client_context(const SiteConfig&);
+// What a program of the daemon's machine shows elsewhere: made with the service key for the
+// occasion.
+result<std::shared_ptr<const TlsContext>> daemon_client_context(
+    const std::filesystem::path& service_key);
 
 // The certificate of a site's server: of a machine that has joined with the role site, under the
 // site's name, its own, read again at each connection; else made by the service key, and renewed at

@@ -148,6 +148,23 @@ segment_bytes = "4MiB"
   EXPECT_THAT(error_of(kMinimal + "[journal]\nsegment_bytes = \"65MiB\"\n"),
               HasSubstr("segment_bytes"));
   EXPECT_THAT(error_of(kMinimal + "[journal]\nbytes = 1\n"), HasSubstr("unknown key"));
+  const Config of_standbys = parsed(kMinimal + R"([journal]
+leader_lease_ms = "2s"
+takeover_after_ms = 900
+leader_stay_ms = "90s"
+)");
+  EXPECT_EQ(of_standbys.journal.leader_lease_ms, 2000u);
+  EXPECT_EQ(of_standbys.journal.takeover_after_ms, 900u);
+  EXPECT_EQ(of_standbys.journal.leader_stay_ms, 90'000u);
+  EXPECT_THAT(error_of(kMinimal + "[journal]\nleader_lease_ms = 299\n"),
+              HasSubstr("leader_lease_ms"));
+  EXPECT_FALSE(parsed(kMinimal).daemon.standby);
+  std::string standby = kMinimal;
+  const std::string table = "[daemon]\n";
+  standby.insert(standby.find(table) + table.size(), "standby = true\n");
+  EXPECT_TRUE(parsed(standby).daemon.standby);
+  EXPECT_THAT(error_of(standby.replace(standby.find("= true"), 6, "= 1")),
+              HasSubstr("standby must be true or false"));
 }
 
 TEST(Config, UnknownKeysNameTheLineAndTheNearestKey) {
@@ -203,6 +220,16 @@ TEST(Config, WrongValuesAreExplained) {
       {"\"unix:/run/datacloud/demo.sock\"", "[\"unix:/a\", \"tls://[::1:7\"]", "closing bracket"},
       {"\"unix:/run/datacloud/demo.sock\"", "\"unix:run/x\"", "write \"unix:/PATH\""},
       {"\"unix:/run/datacloud/demo.sock\"", "[]", "list of 1 to 16 addresses"},
+      {"\"unix:/run/datacloud/demo.sock\"",
+       "\"unix:/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+       "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"",
+       "too long"},
+      {"state =", "name = \"a b\"\nstate =", "cannot name a daemon"},
+      {"state =", "name = \"\"\nstate =", "cannot name a daemon"},
+      {"state =", "order = 1001\nstate =", "between 0 and 1000"},
+      {"state =", "advertise = []\nstate =", "list of 1 to 8 addresses"},
+      {"state =", "advertise = \"tls://0.0.0.0:1\"\nstate =", "name the host"},
+      {"state =", "advertise = \"oslo:1\"\nstate =", "write \"unix:/PATH\""},
       {"\"unix:/run/datacloud/demo.sock\"", "[1]", "list of 1 to 16 addresses"},
       {"state =", "site = \"tsukubo\"\nstate =", "did you mean \"tsukuba\"?"},
       {"state =", "lease_ms = \"soon\"\nstate =", "is not a time"},

@@ -41,6 +41,7 @@ class EchoService final : public RpcService {
       hello->set_lease_ms(20'000);
       hello->set_protocol(protocol);
       if (turn_away) set_error(reply, Error::posix(EACCES, "node gpu07 was revoked"));
+      if (shape_hello_) shape_hello_(reply);
       connection->session = hello->session();
       last_ = connection;
     } else {
@@ -49,6 +50,7 @@ class EchoService final : public RpcService {
       if (mute) return;
       if (request.has_getxattr()) reply.mutable_xattr()->set_value(request.getxattr().name());
       if (request.has_keepalive()) reply.mutable_keepalive()->set_lease_ms(60'000);
+      if (request.has_keepalive() && shape_hello_) shape_hello_(reply);
       if (request.has_unlink()) set_error(reply, Error::posix(ENOENT, "no name \xff\xfe"));
       if (request.has_statfs()) set_error(reply, Error(Errc::revoked, "id 7 is revoked"));
       if (request.has_readdir()) {  // a large answer
@@ -100,6 +102,12 @@ class EchoService final : public RpcService {
     return last_;
   }
 
+  // Has the last word on answers to hellos and keepalives.
+  void shape_hello(std::function<void(pb::Reply&)> f) {
+    std::lock_guard lock(mutex_);
+    shape_hello_ = std::move(f);
+  }
+
   Duration pause{};  // set before it is asked for "slow"
   std::atomic<bool> mute{false};
   std::atomic<bool> turn_away{false};
@@ -115,6 +123,7 @@ class EchoService final : public RpcService {
   std::vector<pb::HelloRequest> hellos_;
   uint64_t acknowledged_ = 0;
   std::shared_ptr<RpcConnection> last_;
+  std::function<void(pb::Reply&)> shape_hello_;
 };
 
 // A server on its own thread, stopped on destruction.

@@ -96,8 +96,24 @@ TEST_P(StoreConformance, HiddenObjectsAreKeptAndNotListed) {
   EXPECT_EQ(names, std::vector<std::string>{"seen"});
   ASSERT_TRUE(remove(*store_, hidden));
   EXPECT_FAILS(Errc::not_found, read_all(*store_, hidden));
-  for (const std::string name : {".other", ".checkpoint", ".checkpoint-../x", ".tmp-1"}) {
+  for (const std::string name :
+       {".other", ".checkpoint", ".checkpoint-../x", ".leader", ".leader-/x", ".tmp-1"}) {
     EXPECT_FAILS(Errc::invalid, put(*store_, name, Bytes(1)));
+  }
+}
+
+// The record of who leads is the one object whose name is used again.
+TEST_P(StoreConformance, AHiddenNameCanBeUsedAgain) {
+  const std::string name = ".leader-1";
+  for (size_t i = 1; i <= 5; ++i) {
+    const Bytes contents = contents_of("leader " + std::to_string(i), 100 * i);
+    ASSERT_TRUE(put(*store_, name, contents));
+    EXPECT_TRUE(read_all(*store_, name).value() == contents) << i;
+    auto listed = wait_for<ListReply>([&](auto done) { store_->list("", 10, {}, done); });
+    ASSERT_TRUE(listed) << listed.error().message();
+    EXPECT_TRUE(listed.value().names.empty());
+    ASSERT_TRUE(remove(*store_, name));
+    EXPECT_FAILS(Errc::not_found, read_all(*store_, name));
   }
 }
 

@@ -99,6 +99,31 @@ TEST_F(FsckJournalTest, TheFeatureIsListedWhereTheRecordsNeedIt) {
   EXPECT_TRUE(includes(read_features(store_->begin()).value(), Feature::journal));
 }
 
+TEST_F(FsckJournalTest, ADamagedRecordOfTheDaemonsIsBegunAnewAndTheLeaseGoesOn) {
+  pb::Leadership record;
+  record.set_leader("nobody");
+  record.add_daemons()->set_name("home");
+  record.set_lease_ms(1700);
+  for (const std::string& value : {std::string("\xff\xff"), record.SerializeAsString()}) {
+    damage_local(key::meta(kLeadershipRecord), value);
+    EXPECT_THAT(only(false).text(), HasSubstr("the record of the cloud's daemons is damaged"));
+    EXPECT_TRUE(only(true).mended());
+    pb::Leadership mended;
+    ASSERT_TRUE(store_->begin().get(key::meta(kLeadershipRecord), mended).value());
+    EXPECT_EQ(mended.daemons_size(), 0);
+    EXPECT_GE(mended.lease_ms(), 1700u);
+    EXPECT_EQ(run(false).findings_total(), 0u);
+  }
+}
+
+TEST_F(FsckJournalTest, AGoodRecordOfTheDaemonsIsLeftAlone) {
+  pb::Leadership record;
+  record.set_leader("home");
+  record.add_daemons()->set_name("home");
+  damage_local(key::meta(kLeadershipRecord), record.SerializeAsString());
+  EXPECT_EQ(run(false).findings_total(), 0u);
+}
+
 class FsckNoJournalTest : public FsckTest {};
 
 TEST_F(FsckNoJournalTest, RecordsOfAJournalThatThereIsNotAreErased) {
