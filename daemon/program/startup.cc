@@ -14,8 +14,9 @@
 
 #include "common/audit/shard_tags.h"
 #include "common/base/log.h"
+#include "common/config/node_certificate.h"
 #include "common/store/rados/rados_store.h"
-#include "common/tls/organisation.h"
+#include "common/tls/server_certificate.h"
 #include "daemon/checkpoint/rebuild.h"
 #include "daemon/metadata/journal_records.h"
 #include "daemon/metadata/journal_start.h"
@@ -59,8 +60,8 @@ const SiteConfig& config_of(const Config& config, const std::string& name) {
                        [&](const auto& s) { return s.name == name; });
 }
 
-// A site that cannot be seen is away; one that is somebody else's is a mistake to be corrected first.
-// Nobody waits for a Ceph cluster or another machine here: their stores look at the marker
+// A site that cannot be seen is away; one that is somebody else's is a mistake to be corrected
+// first. Nobody waits for a Ceph cluster or another machine here: their stores look at the marker
 // themselves and say what they find.
 result<void> check_marker(const SiteConfig& site, const SiteMarker& expected) {
   if (site.store == "rados" || site.store == "remote") return success();
@@ -345,10 +346,13 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
   server_ = make_rpc_server(*service_, rpc);
   loop_->attach(server_.get());
   Bytes organisation;
-  if (!config.node.joined() && !config.node.authority.empty()) {
-    TRY(organisation, read_authorities_file(config.node.authority));
+  if (!config.node.joined()) {
+    TRY(add_organisation(config.node, organisation));
   }
-  certificate_ = std::make_unique<DaemonCertificate>(authority, std::move(organisation));
+  ServerCertificateFiles shown(config.daemon.shown.certificate, config.daemon.shown.key);
+  if (auto good = shown.get(); !good) return failure(good.error());
+  certificate_ =
+      std::make_unique<DaemonCertificate>(authority, std::move(organisation), std::move(shown));
   server_->serve_tls(
       {.context = [this] { return certificate_->context(); },
        .admit = [this](const PeerCertificate& shown, PeerCredentials& peer,
