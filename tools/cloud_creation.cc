@@ -15,6 +15,7 @@
 #include "common/codes/erasure_code.h"
 #include "common/crypto/keys.h"
 #include "common/crypto/sealed_block.h"
+#include "common/net/address.h"
 #include "common/site/site_set.h"
 #include "common/store/object_store.h"
 #include "common/store/rados/rados_store.h"
@@ -79,6 +80,7 @@ result<void> make_keys(const Config& config, const std::string& uuid, Undo& undo
 result<void> format_sites(const Config& config, const pb::Cloud& cloud, Undo& undo) {
   for (size_t i = 0; i < config.sites.size(); i++) {
     const SiteConfig& site = config.sites[i];
+    if (site.store == "remote") continue;
     std::error_code ec;
     const bool was_empty =
         site.store == "directory" && std::filesystem::is_empty(site.path, ec) && !ec;
@@ -169,13 +171,19 @@ pb::Cloud describe_cloud(const Config& config, std::string uuid) {
 std::vector<std::string> warnings_of(const Config& config, const Tolerance& tolerance) {
   std::vector<std::string> warnings;
   std::set<dev_t> devices;
-  std::set<std::string> clusters;
-  size_t directories = 0, pools = 0;
+  std::set<std::string> clusters, machines;
+  size_t directories = 0, pools = 0, served = 0;
   for (const auto& site : config.sites) {
     if (site.store == "rados") {
       const auto identity = identify_rados(rados_options(site, {}));
       pools += identity ? 1 : 0;
       if (identity) clusters.insert(identity.value().cluster);
+      continue;
+    }
+    if (site.store == "remote") {
+      const auto address = parse_tls_address(site.address);
+      if (address) machines.insert(address.value().host);
+      ++served;
       continue;
     }
     struct stat st {};
@@ -189,6 +197,7 @@ std::vector<std::string> warnings_of(const Config& config, const Tolerance& tole
   };
   compare(directories, devices.size(), "file system");
   compare(pools, clusters.size(), "Ceph cluster");
+  compare(served, machines.size(), "machine");
   if (tolerance.sites == 0) {
     warnings.push_back("the loss of any one site loses data");
   }
@@ -279,10 +288,17 @@ result<CreatedCloud> create_cloud(const Config& config, uint32_t uid, uint32_t g
   created.tolerance = compute_tolerance(*code, static_cast<int>(config.sites.size()));
   created.overhead = static_cast<double>(code->n()) / code->k();
   created.warnings = warnings_of(config, created.tolerance);
+  for (const auto& site : config.sites)
+    if (site.store == "remote") created.awaited.push_back(site.name);
   pb::Features used = features;
   if (journal.wanted) {
+    // Before anything is made: whether it would survive what it shall.
     TRY(created.journal,
         choose_journal(config, created.cloud, created.tolerance.sites, journal.accept_weaker));
+    created.journal_awaited = !created.awaited.empty();
+    if (created.journal_awaited) created.journal.reset();
+  }
+  if (created.journal) {
     const KnownFeature& known = describe(Feature::journal);
     auto* feature = used.add_features();
     feature->set_name(std::string(known.name));

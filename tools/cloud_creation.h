@@ -4,6 +4,10 @@
 // and what a failure leaves behind is undone when this run made it, or named. The order is keys,
 // sites, metadata: each step needs what the earlier ones made, and the metadata store, made last,
 // is what turns them into a cloud.
+//
+// The server of a site takes in machines that the cloud's authority has certified, which the new
+// service key makes: so a site that another machine serves can only be formatted once the daemon
+// runs and that machine has joined. Here it is entered in the records.
 #pragma once
 
 #include <optional>
@@ -23,7 +27,11 @@ struct CreatedCloud {
   Tolerance tolerance;
   double overhead = 0;  // stored bytes per byte of incompressible data, n / k
   std::vector<std::string> warnings;
-  std::optional<pb::JournalSet> journal;  // none: it has none
+  std::optional<pb::JournalSet> journal;  // none: it has none, or not yet (journal_awaited)
+  // Sites that other machines will serve: they are in the records, and are formatted when their
+  // servers run (creation_finish.h).
+  std::vector<std::string> awaited;
+  bool journal_awaited = false;  // it is switched on when they are there
 };
 
 struct JournalChoice {
@@ -42,8 +50,8 @@ result<CreatedCloud> create_cloud(const Config&, uint32_t uid, uint32_t gid,
 // A random (version 4) UUID.
 result<std::string> random_uuid();
 
-// Every site is there and holds no cloud; there are no key files and no metadata yet. Refuses with
-// every reason found, one per line.
+// Every site that is not another machine's is there and holds no cloud; there are no key files and
+// no metadata yet. Refuses with every reason found, one per line.
 result<void> check_creation(const Config&);
 
 // Takes back an empty site made by this run with that marker. False: something is left.

@@ -42,6 +42,8 @@ Json created_json(const Config& config, const CreatedCloud& created) {
       {"tolerance", created.tolerance.text},
       {"overhead", created.overhead},
       {"journal", journal_json(created)},
+      {"awaited", created.awaited},
+      {"journal_awaited", created.journal_awaited},
       {"write_sites_min", created.cloud.write_sites_min()},
       {"sites", std::move(sites)},
       {"state", config.daemon.state.string()},
@@ -78,15 +80,24 @@ std::string created_text(const Config& config, const CreatedCloud& created, bool
       "them.\n"
       "          Copy them to a safe place now, and print them: datacloud key backup.",
       Colour::bad, colours);
-  return out + fmt::format(
-                   "\nnext      datacloudd --config {0}\n          mount.datacloud {0} "
-                   "MOUNTPOINT\n",
-                   config.file.string());
+  const std::string file = config.file.string();
+  out += fmt::format("\nnext      datacloudd --config {}\n", file);
+  if (!created.awaited.empty()) {
+    out += fmt::format(
+        "          for each site that another machine serves ({0}):\n"
+        "            here:   datacloud --config {1} node add SITE --role site\n"
+        "            there:  datacloud join LINE; its folder in the [[site]] table; datacloudd "
+        "--site SITE\n"
+        "          datacloud --config {1} create --finish{2}\n",
+        fmt::join(created.awaited, ", "), file, created.journal_awaited ? " --journal" : "");
+  }
+  return out + fmt::format("          mount.datacloud {} MOUNTPOINT\n", file);
 }
 
 }  // namespace
 
 int run_create(const CommandContext& context, const CreateOptions& options) {
+  if (options.finish) return run_create_finish(context, options);
   auto config = load_config(context.config);
   if (!config) return report_failure(config.error());
   if (config.value().node.joined()) {

@@ -138,8 +138,12 @@ result<PlacedKeyrings> write_files(const JoinLine& line, const Joined& joined,
   const bool has_key = !joined.bundle.data_key().empty();
   TRY(auto keyrings, place_keyrings(joined.bundle.configuration(),
                                     files.configuration.parent_path(), joined.bundle.cloud_name()));
+  OrganisationOfServers organisation;
+  organisation.authorities = joined.bundle.authorities();
+  organisation.daemon = {joined.bundle.daemon_identity().begin(),
+                         joined.bundle.daemon_identity().end()};
   const std::string text = node_configuration(joined.bundle.cloud_name(), line.name, line.addresses,
-                                              files, has_key, keyrings.shared);
+                                              files, has_key, keyrings.shared, organisation);
   TRY(parse_config(text, files.configuration));
   if (has_key) {
     TRY(write_data_key(files.data_key, joined.bundle));
@@ -150,6 +154,9 @@ result<PlacedKeyrings> write_files(const JoinLine& line, const Joined& joined,
     OPENSSL_cleanse(keyring.text.data(), keyring.text.size());
   }
   TRY(replace_file(files.authority, certificate_pem(joined.authority)));
+  if (!organisation.authorities.empty()) {
+    TRY(replace_file(files.organisation, organisation.authorities));
+  }
   TRY(replace_file(files.certificate, certificate_pem(joined.certificate)));
   // A link, not a new name: until the configuration is there, the line has to find its key again.
   ::unlink(files.key.c_str());

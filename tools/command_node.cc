@@ -256,6 +256,9 @@ result<Invitation> invite(const CommandContext& context, const NodeAddOptions& o
   TRY(const auto users, ceph_users_for(config, options, roles, link.hello.cloud().uuid()));
   out.users = users;
   bundle.set_configuration(shared_configuration(config, users));
+  TRY(const auto organisation, organisation_of_servers(config));
+  bundle.set_authorities(organisation.authorities);
+  for (const auto& identity : organisation.daemon) bundle.add_daemon_identity(identity);
   std::string plain = bundle.SerializeAsString();
   const Bytes sealed = seal_bundle(line.secret, line.name, as_bytes(plain));
   OPENSSL_cleanse(plain.data(), plain.size());

@@ -68,6 +68,7 @@ result<Certified> add(const CommandContext& context, const NodeAddOptions& optio
     return failure(Errc::exists, out.here.configuration.string() + " exists already");
   TRY(const auto daemon, ask_nodes(link, {}));
   TRY(const auto addresses, addresses_for(config, options, link.hello, daemon));
+  TRY(const auto organisation, organisation_of_servers(config));
   TRY(const auto authority, cloud_authority(config, daemon, link.hello.cloud().uuid()));
   pb::NodeRequest request;
   request.set_action(pb::NODE_ADD);
@@ -81,12 +82,15 @@ result<Certified> add(const CommandContext& context, const NodeAddOptions& optio
     TRY(write_key_file(out.here.data_key, key));
   }
   TRY(replace_file(out.here.authority, certificate_pem(authority)));
+  if (!organisation.authorities.empty()) {
+    TRY(replace_file(out.here.organisation, organisation.authorities));
+  }
   if (!certificate.empty()) {
     TRY(replace_file(out.here.certificate, certificate_pem(certificate)));
   }
   TRY(replace_file(out.here.configuration,
                    node_configuration(out.cloud, options.name, addresses, out.there, mounts,
-                                      shared_configuration(config))));
+                                      shared_configuration(config), organisation)));
   return out;
 }
 

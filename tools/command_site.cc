@@ -14,23 +14,12 @@
 #include "tools/json_text.h"
 #include "tools/repair_wait.h"
 #include "tools/reports.h"
+#include "tools/site_calls.h"
 #include "tools/site_storage.h"
 #include "tools/terminal.h"
 
 namespace datacloud {
 namespace {
-
-constexpr auto kAnswerMax = seconds(15);  // for a new storage to be seen by the daemon
-
-result<pb::SiteReply> act(DaemonLink& link, const std::string& name, pb::SiteAction action,
-                          bool scrub = false) {
-  pb::Request request;
-  request.mutable_site()->set_name(name);
-  request.mutable_site()->set_action(action);
-  request.mutable_site()->set_scrub(scrub);
-  TRY(auto reply, link.call(std::move(request)));
-  return std::move(*reply.mutable_site());
-}
 
 result<uint64_t> next_line(DaemonLink& link) {
   pb::Request request;
@@ -68,25 +57,16 @@ struct Done {
   bool formatted = false, declared_lost = false;
 };
 
-result<pb::SiteReply> wait_until_up(DaemonLink& link, const std::string& name) {
-  const auto end = monotonic_now() + kAnswerMax;
-  for (;;) {
-    TRY(auto reply, act(link, name, pb::SITE_SHOW));
-    if (reply.up() || monotonic_now() > end) return reply;
-    std::this_thread::sleep_for(milliseconds(100));
-  }
-}
-
 result<Done> rebuild(const CommandContext& context, const std::string& name) {
   TRY(auto link, connect_to_daemon(context, seconds(60)));
   Done done;
   TRY(const uint64_t line, next_line(link));
-  TRY(done.site, act(link, name, pb::SITE_SHOW));
+  TRY(done.site, act_on_site(link, name, pb::SITE_SHOW));
   auto formatted = format_replacement(context, link, name);
   if (formatted) {
     done.formatted = formatted.value();
     if (done.formatted) {
-      TRY(done.site, wait_until_up(link, name));
+      TRY(done.site, wait_until_site_up(link, name));
     }
   } else if (!done.site.up()) {
     if (!context.json) {
@@ -94,10 +74,10 @@ result<Done> rebuild(const CommandContext& context, const std::string& name) {
     }
   }
   if (done.site.up()) {
-    TRY(done.site, act(link, name, pb::SITE_ACTIVATE, true));
+    TRY(done.site, act_on_site(link, name, pb::SITE_ACTIVATE, true));
   } else {
     done.declared_lost = true;
-    TRY(done.site, act(link, name, pb::SITE_DECLARE_LOST));
+    TRY(done.site, act_on_site(link, name, pb::SITE_DECLARE_LOST));
   }
   TRY(done.repairs, wait_for_repairs(link, line, context.json));
   return done;
@@ -107,7 +87,7 @@ result<Done> change(const CommandContext& context, const std::string& name, pb::
   TRY(auto link, connect_to_daemon(context, seconds(60)));
   Done done;
   TRY(const uint64_t line, next_line(link));
-  TRY(done.site, act(link, name, action));
+  TRY(done.site, act_on_site(link, name, action));
   TRY(done.repairs, wait_for_repairs(link, line, context.json));
   return done;
 }
@@ -160,7 +140,7 @@ result<pb::SiteChangeReply> ask_change(DaemonLink& link, pb::SiteChangeRequest::
 result<pb::SiteChangeReply> seen(DaemonLink& link, pb::SiteChangeReply added,
                                  const std::string& name) {
   if (added.restart_needed()) return added;
-  TRY(const auto site, wait_until_up(link, name));
+  TRY(const auto site, wait_until_site_up(link, name));
   if (!site.up()) added.set_obstacle(fmt::format("it is away: {}", site.reason()));
   return added;
 }
@@ -238,7 +218,7 @@ int run_site_replace(const CommandContext& context, const std::string& old_name,
                                        "mounts, then run this again",
                                        new_name)));
   }
-  const auto shown = act(link.value(), old_name, pb::SITE_SHOW);
+  const auto shown = act_on_site(link.value(), old_name, pb::SITE_SHOW);
   if (!shown && shown.error().is(Errc::not_found)) return run_site_remove(context, old_name);
   const auto drained = change(context, old_name, pb::SITE_DRAIN);
   const bool empty = drained && drained.value().repairs.last.queued() == 0;
@@ -277,7 +257,7 @@ int run_site_list(const CommandContext& context) {
   Table table({{"SITE"}, {"DUTY"}, {"STATE"}});
   Json json = Json::array();
   for (const auto& info : link.value().hello.cloud().sites()) {
-    const auto site = act(link.value(), info.name(), pb::SITE_SHOW);
+    const auto site = act_on_site(link.value(), info.name(), pb::SITE_SHOW);
     if (!site) return report_failure(site.error());
     const char* duty = duty_name(site.value().site().duty());
     const std::string state =

@@ -18,8 +18,10 @@ struct CreateOptions {
   std::string features = "all";  // or "none", or names with commas between them
   bool journal = false;          // at all sites
   bool accept_weaker = false;    // a journal that survives less than files do
+  bool finish = false;           // sites that other machines serve now are formatted
 };
 int run_create(const CommandContext&, const CreateOptions&);
+int run_create_finish(const CommandContext&, const CreateOptions&);
 int run_journal_status(const CommandContext&);
 // No sites: all.
 int run_journal_enable(const CommandContext&, const std::vector<std::string>& sites,

@@ -10,6 +10,7 @@
 #include <map>
 
 #include "common/crypto/keys.h"
+#include "common/net/address.h"
 #include "common/site/site_set.h"
 #include "common/store/rados/rados_store.h"
 #include "daemon/metadata/state_directory.h"
@@ -71,13 +72,22 @@ std::string directory_problem(const SiteConfig& site, Places& seen) {
 std::string site_problem(const SiteConfig& site, Places& seen) {
   if (site.store == "rados") return pool_problem(site, seen);
   if (site.store == "directory") return directory_problem(site, seen);
-  if (site.store == "remote") {
-    return fmt::format(
-        "site {} is served by another machine, which needs the cloud first; leave it out, and run "
-        "`datacloud site add {}` afterwards",
-        site.name, site.name);
-  }
+  if (site.store == "remote") return {};  // nobody serves it yet
   return fmt::format("site {}: a store of type \"{}\" cannot be created", site.name, site.store);
+}
+
+// Servers of sites ask the daemon which nodes count.
+void find_no_address(const Config& config, std::vector<std::string>& problems) {
+  for (const auto& address : config.daemon.listen)
+    if (is_tls_address(address)) return;
+  for (const auto& site : config.sites) {
+    if (site.store != "remote") continue;
+    problems.push_back(
+        fmt::format("site {} is served by another machine, which has to reach this daemon: add "
+                    "\"tls://HOST:PORT\" to [daemon] listen",
+                    site.name));
+    return;
+  }
 }
 
 bool is_empty_or_absent(const std::filesystem::path& directory) {
@@ -109,6 +119,7 @@ result<void> check_creation(const Config& config) {
   for (const auto& site : config.sites) {
     if (auto problem = site_problem(site, seen); !problem.empty()) problems.push_back(problem);
   }
+  find_no_address(config, problems);
   find_key_files(config, problems);
   if (const auto metadata = metadata_directory(config.daemon); !is_empty_or_absent(metadata)) {
     problems.push_back(fmt::format(

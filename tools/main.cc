@@ -420,6 +420,9 @@ int run(int argc, char** argv) {
                    "daemon's machine");
   create->add_flag("--accept-weaker", creation.accept_weaker,
                    "Make a journal although it survives the loss of fewer sites than files do");
+  create->add_flag("--finish", creation.finish,
+                   "Of a cloud that has been created: format the sites whose servers run now; with "
+                   "--journal, then switch the journal on");
   create
       ->add_option(
           "--features", creation.features,

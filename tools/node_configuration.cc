@@ -11,6 +11,8 @@
 
 #include "common/net/address.h"
 #include "common/tls/node_identity.h"
+#include "common/tls/organisation.h"
+#include "common/tls/server_certificate.h"
 
 namespace datacloud {
 namespace {
@@ -32,6 +34,20 @@ std::string quoted(const std::string& text) {
 
 std::string line(const char* key, const std::string& value) {
   return value.empty() ? "" : fmt::format("{} = {}\n", key, quoted(value));
+}
+
+std::string list_line(const char* key, const std::vector<std::string>& values) {
+  std::string list;
+  for (const auto& value : values) list += (list.empty() ? "" : ", ") + quoted(value);
+  return values.empty() ? "" : fmt::format("{} = [{}]\n", key, list);
+}
+
+// As configured, or as the certificate that is shown says.
+std::vector<std::string> identities_of(const std::vector<std::string>& configured,
+                                       const ShownCertificate& shown) {
+  if (!configured.empty() || shown.certificate.empty()) return configured;
+  const auto read = ServerCertificate::read(shown.certificate, shown.key);
+  return read ? std::vector<std::string>{read.value()->identity()} : std::vector<std::string>();
 }
 
 // "#! ceph-keyring PART ENTITY KEY" in place of a site's keyring. PART names the file, KEY is "-"
@@ -64,7 +80,8 @@ std::string shared_configuration(const Config& config, const std::vector<CephUse
   for (const auto& site : config.sites) {
     out += "\n[[site]]\n" + line("name", site.name);
     if (site.store == "remote" || !site.serve.empty()) {
-      out += line("store", "remote") + line("address", served_address(site));
+      out += line("store", "remote") + line("address", served_address(site)) +
+             list_line("identity", identities_of(site.identity, site.shown));
       continue;
     }
     out += line("store", site.store);
@@ -107,21 +124,42 @@ result<PlacedKeyrings> place_keyrings(const std::string& shared,
 }
 
 NodeFiles node_files(const std::filesystem::path& directory, const std::string& cloud) {
-  return {directory / (cloud + ".toml"), directory / (cloud + ".node.key"),
+  return {directory / (cloud + ".toml"),     directory / (cloud + ".node.key"),
           directory / (cloud + ".node.crt"), directory / (cloud + ".authority.crt"),
-          directory / (cloud + ".data.key")};
+          directory / (cloud + ".data.key"), directory / (cloud + ".organisation.crt")};
+}
+
+result<OrganisationOfServers> organisation_of_servers(const Config& config) {
+  OrganisationOfServers out;
+  out.daemon = identities_of(config.node.daemon_identity, config.daemon.shown);
+  if (out.daemon.empty() && !config.daemon.shown.certificate.empty()) {
+    TRY(ServerCertificate::read(config.daemon.shown.certificate, config.daemon.shown.key));
+  }
+  if (config.node.organisation.empty()) {
+    if (out.daemon.empty()) return out;
+    return failure(Errc::invalid,
+                   config.file.string() +
+                       ": nodes need the authorities that have signed the daemon's certificate: "
+                       "name their file, authorities");
+  }
+  TRY(const auto der, read_authorities_file(config.node.organisation));
+  for (const auto& one : split_certificates(der)) out.authorities += certificate_pem(one);
+  return out;
 }
 
 std::string node_configuration(const std::string& cloud, const std::string& node,
                                const std::vector<std::string>& daemon, const NodeFiles& files,
-                               bool has_data_key, const std::string& shared) {
-  std::string addresses;
-  for (const auto& address : daemon) addresses += (addresses.empty() ? "" : ", ") + quoted(address);
-  std::string out = fmt::format(
-      "# Node {} of the cloud {}, by `datacloud join`.\n[cloud]\n{}\n[node]\ndaemon = [{}]\n", node,
-      cloud, line("name", cloud), addresses);
+                               bool has_data_key, const std::string& shared,
+                               const OrganisationOfServers& organisation) {
+  std::string out =
+      fmt::format("# Node {} of the cloud {}, by `datacloud join`.\n[cloud]\n{}\n[node]\n{}", node,
+                  cloud, line("name", cloud), list_line("daemon", daemon));
   out += line("key", files.key.string()) + line("certificate", files.certificate.string()) +
          line("authority", files.authority.string());
+  if (!organisation.authorities.empty()) {
+    out += line("authorities", files.organisation.string()) +
+           list_line("daemon_identity", organisation.daemon);
+  }
   if (has_data_key) out += "\n[keys]\n" + line("data", files.data_key.string());
   return out + shared;
 }

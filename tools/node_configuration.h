@@ -11,6 +11,7 @@ namespace datacloud {
 
 // The [[site]] tables, as this machine has them; directories that it serves as others reach them.
 // RADOS sites of `users` have that user, and a line in place of the keyring: place_keyrings().
+// Served ones with the identity of their servers, where an organisation has certified them.
 std::string shared_configuration(const Config&, const std::vector<CephUser>& users = {});
 
 // What `shared` says of keyrings, on the node that it came to.
@@ -29,14 +30,23 @@ result<PlacedKeyrings> place_keyrings(const std::string& shared,
                                       const std::string& cloud);
 
 struct NodeFiles {
-  std::filesystem::path configuration, key, certificate, authority, data_key;
+  std::filesystem::path configuration, key, certificate, authority, data_key, organisation;
 };
 // In `directory`, of the cloud of that name.
 NodeFiles node_files(const std::filesystem::path& directory, const std::string& cloud);
 
+// How nodes know servers that the organisation has certified; all empty: none is.
+struct OrganisationOfServers {
+  std::string authorities;          // PEM
+  std::vector<std::string> daemon;  // its identities; empty: the cloud certifies it
+};
+// As this machine has it. invalid: a file of it is not good.
+result<OrganisationOfServers> organisation_of_servers(const Config&);
+
 // The whole file. Without data key: the node does not mount.
 std::string node_configuration(const std::string& cloud, const std::string& node,
                                const std::vector<std::string>& daemon, const NodeFiles&,
-                               bool has_data_key, const std::string& shared);
+                               bool has_data_key, const std::string& shared,
+                               const OrganisationOfServers& = {});
 
 }  // namespace datacloud

@@ -11,36 +11,26 @@
 #include "common/codes/erasure_code.h"
 #include "common/config/config_place.h"
 #include "common/config/config_section.h"
+#include "common/config/config_sites.h"
 #include "common/config/metrics_address.h"
 #include "common/config/mount_options.h"
 #include "common/config/site_list.h"
 #include "common/crypto/sealed_block.h"
 #include "common/net/address.h"
 #include "common/stripe/shard_size.h"
-#include "common/tls/node_identity.h"
+#include "common/tls/server_certificate.h"
 
 namespace datacloud {
 namespace {
 
 constexpr size_t kFileBytesMax = 1u << 20;
-constexpr size_t kSitesMax = 64;
 constexpr uint64_t kMiB = 1u << 20;
 constexpr uint64_t kHourMs = 3'600'000;
-
-// Names of clouds and sites appear in logs, options and file names.
-bool valid_name(const std::string& name) {
-  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_' || c == '.';
-  });
-}
-
-constexpr const char* kNameRule = "a name has 1 to 64 letters, digits, '-', '_' or '.'";
 
 result<void> read_cloud(ConfigSection s, CloudConfig& cloud) {
   TRY(s.text("name", cloud.name));
   if (cloud.name.empty()) return failure(s.missing("name", "give the cloud a name"));
-  if (!valid_name(cloud.name))
+  if (!valid_config_name(cloud.name))
     return failure(s.error("name", in_quotes(cloud.name) + " cannot name a cloud; " + kNameRule));
   TRY(s.text("code", cloud.code));
   if (auto code = make_erasure_code(cloud.code); !code)
@@ -97,8 +87,10 @@ result<void> read_daemon(ConfigSection s, DaemonConfig& daemon, NodeConfig& node
   TRY(s.number("certificate_ms", daemon.certificate_ms, 1000, 3650ull * 24 * kHourMs,
                parse_milliseconds));
   if (s.find("authorities") != nullptr) {
-    TRY(s.absolute_path("authorities", node.authority));
+    TRY(s.absolute_path("authorities", node.organisation));
   }
+  TRY(read_shown(s, daemon.shown));
+  TRY(s.texts("identity", kIdentitiesMax, check_server_identity, node.daemon_identity));
   TRY(s.number("lease_ms", daemon.lease_ms, 10, kHourMs, parse_milliseconds));
   TRY(s.number("sessions_max", daemon.sessions_max, 1, 65536));
   TRY(s.number("leases_max", daemon.leases_max, 1, 1'000'000'000));
@@ -148,6 +140,14 @@ result<void> read_node(ConfigSection s, NodeConfig& node) {
   TRY(s.absolute_path("key", node.key));
   TRY(s.absolute_path("certificate", node.certificate));
   TRY(s.absolute_path("authority", node.authority));
+  if (s.find("authorities") != nullptr) {
+    TRY(s.absolute_path("authorities", node.organisation));
+  }
+  TRY(s.texts("daemon_identity", kIdentitiesMax, check_server_identity, node.daemon_identity));
+  if (!node.daemon_identity.empty() && node.organisation.empty())
+    return failure(s.error("daemon_identity",
+                           "daemon_identity is for a daemon that an organisation has certified; "
+                           "name its authorities, too"));
   return s.refuse_unknown();
 }
 
@@ -185,131 +185,6 @@ result<void> read_mount(ConfigSection s, const toml::table& table, MountConfig& 
     if (!done) return failure(s.error(table.get(option.name)->source(), done.error().text()));
   }
   return s.refuse_unknown();
-}
-
-result<void> read_rados_site(ConfigSection& s, SiteConfig& site) {
-  TRY(s.absolute_path("conf", site.conf));
-  TRY(s.text("user", site.user));
-  if (!site.user.starts_with("client.") || !valid_name(site.user))
-    return failure(
-        s.error("user", in_quotes(site.user) + " cannot be a Ceph user; write \"client.NAME\""));
-  if (s.find("keyring") != nullptr) {
-    TRY(s.absolute_path("keyring", site.keyring));
-  }
-  TRY(s.text("pool", site.pool));
-  if (site.pool.empty()) return failure(s.missing("pool", "name the pool of the Ceph cluster"));
-  if (!valid_name(site.pool))
-    return failure(s.error("pool", in_quotes(site.pool) + " cannot name a pool; " + kNameRule));
-  TRY(s.text("namespace", site.nspace));
-  if (!site.nspace.empty() && !valid_name(site.nspace))
-    return failure(s.error("namespace",
-                           in_quotes(site.nspace) + " cannot be a RADOS namespace; " + kNameRule));
-  return success();
-}
-
-// "tls://HOST:PORT" of a site; one to connect to has a host of its own.
-result<void> read_site_address(ConfigSection& s, const char* key, bool to_connect,
-                               std::string& value) {
-  TRY(s.text(key, value));
-  if (value.empty()) return success();
-  const auto address = parse_tls_address(value);
-  if (!address) return failure(s.error(key, std::string(key) + " " + address.error().text()));
-  if (to_connect && is_wildcard(address.value()))
-    return failure(s.error(key, std::string(key) + " is " + in_quotes(value) +
-                                    ", which is none to connect to; name the host"));
-  return success();
-}
-
-result<void> read_directory_site(ConfigSection& s, SiteConfig& site) {
-  TRY(s.absolute_path("path", site.path));
-  TRY(read_site_address(s, "serve", false, site.serve));
-  TRY(read_site_address(s, "address", true, site.address));
-  TRY(s.text("metrics", site.metrics));
-  if (!site.metrics.empty()) {
-    if (auto good = check_metrics_address(site.metrics); !good)
-      return failure(s.error("metrics", good.error().text()));
-    if (site.serve.empty())
-      return failure(s.error("metrics",
-                             "only a site that is served here has metrics of its own; "
-                             "set \"serve\", or leave metrics out"));
-  }
-  if (site.serve.empty() && !site.address.empty())
-    return failure(s.error("address",
-                           "a directory site has an address when it is served; set "
-                           "\"serve\", or make it store = \"remote\" where the "
-                           "directory is not"));
-  return success();
-}
-
-result<void> read_remote_site(ConfigSection& s, SiteConfig& site) {
-  TRY(read_site_address(s, "address", true, site.address));
-  if (site.address.empty())
-    return failure(s.missing("address", "set it to the \"tls://HOST:PORT\" of the site's server"));
-  if (!valid_node_name(site.name))
-    return failure(s.error("name", in_quotes(site.name) + " cannot name a served site, whose name "
-                                                          "begins with a letter or digit"));
-  return success();
-}
-
-result<void> read_site(ConfigSection s, SiteConfig& site) {
-  TRY(s.text("name", site.name));
-  if (site.name.empty()) return failure(s.missing("name", "give every site a name"));
-  if (!valid_name(site.name))
-    return failure(s.error("name", in_quotes(site.name) + " cannot name a site; " + kNameRule));
-  TRY(s.text("store", site.store));
-  if (site.store.empty())
-    return failure(s.missing("store", "set it to \"directory\", \"remote\" or \"rados\""));
-  if (site.store == "directory") {
-    TRY(read_directory_site(s, site));
-  } else if (site.store == "remote") {
-    TRY(read_remote_site(s, site));
-  } else if (site.store == "rados") {
-    TRY(read_rados_site(s, site));
-  } else if (site.store != "memory") {
-    return failure(s.error("store", "unknown store " + in_quotes(site.store) +
-                                        "; it must be \"directory\", \"remote\" or \"rados\""));
-  }
-  return s.refuse_unknown();
-}
-
-result<void> read_sites(ConfigSection& root, const std::string& file,
-                        std::vector<SiteConfig>& sites) {
-  const toml::node* node = root.find("site");
-  const toml::array* list = node != nullptr ? node->as_array() : nullptr;
-  if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table))
-    return failure(root.error("site", "a cloud has at least one site; add a [[site]] table"));
-  if (list->size() > kSitesMax)
-    return failure(root.error("site", "a cloud has at most " + std::to_string(kSitesMax) +
-                                          " sites, not " + std::to_string(list->size())));
-  std::set<std::string> names;
-  std::set<std::filesystem::path> paths;
-  std::set<std::string> pools, addresses;
-  for (const auto& item : *list) {
-    const toml::table& table = *item.as_table();
-    SiteConfig site;
-    ConfigSection section(table, "[[site]]", file);
-    TRY(read_site(section, site));
-    if (!names.insert(site.name).second)
-      return failure(section.error("name", "two sites are named " + in_quotes(site.name) +
-                                               "; every site needs a name of its own"));
-    if (site.store == "directory" && !paths.insert(site.path.lexically_normal()).second)
-      return failure(section.error("path", "two sites have the path " +
-                                               in_quotes(site.path.string()) +
-                                               "; every site needs a place of its own"));
-    if (site.store == "rados" &&
-        !pools.insert(site.conf.lexically_normal().string() + "\n" + site.pool + "\n" + site.nspace)
-             .second)
-      return failure(section.error("pool", "two sites have the conf, pool and namespace of " +
-                                               in_quotes(site.pool) +
-                                               "; every site needs a place of its own"));
-    for (const auto& address : {site.serve, site.store == "remote" ? site.address : ""}) {
-      if (!address.empty() && !addresses.insert(address).second)
-        return failure(section.error("address", "two sites have the address " + in_quotes(address) +
-                                                    "; every served site needs a port of its own"));
-    }
-    sites.push_back(std::move(site));
-  }
-  return success();
 }
 
 // The table [name], or an empty one when it is absent and may be.

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,22 @@ struct NodeConfig {
   std::vector<std::string> daemon;  // where the daemons are, as [daemon] listen; empty: no node
   std::filesystem::path key;        // PEM, made here
   std::filesystem::path certificate;
-  std::filesystem::path authority;  // whom we trust; [daemon] authorities: who else signs nodes
+  std::filesystem::path authority;  // the cloud's own, whom we trust
+  // Of authorities that sign machines beside it ([daemon], [node] authorities); empty: none.
+  std::filesystem::path organisation;
+  // Who the daemon is when they have signed its certificate (server_certificate.h); beside the
+  // daemon, what nodes are told, and empty: what its certificate says.
+  std::vector<std::string> daemon_identity;
   bool joined() const { return !daemon.empty(); }
 };
+
+// A certificate of the organisation's own authority that a server shows; empty: one of the cloud's.
+struct ShownCertificate {
+  std::filesystem::path certificate;  // PEM, those between it and the authority behind it
+  std::filesystem::path key;
+};
+
+inline constexpr uint64_t kSiteWindowBytesMax = 256u << 20;
 
 struct SiteConfig {
   std::string name;
@@ -37,6 +51,12 @@ struct SiteConfig {
   std::string serve;    // directory: "tls://HOST:PORT" where `datacloudd --site` listens, or empty
   std::string metrics;  // of its server, as [daemon] metrics; empty: nowhere
   std::string address;  // remote: where it is reached; directory: where nodes reach it, or empty
+  // Who its server is when the organisation has certified it (server_certificate.h).
+  std::vector<std::string> identity;
+  ShownCertificate shown;  // by its server, here
+  // Memory that a node and a server on one machine share, in place of TLS: of a remote site, what
+  // this machine asks for; of one served here, what a node is given at most. 0: none.
+  std::optional<uint64_t> window_bytes;
   // remote: what this machine shows there, from [node] or [keys]; both empty: nothing.
   NodeConfig node;
   std::filesystem::path service_key;
@@ -58,7 +78,8 @@ struct DaemonConfig {
   std::string name;                    // empty: this machine's
   uint32_t order = 0;                  // of those that are up the lowest one leads
   std::vector<std::string> advertise;  // where mounts reach it; empty: as `listen` says
-  bool standby = false;  // leads only when no other daemon does
+  bool standby = false;                // leads only when no other daemon does
+  ShownCertificate shown;              // to nodes that ask for the organisation's
   uint64_t certificate_ms = 90ull * 24 * 3600 * 1000;  // of nodes; renewed at two thirds
   std::string site;
   uint32_t lease_ms = 5'000;

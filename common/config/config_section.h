@@ -86,6 +86,26 @@ class ConfigSection {
     return success();
   }
 
+  // A text, or a list of 1 to `count_max`, each of which `check` finds good.
+  result<void> texts(std::string_view key, size_t count_max,
+                     result<void> (*check)(const std::string&), std::vector<std::string>& values) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return success();
+    values.clear();
+    if (const auto* one = node->as_string()) values.push_back(one->get());
+    const auto* several = node->as_array();
+    for (size_t i = 0; several != nullptr && i < several->size(); ++i)
+      if (const auto* text = several->get(i)->as_string()) values.push_back(text->get());
+    if (values.empty() || values.size() > count_max ||
+        (several != nullptr && values.size() != several->size()))
+      return failure(error(key, std::string(key) + " must be text in quotes, or a list of 1 to " +
+                                    std::to_string(count_max) + " of them"));
+    for (const auto& value : values)
+      if (auto good = check(value); !good)
+        return failure(error(key, std::string(key) + ": " + good.error().text()));
+    return success();
+  }
+
   result<void> absolute_path(std::string_view key, std::filesystem::path& value) {
     std::string path;
     TRY(text(key, path));

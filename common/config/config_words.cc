@@ -23,6 +23,13 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
+bool valid_config_name(std::string_view name) {
+  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  });
+}
+
 std::string suggestion(std::string_view word, const std::vector<std::string>& known) {
   word = word.substr(0, 64);
   const std::string* nearest = nullptr;

@@ -8,19 +8,34 @@
 #include <cerrno>
 
 #include "common/base/clock.h"
+#include "common/tls/organisation.h"
 
 namespace datacloud {
 
 void set_daemon(const Config& config, RpcClient::Options& options) {
   options.addresses = config.daemon_addresses();
-  if (config.node.joined()) options.tls = [node = config.node] { return node_context(node); };
+  if (config.node.joined()) {
+    options.tls = [node = config.node] { return node_context(node, node.daemon_identity); };
+  }
 }
 
-result<std::shared_ptr<const TlsContext>> node_context(const NodeConfig& node) {
+result<void> add_organisation(const NodeConfig& node, Bytes& authorities) {
+  if (node.organisation.empty()) return success();
+  TRY(const auto more, read_authorities_file(node.organisation));
+  authorities.insert(authorities.end(), more.begin(), more.end());
+  return success();
+}
+
+result<std::shared_ptr<const TlsContext>> node_context(const NodeConfig& node,
+                                                       const std::vector<std::string>& identities) {
   TlsCredentials credentials;
   TRY(credentials.key, read_node_key_file(node.key));
   TRY(credentials.certificate, read_certificate_file(node.certificate));
   TRY(credentials.authority, read_certificate_file(node.authority));
+  if (!identities.empty()) {
+    TRY(add_organisation(node, credentials.authority));
+    credentials.identities = identities;
+  }
   auto context = TlsContext::make(TlsContext::Side::client, credentials);
   if (!context) return failure(context.error().in(node.certificate.string()));
   return context;

@@ -1,6 +1,9 @@
 // How this machine's programs reach the daemon, and the certificate that a node shows there.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "common/config/config.h"
 #include "common/rpc/rpc.h"
 
@@ -11,7 +14,11 @@ namespace datacloud {
 void set_daemon(const Config&, RpcClient::Options&);
 
 // What a node shows. invalid names the file that is absent, readable by others or damaged.
-result<std::shared_ptr<const TlsContext>> node_context(const NodeConfig&);
+// `identities`: who the server is when the organisation has certified it.
+result<std::shared_ptr<const TlsContext>> node_context(const NodeConfig&,
+                                                       const std::vector<std::string>& identities);
+// The organisation's authorities, behind those that are there; nothing where none are configured.
+result<void> add_organisation(const NodeConfig&, Bytes& authorities);
 
 // Whether two thirds of the certificate's life are over. False for a machine that is no node.
 bool renewal_is_due(const NodeConfig&);

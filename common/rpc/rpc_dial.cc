@@ -137,7 +137,7 @@ result<void> check_daemon(const TlsStream& stream) {
                                    ? ": it is another cloud's daemon, or somebody stands between"
                                    : ""));
   }
-  if (!peer.identity.roles.has(NodeRole::daemon))
+  if (!peer.named && !peer.identity.roles.has(NodeRole::daemon))
     return failure(Errc::invalid, "the peer is node " + peer.identity.name + ", and no daemon");
   return success();
 }

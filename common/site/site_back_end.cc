@@ -51,6 +51,7 @@ RemoteStoreOptions remote_options(const SiteConfig& config, const SiteMarker& ex
   options.site = config.name;
   options.address = config.address;
   options.expected = expected;
+  if (config.window_bytes) options.window_bytes = static_cast<size_t>(*config.window_bytes);
   options.context = [config] { return site_client_context(config); };
   return options;
 }

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "common/base/clock.h"
+#include "common/tls/certificate_chain.h"
 #include "common/tls/openssl_handles.h"
 #include "common/tls/organisation.h"
 
@@ -32,6 +33,7 @@ constexpr int64_t kClockSkewSeconds = 300;
 // "no end" and an algorithm without randomness.
 constexpr const char* kAuthorityFrom = "20200101000000Z";
 constexpr const char* kAuthorityUntil = "99991231235959Z";
+const std::string kAuthorityName = "Data Cloud authority ";
 
 void must(bool worked) {
   if (!worked) std::abort();
@@ -66,9 +68,7 @@ Bytes der_of(const Object* object, Encode encode) {
   return out;
 }
 
-Bytes der_of(const X509* certificate) {
-  return der_of(certificate, [](X509* c, uint8_t** at) { return i2d_X509(c, at); });
-}
+Bytes der_of(const X509* certificate) { return der_of_certificate(certificate); }
 
 X509Ptr parse_certificate(ByteView der) {
   if (der.empty() || der.size() > kCertificateBytesMax) return nullptr;
@@ -100,14 +100,6 @@ X509Ptr start_certificate(ByteView serial, const std::string& common_name, EVP_P
   return certificate;
 }
 
-int64_t time_ns(const ASN1_TIME* time) {
-  tm parts{};
-  if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) return 0;
-  // Years that nanoseconds in 64 bits cannot hold.
-  if (parts.tm_year > 300) return INT64_MAX;
-  return static_cast<int64_t>(timegm(&parts)) * kNsPerSecond;
-}
-
 Bytes serial_of(X509* certificate) {
   const BignumPtr number(ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), nullptr));
   if (!number || BN_num_bytes(number.get()) > 32) return {};
@@ -132,35 +124,15 @@ result<NodeIdentity> identity_of(X509* certificate) {
                          static_cast<size_t>(ASN1_STRING_length(uri))});
 }
 
-// DER one behind the other: the cloud's own authority, and the organisation's.
-std::vector<X509Ptr> parse_authorities(ByteView der) {
-  std::vector<X509Ptr> all;
-  const uint8_t* at = der.data();
-  const uint8_t* const end = at + der.size();
-  while (at != end && all.size() <= kOrganisationAuthoritiesMax) {
-    X509Ptr certificate(d2i_X509(nullptr, &at, static_cast<long>(end - at)));
-    if (!certificate) break;
-    all.push_back(std::move(certificate));
-  }
-  return all;
-}
-
-std::string subject_of(X509* certificate) {
-  char text[256] = {};
-  X509_NAME_oneline(X509_get_subject_name(certificate), text, sizeof text);
-  return text;
-}
-
-// Empty: the chain holds.
 std::pair<PeerCertificate::Verdict, std::string> verify(X509* shown, std::span<const X509Ptr> by,
-                                                        int depth, CertificateUse use,
-                                                        int64_t now_ns) {
+                                                        STACK_OF(X509) * chain, int depth,
+                                                        CertificateUse use, int64_t now_ns) {
   using Verdict = PeerCertificate::Verdict;
   const StorePtr store(X509_STORE_new());
   const StoreContextPtr context(X509_STORE_CTX_new());
   must(store && context);
   for (const auto& authority : by) must(X509_STORE_add_cert(store.get(), authority.get()) == 1);
-  must(X509_STORE_CTX_init(context.get(), store.get(), shown, nullptr) == 1);
+  must(X509_STORE_CTX_init(context.get(), store.get(), shown, chain) == 1);
   X509_VERIFY_PARAM* rules = X509_STORE_CTX_get0_param(context.get());
   X509_VERIFY_PARAM_set_time(rules, static_cast<time_t>(now_ns / kNsPerSecond));
   X509_VERIFY_PARAM_set_depth(rules, depth);
@@ -192,6 +164,44 @@ std::pair<PeerCertificate::Verdict, std::string> verify(X509* shown, std::span<c
 }
 
 }  // namespace
+
+Bytes der_of_certificate(const X509* certificate) {
+  return der_of(certificate, [](X509* c, uint8_t** at) { return i2d_X509(c, at); });
+}
+
+int64_t certificate_time_ns(const ASN1_TIME* time) {
+  tm parts{};
+  if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) return 0;
+  // Years that nanoseconds in 64 bits cannot hold.
+  if (parts.tm_year > 300) return INT64_MAX;
+  return static_cast<int64_t>(timegm(&parts)) * kNsPerSecond;
+}
+
+std::vector<X509Ptr> parse_authorities(ByteView der) {
+  std::vector<X509Ptr> all;
+  const uint8_t* at = der.data();
+  const uint8_t* const end = at + der.size();
+  while (at != end && all.size() <= kOrganisationAuthoritiesMax) {
+    X509Ptr certificate(d2i_X509(nullptr, &at, static_cast<long>(end - at)));
+    if (!certificate) break;
+    all.push_back(std::move(certificate));
+  }
+  return all;
+}
+
+std::string subject_of_certificate(X509* certificate) {
+  char text[256] = {};
+  X509_NAME_oneline(X509_get_subject_name(certificate), text, sizeof text);
+  return text;
+}
+
+std::pair<PeerCertificate::Verdict, std::string> verify_certificate(X509* shown,
+                                                                    std::span<const X509Ptr> by,
+                                                                    STACK_OF(X509) * chain,
+                                                                    CertificateUse use,
+                                                                    int64_t now_ns) {
+  return verify(shown, by, chain, kOrganisationDepth, use, now_ns);
+}
 
 NodeKey::NodeKey(evp_pkey_st* owned) : key_(owned, EVP_PKEY_free) {}
 
@@ -257,7 +267,7 @@ CertificateAuthority CertificateAuthority::derive(const SecretKey& service_key,
   OPENSSL_cleanse(seed.data(), seed.size());
   EVP_PKEY* key = authority.key_.native();
   const uint8_t serial[] = {1};
-  const X509Ptr certificate = start_certificate(serial, "Data Cloud authority " + cloud_uuid, key);
+  const X509Ptr certificate = start_certificate(serial, kAuthorityName + cloud_uuid, key);
   X509* c = certificate.get();
   must(X509_set_issuer_name(c, X509_get_subject_name(c)) == 1 &&
        ASN1_TIME_set_string(X509_getm_notBefore(c), kAuthorityFrom) == 1 &&
@@ -326,20 +336,20 @@ PeerCertificate judge_certificate(x509_st* shown, ByteView authority, Certificat
   const auto organisation = std::span<const X509Ptr>(authorities).subspan(1);
   peer.key_hash = hash_of(X509_get0_pubkey(shown));
   peer.serial = serial_of(shown);
-  peer.not_before_ns = time_ns(X509_get0_notBefore(shown));
-  peer.not_after_ns = time_ns(X509_get0_notAfter(shown));
+  peer.not_before_ns = certificate_time_ns(X509_get0_notBefore(shown));
+  peer.not_after_ns = certificate_time_ns(X509_get0_notAfter(shown));
   auto identity = identity_of(shown);
   if (identity) peer.identity = identity.value();
   // The cloud's authority signs nodes itself.
-  std::tie(peer.verdict, peer.problem) = verify(shown, own, 0, use, now_ns);
+  std::tie(peer.verdict, peer.problem) = verify(shown, own, nullptr, 0, use, now_ns);
   if (peer.verdict == PeerCertificate::Verdict::foreign && !organisation.empty() &&
       use == CertificateUse::client) {
-    auto [verdict, problem] = verify(shown, organisation, kOrganisationDepth, use, now_ns);
+    auto [verdict, problem] = verify_certificate(shown, organisation, nullptr, use, now_ns);
     if (verdict == PeerCertificate::Verdict::foreign) return peer;
     // It names nobody here, whatever it says; what it calls itself is told to people.
     peer.verdict = verdict;
     peer.problem = std::move(problem);
-    peer.identity = NodeIdentity{"", subject_of(shown), {}};
+    peer.identity = NodeIdentity{"", subject_of_certificate(shown), {}};
     peer.serial = certificate_fingerprint(der_of(shown));
     return peer;
   }
@@ -363,6 +373,17 @@ PeerCertificate judge_certificate(ByteView shown, ByteView authority, Certificat
 Bytes certificate_key_hash(ByteView der) {
   const X509Ptr certificate = parse_certificate(der);
   return certificate ? hash_of(X509_get0_pubkey(certificate.get())) : Bytes();
+}
+
+std::string authority_cloud(ByteView der) {
+  const X509Ptr certificate = parse_certificate(der);
+  char name[128] = {};
+  if (!certificate || X509_NAME_get_text_by_NID(X509_get_subject_name(certificate.get()),
+                                                NID_commonName, name, sizeof name) <= 0)
+    return {};
+  const std::string_view text(name);
+  return text.starts_with(kAuthorityName) ? std::string(text.substr(kAuthorityName.size()))
+                                          : std::string();
 }
 
 }  // namespace datacloud

@@ -82,6 +82,7 @@ struct PeerCertificate {
   };
   Verdict verdict = Verdict::none;
   std::string problem;    // for people; empty when good
+  bool named = false;     // a server's, by the organisation, with a name that was expected
   NodeIdentity identity;  // what it claims, also when it is not good: then only to be told
   Bytes key_hash;         // NodeKey::hash() of its key
   Bytes serial;
@@ -100,10 +101,15 @@ PeerCertificate judge_certificate(ByteView shown, ByteView authority, Certificat
 // NodeKey::hash() of a certificate's key; empty when it does not parse.
 Bytes certificate_key_hash(ByteView der);
 
+// The cloud of an authority's certificate; empty: it is none of ours.
+std::string authority_cloud(ByteView der);
+
 // Files of one certificate as PEM. invalid names the file and the remedy.
 std::string certificate_pem(ByteView der);
 result<Bytes> read_certificate_file(const std::filesystem::path&);
 // The key's file has mode 0600; one that others can read is refused.
 result<NodeKey> read_node_key_file(const std::filesystem::path&);
+// The same of a server's key that is not one of ours.
+result<NodeKey> read_server_key_file(const std::filesystem::path&);
 
 }  // namespace datacloud

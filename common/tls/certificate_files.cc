@@ -27,16 +27,17 @@ std::string text_of(BIO* bio) {
 // Never asks at a terminal: our files have no passphrase.
 int no_passphrase(char*, int, int, void*) { return -1; }
 
+constexpr const char* kMadeByJoin = "; `datacloud join` makes it";
+
 result<std::string> read_small_file(const std::filesystem::path& path, const char* what,
-                                    bool secret) {
+                                    bool secret, const char* remedy = kMadeByJoin) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   struct stat info {};
   if (fd < 0 || ::fstat(fd, &info) != 0) {
     const int error = errno;
     if (fd >= 0) ::close(fd);
-    return failure(Errc::invalid,
-                   fmt::format("cannot open the {} {}: {}; `datacloud join` makes it", what,
-                               path.string(), std::strerror(error)));
+    return failure(Errc::invalid, fmt::format("cannot open the {} {}: {}{}", what, path.string(),
+                                              std::strerror(error), remedy));
   }
   std::string text(kFileBytesMax + 1, '\0');
   const ssize_t got = ::read(fd, text.data(), text.size());
@@ -104,6 +105,16 @@ result<NodeKey> read_node_key_file(const std::filesystem::path& path) {
   auto key = NodeKey::parse_pem(text, path.string());
   OPENSSL_cleanse(text.data(), text.size());
   return key;
+}
+
+result<NodeKey> read_server_key_file(const std::filesystem::path& path) {
+  TRY(auto text, read_small_file(path, "server's key", true, ""));
+  const BioPtr bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+  if (!bio) std::abort();
+  EVP_PKEY* key = PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, nullptr);
+  OPENSSL_cleanse(text.data(), text.size());
+  if (key != nullptr) return NodeKey(key);
+  return failure(Errc::invalid, path.string() + " holds no private key without a passphrase (PEM)");
 }
 
 }  // namespace datacloud

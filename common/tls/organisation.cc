@@ -12,6 +12,7 @@
 
 #include "common/base/hex.h"
 #include "common/tls/certificate.h"
+#include "common/tls/certificate_chain.h"
 #include "common/tls/openssl_handles.h"
 
 namespace datacloud {
@@ -78,6 +79,13 @@ result<Bytes> read_authorities_file(const std::filesystem::path& path) {
   }
   ERR_clear_error();
   if (count == 0) return refuse("holds no certificate (PEM)");
+  return out;
+}
+
+std::vector<Bytes> split_certificates(ByteView der) {
+  std::vector<Bytes> out;
+  for (const auto& certificate : parse_authorities(der))
+    out.push_back(der_of_certificate(certificate.get()));
   return out;
 }
 

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "common/base/bytes.h"
 #include "common/base/error.h"
@@ -25,5 +26,7 @@ result<Bytes> parse_fingerprint(const std::string& text);
 // The certificates of a PEM file, DER one behind the other. invalid: there is none, or one of them
 // may not sign others.
 result<Bytes> read_authorities_file(const std::filesystem::path&);
+// Each of them by itself.
+std::vector<Bytes> split_certificates(ByteView der);
 
 }  // namespace datacloud

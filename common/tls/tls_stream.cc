@@ -64,6 +64,14 @@ size_t room_for(std::span<const iovec> parts) {
 // Certificates are judged after the handshake, by the stream's owner.
 int accept_any(X509_STORE_CTX*, void*) { return 1; }
 
+// The organisation's certificate, when the client has named one of its authorities. 0 would end the
+// handshake.
+int choose_certificate(SSL* ssl, void* context) {
+  const auto& shown = *static_cast<const TlsContext*>(context)->organisation();
+  if (!shown.is_asked_for(SSL_get0_peer_CA_list(ssl))) return 1;
+  return SSL_use_cert_and_key(ssl, shown.certificate(), shown.key().native(), shown.chain(), 1);
+}
+
 }  // namespace
 
 // What OpenSSL calls to move bytes; within calls of the stream, under its lock.
@@ -102,7 +110,7 @@ TlsContext::~TlsContext() { SSL_CTX_free(context_); }
 
 result<std::shared_ptr<const TlsContext>> TlsContext::make(Side side,
                                                            const TlsCredentials& credentials) {
-  std::shared_ptr<TlsContext> made(new TlsContext(side, credentials.authority));
+  std::shared_ptr<TlsContext> made(new TlsContext(side, credentials));
   made->context_ = SSL_CTX_new(side == Side::server ? TLS_server_method() : TLS_client_method());
   SSL_CTX* ctx = made->context_;
   if (ctx == nullptr || SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1) std::abort();
@@ -137,6 +145,9 @@ result<std::shared_ptr<const TlsContext>> TlsContext::make(Side side,
     const X509Ptr authority(
         d2i_X509(nullptr, &at, static_cast<long>(credentials.authority.size())));
     if (!authority || SSL_CTX_add1_chain_cert(ctx, authority.get()) != 1) return unfit();
+    if (credentials.organisation) SSL_CTX_set_cert_cb(ctx, choose_certificate, made.get());
+  } else if (!credentials.identities.empty()) {
+    SSL_CTX_set0_CA_list(ctx, names_of_organisation(credentials.authority));
   }
   return std::shared_ptr<const TlsContext>(std::move(made));
 }
@@ -192,7 +203,10 @@ void refuse_handshake(int fd) {
 }
 
 PeerCertificate TlsStream::peer(int64_t now_ns) const {
-  return peer_by(context_->authority(), now_ns);
+  if (context_->identities().empty()) return peer_by(context_->authority(), now_ns);
+  std::lock_guard lock(mutex_);
+  return judge_server(SSL_get0_peer_certificate(ssl_), SSL_get_peer_cert_chain(ssl_),
+                      context_->authority(), context_->identities(), now_ns);
 }
 
 PeerCertificate TlsStream::peer_by(ByteView authority, int64_t now_ns) const {

@@ -7,9 +7,12 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
+#include <vector>
 
 #include "common/net/byte_stream.h"
 #include "common/tls/certificate.h"
+#include "common/tls/server_certificate.h"
 
 struct ssl_ctx_st;
 struct ssl_st;
@@ -22,6 +25,10 @@ struct TlsCredentials {
   Bytes certificate;
   NodeKey key;
   Bytes authority;
+  // A server: what it shows to clients that name one of its authorities. May be null.
+  std::shared_ptr<const ServerCertificate> organisation;
+  // A client: who the server is when one of the authorities behind the first has certified it.
+  std::vector<std::string> identities;
 };
 
 // Immutable; any number of connections share it.
@@ -35,12 +42,20 @@ class TlsContext {
   TlsContext& operator=(const TlsContext&) = delete;
   Side side() const { return side_; }
   const Bytes& authority() const { return authority_; }
+  const std::shared_ptr<const ServerCertificate>& organisation() const { return organisation_; }
+  const std::vector<std::string>& identities() const { return identities_; }
   ssl_ctx_st* native() const { return context_; }
 
  private:
-  TlsContext(Side side, Bytes authority) : side_(side), authority_(std::move(authority)) {}
+  TlsContext(Side side, const TlsCredentials& credentials)
+      : side_(side),
+        authority_(credentials.authority),
+        organisation_(credentials.organisation),
+        identities_(credentials.identities) {}
   const Side side_;
   const Bytes authority_;
+  const std::shared_ptr<const ServerCertificate> organisation_;
+  const std::vector<std::string> identities_;
   ssl_ctx_st* context_ = nullptr;
 };
 
@@ -61,7 +76,8 @@ class TlsStream final : public ByteStream {
   // Server: the peer has sent its whole ClientHello, and so had us do the expensive part.
   bool greeted() const;
 
-  // The peer, judged by the context's authority at that time. After the handshake.
+  // The peer, judged by the context's authority at that time; a server also by the organisation's
+  // authorities, when the context says who it is by them. After the handshake.
   PeerCertificate peer(int64_t now_ns) const;
   // The certificate that the peer has sent behind its own; empty: none.
   Bytes authority_shown() const;

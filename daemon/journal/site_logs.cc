@@ -45,6 +45,7 @@ RemoteStoreOptions served_options(const SiteConfig& site, const SiteMarker& mark
   options.site = site.name;
   options.address = site.address;
   options.expected = marker;
+  if (site.window_bytes) options.window_bytes = static_cast<size_t>(*site.window_bytes);
   options.context = [site] { return site_client_context(site); };
   return options;
 }

@@ -11,15 +11,20 @@ constexpr int64_t kLifeNs = 30ll * 24 * 3600 * kNsPerSecond;
 }  // namespace
 
 DaemonCertificate::DaemonCertificate(std::shared_ptr<const CertificateAuthority> authority,
-                                     Bytes organisation)
-    : authority_(std::move(authority)), organisation_(std::move(organisation)) {
-  renew(wall_now_ns());
+                                     Bytes organisation, ServerCertificateFiles shown)
+    : authority_(std::move(authority)),
+      organisation_(std::move(organisation)),
+      files_(std::move(shown)) {
+  (void)context();
 }
 
 std::shared_ptr<const TlsContext> DaemonCertificate::context() {
   // A clock that was set back makes a new one too: the old one may not be in force yet.
   const int64_t now = wall_now_ns();
-  if (now > renew_at_ns_ || now < renew_at_ns_ - kLifeNs) renew(now);
+  const auto before = shown_;
+  if (auto shown = files_.get()) shown_ = std::move(shown).value();
+  if (!context_ || shown_ != before || now > renew_at_ns_ || now < renew_at_ns_ - kLifeNs)
+    renew(now);
   return context_;
 }
 
@@ -34,6 +39,7 @@ void DaemonCertificate::renew(int64_t now_ns) {
           ->issue(credentials.key, {authority_->cloud_uuid(), "daemon", NodeRole::daemon}, now_ns,
                   kLifeNs)
           .der;
+  credentials.organisation = shown_;
   auto made = TlsContext::make(TlsContext::Side::server, credentials);
   DC_CHECK(made.has_value(), "a key and its certificate fit together");
   context_ = std::move(made).value();

@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "common/tls/server_certificate.h"
 #include "common/tls/tls_stream.h"
 
 namespace datacloud {
@@ -13,7 +14,9 @@ namespace datacloud {
 class DaemonCertificate {
  public:
   // `organisation`: the certificates of authorities that sign nodes beside ours (organisation.h).
-  DaemonCertificate(std::shared_ptr<const CertificateAuthority>, Bytes organisation);
+  // `shown`: what nodes that ask for it are shown, if there is any; has been read once.
+  DaemonCertificate(std::shared_ptr<const CertificateAuthority>, Bytes organisation,
+                    ServerCertificateFiles shown);
   std::shared_ptr<const TlsContext> context();
 
  private:
@@ -21,6 +24,8 @@ class DaemonCertificate {
 
   const std::shared_ptr<const CertificateAuthority> authority_;
   const Bytes organisation_;
+  ServerCertificateFiles files_;
+  std::shared_ptr<const ServerCertificate> shown_;
   std::shared_ptr<const TlsContext> context_;
   int64_t renew_at_ns_ = 0;
 };

@@ -123,6 +123,7 @@ result<void> serve_site(const Config& config, const std::string& name,
   options.cloud_uuid = certificate->cloud_uuid();
   options.site = name;
   options.listen = {site.serve};
+  if (site.window_bytes) options.limits.window_bytes_max = *site.window_bytes;
   options.context = [certificate] { return certificate->context(); };
   options.open = [site](const SiteMarker& marker) { return open_store(site, marker); };
   options.marker = [site] { return read_store_marker(site); };

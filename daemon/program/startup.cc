@@ -13,9 +13,10 @@
 #include "common/audit/shard_tags.h"
 #include "common/base/log.h"
 #include "common/config/daemon_place.h"
+#include "common/config/node_certificate.h"
 #include "common/site/leader_record.h"
 #include "common/store/rados/rados_store.h"
-#include "common/tls/organisation.h"
+#include "common/tls/server_certificate.h"
 #include "daemon/checkpoint/rebuild.h"
 #include "daemon/leadership/led_epoch.h"
 #include "daemon/metadata/record_keys.h"
@@ -290,10 +291,13 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
   server_ = make_rpc_server(*service_, rpc);
   loop_->attach(server_.get());
   Bytes organisation;
-  if (!config.node.joined() && !config.node.authority.empty()) {
-    TRY(organisation, read_authorities_file(config.node.authority));
+  if (!config.node.joined()) {
+    TRY(add_organisation(config.node, organisation));
   }
-  certificate_ = std::make_unique<DaemonCertificate>(authority, std::move(organisation));
+  ServerCertificateFiles shown(config.daemon.shown.certificate, config.daemon.shown.key);
+  if (auto good = shown.get(); !good) return failure(good.error());
+  certificate_ =
+      std::make_unique<DaemonCertificate>(authority, std::move(organisation), std::move(shown));
   server_->serve_tls(
       {.context = [this] { return certificate_->context(); },
        .admit = [this](const PeerCertificate& shown, PeerCredentials& peer,

@@ -84,15 +84,17 @@ def keys_in_source():
     found = set()
     for source in sorted((SOURCE / "common").glob("config/config*.cc")):
         for body in re.finditer(r"^result<void> read_(cloud|daemon|keys|listen|windows|site|rados_site|"
-                                r"directory_site|remote_site|node|node_keys|journal)\b.*?^}",
+                                r"directory_site|remote_site|node|node_keys|journal|window)\b.*?^}",
                                 source.read_text(), re.S | re.M):
             table = {"listen": "daemon", "windows": "daemon", "site": "[site]",
                      "rados_site": "[site]", "directory_site": "[site]",
-                     "remote_site": "[site]", "node_keys": "keys"}.get(body[1], body[1])
+                     "remote_site": "[site]", "window": "[site]", "node_keys": "keys"}.get(body[1], body[1])
             found |= {(f"[{table}]", key) for key in
-                      re.findall(r'(?:s\.(?:text|number|absolute_path|find|flag|boolean)\(|'
+                      re.findall(r'(?:s\.(?:text|texts|number|absolute_path|find|flag|boolean)\(|'
                                  r'read_site_address\(s, )"(\w+)"',
                                  body[0])}
+            if "read_shown(" in body[0]:
+                found |= {(f"[{table}]", "certificate"), (f"[{table}]", "key")}
     return found
 
 

@@ -222,10 +222,33 @@ TEST_F(CreationTest, AJournalIsMadeAtEverySiteAndNotedInTheMetadata) {
 
 TEST_F(CreationTest, AJournalThatCannotBeMadeLeavesNoTrace) {
   const auto before = everything();
-  config_.sites[4].store = "remote";
+  config_.sites[4].store = "memory";
   const auto refused = create_cloud(config_, 0, 0, {}, {.wanted = true});
   EXPECT_FALSE(refused);
   EXPECT_EQ(everything(), before);
+}
+
+// They need the cloud first: entered in the records, formatted by `create --finish`.
+TEST_F(CreationTest, SitesThatOtherMachinesServeAreAwaited) {
+  config_.sites[1].store = "remote";
+  config_.sites[1].address = "tls://b.example:7501";
+  const auto refused = create_cloud(config_, 0, 0);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().text().find("tls://HOST:PORT"), std::string::npos)
+      << refused.error().text();
+  config_.daemon.listen.push_back("tls://0.0.0.0:7411");
+  const auto created = create_cloud(config_, 0, 0, {}, {.wanted = true});
+  ASSERT_TRUE(created) << created.error().text();
+  EXPECT_EQ(created.value().awaited, std::vector<std::string>{config_.sites[1].name});
+  EXPECT_TRUE(created.value().journal_awaited);
+  EXPECT_FALSE(created.value().journal);
+  EXPECT_EQ(created.value().cloud.sites_size(), 5);
+  EXPECT_FALSE(fs::exists(config_.sites[1].path / "datacloud-site"));
+  EXPECT_TRUE(fs::exists(config_.sites[0].path / "datacloud-site"));
+  EXPECT_FALSE(fs::exists(config_.sites[0].path / "journal"));
+  auto store = MetadataStore::open({.directory = metadata_directory(config_.daemon)});
+  ASSERT_TRUE(store) << store.error().text();
+  EXPECT_FALSE(store.value()->journaled());
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ TlsCredentials issue(const CertificateAuthority& authority, const std::string& n
 }  // namespace
 
 result<std::shared_ptr<const TlsContext>> site_client_context(const SiteConfig& site) {
-  if (site.node.joined()) return node_context(site.node);
+  if (site.node.joined()) return node_context(site.node, site.identity);
   if (site.service_key.empty()) {
     return failure(Errc::invalid, "site " + site.name +
                                       " is served by another machine, and takes in nodes only: "
@@ -44,13 +44,25 @@ result<std::shared_ptr<const TlsContext>> daemon_client_context(
   NodeRoles roles = NodeRole::daemon;  // no node ever has it
   roles.add(NodeRole::mount);
   roles.add(NodeRole::admin);
-  return TlsContext::make(TlsContext::Side::client, issue(authority, "daemon", roles, kLifeNs));
+  TlsCredentials credentials = issue(authority, "daemon", roles, kLifeNs);
+  if (!site.identity.empty()) {
+    TRY(add_organisation(site.node, credentials.authority));
+    credentials.identities = site.identity;
+  }
+  return TlsContext::make(TlsContext::Side::client, credentials);
 }
 
 result<SiteCertificate> SiteCertificate::open(const Config& config, const std::string& site) {
   SiteCertificate out;
   out.site_ = site;
   out.node_ = config.node;
+  for (const auto& table : config.sites)
+    if (table.name == site)
+      out.files_ =
+          std::make_unique<ServerCertificateFiles>(table.shown.certificate, table.shown.key);
+  if (out.files_) {
+    TRY(out.shown_, out.files_->get());
+  }
   if (!config.node.joined()) {
     TRY(auto authority, authority_of(config.keys.service));
     out.cloud_uuid_ = authority.cloud_uuid();
@@ -60,6 +72,16 @@ result<SiteCertificate> SiteCertificate::open(const Config& config, const std::s
   TRY(const auto certificate, read_certificate_file(config.node.certificate));
   TRY(const auto authority, read_certificate_file(config.node.authority));
   const auto own = judge_certificate(certificate, authority, CertificateUse::server, wall_now_ns());
+  // A machine that its organisation has certified: the daemon knows it by its record, and clients
+  // know the server by what it shows to those that ask.
+  if (own.verdict == PeerCertificate::Verdict::foreign && out.shown_) {
+    out.cloud_uuid_ = authority_cloud(authority);
+    if (out.cloud_uuid_.empty())
+      return failure(Errc::invalid,
+                     config.node.authority.string() + " is no certificate of a cloud's authority");
+    TRY(out.of_node());
+    return out;
+  }
   if (own.verdict != PeerCertificate::Verdict::good || !own.identity.roles.has(NodeRole::site) ||
       own.identity.name != site) {
     return failure(Errc::invalid,
@@ -79,16 +101,22 @@ result<std::shared_ptr<const TlsContext>> SiteCertificate::of_node() const {
   TRY(credentials.key, read_node_key_file(node_.key));
   TRY(credentials.certificate, read_certificate_file(node_.certificate));
   TRY(credentials.authority, read_certificate_file(node_.authority));
+  credentials.organisation = shown_;
   return TlsContext::make(TlsContext::Side::server, credentials);
 }
 
 result<std::shared_ptr<const TlsContext>> SiteCertificate::context() {
+  const auto before = shown_;
+  if (files_) {
+    TRY(shown_, files_->get());
+  }
   if (!authority_) return of_node();
   // A clock that was set back makes a new one too: the old one may not be in force yet.
   const int64_t now = wall_now_ns();
-  if (!made_ || now > renew_at_ns_ || now < renew_at_ns_ - kLifeNs) {
-    TRY(made_, TlsContext::make(TlsContext::Side::server,
-                                issue(*authority_, site_, NodeRole::site, kLifeNs)));
+  if (!made_ || shown_ != before || now > renew_at_ns_ || now < renew_at_ns_ - kLifeNs) {
+    TlsCredentials credentials = issue(*authority_, site_, NodeRole::site, kLifeNs);
+    credentials.organisation = shown_;
+    TRY(made_, TlsContext::make(TlsContext::Side::server, credentials));
     renew_at_ns_ = now + kLifeNs / 3 * 2;
   }
   return made_;

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "common/config/config.h"
+#include "common/tls/server_certificate.h"
 #include "common/tls/tls_stream.h"
 
 namespace datacloud {
@@ -18,7 +19,7 @@ result<std::shared_ptr<const TlsContext>> daemon_client_context(
 
 // The certificate of a site's server: of a machine that has joined with the role site, under the
 // site's name, its own, read again at each connection; else made by the service key, and renewed at
-// two thirds of its life.
+// two thirds of its life. Clients that ask for it are shown the organisation's.
 //
 // One thread at a time.
 class SiteCertificate {
@@ -36,6 +37,8 @@ class SiteCertificate {
   NodeConfig node_;
   std::shared_ptr<const CertificateAuthority> authority_;  // with the service key
   std::shared_ptr<const TlsContext> made_;
+  std::unique_ptr<ServerCertificateFiles> files_;  // of the organisation's; null: no such site
+  std::shared_ptr<const ServerCertificate> shown_;
   int64_t renew_at_ns_ = 0;
 };
 

@@ -331,6 +331,36 @@ TEST(Config, ServedSitesAreChecked) {
               HasSubstr("two sites have the address"));
 }
 
+TEST(Config, ReadsHowServersThatAnOrganisationHasCertifiedAreKnown) {
+  const std::string daemon =
+      replaced(kMinimal, "[daemon]\n",
+               "[daemon]\nauthorities = \"/pki/ca.pem\"\ncertificate = \"/pki/d.pem\"\nkey = "
+               "\"/pki/d.key\"\nidentity = [\"dns:data.example\", \"https://data.example/d\"]\n");
+  const std::string sites =
+      std::string(kServed) +
+      "certificate = \"/pki/s.pem\"\nkey = \"/pki/s.key\"\nwindow_bytes = \"1MiB\"\n" +
+      kRemoteSite + "identity = \"dns:oslo.example\"\nwindow_bytes = 0\n";
+  const auto config = parsed(daemon + sites);
+  EXPECT_EQ(config.node.organisation, "/pki/ca.pem");
+  EXPECT_EQ(config.daemon.shown.certificate, "/pki/d.pem");
+  EXPECT_EQ(config.daemon.shown.key, "/pki/d.key");
+  EXPECT_EQ(config.node.daemon_identity,
+            (std::vector<std::string>{"dns:data.example", "https://data.example/d"}));
+  EXPECT_EQ(config.sites[0].shown.certificate, "/pki/s.pem");
+  EXPECT_EQ(config.sites[0].window_bytes, 1u << 20);
+  EXPECT_EQ(config.sites[1].identity, std::vector<std::string>{"dns:oslo.example"});
+  EXPECT_EQ(config.sites[1].window_bytes, 0u);
+  EXPECT_EQ(config.sites[1].node.organisation, "/pki/ca.pem");
+  EXPECT_THAT(error_of(replaced(daemon, "key = \"/pki/d.key\"\n", "")),
+              HasSubstr("has no \"key\""));
+  EXPECT_THAT(error_of(replaced(daemon, "dns:data.example", "data.example")),
+              HasSubstr("dns:NAME"));
+  EXPECT_THAT(error_of(replaced(daemon, "dns:data.example", "sha256:12")), HasSubstr("SHA-256"));
+  EXPECT_THAT(error_of(daemon + replaced(sites, "1MiB", "4KiB")), HasSubstr("at least 1 MiB"));
+  EXPECT_THAT(error_of(daemon + replaced(sites, "1MiB", "1GiB")), HasSubstr("between"));
+  EXPECT_THAT(error_of(kMinimal + std::string("window_bytes = 0\n")), HasSubstr("set \"serve\""));
+}
+
 TEST(Config, SitesMustDiffer) {
   const std::string again = "[[site]]\nname = \"tsukuba\"\nstore = \"directory\"\npath = \"/x\"\n";
   EXPECT_EQ(error_of(kMinimal + again),
