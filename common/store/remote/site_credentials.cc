@@ -26,20 +26,9 @@ TlsCredentials issue(const CertificateAuthority& authority, const std::string& n
   return out;
 }
 
-}  // namespace
-
-result<std::shared_ptr<const TlsContext>> site_client_context(const SiteConfig& site) {
-  if (site.node.joined()) return node_context(site.node, site.identity);
-  if (site.service_key.empty()) {
-    return failure(Errc::invalid, "site " + site.name +
-                                      " is served by another machine, and takes in nodes only: "
-                                      "`datacloud join` makes this machine one");
-  }
-  return daemon_client_context(site.service_key);
-}
-
-result<std::shared_ptr<const TlsContext>> daemon_client_context(
-    const std::filesystem::path& service_key) {
+// `site`: whose server may show a certificate of the organisation's authority.
+result<std::shared_ptr<const TlsContext>> made_context(const std::filesystem::path& service_key,
+                                                       const SiteConfig& site) {
   TRY(const auto authority, authority_of(service_key));
   NodeRoles roles = NodeRole::daemon;  // no node ever has it
   roles.add(NodeRole::mount);
@@ -50,6 +39,23 @@ result<std::shared_ptr<const TlsContext>> daemon_client_context(
     credentials.identities = site.identity;
   }
   return TlsContext::make(TlsContext::Side::client, credentials);
+}
+
+}  // namespace
+
+result<std::shared_ptr<const TlsContext>> site_client_context(const SiteConfig& site) {
+  if (site.node.joined()) return node_context(site.node, site.identity);
+  if (site.service_key.empty()) {
+    return failure(Errc::invalid, "site " + site.name +
+                                      " is served by another machine, and takes in nodes only: "
+                                      "`datacloud join` makes this machine one");
+  }
+  return made_context(site.service_key, site);
+}
+
+result<std::shared_ptr<const TlsContext>> daemon_client_context(
+    const std::filesystem::path& service_key) {
+  return made_context(service_key, {});
 }
 
 result<SiteCertificate> SiteCertificate::open(const Config& config, const std::string& site) {
