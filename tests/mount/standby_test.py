@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -49,7 +50,7 @@ class Program(threading.Thread):
                 self.done += 1
                 time.sleep(0.01)  # work to be seen through, no load: all of it is compared at the end
         except Exception as error:  # told to the main thread
-            self.error = error
+            self.error = f"{error}: {traceback.format_exc(limit=-2)}"
 
     def confirm(self, path, data):
         self.durable[path] = (hashlib.sha256(data).hexdigest(), facts(path))
@@ -115,7 +116,7 @@ def moves_on(programs, what, since):
     def moved():
         for program in programs:
             if program.error is not None:
-                raise harness.CheckFailed(f"{what}: a program saw {program.error!r}")
+                raise harness.CheckFailed(f"{what}: a program saw {program.error}")
         return all(p.done > since[p] + 1 for p in programs)
     wait_for(moved, 40, f"programs to go on after {what}")
 
@@ -257,7 +258,7 @@ def test(options):
         for program in programs:
             program.join(60)
             check(not program.is_alive() and program.error is None, "a program saw no error",
-                  repr(program.error))
+                  program.error)
         (two / "last").write_text("the end")
         compare(programs, one, "one mount")
         for node in cloud.nodes:
