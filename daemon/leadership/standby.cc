@@ -234,7 +234,11 @@ std::optional<Standby::End> Standby::Loop::decide() {
   const auto rank = succession_rank(record, o.link.self.name());
   const auto dead = watch.dead_since(now);
   bool due = rank && watch.due(*rank, now);
-  if (knows_nobody()) due = dead && now - *dead >= kUnknownLeaderPatience * o.rules.silence;
+  if (knows_nobody()) {
+    // Without an entry nobody has ever led.
+    due = follower->seen().sequence == 0 ||
+          (dead && now - *dead >= kUnknownLeaderPatience * o.rules.silence);
+  }
   if (!due) {
     looking_since.reset();
     if (dead && !rank && !knows_nobody() && now - warned > kWarnAgain) {
