@@ -87,7 +87,7 @@ struct Standby::Loop {
   journal::Epoch promised{};  // the highest that was seen
   bool claim_now = false;
   std::optional<MonotonicTime> looking_since;  // at all sites, once more
-  std::set<size_t> looked;
+  std::set<size_t> looked, empty;  // that have answered; and said that they have no entry
   MonotonicTime warned{};
   StandbyState told;
 };
@@ -133,6 +133,7 @@ result<void> Standby::Loop::take(size_t site, SiteReader::Answer answer) {
     return success();
   }
   promised = std::max(promised, answer.value().promised);
+  if (answer.value().entries.empty() && follower->next() == 1) empty.insert(site);
   auto fed = follower->feed(answer.value().entries);
   if (!fed) {
     const Error& error = fed.error();
@@ -254,10 +255,15 @@ std::optional<Standby::End> Standby::Loop::decide() {
   if (!looking_since) {
     looking_since = now;
     looked.clear();
+    empty.clear();
     for (auto& reader : readers) reader->ask(follower->next(), true, now);
     return std::nullopt;
   }
   if (looked.size() < readers.size() && now - *looking_since < kLookAgain) return std::nullopt;
+  if (knows_nobody() && follower->seen().sequence == 0 && empty.size() < o.adopt) {
+    looking_since.reset();  // too few have said that they are empty
+    return std::nullopt;
+  }
   return End::take_over;
 }
 
