@@ -101,6 +101,7 @@ class RpcSessionClient final : public RpcSession {
   void take_dialled();
   void connect_failed(const Error&);
   result<std::unique_ptr<ByteStream>> connect_local(const std::vector<std::string>& addresses);
+  std::vector<std::string> candidates() const;
   void pass_over();
   void nobody_leads();
   result<void> check_history(const pb::HelloReply&) const;

@@ -86,14 +86,28 @@ Error RpcSessionClient::unreachable() const {
                  fmt::format("the daemon did not answer within {} s",
                              std::chrono::duration<double>(options_.deadline).count()));
   }
+  const auto known = known_->all();
+  // Only sockets of this machine are of use to it.
+  const bool shut_out = !options_.tls && candidates().size() < known.size();
   return Error(Errc::unavailable,
-               fmt::format("cannot reach the daemon: {}{}",
-                           last_failure_.empty() ? known_->all()[0] : last_failure_,
-                           answered_ ? "" : "; is datacloudd running?"));
+               fmt::format("cannot reach the daemon: {}{}{}",
+                           last_failure_.empty() ? known[0] : last_failure_,
+                           answered_ ? "" : "; is datacloudd running?",
+                           shut_out ? " If another machine's daemon leads, this one needs a "
+                                      "certificate to reach it: `datacloud join`"
+                                    : ""));
+}
+
+// What is tried: without a certificate to show, Unix sockets alone, if there are any.
+std::vector<std::string> RpcSessionClient::candidates() const {
+  auto addresses = known_->all();
+  if (!options_.tls && !std::all_of(addresses.begin(), addresses.end(), is_tls_address))
+    std::erase_if(addresses, is_tls_address);
+  return addresses;
 }
 
 void RpcSessionClient::connect_now() {
-  auto addresses = known_->all();
+  auto addresses = candidates();
   several_ = addresses.size() > 1;
   backoff_ = std::clamp(backoff_ * 2, kBackoffMin, several_ ? kBackoffMaxOfSeveral : kBackoffMax);
   hello_patience_ = std::clamp(hello_patience_, kHelloAnswerMin, kHelloAnswerMax);
@@ -109,13 +123,6 @@ void RpcSessionClient::connect_now() {
   for (const auto& address : addresses)
     if (is_tls_address(address)) remote.push_back(address);
   if (remote.empty()) return connect_failed(local.error());
-  const bool only_remote = remote.size() == addresses.size();
-  if (!options_.tls && !only_remote) {
-    return connect_failed(Error(
-        Errc::unavailable, fmt::format("{}; other daemons of the cloud are reached over TLS, for "
-                                       "which this machine needs a certificate (`datacloud join`)",
-                                       local.error().text())));
-  }
   if (!options_.tls) {
     return connect_failed(Error(Errc::invalid, remote[0] +
                                                    ": this machine has no certificate to show; "
@@ -159,7 +166,7 @@ void RpcSessionClient::connect_failed(const Error& error) {
 // The daemon at this address does not lead, or says nothing: the others first.
 void RpcSessionClient::pass_over() {
   passed_over_.insert(address_);
-  for (const auto& address : known_->all()) {
+  for (const auto& address : candidates()) {
     if (passed_over_.contains(address)) continue;
     retry_at_ = monotonic_now();
     return;

@@ -136,9 +136,11 @@ void DaemonFinder::search() {
   } else if (record.value().epoch() >= epoch) {
     // A Unix socket of that name may be another's here: whoever answers there tells the truth.
     const bool changed = set(usable(record.value().daemons(), true));
-    if (changed)
+    if (changed) {
       spdlog::info("the sites tell where the cloud's daemons are: epoch {}",
                    record.value().epoch());
+      keep();
+    }
   }
   std::lock_guard lock(finding_);
   if (record && record.value().epoch() > known_.epoch) known_.epoch = record.value().epoch();

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -42,7 +43,6 @@ class Program(threading.Thread):
 
     def run(self):
         try:
-            self.directory.mkdir()
             while not self.stopping.is_set():
                 self.began = time.monotonic()
                 self.step()
@@ -50,7 +50,7 @@ class Program(threading.Thread):
                 self.done += 1
                 time.sleep(0.01)  # work to be seen through, no load: all of it is compared at the end
         except Exception as error:  # told to the main thread
-            self.error = error
+            self.error = f"{error}: {traceback.format_exc(limit=-2)}"
 
     def confirm(self, path, data):
         self.durable[path] = (hashlib.sha256(data).hexdigest(), facts(path))
@@ -116,7 +116,7 @@ def moves_on(programs, what, since):
     def moved():
         for program in programs:
             if program.error is not None:
-                raise harness.CheckFailed(f"{what}: a program saw {program.error!r}")
+                raise harness.CheckFailed(f"{what}: a program saw {program.error}")
         return all(p.done > since[p] + 1 for p in programs)
     wait_for(moved, 40, f"programs to go on after {what}")
 
@@ -224,7 +224,8 @@ def knows_only_the_dead(cloud, node, expected):
     point = node.mount()
     note(f"mounted by what the sites say in {time.monotonic() - began:.1f} s")
     check_equal((point / "last").read_text(), expected, "the cloud is there")
-    check(cloud.leading.machine.there in known.read_text(), "and the node knows the leader now")
+    wait_for(lambda: cloud.leading.machine.there in known.read_text(), 20,
+             "the node to keep where the leader is")
     node.unmount()
 
 
@@ -236,6 +237,7 @@ def test(options):
                     Untar(one / "untar", rng.randrange(1 << 32)),
                     Writer(two / "writer2", rng.randrange(1 << 32))]
         for program in programs:
+            program.directory.mkdir()
             program.start()
         rounds = options.rounds or ROUNDS
         events = (EVENTS * (rounds // len(EVENTS) + 1))[:rounds]
@@ -256,7 +258,7 @@ def test(options):
         for program in programs:
             program.join(60)
             check(not program.is_alive() and program.error is None, "a program saw no error",
-                  repr(program.error))
+                  program.error)
         (two / "last").write_text("the end")
         compare(programs, one, "one mount")
         for node in cloud.nodes:

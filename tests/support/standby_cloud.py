@@ -28,7 +28,6 @@ class Daemon:
                             f'listen = {listen}\nname = "{name}"\norder = {order}\n'
                             f'standby = true\nadvertise = "tls://{machine.there}:{PORT}"')
         self.config.write_text(text)
-        (self.config.parent / "state").mkdir(exist_ok=True)
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -97,25 +96,26 @@ class StandbyCloud(Cloud):
         return json.loads(done.stdout) if done.returncode == 0 else None
 
     def wait_for_standby(self, seconds=60):
-        """Until both are at their places again, the other one caught up."""
+        """Until one leads, whichever, and the other one stands by and is caught up."""
         def settled():
             self.leading.alive()
             self.other.alive()
             told = self.leader()
-            return (told and told["plan"] in ("A", "B") and
-                    {d["name"]: d["leads"] for d in told["daemons"]} ==
-                    {self.leading.name: True, self.other.name: False})
-        wait_for(settled, seconds, f"{self.leading.name} to lead and {self.other.name} to stand by")
+            if not told or told["plan"] not in ("A", "B"):
+                return False
+            self.note_leader(told)
+            return True
+        wait_for(settled, seconds, "one daemon to lead and the other one to stand by")
 
     def find_leader(self, seconds=60):
         """After what may or may not have made the other one lead."""
-        def found():
-            told = self.leader()
-            names = [d["name"] for d in told["daemons"] if d["leads"]] if told else []
-            if names and names[0] != self.leading.name:
-                self.swap()
-            return names
-        wait_for(found, seconds, "a daemon to lead")
+        wait_for(lambda: self.note_leader(self.leader()), seconds, "a daemon to lead")
+
+    def note_leader(self, told):
+        names = [d["name"] for d in told["daemons"] if d["leads"]] if told else []
+        if names and names[0] != self.leading.name:
+            self.swap()
+        return names
 
     def swap(self):
         self.leading, self.other = self.other, self.leading

@@ -165,6 +165,25 @@ TEST_F(RpcOneSocketTest, OneThatSaysNothingIsPassedOver) {
   ASSERT_TRUE(tool) << tool.error().message();
 }
 
+// Beside the daemon, without a certificate: addresses over TLS that are told are of no use.
+TEST_F(RpcOneSocketTest, WithoutACertificateSocketsAreTried) {
+  service_.shape_hello([](pb::Reply& reply) {
+    if (!reply.has_hello()) return;
+    auto* place = reply.mutable_hello()->add_daemons();
+    place->set_leads(true);
+    place->add_addresses("tls://127.0.0.1:1");
+  });
+  RpcClient::Options options = mount_options();
+  options.addresses = {address_};
+  auto c = connect_rpc(options, nullptr);
+  ASSERT_TRUE(c) << c.error().message();
+  service_.last()->close();
+  EXPECT_EQ(value_of(c.value()->call(echo("x"))), "x") << "it is back at the socket";
+  server_.reset();
+  options.addresses = {"tls://127.0.0.1:1"};
+  EXPECT_TRUE(connect_rpc(options, nullptr).error().is(Errc::invalid)) << "which says why";
+}
+
 // It listens only once it leads; the other one's machine takes connections and says nothing.
 TEST(Dial, AsksAgainWhoRefused) {
   TestCloud cloud;

@@ -99,6 +99,7 @@ TEST_F(DaemonFinderTest, TheSitesAreAskedWhenNobodyLeads) {
     return one->all()[0] == "tls://newer:1";
   }));
   EXPECT_EQ(one->all().size(), 2u);
+  EXPECT_TRUE(eventually([&] { return file_names("tls://newer:1"); })) << "and kept";
 }
 
 // What a leader has told of a later epoch is newer than any record of an earlier one.

@@ -4,7 +4,7 @@
 #include "daemon/metadata/journal_records.h"
 #include "daemon/metadata/journal_start.h"
 #include "tests/daemon/metadata/memory_journal.h"
-#include "tests/daemon/service/service_rig.h"
+#include "tests/daemon/service/nodes_rig.h"
 
 namespace datacloud {
 namespace {
@@ -173,6 +173,53 @@ TEST_F(PlacesTest, AMountThatKnowsMoreIsRefusedLoudly) {
   EXPECT_EQ(status.health(), "failing");
   EXPECT_THAT(status.problems(), testing::Contains(HasSubstr("put back from a backup")));
   EXPECT_EQ(hello("nonsense").error(), -static_cast<int>(Errc::invalid));
+}
+
+class GoingOnTest : public NodesTest {};
+
+// A mount of a daemon's machine used its Unix socket; the daemon that leads now is on another one.
+TEST_F(GoingOnTest, AMountGoesOnAsANodeAndComesBack) {
+  Client local;
+  local.pid = 7;
+  local.secret = std::string(32, 's');
+  local.protocol = kProtocolNewest;
+  connect(local);
+  disconnect(local);
+  Machine machine = joined("gpu07");
+  machine.client.session = local.session;
+  EXPECT_FALSE(hello(machine, pb::CLIENT_MOUNT, std::string(32, 'x')).hello().resumed())
+      << "only by the mount's secret";
+  machine.client.session = local.session;
+  EXPECT_TRUE(hello(machine).hello().resumed());
+  EXPECT_EQ(machine.client.session, local.session);
+  Machine other = joined("gpu08");
+  other.client.session = local.session;
+  EXPECT_FALSE(hello(other).hello().resumed()) << "it is of that node now";
+  disconnect(machine.client);
+  connect(local);
+  EXPECT_TRUE(local.hello.resumed());
+}
+
+// Commands on the machine of a daemon that stands by.
+TEST_F(GoingOnTest, WhoHasTheServiceKeyIsAnAdministrator) {
+  Machine machine;
+  NodeRoles roles = NodeRole::daemon;
+  roles.add(NodeRole::mount);
+  roles.add(NodeRole::admin);
+  machine.certificate = authority_
+                            ->issue(machine.key, {authority_->cloud_uuid(), "daemon", roles},
+                                    wall_now_ns(), 3600 * kNsPerSecond)
+                            .der;
+  EXPECT_NE(hello(machine).error(), 0) << "but mounts nothing";
+  ASSERT_EQ(hello(machine, pb::CLIENT_TOOL).error(), 0);
+  pb::AdminRequest admin;
+  admin.mutable_node();
+  pb::Request request;
+  request.set_admin(admin.SerializeAsString());
+  EXPECT_EQ(call(machine.client, request).error(), 0);
+  request.Clear();
+  request.mutable_status();
+  EXPECT_EQ(call(machine.client, request).error(), 0);
 }
 
 }  // namespace
