@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "daemon/metadata/journal_records.h"
 
 namespace datacloud {
