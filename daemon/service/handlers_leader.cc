@@ -15,7 +15,7 @@ namespace datacloud {
 namespace {
 
 constexpr auto kReportHeld = milliseconds(400);  // a standby's report is answered by then
-constexpr auto kLeaderTick = milliseconds(500);
+constexpr auto kLeaderTick = milliseconds(300);
 constexpr auto kSignsOfLife = std::chrono::minutes(10);
 constexpr auto kReleasePatience = seconds(5);  // of the sites, and of the one that is to lead
 constexpr auto kReplyLeaves = milliseconds(30);
