@@ -205,7 +205,7 @@ result<void> read_journal(ConfigSection s, JournalConfig& journal) {
   TRY(s.number("uncommitted_bytes_max", journal.uncommitted_bytes_max, kMiB, kMiB << 12,
                parse_bytes));
   TRY(s.number("leader_lease_ms", journal.leader_lease_ms, 300, 60'000, parse_milliseconds));
-  TRY(s.number("takeover_after_ms", journal.takeover_after_ms, 300, kHourMs, parse_milliseconds));
+  TRY(s.number("takeover_after_ms", journal.takeover_after_ms, 1000, kHourMs, parse_milliseconds));
   TRY(s.number("leader_stay_ms", journal.leader_stay_ms, 1000, 24 * kHourMs, parse_milliseconds));
   return s.refuse_unknown();
 }

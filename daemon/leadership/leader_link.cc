@@ -19,8 +19,7 @@ namespace datacloud {
 namespace {
 
 constexpr auto kLook = milliseconds(20);   // whether the connection still stands
-constexpr auto kAgain = milliseconds(60);  // after a refusal
-constexpr auto kAgainLater = milliseconds(200);
+constexpr auto kAgain = milliseconds(60);  // after a refusal, or a connection that was lost
 constexpr int kProbeMs = 300;
 
 // Whether the peer refuses: nobody listens there.
@@ -119,23 +118,22 @@ bool LeaderLink::wait(std::unique_lock<std::mutex>& lock, Duration time) {
   return !stop_;
 }
 
+// After a connection was lost or could not be made, whether anybody listens there tells more.
 void LeaderLink::run() {
   std::unique_lock lock(mutex_);
-  while (!stop_) {
+  for (bool failed = false; !stop_;) {
     if (addresses_.empty()) {
       changed_.wait(lock, [this] { return stop_ || !addresses_.empty(); });
+      failed = false;
       continue;
     }
     const auto addresses = addresses_;
     lock.unlock();
-    const bool nobody = nobody_listens(addresses);
-    if (nobody) {
-      note_refusal();
-    } else {
-      talk(addresses);
-    }
+    const bool nobody = failed && nobody_listens(addresses);
+    nobody ? note_refusal() : talk(addresses);
+    failed = true;
     lock.lock();
-    if (!wait(lock, nobody ? kAgain : kAgainLater)) return;
+    if (!wait(lock, kAgain)) return;
   }
 }
 

@@ -21,16 +21,17 @@ SiteReader::~SiteReader() {
   thread_.join();
 }
 
-void SiteReader::ask(uint64_t from, bool promise, MonotonicTime now) {
+bool SiteReader::ask(uint64_t from, bool promise, MonotonicTime now) {
   {
     std::lock_guard lock(mutex_);
-    if (asked_at_) return;
+    if (asked_at_) return false;
     question_ = from;
     promise_ = promise;
     asked_at_ = now;
     answer_.reset();
   }
   changed_.notify_one();
+  return true;
 }
 
 std::optional<SiteReader::Answer> SiteReader::take() {

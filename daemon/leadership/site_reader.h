@@ -33,9 +33,9 @@ class SiteReader {
   SiteReader& operator=(const SiteReader&) = delete;
 
   const std::string& name() const { return name_; }
-  // Asks for the entries from a sequence on, and with them for the site's promise, unless a
-  // question is under way.
-  void ask(uint64_t from, bool promise, MonotonicTime now);
+  // Asks for the entries from a sequence on, and with them for the site's promise. False: a question
+  // is under way.
+  bool ask(uint64_t from, bool promise, MonotonicTime now);
   // The answer, once.
   std::optional<Answer> take();
   // Since when a question is under way.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <iterator>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -87,9 +88,9 @@ struct Standby::Loop {
   journal::Epoch promised{};  // the highest that was seen
   bool claim_now = false;
   std::optional<MonotonicTime> looking_since;  // at all sites, once more
-  std::set<size_t> looked;
+  std::set<size_t> to_ask, looked, empty;      // not yet; answered since; said that it has no entry
+  journal::LogPosition newest;  // that was ever seen: what is newer is a sign of life
   MonotonicTime warned{};
-  StandbyState told;
 };
 
 result<void> Standby::Loop::read_record() {
@@ -121,10 +122,12 @@ void Standby::Loop::next_source() {
 
 result<void> Standby::Loop::take(size_t site, SiteReader::Answer answer) {
   const auto now = monotonic_now();
-  looked.insert(site);
+  if (!to_ask.contains(site)) looked.insert(site);
   const auto failed = [&](const Error& error) {
     trouble = readers[site]->name() + ": " + error.message();
-    if (site == source) next_source();
+    if (site != source) return;
+    next_source();
+    ask_at = now + kPoll;
   };
   if (!answer) {
     // Below the floor there is nothing to go on with.
@@ -133,6 +136,7 @@ result<void> Standby::Loop::take(size_t site, SiteReader::Answer answer) {
     return success();
   }
   promised = std::max(promised, answer.value().promised);
+  if (answer.value().entries.empty() && follower->next() == 1) empty.insert(site);
   auto fed = follower->feed(answer.value().entries);
   if (!fed) {
     const Error& error = fed.error();
@@ -144,8 +148,12 @@ result<void> Standby::Loop::take(size_t site, SiteReader::Answer answer) {
   }
   switch (fed.value()) {
     case LogFollower::Fed::news:
-      watch.lives(now);
-      looking_since.reset();
+      // Sites that are behind may have to be read again after one that has another history.
+      if (ends_before(newest, follower->seen())) {
+        newest = follower->seen();
+        watch.lives(now);
+        looking_since.reset();
+      }
       strangers.clear();
       trouble.clear();
       source = site;
@@ -234,9 +242,14 @@ std::optional<Standby::End> Standby::Loop::decide() {
   const auto rank = succession_rank(record, o.link.self.name());
   const auto dead = watch.dead_since(now);
   bool due = rank && watch.due(*rank, now);
-  if (knows_nobody()) due = dead && now - *dead >= kUnknownLeaderPatience * o.rules.silence;
+  if (knows_nobody()) {
+    // Without an entry nobody has ever led.
+    due = follower->seen().sequence == 0 ||
+          (dead && now - *dead >= kUnknownLeaderPatience * o.rules.silence);
+  }
   if (!due) {
     looking_since.reset();
+    to_ask.clear();
     if (dead && !rank && !knows_nobody() && now - warned > kWarnAgain) {
       warned = now;
       spdlog::warn(
@@ -250,10 +263,18 @@ std::optional<Standby::End> Standby::Loop::decide() {
   if (!looking_since) {
     looking_since = now;
     looked.clear();
-    for (auto& reader : readers) reader->ask(follower->next(), true, now);
-    return std::nullopt;
+    empty.clear();
+    for (size_t i = 0; i < readers.size(); ++i) to_ask.insert(i);
+  }
+  for (auto site = to_ask.begin(); site != to_ask.end();) {
+    const bool asked = readers[*site]->ask(follower->next(), true, now);
+    site = asked ? to_ask.erase(site) : std::next(site);
   }
   if (looked.size() < readers.size() && now - *looking_since < kLookAgain) return std::nullopt;
+  if (knows_nobody() && follower->seen().sequence == 0 && empty.size() < o.adopt) {
+    looking_since.reset();  // too few have said that they are empty
+    return std::nullopt;
+  }
   return End::take_over;
 }
 

@@ -9,7 +9,7 @@
 namespace datacloud {
 namespace {
 
-constexpr auto kStandbyMissed = seconds(1);  // without a report
+constexpr auto kStandbyMissed = milliseconds(700);  // without a report, which comes every 0.4 s
 
 const pb::Leadership::Daemon* daemon_of(const pb::Leadership& record, const std::string& name) {
   for (const auto& daemon : record.daemons()) {

@@ -22,6 +22,10 @@ constexpr size_t kContentBytesMax = journal::kEntryBytesMax - (64 << 10);
 constexpr uint64_t kEntryBytesGuess = 1024;
 constexpr uint64_t kEntriesForMean = 64;
 
+Error given_up() {
+  return Error(Errc::unavailable, "this daemon has given the leadership up; ask again in a moment");
+}
+
 size_t bytes_of(const std::string& key, const std::optional<std::string>& value) {
   return key.size() + (value ? value->size() : 0) + 32;
 }
@@ -78,6 +82,7 @@ void JournalCommitter::hand_over(Sealed sealed) {
 
 result<void> JournalCommitter::apply(Transaction&& txn) {
   if (txn.empty()) return success();
+  if (closed_) return failure(given_up());
   const auto applied = [&]() -> result<void> {
     TRY(auto sealed, seal(txn.changes(), store_.sequence() + 1));
     TRY(store_.commit(std::move(txn), sealed.step));
@@ -100,6 +105,7 @@ result<void> JournalCommitter::append_local(uint64_t number) {
 result<void> JournalCommitter::append(EntryKind kind, ByteView content,
                                       std::function<void(const journal::LogPosition&)> committed) {
   DC_CHECK(kind != EntryKind::data, "transactions are applied");
+  if (closed_) return failure(given_up());
   if (content.size() > kContentBytesMax) {
     return failure(Errc::invalid,
                    "a journal entry of " + std::to_string(content.size()) + " bytes is too large");

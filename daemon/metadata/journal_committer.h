@@ -53,6 +53,9 @@ class JournalCommitter final : public Committer {
   // position, once a quorum has it; never if the daemon ends before. invalid: too large.
   result<void> append(journal::EntryKind, ByteView content,
                       std::function<void(const journal::LogPosition&)> committed);
+  // From now on nothing is applied or appended: both fail with `unavailable`, and the daemon goes on
+  // to its end.
+  void close() { closed_ = true; }
   const journal::LogPosition& last() const { return last_; }
   // Lets the log forget entries below. A checkpoint that the store has durably covers them.
   void trim(uint64_t floor);
@@ -80,6 +83,7 @@ class JournalCommitter final : public Committer {
   journal::LogPosition last_;
   std::deque<std::function<void()>> room_;  // that wait for it
   bool awaiting_ = false;
+  bool closed_ = false;
   uint64_t floor_ = 1;
   uint64_t begun_ = 0;           // sequence of the opening entry
   uint64_t appended_bytes_ = 0;  // since then

@@ -58,6 +58,18 @@ result<void> check_site_names(const Config& config, const pb::Cloud& cloud) {
   return success();
 }
 
+result<void> check_serves(const Config& config) {
+  if (config.node.joined()) {
+    return failure(Errc::invalid, config.file.string() +
+                                      " is the configuration of a node: the "
+                                      "daemon runs elsewhere");
+  }
+  if (config.daemon.listen.empty()) {
+    return failure(Errc::invalid, config.file.string() + ": daemon.listen is not set");
+  }
+  return success();
+}
+
 const SiteConfig& config_of(const Config& config, const std::string& name) {
   return *std::find_if(config.sites.begin(), config.sites.end(),
                        [&](const auto& s) { return s.name == name; });
@@ -303,14 +315,6 @@ result<void> Daemon::open_service(const Config& config, pb::Cloud cloud, const K
        .admit = [this](const PeerCertificate& shown, PeerCredentials& peer,
                        Refusal& reason) { return service_->admit_peer(shown, peer, reason); },
        .refusals = refusals});
-  if (config.node.joined()) {
-    return failure(Errc::invalid, config.file.string() +
-                                      " is the configuration of a node: the "
-                                      "daemon runs elsewhere");
-  }
-  if (config.daemon.listen.empty()) {
-    return failure(Errc::invalid, config.file.string() + ": daemon.listen is not set");
-  }
   for (const auto& address : config.daemon.listen) {
     TRY(server_->listen(address));
   }
@@ -365,6 +369,7 @@ result<void> Daemon::open_metrics(const std::string& address) {
 
 result<std::unique_ptr<Daemon>> Daemon::open(const Config& config, Role role,
                                              const StandbyHooks& hooks) {
+  TRY(check_serves(config));
   std::unique_ptr<Daemon> daemon(new Daemon);
   daemon->loop_ = std::make_shared<ServerLoop>();
   daemon->may_stand_by_ = role == Role::standby || config.daemon.standby;

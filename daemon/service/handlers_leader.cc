@@ -15,7 +15,7 @@ namespace datacloud {
 namespace {
 
 constexpr auto kReportHeld = milliseconds(400);  // a standby's report is answered by then
-constexpr auto kLeaderTick = milliseconds(500);
+constexpr auto kLeaderTick = milliseconds(300);
 constexpr auto kSignsOfLife = std::chrono::minutes(10);
 constexpr auto kReleasePatience = seconds(5);  // of the sites, and of the one that is to lead
 constexpr auto kReplyLeaves = milliseconds(30);
@@ -241,18 +241,18 @@ void MetadataService::hand_over(const std::string& name, const CallPtr& call) {
   moving_ = true;
   if (deps_.lease) deps_.lease->end();
   loop_.after(kReleasePatience, [this] { deps_.stand_down(); });
-  when_durable([this, name, call] {
-    pb::LeaderNote note;
-    note.set_release(true);
-    note.set_successor(name);
-    const std::string content = note.SerializeAsString();
-    (void)deps_.journal->append(journal::EntryKind::note, as_bytes(content),
-                                [this, name, call](const journal::LogPosition&) {
-                                  released_to_ = name;
-                                  if (call) answer(call, leader_reply(false));
-                                  if (reports_[name]) tell_successor();
-                                });
-  });
+  pb::LeaderNote note;
+  note.set_release(true);
+  note.set_successor(name);
+  const std::string content = note.SerializeAsString();
+  // Once it is committed, so is all before it; and it has to be the last.
+  (void)deps_.journal->append(journal::EntryKind::note, as_bytes(content),
+                              [this, name, call](const journal::LogPosition&) {
+                                released_to_ = name;
+                                if (call) answer(call, leader_reply(false));
+                                if (reports_[name]) tell_successor();
+                              });
+  deps_.journal->close();
 }
 
 void MetadataService::tell_successor() {

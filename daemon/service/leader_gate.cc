@@ -50,10 +50,16 @@ void MetadataService::await_lease() {
 
 void MetadataService::look_at_lease() {
   if (!may_answer()) {
-    if (loop_.now() - lease_lost_ >= kMountsStay) let_mounts_go();
+    if (loop_.now() - lease_lost_ >= kMountsStay) {
+      if (!std::exchange(told_lease_lost_, true))
+        spdlog::warn("too few sites confirm that this daemon leads: mounts get no answers");
+      let_mounts_go();
+    }
     return loop_.after(kLeaseLook, [this] { look_at_lease(); });
   }
   awaiting_lease_ = false;
+  if (std::exchange(told_lease_lost_, false))
+    spdlog::info("enough sites confirm again that this daemon leads");
   for (auto& send : std::exchange(leaseless_sends_, {})) send();
   // What ran out again meanwhile goes back to the queue.
   for (auto& call : std::exchange(leaseless_calls_, {})) dispatch(call);

@@ -366,7 +366,7 @@ class MetadataService final : public RpcService, private Responder {
   std::unique_ptr<JournalCheckpoints> checkpoints_;    // null: the cloud has no journal, or no key
   std::deque<CallPtr> leaseless_calls_;                // until the leader's lease holds again
   std::deque<std::function<void()>> leaseless_sends_;  // replies and pushes
-  bool awaiting_lease_ = false;
+  bool awaiting_lease_ = false, told_lease_lost_ = false;
   MonotonicTime lease_lost_{};
   pb::Leadership leadership_;  // as the record; without a journal empty
   StandbyRegistry standbys_;

@@ -151,7 +151,7 @@ void MetadataService::end_if_over(SessionId id) {
   const bool local = session->record.node().empty();
   if (local && !session->connection && deps_.processes.gone(session->record)) {
     end_session(id, "its process is gone", false);
-  } else if (lease_now() > session->lease_end) {
+  } else if (may_answer() && lease_now() > session->lease_end) {
     const size_t unanswered = leases_.recalls_unanswered(id);
     end_session(id,
                 unanswered == 0

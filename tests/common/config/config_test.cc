@@ -150,11 +150,11 @@ segment_bytes = "4MiB"
   EXPECT_THAT(error_of(kMinimal + "[journal]\nbytes = 1\n"), HasSubstr("unknown key"));
   const Config of_standbys = parsed(kMinimal + R"([journal]
 leader_lease_ms = "2s"
-takeover_after_ms = 900
+takeover_after_ms = 1900
 leader_stay_ms = "90s"
 )");
   EXPECT_EQ(of_standbys.journal.leader_lease_ms, 2000u);
-  EXPECT_EQ(of_standbys.journal.takeover_after_ms, 900u);
+  EXPECT_EQ(of_standbys.journal.takeover_after_ms, 1900u);
   EXPECT_EQ(of_standbys.journal.leader_stay_ms, 90'000u);
   EXPECT_THAT(error_of(kMinimal + "[journal]\nleader_lease_ms = 299\n"),
               HasSubstr("leader_lease_ms"));
