@@ -88,6 +88,10 @@ result<void> read_daemon_addresses(ConfigSection& s, std::vector<std::string>& a
   for (const auto& address : addresses) {
     TRY(check_reachable(s, "daemon", address));
   }
+  if (std::none_of(addresses.begin(), addresses.end(), is_tls_address))
+    return failure(s.error("daemon",
+                           "daemon names Unix sockets alone; a node reaches daemons by "
+                           "\"tls://HOST:PORT\""));
   return success();
 }
 

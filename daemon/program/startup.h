@@ -94,6 +94,7 @@ class Daemon {
   std::unique_ptr<LeaseKeeper> keeper_;
   std::shared_ptr<DaemonPlaces> places_ = std::make_shared<DaemonPlaces>();
   std::unique_ptr<Standby> standby_;
+  std::shared_ptr<char> claim_;  // tells the newest from those before
   pb::Leadership leadership_;    // as the store has it when this one begins to lead
   BootTime claimed_at_{};        // its promise stood at enough sites
   bool nobody_answers_ = false;  // no earlier leader does: nothing has to be waited for

@@ -72,9 +72,15 @@ result<void> Daemon::open_journal(const Config& config, pb::Cloud& cloud, const 
   if (!opened && opened.error().is(Errc::not_found)) return check_no_journal(config, cloud);
   if (!opened) return opened;
   journal::QuorumLogOptions options = members_;
-  options.fenced = [this, loop = loop_, lease = lease_](const Error& error) {
+  // What a claim that failed reports late is nothing to the next one: the loop runs it when this
+  // daemon serves at last.
+  claim_ = std::make_shared<char>();
+  options.fenced = [this, loop = loop_, lease = lease_,
+                    claim = std::weak_ptr(claim_)](const Error& error) {
     lease->end();
-    loop->post([this, error] { journal_lost(error); });
+    loop->post([this, error, claim] {
+      if (claim.lock() == claim_) journal_lost(error);
+    });
   };
   options.cancelled = asked_to_stop;
   const SecretKey metadata_key = journal::derive_metadata_key(key.key, cloud.uuid());

@@ -83,10 +83,11 @@ def keys_in_source():
     """{(table, key)} that common/config/config*.cc reads."""
     found = set()
     for source in sorted((SOURCE / "common").glob("config/config*.cc")):
-        for body in re.finditer(r"^result<void> read_(cloud|daemon|keys|listen|windows|site|rados_site|"
-                                r"directory_site|remote_site|node|node_keys|journal)\b.*?^}",
+        for body in re.finditer(r"^result<void> read_(cloud|daemon|keys|place|windows|site|rados_site|"
+                                r"directory_site|remote_site|node|daemon_addresses|node_keys|"
+                                r"journal)\b.*?^}",
                                 source.read_text(), re.S | re.M):
-            table = {"listen": "daemon", "windows": "daemon", "site": "[site]",
+            table = {"place": "daemon", "daemon_addresses": "node", "windows": "daemon", "site": "[site]",
                      "rados_site": "[site]", "directory_site": "[site]",
                      "remote_site": "[site]", "node_keys": "keys"}.get(body[1], body[1])
             found |= {(f"[{table}]", key) for key in

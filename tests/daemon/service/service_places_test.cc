@@ -3,6 +3,7 @@
 #include "common/site/leader_record.h"
 #include "daemon/metadata/journal_records.h"
 #include "daemon/metadata/journal_start.h"
+#include "daemon/records/cloud_features.h"
 #include "tests/daemon/metadata/memory_journal.h"
 #include "tests/daemon/service/nodes_rig.h"
 
