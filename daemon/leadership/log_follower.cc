@@ -28,9 +28,14 @@ result<LogFollower> LogFollower::open(MetadataStore& store, const journal::Journ
   return follower;
 }
 
-void LogFollower::restart() {
+void LogFollower::drop_waiting() {
   waiting_.clear();
   waiting_bytes_ = 0;
+  last_ = applied_;
+}
+
+void LogFollower::restart() {
+  drop_waiting();
   batches_ = std::make_unique<BatchReader>(metadata_key_);
   open_ = false;
   before_ = undoable_.size();
@@ -41,8 +46,7 @@ void LogFollower::restart() {
 // take back: it is taken back when a committed entry is there instead.
 result<LogFollower::Fed> LogFollower::part() {
   const bool waited = !waiting_.empty();
-  waiting_.clear();
-  waiting_bytes_ = 0;
+  drop_waiting();
   // Parts of a transaction that were applied to nothing yet.
   if (open_) {
     batches_ = std::make_unique<BatchReader>(metadata_key_);
@@ -51,7 +55,6 @@ result<LogFollower::Fed> LogFollower::part() {
     last_ = applied_;
     return Fed::parted;
   }
-  last_ = applied_;
   if (waited) return Fed::parted;
   if (before_ == 0) {
     return failure(Errc::not_found, "the metadata store is at entry " +
@@ -65,9 +68,7 @@ result<LogFollower::Fed> LogFollower::part() {
 
 result<LogFollower::Fed> LogFollower::feed(const std::vector<LogEntry>& entries) {
   if (waiting_bytes_ > kWaitingBytesMax) {  // a log that says of nothing that it is committed
-    waiting_.clear();
-    waiting_bytes_ = 0;
-    last_ = applied_;
+    drop_waiting();
     return Fed::parted;
   }
   bool any = false;
@@ -98,7 +99,10 @@ result<void> LogFollower::told_committed(const LogPosition& position) {
   if (position.sequence <= committed_) return success();
   for (const LogEntry& entry : waiting_) {
     if (entry.header.sequence != position.sequence) continue;
-    if (entry.hash != position.hash) return success();
+    if (entry.hash != position.hash) {  // what waits here was superseded, and a log may be shorter
+      drop_waiting();
+      return success();
+    }
     committed_ = position.sequence;
     return apply();
   }

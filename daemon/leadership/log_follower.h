@@ -66,6 +66,7 @@ class LogFollower {
 
  private:
   LogFollower(MetadataStore&, const journal::JournalId&, const SecretKey& metadata_key);
+  void drop_waiting();
   result<void> apply();
   result<void> apply_one(const journal::LogEntry&);
   result<Fed> part();
