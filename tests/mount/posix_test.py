@@ -14,6 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -283,6 +284,58 @@ class Cases:
                     os.setgroups([0])
             seen.append(oct(os.stat(root / "f").st_mode))
         return seen
+
+    def files_without_names(self, root):
+        seen = []
+        for flags in (os.O_RDWR, os.O_RDWR | os.O_EXCL):
+            fd = os.open(root, flags | os.O_TMPFILE, 0o640)
+            seen += [os.write(fd, b"z" * 150_000), os.fstat(fd).st_nlink, oct(os.fstat(fd).st_mode),
+                     os.listdir(root)]
+            os.ftruncate(fd, 140_000)
+            os.fsync(fd)
+            os.setxattr(fd, "user.x", b"of none")
+            # Its first name, its second, and a third when it has none again.
+            for name in ("one", "two", None, "three"):
+                try:
+                    if name is None:
+                        seen.append([os.unlink(root / n) for n in sorted(os.listdir(root))])
+                    else:
+                        os.link(f"/proc/self/fd/{fd}", root / name, src_dir_fd=fd)
+                except OSError as error:
+                    seen.append(error.errno)
+                seen += [sorted(os.listdir(root)), os.fstat(fd).st_nlink]
+                if name and os.path.exists(root / name):
+                    data = (root / name).read_bytes()
+                    seen += [len(data), data.count(b"z"), os.getxattr(root / name, "user.x")]
+            os.close(fd)
+        (root / "gone").mkdir()
+        fd = os.open(root / "gone", os.O_RDONLY)
+        os.rmdir(root / "gone")
+        for where in (f"/proc/self/fd/{fd}", root / "nowhere", "/proc/self/exe"):
+            try:
+                os.close(os.open(where, os.O_RDWR | os.O_TMPFILE))
+            except OSError as error:
+                seen.append(error.errno)
+        os.close(fd)
+        return seen
+
+    def time_of_birth(self, root):
+        def born(path):
+            return subprocess.run(["stat", "-c", "%.9W", path], capture_output=True, text=True,
+                                  check=True).stdout.strip()
+        before = time.time() - 2
+        (root / "f").write_bytes(b"x")
+        (root / "d").mkdir()
+        os.symlink("f", root / "l")
+        first = [born(root / name) for name in ("f", "d", "l")]
+        seen = [before < float(text) < time.time() + 2 for text in first]
+        os.utime(root / "f", (1, 1))
+        (root / "f").write_bytes(b"y")
+        os.chmod(root / "f", 0o600)
+        os.rename(root / "f", root / "g")
+        os.link(root / "g", root / "h")
+        return seen + [born(root / name) == first[0] for name in ("g", "h")] \
+            + [float(born(root)) > before - 5]
 
     def mmap_shared(self, root):
         (root / "f").write_bytes(bytes(200_000))

@@ -230,6 +230,50 @@ TEST_F(NamespaceRulesTest, RemovedDirectoriesTakeNothing) {
   EXPECT_EQ(listed.error().errno_value(), ENOENT) << "as getdents of ext4";
 }
 
+// O_TMPFILE: no entry, an orphan from the beginning, and one link that may be its first.
+TEST_F(NamespaceRulesTest, AFileWithoutANameGetsItsFirstOnce) {
+  const InodeId d = directory(kRootInode, "d");
+  const auto before = store_->begin();
+  pb::CreateRequest request;
+  request.set_parent(d);
+  request.set_mode(S_IFREG | 0600);
+  request.set_unnamed(true);
+  const auto made = [&](pb::CreateRequest wanted) {
+    return apply([&](Transaction& txn) { return create(txn, wanted, next_ino_++); });
+  };
+  EXPECT_EQ(made(request).error().errno_value(), EINVAL) << "nobody would hold it";
+  request.set_open(true);
+  request.set_mode(S_IFDIR | 0700);
+  EXPECT_EQ(made(request).error().errno_value(), EINVAL);
+  request.set_mode(S_IFREG | 0600);
+  request.set_name("/");
+  const auto done = made(request);
+  ASSERT_TRUE(done) << done.error().message();
+  const InodeId ino = done.value().inode.ino();
+  EXPECT_EQ(done.value().inode.nlink(), 0u);
+  const auto orphan = [&] { return store_->begin().get(key::orphan(ino)).value().has_value(); };
+  EXPECT_TRUE(orphan());
+  EXPECT_EQ(get_inode(store_->begin(), d).value().SerializeAsString(),
+            get_inode(before, d).value().SerializeAsString())
+      << "the directory is as it was";
+  EXPECT_EQ(add_link(ino, d, "first"), 0);
+  EXPECT_FALSE(orphan());
+  EXPECT_EQ(get_inode(store_->begin(), ino).value().nlink(), 1u);
+  EXPECT_EQ(get_inode(store_->begin(), ino).value().flags(), 0u);
+  EXPECT_EQ(lookup(store_->begin(), d, "first").value().ino(), ino);
+  pb::UnlinkRequest gone;
+  gone.set_parent(d);
+  gone.set_name("first");
+  ASSERT_TRUE(apply([&](Transaction& txn) { return unlink(txn, gone); }));
+  EXPECT_TRUE(orphan());
+  EXPECT_EQ(add_link(ino, d, "again"), ENOENT) << "as any file that was removed";
+  gone.set_parent(kRootInode);
+  gone.set_name("d");
+  gone.set_directory(true);
+  ASSERT_TRUE(apply([&](Transaction& txn) { return unlink(txn, gone); }));
+  EXPECT_EQ(made(request).error().errno_value(), EPERM) << "as ext4 in a directory that is gone";
+}
+
 TEST_F(NamespaceRulesTest, ExtendedAttributes) {
   const InodeId f = file(1, "f");
   EXPECT_EQ(set(f, "user.a", ""), 0);
