@@ -137,6 +137,10 @@ class InodeRecords {
     const uint32_t flags = at.record.flags();
     uint32_t kept = flags & kInodeFlagsKnown;
     if (at.record.nlink() > 0 || !S_ISREG(at.record.mode())) kept &= ~kInodeUnnamed;
+    if (!S_ISREG(at.record.mode()) && !S_ISDIR(at.record.mode())) kept &= kInodeFlagsInherited;
+    if (kept & kInodeFlagsOfPrograms) {
+      p_.note_use("file-flags", [&] { return fmt::format("inode {}", at.ino); });
+    }
     if (kept == flags) return;
     at.record.set_flags(kept);
     p_.add({.kind = "namespace",

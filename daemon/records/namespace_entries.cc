@@ -57,6 +57,7 @@ void inherit(const pb::Inode& parent, const pb::CreateRequest& request, pb::Inod
   }
   inode.set_realm(parent.realm());
   inode.set_tree(parent.tree());
+  inode.set_flags(parent.flags() & kInodeFlagsInherited);
   *inode.mutable_policy() = parent.policy();
 }
 
@@ -108,6 +109,7 @@ result<Created> create_unnamed(Transaction& txn, const pb::CreateRequest& reques
   if (parent.nlink() == 0)  // as ext4
     return failure(
         Error::posix(EPERM, "directory " + std::to_string(parent.ino()) + " was removed"));
+  TRY(check_not_immutable(parent));
   auto inode = make_inode(parent, request, new_ino, birth);
   inode.set_nlink(0);
   inode.set_flags(inode.flags() | kInodeUnnamed);
@@ -157,6 +159,7 @@ result<Created> create(Transaction& txn, const pb::CreateRequest& request, Inode
   TRY(auto parent, get_live_directory(txn, request.parent()));
   TRY(const auto existing, find_entry(txn, parent.ino(), request.name()));
   if (existing) return open_existing(txn, request, *existing);
+  TRY(check_not_immutable(parent));
 
   auto inode = make_inode(parent, request, new_ino, birth);
   add_entry(txn, parent, request.name(), inode);
@@ -177,6 +180,8 @@ result<pb::Inode> link(Transaction& txn, const pb::LinkRequest& request, const T
   TRY(auto parent, get_live_directory(txn, request.parent()));
   TRY(const auto existing, find_entry(txn, parent.ino(), request.name()));
   if (existing) return failure(Error::posix(EEXIST, "'" + request.name() + "'"));
+  TRY(check_not_immutable(parent));
+  TRY(check_no_flags(inode));
   if (is_directory(inode)) return failure(Error::posix(EPERM, "hard link to a directory"));
   const bool unnamed = inode.flags() & kInodeUnnamed;
   if (inode.nlink() == 0 && !unnamed) {
@@ -212,6 +217,8 @@ result<pb::Inode> unlink(Transaction& txn, const pb::UnlinkRequest& request, con
   TRY(auto parent, get_directory(txn, request.parent()));
   TRY(const auto entry, get_entry(txn, parent.ino(), request.name()));
   TRY(auto inode, get_inode(txn, entry.ino()));
+  TRY(check_no_flags(parent));
+  TRY(check_no_flags(inode));
   if (request.directory()) {
     if (!is_directory(inode)) return failure(Error::posix(ENOTDIR, "'" + request.name() + "'"));
     TRY(const bool occupied, has_entries(txn, inode.ino()));

@@ -74,6 +74,11 @@ Answer MetadataService::setattr(const CallPtr& call) {
   TRY(check_sent_time(request.has_atime(), request.atime(), request.has_atime_ns(), time_range()));
   TRY(check_sent_time(request.has_mtime(), request.mtime(), request.has_mtime_ns(), time_range()));
   TRY(get_inode(store_.begin(), request.ino()));
+  if (request.has_flags() && !features_.has(Feature::file_flags)) {
+    return failure(Error::posix(EOPNOTSUPP,
+                                "the cloud does not use file-flags; `datacloud feature "
+                                "enable file-flags`"));
+  }
   if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
   Transaction txn = store_.begin();
   TRY(auto inode, set_attributes(txn, request));

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "fs/fuse/ops.h"
+#include "fs/fuse/ops_flags.h"
 #include "fs/fuse/raw/kernel_channel.h"
 #include "fs/fuse/reply.h"
 
@@ -79,6 +80,10 @@ void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* name, mode_t m
   if (!answer) return reply_error(req, answer.error());
   const InodePtr inode = answer.value().inode;
   if (!inode) return (void)fuse_reply_err(req, EIO);
+  if (auto may = may_open(inode, fi->flags & ~O_CREAT); !may) {
+    mount.table().release_if_unused(inode);
+    return reply_error(req, may.error());
+  }
   if (fi->flags & O_TRUNC) {
     std::unique_lock lock(inode->mutex);
     const bool has_data = inode->attr.size() > 0;

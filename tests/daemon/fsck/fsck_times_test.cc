@@ -73,6 +73,12 @@ TEST_F(FsckTimesTest, FlagsThatAreNotForAnInodeGo) {
   EXPECT_EQ(inode().flags(), 0u) << "it has a name";
 }
 
+TEST_F(FsckTimesTest, FlagsOfProgramsNeedTheirFeature) {
+  change([](pb::Inode& inode) { inode.set_flags(kInodeImmutable | kInodeNoDump); });
+  expect_mended("needs the feature");
+  EXPECT_EQ(inode().flags(), kInodeImmutable | kInodeNoDump) << "the list was wrong, not the file";
+}
+
 TEST_F(FsckTimesTest, AFileWithoutANameIsNoFinding) {
   damage([&](Transaction& txn) {
     pb::CreateRequest request;
