@@ -10,6 +10,8 @@ namespace datacloud {
 namespace {
 
 constexpr KnownFeature kFeatures[] = {
+    {Feature::file_flags, "file-flags", "0.2.0",
+     "flags of files and directories (chattr +i and +a), kept by the daemon"},
     {Feature::journal, "journal", "0.2.0",
      "metadata replicated to a quorum of the sites, from which it can be rebuilt",
      "datacloud journal enable", true},

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "common/base/inode_flags.h"
 #include "daemon/fsck/inode_times.h"
 #include "daemon/fsck/lost_runs.h"
 #include "daemon/fsck/record_passes.h"
@@ -67,6 +68,7 @@ class InodeRecords {
       if (at.parsed) {
         check_block_size(at);
         check_times(at);
+        check_flags(at);
       }
       p_.ino_max = std::max(p_.ino_max, at.ino);
     }
@@ -128,6 +130,24 @@ class InodeRecords {
     if (uses_times(at.record)) {
       p_.note_use("times", [&] { return fmt::format("inode {}", at.ino); });
     }
+  }
+
+  // A file is without a name from the beginning only as long as it has no links.
+  void check_flags(Gathered& at) {
+    const uint32_t flags = at.record.flags();
+    uint32_t kept = flags & kInodeFlagsKnown;
+    if (at.record.nlink() > 0 || !S_ISREG(at.record.mode())) kept &= ~kInodeUnnamed;
+    if (!S_ISREG(at.record.mode()) && !S_ISDIR(at.record.mode())) kept &= kInodeFlagsInherited;
+    if (kept & kInodeFlagsOfPrograms) {
+      p_.note_use("file-flags", [&] { return fmt::format("inode {}", at.ino); });
+    }
+    if (kept == flags) return;
+    at.record.set_flags(kept);
+    p_.add({.kind = "namespace",
+            .text = fmt::format("inode {} has flags {:#x}, which are not for it", at.ino,
+                                flags & ~kept),
+            .action = "they are taken away",
+            .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
   }
 
   result<void> add_run(Gathered& at) {

@@ -174,6 +174,7 @@ void Maintenance::on_site_change() {
 
 void Maintenance::orphans_may_go() { orphan_cleaner_.pause(false); }
 void Maintenance::file_removed(InodeId ino) { orphan_cleaner_.add(ino); }
+void Maintenance::file_named(InodeId ino) { orphan_cleaner_.named(ino); }
 void Maintenance::file_released(InodeId ino) { orphan_cleaner_.released(ino); }
 void Maintenance::deletions_added() { collector_.kick(); }
 void Maintenance::make_garbage_scrub_due(Transaction& txn) { scrub_.make_due(txn); }

@@ -67,6 +67,7 @@ class Maintenance {
   void on_site_change();                      // a site went away or came back
   void orphans_may_go();                      // every session that may hold one is back or over
   void file_removed(InodeId);                 // it has lost its last name
+  void file_named(InodeId);                   // it had none, and has one
   void file_released(InodeId);                // nobody holds it any more
   void deletions_added();                     // there are new pending deletions
   void make_garbage_scrub_due(Transaction&);  // ids were revoked that may name objects

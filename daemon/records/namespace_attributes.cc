@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "common/base/inode_flags.h"
 #include "common/proto/file_time.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/namespace_ops.h"
@@ -44,6 +45,18 @@ Error no_attribute(InodeId ino, const std::string& name) {
 
 result<pb::Inode> set_attributes(Transaction& txn, const pb::SetAttrRequest& request) {
   TRY(auto inode, get_inode(txn, request.ino()));
+  const bool owns = request.has_mode() || request.has_uid() || request.has_gid();
+  if (!request.has_flags() || owns) {
+    TRY(owns ? check_no_flags(inode) : check_not_immutable(inode));
+  }
+  if (request.has_flags()) {
+    if ((request.flags() & ~kInodeFlagsOfPrograms) ||
+        !(S_ISREG(inode.mode()) || S_ISDIR(inode.mode()))) {
+      return failure(
+          Error::posix(EOPNOTSUPP, "these flags of inode " + std::to_string(inode.ino())));
+    }
+    inode.set_flags((inode.flags() & ~kInodeFlagsOfPrograms) | request.flags());
+  }
   if (request.has_mode()) inode.set_mode((inode.mode() & S_IFMT) | (request.mode() & 07777));
   if (request.has_uid()) inode.set_uid(request.uid());
   if (request.has_gid()) inode.set_gid(request.gid());
@@ -84,6 +97,7 @@ result<pb::Inode> set_xattr(Transaction& txn, const pb::SetXattrRequest& request
     return failure(Error::posix(E2BIG, "attribute " + request.name() + ": more than 64 KiB"));
   }
   TRY(auto inode, get_inode(txn, request.ino()));
+  TRY(check_no_flags(inode));
   const std::string key = key::xattr(request.ino(), request.name());
   TRY(const auto existing, txn.get(key));
   if (existing && (request.flags() & kXattrCreate)) {
@@ -108,6 +122,7 @@ result<pb::Inode> set_xattr(Transaction& txn, const pb::SetXattrRequest& request
 result<pb::Inode> remove_xattr(Transaction& txn, const pb::RemoveXattrRequest& request) {
   TRY(check_xattr_name(request.name()));
   TRY(auto inode, get_inode(txn, request.ino()));
+  TRY(check_no_flags(inode));
   const std::string key = key::xattr(request.ino(), request.name());
   TRY(const auto existing, txn.get(key));
   if (!existing) return failure(no_attribute(request.ino(), request.name()));

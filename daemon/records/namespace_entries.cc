@@ -3,6 +3,7 @@
 
 #include <cerrno>
 
+#include "common/base/inode_flags.h"
 #include "common/proto/file_time.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/metadata/totals.h"
@@ -56,6 +57,7 @@ void inherit(const pb::Inode& parent, const pb::CreateRequest& request, pb::Inod
   }
   inode.set_realm(parent.realm());
   inode.set_tree(parent.tree());
+  inode.set_flags(parent.flags() & kInodeFlagsInherited);
   *inode.mutable_policy() = parent.policy();
 }
 
@@ -97,6 +99,29 @@ pb::Inode make_inode(const pb::Inode& parent, const pb::CreateRequest& request, 
   return inode;
 }
 
+// Of a file that is made without a name: an orphan from the beginning, which whoever holds it open
+// keeps.
+result<Created> create_unnamed(Transaction& txn, const pb::CreateRequest& request, InodeId new_ino,
+                               BirthTime birth) {
+  if (!S_ISREG(request.mode()) || !request.open())
+    return failure(Error::posix(EINVAL, "what has no name is a regular file, and open"));
+  TRY(const auto parent, get_directory(txn, request.parent()));
+  if (parent.nlink() == 0)  // as ext4
+    return failure(
+        Error::posix(EPERM, "directory " + std::to_string(parent.ino()) + " was removed"));
+  TRY(check_not_immutable(parent));
+  auto inode = make_inode(parent, request, new_ino, birth);
+  inode.set_nlink(0);
+  inode.set_flags(inode.flags() | kInodeUnnamed);
+  put_inode(txn, inode);
+  txn.put(key::orphan(new_ino), std::string());
+  TRY(auto totals, read_totals(txn));
+  ++totals.inodes;
+  TRY(trees::count(txn, inode.tree(), 1, 0));
+  write_totals(txn, totals);
+  return Created{std::move(inode), false};
+}
+
 result<Created> open_existing(const Transaction& txn, const pb::CreateRequest& request,
                               const pb::Entry& entry) {
   if (request.exclusive() || !S_ISREG(request.mode())) {
@@ -129,10 +154,12 @@ result<pb::Inode> lookup(const Transaction& txn, InodeId parent, const std::stri
 
 result<Created> create(Transaction& txn, const pb::CreateRequest& request, InodeId new_ino,
                        BirthTime birth) {
+  if (request.unnamed()) return create_unnamed(txn, request, new_ino, birth);
   TRY(check_create(request));
   TRY(auto parent, get_live_directory(txn, request.parent()));
   TRY(const auto existing, find_entry(txn, parent.ino(), request.name()));
   if (existing) return open_existing(txn, request, *existing);
+  TRY(check_not_immutable(parent));
 
   auto inode = make_inode(parent, request, new_ino, birth);
   add_entry(txn, parent, request.name(), inode);
@@ -153,8 +180,11 @@ result<pb::Inode> link(Transaction& txn, const pb::LinkRequest& request, const T
   TRY(auto parent, get_live_directory(txn, request.parent()));
   TRY(const auto existing, find_entry(txn, parent.ino(), request.name()));
   if (existing) return failure(Error::posix(EEXIST, "'" + request.name() + "'"));
+  TRY(check_not_immutable(parent));
+  TRY(check_no_flags(inode));
   if (is_directory(inode)) return failure(Error::posix(EPERM, "hard link to a directory"));
-  if (inode.nlink() == 0) {
+  const bool unnamed = inode.flags() & kInodeUnnamed;
+  if (inode.nlink() == 0 && !unnamed) {
     return failure(Error::posix(ENOENT, "inode " + std::to_string(inode.ino()) + " was removed"));
   }
   if (inode.nlink() >= kLinksMax) {
@@ -173,6 +203,10 @@ result<pb::Inode> link(Transaction& txn, const pb::LinkRequest& request, const T
   touch_directory(parent, request.now_ns());
   put_inode(txn, parent);
   add_links(inode, 1);
+  if (unnamed) {
+    inode.set_flags(inode.flags() & ~kInodeUnnamed);
+    txn.erase(key::orphan(inode.ino()));
+  }
   set_ctime(inode, from_ns(request.now_ns()));
   put_inode(txn, inode);
   return inode;
@@ -183,6 +217,8 @@ result<pb::Inode> unlink(Transaction& txn, const pb::UnlinkRequest& request, con
   TRY(auto parent, get_directory(txn, request.parent()));
   TRY(const auto entry, get_entry(txn, parent.ino(), request.name()));
   TRY(auto inode, get_inode(txn, entry.ino()));
+  TRY(check_no_flags(parent));
+  TRY(check_no_flags(inode));
   if (request.directory()) {
     if (!is_directory(inode)) return failure(Error::posix(ENOTDIR, "'" + request.name() + "'"));
     TRY(const bool occupied, has_entries(txn, inode.ino()));

@@ -23,11 +23,13 @@ struct Created {
   pb::Inode inode;
   bool existed = false;  // a non-exclusive create met the name
 };
-// `new_ino` is used only when something is created.
+// `new_ino` is used only when something is created. Without a name: an orphan, which
+// is to be kept as long as it is open.
 // Whether inodes keep when they were made: feature "times".
 enum class BirthTime { unknown, kept };
 result<Created> create(Transaction&, const pb::CreateRequest&, InodeId new_ino,
                        BirthTime = BirthTime::unknown);
+// A file that was made without a name gets its first one, once.
 // EXDEV also while it is not known yet on which side of a tree's new border the file is
 // (trees::link_border).
 result<pb::Inode> link(Transaction&, const pb::LinkRequest&, const TreeArea* area = nullptr);

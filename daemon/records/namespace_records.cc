@@ -5,6 +5,7 @@
 
 #include <cerrno>
 
+#include "common/base/inode_flags.h"
 #include "common/crypto/sealed_block.h"
 #include "common/proto/file_time.h"
 #include "common/stripe/shard_size.h"
@@ -47,6 +48,17 @@ result<void> validate_record(InodeId ino, const pb::Inode& inode) {
   if (validate_inode(ino, inode) && has_block_size(inode)) return success();
   return failure(Errc::corrupt, "the record of inode " + std::to_string(ino) +
                                     " is damaged: run \"datacloud fsck\"");
+}
+
+result<void> check_not_immutable(const pb::Inode& inode) {
+  if (!(inode.flags() & kInodeImmutable)) return success();
+  return failure(Error::posix(EPERM, "inode " + std::to_string(inode.ino()) + " is immutable"));
+}
+
+result<void> check_no_flags(const pb::Inode& inode) {
+  TRY(check_not_immutable(inode));
+  if (!(inode.flags() & kInodeAppend)) return success();
+  return failure(Error::posix(EPERM, "inode " + std::to_string(inode.ino()) + " is append-only"));
 }
 
 result<void> check_name(const std::string& name) {

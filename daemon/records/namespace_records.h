@@ -29,6 +29,10 @@ bool validate_inode(InodeId, const pb::Inode&);
 bool has_block_size(const pb::Inode&);
 bool has_shard_size(const pb::Inode&);  // one that is none counts as 4 MiB
 
+// EPERM: +i, or +a, forbids it.
+result<void> check_not_immutable(const pb::Inode&);
+result<void> check_no_flags(const pb::Inode&);  // neither of both
+
 // ENOENT, ENAMETOOLONG, EINVAL: a name that can stand in a directory.
 result<void> check_name(const std::string& name);
 result<pb::Inode> get_directory(const Transaction&, InodeId);  // ENOENT, ENOTDIR

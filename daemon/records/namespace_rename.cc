@@ -67,6 +67,17 @@ result<void> check_trees(const Transaction& txn, const Plan& plan, bool exchange
   return trees::check_removal(*plan.target, area);
 }
 
+// Both names go, or are given to another file.
+result<void> check_flags(const Plan& plan) {
+  TRY(check_no_flags(plan.old_parent));
+  TRY(check_no_flags(plan.source));
+  const pb::Inode& to = plan.same_parent ? plan.old_parent : plan.new_parent;
+  TRY(check_not_immutable(to));
+  if (!plan.target) return success();
+  TRY(check_no_flags(to));
+  return check_no_flags(*plan.target);
+}
+
 result<void> check_rename(const Transaction& txn, const pb::RenameRequest& request,
                           const Plan& plan) {
   const bool exchange = request.flags() & kExchange;
@@ -75,6 +86,9 @@ result<void> check_rename(const Transaction& txn, const pb::RenameRequest& reque
   }
   if (exchange && !plan.target) {
     return failure(Error::posix(ENOENT, "'" + request.new_name() + "'"));
+  }
+  if (!plan.target || plan.target->ino() != plan.source.ino()) {
+    TRY(check_flags(plan));
   }
   if (!plan.same_parent && is_directory(plan.source)) {
     TRY(const bool into_itself, is_at_or_above(txn, plan.source.ino(), request.new_parent()));

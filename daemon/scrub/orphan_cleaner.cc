@@ -31,6 +31,8 @@ void OrphanCleaner::add(InodeId ino) {
   kick();
 }
 
+void OrphanCleaner::named(InodeId ino) { orphans_.erase(ino); }
+
 void OrphanCleaner::released(InodeId ino) {
   if (orphans_.count(ino) == 0) return;
   ready_.push_back(ino);

@@ -27,6 +27,7 @@ class OrphanCleaner {
 
   result<void> open(const Transaction&);  // orphans of earlier runs
   void add(InodeId);                      // has lost its last name
+  void named(InodeId);                    // has got a name; it was made without one
   void released(InodeId);                 // nobody holds it any more (any inode)
   // Nothing is freed while paused: sessions that may hold orphans have not resumed yet.
   void pause(bool);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 
+#include "common/base/inode_flags.h"
 #include "common/stripe/write_quorum.h"
 #include "daemon/maintenance/maintenance.h"
 #include "daemon/records/block_map.h"
@@ -201,6 +202,13 @@ Answer MetadataService::commit_data(const CallPtr& call) {
     const bool again = session_of(*call).resending && sent.follows_size() > 0;
     if (!again && leases_.held(call->session, sent.ino()) != pb::LEASE_WRITE) {
       return failure(Errc::stale, fmt::format("the write lease on inode {} is lost", sent.ino()));
+    }
+    // What was written before a flag was set has come before it: the lease was recalled for that.
+    const bool cut = sent.has_truncate_to() && sent.truncate_to() < inode.value().size();
+    const uint32_t flags = inode.value().flags();
+    if (!again && ((flags & kInodeImmutable) || ((flags & kInodeAppend) && cut))) {
+      outcome->set_outcome(pb::UpdateOutcome::OVERTAKEN);
+      continue;
     }
     if (!may_follow(inode.value(), sent)) {
       outcome->set_outcome(pb::UpdateOutcome::OVERTAKEN);

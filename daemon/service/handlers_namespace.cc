@@ -74,6 +74,11 @@ Answer MetadataService::setattr(const CallPtr& call) {
   TRY(check_sent_time(request.has_atime(), request.atime(), request.has_atime_ns(), time_range()));
   TRY(check_sent_time(request.has_mtime(), request.mtime(), request.has_mtime_ns(), time_range()));
   TRY(get_inode(store_.begin(), request.ino()));
+  if (request.has_flags() && !features_.has(Feature::file_flags)) {
+    return failure(Error::posix(EOPNOTSUPP,
+                                "the cloud does not use file-flags; `datacloud feature "
+                                "enable file-flags`"));
+  }
   if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
   Transaction txn = store_.begin();
   TRY(auto inode, set_attributes(txn, request));
@@ -108,11 +113,13 @@ Answer MetadataService::create(const CallPtr& call) {
   if (!created.existed) {
     TRY(commit(std::move(txn), *call, reply));
     has_number ? ranges_.inode_used(ino) : inode_ids_.take();
+    if (request.unnamed()) maintenance_->file_removed(ino);  // freed when nobody holds it
     TRY(maintenance_->trees().created(store_.begin(), reply.attr().inode(), request.parent()));
   }
   auto* attr = reply.mutable_attr();
   const auto mode = writer ? pb::LEASE_WRITE : unwritten ? pb::LEASE_NONE : pb::LEASE_READ;
   attr->set_lease(leases_.grant(call->session, ino, mode, request.open()));
+  if (request.unnamed()) return std::optional(std::move(reply));  // the directory is as it was
   attr->set_parent_lease(leases_.offer(call->session, request.parent(), pb::LEASE_READ));
   LeaseTable::NoticePtr notice;
   if (!created.existed) {
@@ -142,13 +149,14 @@ result<bool> MetadataService::held_by_conversion(const CallPtr& call,
 
 Answer MetadataService::link(const CallPtr& call) {
   const auto& request = call->request.link();
-  TRY(get_inode(store_.begin(), request.ino()));
+  TRY(const auto before, get_inode(store_.begin(), request.ino()));
   TRY(const bool held, held_by_conversion(call, request));
   if (held || !admitted(call, request.ino(), pb::LEASE_NONE)) return later();
   Transaction txn = store_.begin();
   TRY(auto inode, datacloud::link(txn, request, maintenance_->trees().area()));
   pb::Reply reply = attr_reply(std::move(inode));
   TRY(commit(std::move(txn), *call, reply));
+  if (before.nlink() == 0) maintenance_->file_named(request.ino());
   reply.mutable_attr()->set_lease(
       leases_.grant(call->session, request.ino(), pb::LEASE_READ, false));
   limits_.linked(store_.begin(), reply.attr().inode(), request.parent());

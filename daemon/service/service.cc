@@ -123,6 +123,10 @@ bool MetadataService::answer_from_store(const CallPtr& call, SessionState& sessi
   }
   if (!stored.value()) return false;
   pb::Reply reply = std::move(*stored.value());
+  // A file without a name that nobody held when the daemon came back is gone: it is made anew.
+  if (call->request.create().unnamed() && !get_inode(store_.begin(), reply.attr().inode().ino())) {
+    return false;
+  }
   refresh_stored(*call, reply);
   if (call->request.commit().durable()) {
     answer_when_durable(call, std::move(reply));
@@ -150,7 +154,10 @@ void MetadataService::refresh_stored(const Call& call, pb::Reply& reply) {
   attr.set_lease(pb::LEASE_NONE);
   attr.set_parent_lease(pb::LEASE_NONE);
   const InodeId ino = attr.inode().ino();
-  if (!reread(*attr.mutable_inode()) || attr.inode().nlink() == 0) return;
+  if (!reread(*attr.mutable_inode()) ||
+      (attr.inode().nlink() == 0 && !call.request.create().unnamed())) {
+    return;
+  }
   if (const InodeId limit = limit_of(call); limit != 0) {
     const auto verdict = limits_.judge(txn, limit, attr.inode());
     if (!verdict || verdict.value() != LimitedDirectories::Verdict::inside) return;

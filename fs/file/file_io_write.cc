@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/base/inode_flags.h"
 #include "common/base/log.h"
 #include "common/base/out_of_space.h"
 #include "common/codes/erasure_code.h"
@@ -140,6 +141,10 @@ result<FileIo::Written> FileIo::write(const InodePtr& inode, uint64_t offset, By
     if (origin == Origin::pages && is_overtaken_page(*inode))
       return Written{offset, std::move(use)};
     if (append) offset = inode->attr.size();
+    // Set by another mount since it was opened.
+    if ((inode->attr.flags() & kInodeImmutable) ||
+        ((inode->attr.flags() & kInodeAppend) && offset < inode->attr.size()))
+      return failure(Error::posix(EPERM, "the file is immutable or append-only"));
     if (offset + data.size() > kFileBytesMax || offset > kFileBytesMax)
       return failure(Error::posix(EFBIG, "files end at 16 TiB"));
     const uint64_t first = offset / bs, last = (offset + data.size() - 1) / bs;
@@ -228,6 +233,8 @@ result<void> FileIo::truncate(const InodePtr& inode, uint64_t size) {
   std::unique_lock lock(inode->mutex);
   const uint64_t bs = inode->block_bytes();
   if (bs < kBlockBytesMin) return failure(Errc::corrupt, "the file's block size is invalid");
+  if (inode->attr.flags() & (kInodeImmutable | kInodeAppend))
+    return failure(Error::posix(EPERM, "the file is immutable or append-only"));
   const uint64_t tail = size / bs, tail_bytes = size % bs;
   TRY(wait_while_sharing(*inode, lock));
   // The block that contains the new end keeps no bytes beyond it.

@@ -54,8 +54,9 @@ RequestFacts facts_of(const pb::Request& request) {
       facts.parent = request.lookup().parent();
       break;
     case pb::Request::kCreate:
-      facts.parent = request.create().parent();
       facts.open = request.create().open();
+      if (request.create().unnamed()) break;  // the directory stays as it is
+      facts.parent = request.create().parent();
       facts.changed = {facts.parent};
       facts.names = {{facts.parent, request.create().name()}};
       break;

@@ -8,6 +8,7 @@
 
 #include "common/base/clone_ioctl.h"
 #include "fs/fuse/ops.h"
+#include "fs/fuse/ops_flags.h"
 #include "fs/fuse/reply.h"
 
 namespace datacloud {
@@ -30,9 +31,11 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file
   if (from_offset < 0 || to_offset < 0) return (void)fuse_reply_err(req, EINVAL);
   if (!mount.features().has(Feature::shared_slots))
     return (void)fuse_reply_err(req, target.share_only ? EINVAL : EOPNOTSUPP);
+  const auto to_at = static_cast<uint64_t>(to_offset);
+  if (auto may = may_overwrite(mount, target.inode, to_at); !may)
+    return reply_error(req, may.error());
   if (auto done = drop_set_group_id(req, target.inode); !done)
     return reply_error(req, done.error());
-  const auto to_at = static_cast<uint64_t>(to_offset);
   auto copied = mount.io().copy_range(
       source, static_cast<uint64_t>(from_offset), target, to_at, request_bytes(to_at, length),
       target.share_only ? FileIo::Copying::share : FileIo::Copying::share_or_copy);
@@ -43,8 +46,9 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file
   fuse_reply_write(req, copied.value().bytes);
 }
 
-void op_ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info* fi,
-              unsigned flags, const void* in, size_t in_bytes, size_t) {
+void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_info* fi,
+              unsigned flags, const void* in, size_t in_bytes, size_t out_bytes) {
+  if (ioctl_of_flags(req, ino, command, in, in_bytes, out_bytes)) return;
   uint32_t on = 0;
   if ((flags & FUSE_IOCTL_DIR) || command != static_cast<unsigned>(kIoctlShareOnly) ||
       in_bytes != sizeof on)

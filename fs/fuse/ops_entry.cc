@@ -3,8 +3,11 @@
 #include <sys/stat.h>
 
 #include <memory>
+#include <string_view>
 
 #include "fs/fuse/ops.h"
+#include "fs/fuse/ops_flags.h"
+#include "fs/fuse/raw/kernel_channel.h"
 #include "fs/fuse/reply.h"
 
 namespace datacloud {
@@ -65,12 +68,22 @@ void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* name, mode_t m
   if (!parent) return reply_error(req, parent.error());
   auto request = create_request(req, parent_ino, name, S_IFREG | (mode & 07777));
   if (!request) return reply_error(req, request.error());
-  request.value().mutable_create()->set_exclusive(fi->flags & O_EXCL);
-  request.value().mutable_create()->set_open(true);
+  auto* create = request.value().mutable_create();
+  create->set_exclusive(fi->flags & O_EXCL);
+  create->set_open(true);
+  // An older daemon refuses the name.
+  const bool unnamed = std::string_view(name) == KernelChannel::kUnnamed;
+  create->set_unnamed(unnamed);
   auto answer = mount.metadata().call(std::move(request.value()));
+  if (!answer && unnamed && answer.error().errno_value() == EINVAL)
+    return (void)fuse_reply_err(req, EOPNOTSUPP);
   if (!answer) return reply_error(req, answer.error());
   const InodePtr inode = answer.value().inode;
   if (!inode) return (void)fuse_reply_err(req, EIO);
+  if (auto may = may_open(inode, fi->flags & ~O_CREAT); !may) {
+    mount.table().release_if_unused(inode);
+    return reply_error(req, may.error());
+  }
   if (fi->flags & O_TRUNC) {
     std::unique_lock lock(inode->mutex);
     const bool has_data = inode->attr.size() > 0;
@@ -95,6 +108,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent_ino, const char* name, mode_t m
   mount.table().add_lookup(inode);
   fuse_entry_param entry = to_entry(mount, parent.value(), inode);
   let_known_expire(entry, *inode);
+  if (unnamed) entry.entry_timeout = 0;
   if (fuse_reply_create(req, &entry, fi) == 0) {
     (void)handle.release();
     return;

@@ -9,6 +9,7 @@
 
 #include "fs/base/interruption.h"
 #include "fs/fuse/ops.h"
+#include "fs/fuse/ops_flags.h"
 #include "fs/fuse/raw/caller.h"
 #include "fs/fuse/raw/request_loop.h"
 #include "fs/fuse/reply.h"
@@ -32,6 +33,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   std::function<void()> behind;
   if (reads) behind = [&mount, &inode] { mount.io().expect_read(inode.value()); };
   auto opened = mount.metadata().ensure_lease(inode.value(), pb::LEASE_READ, true, behind);
+  if (opened) opened = may_open(inode.value(), fi->flags);
   if (opened && (fi->flags & O_TRUNC)) opened = mount.io().truncate(inode.value(), 0);
   if (opened) {
     fi->fh = reinterpret_cast<uint64_t>(handle.get());
@@ -90,11 +92,11 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   if (handle_of(fi).locks.lost && !fi->writepage) return (void)fuse_reply_err(req, EIO);
   const InodePtr inode = handle_of(fi).inode;
   const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
+  const bool appends = (fi->flags & O_APPEND) && !fi->writepage;
   if (auto done = drop_set_group_id(req, inode); !done) return reply_error(req, done.error());
   // Where the kernel writes back its pages it has put the bytes where they belong.
   const auto origin = fi->writepage ? FileIo::Origin::pages : FileIo::Origin::program;
-  auto at = mount.io().write(inode, static_cast<uint64_t>(offset), bytes,
-                             (fi->flags & O_APPEND) && !fi->writepage, origin);
+  auto at = mount.io().write(inode, static_cast<uint64_t>(offset), bytes, appends, origin);
   if (!at) return reply_error(req, at.error());
   // A page that the kernel writes back stays as it is; what went past its pages makes them old.
   if ((fi->flags & O_DIRECT) && !fi->writepage) {

@@ -6,6 +6,7 @@
 
 #include "common/proto/file_time.h"
 #include "fs/fuse/ops.h"
+#include "fs/fuse/ops_flags.h"
 #include "fs/fuse/reply.h"
 
 namespace datacloud {
@@ -183,6 +184,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, f
   Mount& mount = mount_of(req);
   auto inode = known_inode(mount, ino);
   if (!inode) return reply_error(req, inode.error());
+  if (auto may = may_set_attributes(mount, inode.value(), to_set); !may)
+    return reply_error(req, may.error());
   if (auto done = map_owner(mount, inode.value(), *attr, to_set); !done)
     return reply_error(req, done.error());
   if (to_set & FUSE_SET_ATTR_SIZE) {

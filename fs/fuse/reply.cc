@@ -9,6 +9,7 @@
 #include "common/base/log.h"
 #include "common/base/log_limit.h"
 #include "common/proto/file_time.h"
+#include "fs/fuse/raw/kernel_channel.h"
 
 namespace datacloud {
 
@@ -74,6 +75,7 @@ void reply_attr(fuse_req_t req, const InodePtr& inode) {
   const auto used = mount.io().blocks_used(inode);
   std::lock_guard lock(inode->mutex);
   const struct stat st = stat_of(mount, *inode, used);
+  KernelChannel::tell_birth(inode->attr.btime_ns());
   fuse_reply_attr(req, &st, used.exact ? mount.cache_seconds(*inode) : 0);
 }
 

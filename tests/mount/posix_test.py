@@ -6,14 +6,17 @@ docs/posix.md; there are no others.
 """
 
 import errno
+import fcntl
 import mmap
 import os
 import pickle
 import random
 import shutil
 import stat
+import struct
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -100,6 +103,40 @@ def random_scripts(mount, local, rng, count, length, times):
                 break
     what = f"{count} scripts of {length} operations" + (" with times" if times else "")
     check(not failures, f"{what}: no difference", f"{len(failures)} scripts differ")
+
+
+IMMUTABLE, APPEND, NODUMP, NOATIME = 0x10, 0x20, 0x40, 0x80
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IOC_FSGETXATTR = 0x80086601, 0x40086602, 0x801C581F
+
+
+def ioctl(path, command, data):
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return fcntl.ioctl(fd, command, data)
+    finally:
+        os.close(fd)
+
+
+def flags_of(path):
+    """Of those that are kept here: ext4 has others of its own."""
+    return struct.unpack("=Q", ioctl(path, FS_IOC_GETFLAGS, bytes(8)))[0] & 0xF0
+
+
+def extended_flags(path):
+    return struct.unpack("=I", ioctl(path, FS_IOC_FSGETXATTR, bytes(28))[:4])[0] & 0xD8
+
+
+def set_flags(path, flags):
+    """As chattr: those that it does not know stay as they are."""
+    now = struct.unpack("=Q", ioctl(path, FS_IOC_GETFLAGS, bytes(8)))[0]
+    ioctl(path, FS_IOC_SETFLAGS, struct.pack("=Q", (now & ~0xF0) | flags))
+
+
+def tried(call):
+    try:
+        return call()
+    except OSError as error:
+        return errno.errorcode.get(error.errno)
 
 
 class Cases:
@@ -282,6 +319,134 @@ class Cases:
                     os.setegid(0)
                     os.setgroups([0])
             seen.append(oct(os.stat(root / "f").st_mode))
+        return seen
+
+    def files_without_names(self, root):
+        seen = []
+        for flags in (os.O_RDWR, os.O_RDWR | os.O_EXCL):
+            fd = os.open(root, flags | os.O_TMPFILE, 0o640)
+            seen += [os.write(fd, b"z" * 150_000), os.fstat(fd).st_nlink, oct(os.fstat(fd).st_mode),
+                     os.listdir(root)]
+            os.ftruncate(fd, 140_000)
+            os.fsync(fd)
+            os.setxattr(fd, "user.x", b"of none")
+            # Its first name, its second, and a third when it has none again.
+            for name in ("one", "two", None, "three"):
+                try:
+                    if name is None:
+                        seen.append([os.unlink(root / n) for n in sorted(os.listdir(root))])
+                    else:
+                        os.link(f"/proc/self/fd/{fd}", root / name, src_dir_fd=fd)
+                except OSError as error:
+                    seen.append(error.errno)
+                seen += [sorted(os.listdir(root)), os.fstat(fd).st_nlink]
+                if name and os.path.exists(root / name):
+                    data = (root / name).read_bytes()
+                    seen += [len(data), data.count(b"z"), os.getxattr(root / name, "user.x")]
+            os.close(fd)
+        (root / "gone").mkdir()
+        fd = os.open(root / "gone", os.O_RDONLY)
+        os.rmdir(root / "gone")
+        for where in (f"/proc/self/fd/{fd}", root / "nowhere", "/proc/self/exe"):
+            try:
+                os.close(os.open(where, os.O_RDWR | os.O_TMPFILE))
+            except OSError as error:
+                seen.append(error.errno)
+        os.close(fd)
+        return seen
+
+    def time_of_birth(self, root):
+        def born(path):
+            return subprocess.run(["stat", "-c", "%.9W", path], capture_output=True, text=True,
+                                  check=True).stdout.strip()
+        before = time.time() - 2
+        (root / "f").write_bytes(b"x")
+        (root / "d").mkdir()
+        os.symlink("f", root / "l")
+        first = [born(root / name) for name in ("f", "d", "l")]
+        seen = [before < float(text) < time.time() + 2 for text in first]
+        os.utime(root / "f", (1, 1))
+        (root / "f").write_bytes(b"y")
+        os.chmod(root / "f", 0o600)
+        os.rename(root / "f", root / "g")
+        os.link(root / "g", root / "h")
+        return seen + [born(root / name) == first[0] for name in ("g", "h")] \
+            + [float(born(root)) > before - 5]
+
+    def flags_of_files(self, root):
+        seen = []
+        for flag in (IMMUTABLE, APPEND):
+            path = root / f"f{flag}"
+            path.write_bytes(b"x" * 100_000)
+            os.setxattr(path, "user.x", b"1")
+            (root / "other").write_bytes(b"other")
+            fd, end = os.open(path, os.O_RDWR), os.open(path, os.O_WRONLY | os.O_APPEND)
+            set_flags(path, flag | NODUMP)
+            seen += [flags_of(path), extended_flags(path), os.pread(fd, 3, 0)]
+            tries = [lambda: os.close(os.open(path, os.O_WRONLY)),
+                     lambda: os.close(os.open(path, os.O_RDONLY)),
+                     lambda: os.close(os.open(path, os.O_WRONLY | os.O_APPEND)),
+                     lambda: os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_TRUNC)),
+                     lambda: os.close(os.open(path, os.O_RDONLY | os.O_TRUNC)),
+                     lambda: os.write(end, b"more"), lambda: os.ftruncate(fd, 5),
+                     lambda: os.ftruncate(fd, 500_000), lambda: os.truncate(path, 5),
+                     lambda: os.chmod(path, 0o600), lambda: os.chown(path, 5, 5),
+                     lambda: os.chown(path, -1, -1), lambda: os.utime(path),
+                     lambda: os.utime(path, (1, 1)), lambda: os.link(path, root / "second"),
+                     lambda: os.unlink(path), lambda: os.rename(path, root / "moved"),
+                     lambda: os.rename(root / "other", path),
+                     lambda: os.setxattr(path, "user.x", b"2"),
+                     lambda: os.removexattr(path, "user.x"), lambda: os.fsync(fd)]
+            if flag == IMMUTABLE:
+                tries.append(lambda: os.pwrite(fd, b"y", 10))
+            seen += [tried(call) for call in tries]
+            set_flags(path, NODUMP)
+            seen += [tried(lambda: os.pwrite(fd, b"y", 10)), len(path.read_bytes()),
+                     os.getxattr(path, "user.x"), sorted(os.listdir(root)), flags_of(path)]
+            os.close(fd)
+            os.close(end)
+            os.unlink(path)
+        return seen
+
+    def flags_of_directories(self, root):
+        seen = []
+        (root / "out").write_bytes(b"x")
+        for flag in (IMMUTABLE, APPEND):
+            d = root / f"d{flag}"
+            (d / "sub").mkdir(parents=True)
+            (d / "f").write_bytes(b"x")
+            set_flags(d, flag | NODUMP | NOATIME)
+            seen += [flags_of(d), extended_flags(d)]
+            seen += [tried(call) for call in (
+                lambda: (d / "new").write_bytes(b"x") and 0, lambda: (d / "made").mkdir(),
+                lambda: os.symlink("x", d / "l"), lambda: os.link(root / "out", d / "h"),
+                lambda: os.unlink(d / "f"), lambda: os.rmdir(d / "sub"),
+                lambda: os.rename(d / "f", d / "g"), lambda: os.rename(d / "f", root / "g"),
+                lambda: os.rename(root / "out", d / "in"), lambda: os.rename(d, root / "e"),
+                lambda: os.rmdir(d), lambda: os.chmod(d, 0o700), lambda: os.utime(d),
+                lambda: os.setxattr(d, "user.x", b"1"), lambda: (d / "f").write_bytes(b"y") and 0,
+                lambda: os.close(os.open(d, os.O_RDWR | os.O_TMPFILE)))]
+            seen += [sorted(os.listdir(d)),
+                     [flags_of(d / n) for n in sorted(os.listdir(d)) if n in ("new", "made")]]
+            set_flags(d, 0)
+            (root / "out").write_bytes(b"x")
+            shutil.rmtree(d)
+        return seen
+
+    def flags_that_are_not_there(self, root):
+        (root / "f").touch()
+        os.chown(root / "f", 1001, 1001)
+        os.symlink("f", root / "l")
+        os.mkfifo(root / "p")
+        seen = [tried(lambda: set_flags(root / "p", 0)), tried(lambda: flags_of(root / "p"))]
+        for user in (1001, 1002):
+            os.seteuid(user)
+            try:
+                seen += [tried(lambda flags=flags: set_flags(root / "f", flags))
+                         for flags in (NODUMP, IMMUTABLE, APPEND, NODUMP | NOATIME, 0)]
+                seen.append(flags_of(root / "f"))
+            finally:
+                os.seteuid(0)
         return seen
 
     def mmap_shared(self, root):

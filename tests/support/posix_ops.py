@@ -58,9 +58,9 @@ def _random_operation(rng):
         ["open", "write", "read", "close", "truncate", "ftruncate", "mkdir", "rmdir", "unlink",
          "rename", "renameat2", "link", "symlink", "readlink", "chmod", "chown", "utimes",
          "setxattr", "getxattr", "removexattr", "listxattr", "listdir", "mknod", "access", "umask",
-         "stat", "fsync", "fchmod", "seek", "fallocate", "statvfs"],
+         "stat", "fsync", "fchmod", "seek", "fallocate", "statvfs", "tmpfile", "linkfd"],
         [16, 12, 8, 5, 5, 4, 8, 4, 8, 8, 3, 5, 4, 2, 7, 5, 4,
-         5, 4, 2, 3, 4, 3, 4, 1, 4, 2, 2, 2, 2, 1])[0]
+         5, 4, 2, 3, 4, 3, 4, 1, 4, 2, 2, 2, 2, 1, 4, 5])[0]
     path, other = _path(rng), _path(rng)
     slot = rng.randrange(6)
     size = rng.choice([0, 1, 10, 511, 4096, 5000, 65536, 70000, 200_000])
@@ -94,6 +94,9 @@ def _random_operation(rng):
         "seek": (slot, rng.choice([0, 10, 65536, 300_000])),
         "fallocate": (slot, rng.choice([0, 4096]), rng.choice([1, 4096, 100_000])),
         "statvfs": (path,),
+        "tmpfile": (path, rng.choice([os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_EXCL, os.O_RDONLY]),
+                    rng.choice(_MODES), slot),
+        "linkfd": (slot, path),
     }[kind]
     return user, kind, arguments
 
@@ -218,6 +221,14 @@ class Runner:
 
     def do_link(self, path, other):
         os.link(path, other, follow_symlinks=False)
+
+    def do_tmpfile(self, path, flags, mode, slot):
+        """A file without a name in that directory."""
+        return self.do_open(path, flags | os.O_TMPFILE, mode, slot)
+
+    def do_linkfd(self, slot, path):
+        fd = self.fd(slot)
+        os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd)  # so it follows
 
     def do_symlink(self, target, path):
         os.symlink(target, path)

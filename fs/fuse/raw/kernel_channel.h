@@ -10,6 +10,11 @@
 // gets the request, so that nothing else has to know. (The other way: KernelNotifier. Replies name
 // it nowhere.)
 //
+// Two requests that libfuse does not know are given to it as ones that it does: O_TMPFILE as a
+// creation, which has the same body and reply, with a name that no other creation has; statx as
+// getattr, whose request it begins with, and whose reply is put into its own form here, with the
+// time of birth, on its way out.
+//
 // Invariant: nothing is claimed that the kernel did not offer in its INIT request, and no other
 // message is changed.
 //
@@ -21,6 +26,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
+#include <string_view>
+#include <unordered_set>
 
 #include "common/base/bytes.h"
 #include "common/base/ids.h"
@@ -41,7 +49,13 @@ class KernelChannel {
   // In a request from the kernel: the root's own number instead of 1.
   void name_root(MutableByteView request) const;
   // To be shown every request before libfuse gets it.
-  void received(ByteView request);
+  void received(MutableByteView request);
+  // The name in the creation of a file without one.
+  static constexpr std::string_view kUnnamed = "/";
+  // FUSE_STATX, which our headers do not have.
+  static constexpr uint32_t kStatx = 52;
+  // Of the attributes that the calling thread replies next, in nanoseconds since 1970; 0: unknown.
+  static void tell_birth(int64_t ns);
   // writev(2) of a reply or notification: one message, the header in the first part.
   ssize_t send(int fd, const iovec* parts, int count);
 
@@ -62,11 +76,16 @@ class KernelChannel {
  private:
   static ssize_t read_some(int fd, void* buffer, size_t size);
   ssize_t send_init(int fd, const iovec* parts, int count);
+  ssize_t send_statx(int fd, const iovec* parts, int count);
+  bool was_statx(uint64_t unique);
 
   const InitAmendment wanted_;
   InodeId root_ = kRootInode;
   std::atomic<uint64_t> init_unique_{0};  // of the INIT request to be answered; 0: none
   InitAmendment offered_;                 // by the kernel, set before init_unique_
+  std::atomic<size_t> statx_count_{0};    // of `statx_`, to be looked at without the lock
+  std::mutex mutex_;
+  std::unordered_set<uint64_t> statx_;  // requests for statx that have no reply yet
 };
 
 }  // namespace datacloud

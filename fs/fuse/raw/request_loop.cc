@@ -48,6 +48,7 @@ Waits waits_of(const fuse_in_header& header) {
       return Waits::elsewhere;
     case FUSE_OPENDIR:  // of the root: always known, as df(1) needs it
     case FUSE_GETATTR:  // of the root: replies later
+    case KernelChannel::kStatx:
       return header.nodeid == FUSE_ROOT_ID ? Waits::never : Waits::anywhere;
     default:
       return Waits::anywhere;

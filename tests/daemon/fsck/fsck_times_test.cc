@@ -1,6 +1,11 @@
-// Times that are in the wrong form, and features that records use and the cloud does not list.
+// Times that are in the wrong form, flags that cannot be, and features that records use and the
+// cloud does not list.
+#include <sys/stat.h>
+
+#include "common/base/inode_flags.h"
 #include "common/proto/file_time.h"
 #include "daemon/records/cloud_features.h"
+#include "daemon/records/namespace_ops.h"
 #include "tests/daemon/fsck/fsck_rig.h"
 
 namespace datacloud {
@@ -60,6 +65,31 @@ TEST_F(FsckTimesTest, ATimeThatIsNoneGoes) {
   EXPECT_FALSE(inode().has_ctime());
   EXPECT_EQ(inode().ctime_ns(), 42);
   EXPECT_FALSE(inode().has_mtime());
+}
+
+TEST_F(FsckTimesTest, FlagsThatAreNotForAnInodeGo) {
+  change([](pb::Inode& inode) { inode.set_flags(kInodeUnnamed | 1u << 30); });
+  expect_mended("has flags 0xc0000000, which are not for it");
+  EXPECT_EQ(inode().flags(), 0u) << "it has a name";
+}
+
+TEST_F(FsckTimesTest, FlagsOfProgramsNeedTheirFeature) {
+  change([](pb::Inode& inode) { inode.set_flags(kInodeImmutable | kInodeNoDump); });
+  expect_mended("needs the feature");
+  EXPECT_EQ(inode().flags(), kInodeImmutable | kInodeNoDump) << "the list was wrong, not the file";
+}
+
+TEST_F(FsckTimesTest, AFileWithoutANameIsNoFinding) {
+  damage([&](Transaction& txn) {
+    pb::CreateRequest request;
+    request.set_parent(kRootInode);
+    request.set_mode(S_IFREG | 0600);
+    request.set_unnamed(true);
+    request.set_open(true);
+    ASSERT_TRUE(create(txn, request, file_ + 1000));
+  });
+  const auto clean = run(false);
+  EXPECT_EQ(clean.findings_total(), 0u) << clean.DebugString();
 }
 
 TEST_F(FsckTimesTest, MendingATimeLeavesOtherFieldsOfTheRecordToTheirOwnFinding) {

@@ -1,7 +1,9 @@
 // The rules of single namespace operations, one by one: rename's table, names, links, types,
 // set-group-id, extended attributes.
 #include <cerrno>
+#include <functional>
 
+#include "common/base/inode_flags.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/namespace_ops.h"
 #include "tests/daemon/metadata/store_fixture.h"
@@ -228,6 +230,111 @@ TEST_F(NamespaceRulesTest, RemovedDirectoriesTakeNothing) {
   const auto listed = read_directory(store_->begin(), list);
   ASSERT_FALSE(listed);
   EXPECT_EQ(listed.error().errno_value(), ENOENT) << "as getdents of ext4";
+}
+
+// O_TMPFILE: no entry, an orphan from the beginning, and one link that may be its first.
+TEST_F(NamespaceRulesTest, AFileWithoutANameGetsItsFirstOnce) {
+  const InodeId d = directory(kRootInode, "d");
+  const auto before = store_->begin();
+  pb::CreateRequest request;
+  request.set_parent(d);
+  request.set_mode(S_IFREG | 0600);
+  request.set_unnamed(true);
+  const auto made = [&](pb::CreateRequest wanted) {
+    return apply([&](Transaction& txn) { return create(txn, wanted, next_ino_++); });
+  };
+  EXPECT_EQ(made(request).error().errno_value(), EINVAL) << "nobody would hold it";
+  request.set_open(true);
+  request.set_mode(S_IFDIR | 0700);
+  EXPECT_EQ(made(request).error().errno_value(), EINVAL);
+  request.set_mode(S_IFREG | 0600);
+  request.set_name("/");
+  const auto done = made(request);
+  ASSERT_TRUE(done) << done.error().message();
+  const InodeId ino = done.value().inode.ino();
+  EXPECT_EQ(done.value().inode.nlink(), 0u);
+  const auto orphan = [&] { return store_->begin().get(key::orphan(ino)).value().has_value(); };
+  EXPECT_TRUE(orphan());
+  EXPECT_EQ(get_inode(store_->begin(), d).value().SerializeAsString(),
+            get_inode(before, d).value().SerializeAsString())
+      << "the directory is as it was";
+  EXPECT_EQ(add_link(ino, d, "first"), 0);
+  EXPECT_FALSE(orphan());
+  EXPECT_EQ(get_inode(store_->begin(), ino).value().nlink(), 1u);
+  EXPECT_EQ(get_inode(store_->begin(), ino).value().flags(), 0u);
+  EXPECT_EQ(lookup(store_->begin(), d, "first").value().ino(), ino);
+  pb::UnlinkRequest gone;
+  gone.set_parent(d);
+  gone.set_name("first");
+  ASSERT_TRUE(apply([&](Transaction& txn) { return unlink(txn, gone); }));
+  EXPECT_TRUE(orphan());
+  EXPECT_EQ(add_link(ino, d, "again"), ENOENT) << "as any file that was removed";
+  gone.set_parent(kRootInode);
+  gone.set_name("d");
+  gone.set_directory(true);
+  ASSERT_TRUE(apply([&](Transaction& txn) { return unlink(txn, gone); }));
+  EXPECT_EQ(made(request).error().errno_value(), EPERM) << "as ext4 in a directory that is gone";
+}
+
+// +i and +a, against every operation that changes something.
+TEST_F(NamespaceRulesTest, FlagsForbidChanges) {
+  const InodeId d = directory(kRootInode, "d"), f = file(d, "f"), other = file(kRootInode, "other");
+  const auto change = [&](InodeId ino, const std::function<void(pb::SetAttrRequest&)>& what) {
+    pb::SetAttrRequest request;
+    request.set_ino(ino);
+    request.set_ctime_ns(++now_);
+    what(request);
+    const auto done = apply([&](Transaction& txn) { return set_attributes(txn, request); });
+    return done ? 0 : done.error().errno_value();
+  };
+  const auto flag = [&](InodeId ino, uint32_t flags) {
+    return change(ino, [&](auto& request) { request.set_flags(flags); });
+  };
+  const auto chmod = [&](InodeId ino) {
+    return change(ino, [](auto& request) { request.set_mode(0700); });
+  };
+  const auto touch = [&](InodeId ino) {
+    return change(ino, [](auto& request) { request.set_mtime_ns(5); });
+  };
+  const auto remove = [&](InodeId parent, const std::string& name) {
+    pb::UnlinkRequest request;
+    request.set_parent(parent);
+    request.set_name(name);
+    request.set_now_ns(++now_);
+    const auto done = apply([&](Transaction& txn) { return unlink(txn, request); });
+    return done ? 0 : done.error().errno_value();
+  };
+  EXPECT_EQ(flag(f, 1), EOPNOTSUPP);
+  EXPECT_EQ(flag(f, kInodeUnnamed), EOPNOTSUPP) << "not for programs";
+  for (const uint32_t flags : {kInodeImmutable, kInodeAppend}) {
+    ASSERT_EQ(flag(f, flags | kInodeNoDump), 0);
+    EXPECT_EQ(chmod(f), EPERM);
+    EXPECT_EQ(touch(f), flags == kInodeImmutable ? EPERM : 0);
+    EXPECT_EQ(set(f, "user.x", "1"), EPERM);
+    EXPECT_EQ(add_link(f, kRootInode, "second"), EPERM);
+    EXPECT_EQ(remove(d, "f"), EPERM);
+    EXPECT_EQ(move(d, "f", kRootInode, "g"), EPERM);
+    EXPECT_EQ(move(kRootInode, "other", d, "f"), EPERM) << "it would lose its name";
+    EXPECT_EQ(move(d, "f", kRootInode, "other", 2), EPERM) << "an exchange";
+    ASSERT_EQ(flag(f, 0), 0);
+    EXPECT_EQ(chmod(f), 0);
+
+    ASSERT_EQ(flag(d, flags), 0);
+    const bool adds = flags == kInodeAppend;
+    EXPECT_EQ(try_create(d, "new" + std::to_string(flags), S_IFREG | 0644).has_value(), adds);
+    EXPECT_EQ(add_link(other, d, "link" + std::to_string(flags)), adds ? 0 : EPERM);
+    EXPECT_EQ(remove(d, "f"), EPERM);
+    EXPECT_EQ(move(d, "f", d, "g"), EPERM);
+    EXPECT_EQ(move(d, "f", kRootInode, "g"), EPERM);
+    EXPECT_EQ(move(kRootInode, "d", kRootInode, "e"), EPERM);
+    EXPECT_EQ(chmod(d), EPERM);
+    ASSERT_EQ(flag(d, 0), 0);
+  }
+  ASSERT_EQ(flag(d, kInodeAppend | kInodeNoDump | kInodeNoAtime), 0);
+  const InodeId below = file(d, "below");
+  EXPECT_EQ(get_inode(store_->begin(), below).value().flags(), kInodeFlagsInherited);
+  ASSERT_EQ(flag(d, 0), 0);
+  EXPECT_EQ(remove(d, "f"), 0);
 }
 
 TEST_F(NamespaceRulesTest, ExtendedAttributes) {

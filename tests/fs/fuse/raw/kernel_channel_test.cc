@@ -2,8 +2,12 @@
 #include "fs/fuse/raw/kernel_channel.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
+#include <cerrno>
 #include <cstring>
+#include <string>
 #include <utility>
 
 #include "tests/fs/fuse/raw/fake_kernel.h"
@@ -72,6 +76,133 @@ TEST(KernelChannel, TellsTheKernelOfTheSecondWordOfFlags) {
   EXPECT_EQ(old.flags2, 0u);
 }
 
+// What the kernel gets for statx: the attributes that libfuse has for getattr, and the birth.
+struct Statx {
+  uint64_t attr_valid;
+  uint32_t attr_valid_nsec, flags;
+  uint64_t spare[2];
+  struct statx stat;
+};
+
+void answer_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
+  if (ino == 3) return (void)fuse_reply_err(req, ENOENT);
+  struct stat st {};
+  st.st_ino = ino;
+  st.st_mode = S_IFCHR | 0640;
+  st.st_nlink = 2;
+  st.st_uid = 7;
+  st.st_gid = 8;
+  st.st_size = 1234;
+  st.st_blocks = 3;
+  st.st_blksize = 65536;
+  st.st_rdev = makedev(300, 70'000);
+  st.st_atim = {-5, 1};
+  st.st_mtim = {6, 2};
+  st.st_ctim = {7, 3};
+  KernelChannel::tell_birth(ino == 4 ? 0 : ino == 5 ? -1 : 1'600'000'000'000'000'123);
+  fuse_reply_attr(req, &st, 1.5);
+}
+
+TEST(KernelChannel, GivesStatxItsOwnForm) {
+  User user({});
+  fuse_lowlevel_ops ops{};
+  ops.getattr = answer_getattr;
+  FakeKernel kernel(ops, user);
+  const auto ask = [&](uint32_t opcode, uint64_t unique, uint64_t node) {
+    const struct {
+      uint32_t getattr_flags, reserved;
+      uint64_t fh;
+      uint32_t sx_flags, sx_mask;
+    } in{0, 0, 0, 0, STATX_BTIME};
+    Bytes request = FakeKernel::message(opcode, unique, node, in);
+    user.channel().received(request);
+    fuse_buf buffer{};
+    buffer.mem = request.data();
+    buffer.size = request.size();
+    fuse_session_process_buf(kernel.session(), &buffer);
+    const auto reply = kernel.reply();
+    EXPECT_TRUE(reply);
+    EXPECT_EQ(reply->header.unique, unique);
+    return *reply;
+  };
+  fuse_init_in init{};
+  init.major = FUSE_KERNEL_VERSION;
+  init.minor = FUSE_KERNEL_MINOR_VERSION;
+  Bytes first = FakeKernel::message(FUSE_INIT, 1, 0, init);
+  fuse_buf buffer{};
+  buffer.mem = first.data();
+  buffer.size = first.size();
+  fuse_session_process_buf(kernel.session(), &buffer);
+  ASSERT_TRUE(kernel.reply());
+
+  const auto full = ask(52, 2, 9);
+  ASSERT_EQ(full.body.size(), sizeof(Statx));
+  ASSERT_EQ(full.header.len, sizeof(fuse_out_header) + sizeof(Statx));
+  Statx got{};
+  std::memcpy(&got, full.body.data(), sizeof got);
+  EXPECT_EQ(got.attr_valid, 1u);
+  EXPECT_EQ(got.attr_valid_nsec, 500'000'000u);
+  EXPECT_EQ(got.stat.stx_mask & (STATX_BASIC_STATS | STATX_BTIME), STATX_BASIC_STATS | STATX_BTIME);
+  EXPECT_EQ(got.stat.stx_ino, 9u);
+  EXPECT_EQ(got.stat.stx_mode, S_IFCHR | 0640);
+  EXPECT_EQ(got.stat.stx_nlink, 2u);
+  EXPECT_EQ(got.stat.stx_uid, 7u);
+  EXPECT_EQ(got.stat.stx_gid, 8u);
+  EXPECT_EQ(got.stat.stx_size, 1234u);
+  EXPECT_EQ(got.stat.stx_blocks, 3u);
+  EXPECT_EQ(got.stat.stx_blksize, 65536u);
+  EXPECT_EQ(got.stat.stx_rdev_major, 300u);
+  EXPECT_EQ(got.stat.stx_rdev_minor, 70'000u);
+  EXPECT_EQ(got.stat.stx_atime.tv_sec, -5);
+  EXPECT_EQ(got.stat.stx_atime.tv_nsec, 1u);
+  EXPECT_EQ(got.stat.stx_mtime.tv_sec, 6);
+  EXPECT_EQ(got.stat.stx_ctime.tv_sec, 7);
+  EXPECT_EQ(got.stat.stx_btime.tv_sec, 1'600'000'000);
+  EXPECT_EQ(got.stat.stx_btime.tv_nsec, 123u);
+
+  const auto unknown = ask(52, 3, 4);
+  std::memcpy(&got, unknown.body.data(), sizeof got);
+  EXPECT_FALSE(got.stat.stx_mask & STATX_BTIME) << "one that was not recorded";
+  const auto early = ask(52, 4, 5);
+  std::memcpy(&got, early.body.data(), sizeof got);
+  EXPECT_EQ(got.stat.stx_btime.tv_sec, -1) << "before 1970";
+  EXPECT_EQ(got.stat.stx_btime.tv_nsec, 999'999'999u);
+  const auto failed = ask(52, 5, 3);
+  EXPECT_EQ(failed.header.error, -ENOENT);
+  EXPECT_TRUE(failed.body.empty());
+  EXPECT_EQ(ask(FUSE_GETATTR, 6, 9).body.size(), sizeof(fuse_attr_out)) << "getattr stays as it is";
+}
+
+std::string created;
+void note_create(fuse_req_t req, fuse_ino_t, const char* name, mode_t mode, fuse_file_info* fi) {
+  created = std::string(name) + " " + std::to_string(mode) + " " + std::to_string(fi->flags);
+  fuse_reply_err(req, EOPNOTSUPP);
+}
+
+TEST(KernelChannel, GivesTmpfileAsACreationWithNoName) {
+  User user({});
+  fuse_lowlevel_ops ops{};
+  ops.create = note_create;
+  FakeKernel kernel(ops, user);
+  fuse_init_in init{};
+  init.major = FUSE_KERNEL_VERSION;
+  init.minor = FUSE_KERNEL_MINOR_VERSION;
+  fuse_create_in in{};
+  in.flags = 2;
+  in.mode = S_IFREG | 0600;
+  for (Bytes request :
+       {FakeKernel::message(FUSE_INIT, 1, 0, init), FakeKernel::message(51, 2, 1, in, "/")}) {
+    user.channel().received(request);
+    fuse_buf buffer{};
+    buffer.mem = request.data();
+    buffer.size = request.size();
+    fuse_session_process_buf(kernel.session(), &buffer);
+    ASSERT_TRUE(kernel.reply());
+  }
+  EXPECT_EQ(created,
+            std::string(KernelChannel::kUnnamed) + " " + std::to_string(S_IFREG | 0600) + " 2");
+}
+
 TEST(KernelChannel, LeavesOtherMessagesAlone) {
   User user({.flags = FUSE_PARALLEL_DIROPS});
   fuse_lowlevel_ops ops{};
@@ -80,7 +211,7 @@ TEST(KernelChannel, LeavesOtherMessagesAlone) {
   request.len = sizeof request;
   request.opcode = FUSE_LOOKUP;
   request.unique = 7;
-  user.channel().received(ByteView(reinterpret_cast<const uint8_t*>(&request), sizeof request));
+  user.channel().received({reinterpret_cast<uint8_t*>(&request), sizeof request});
   fuse_out_header header{};
   fuse_init_out body{};
   header.len = sizeof header + sizeof body;
