@@ -31,6 +31,7 @@ namespace {
 constexpr auto kSiteCheck = seconds(3);
 constexpr auto kWritableCheck = seconds(1);
 constexpr auto kCommitAtEnd = seconds(10);
+constexpr auto kAppendDelay = milliseconds(10);  // of changes that nobody waits for
 
 result<void> check_site_names(const Config& config, const pb::Cloud& cloud) {
   for (const auto& site : cloud.sites()) {
@@ -59,8 +60,8 @@ const SiteConfig& config_of(const Config& config, const std::string& name) {
                        [&](const auto& s) { return s.name == name; });
 }
 
-// A site that cannot be seen is away; one that is somebody else's is a mistake to be corrected first.
-// Nobody waits for a Ceph cluster or another machine here: their stores look at the marker
+// A site that cannot be seen is away; one that is somebody else's is a mistake to be corrected
+// first. Nobody waits for a Ceph cluster or another machine here: their stores look at the marker
 // themselves and say what they find.
 result<void> check_marker(const SiteConfig& site, const SiteMarker& expected) {
   if (site.store == "rados" || site.store == "remote") return success();
@@ -259,6 +260,7 @@ result<void> Daemon::open_journal(const Config& config, pb::Cloud& cloud, const 
                               .journal = journal_id(cloud.uuid()).value(),
                               .metadata_key = journal::derive_metadata_key(key.key, cloud.uuid()),
                               .uncommitted_bytes_max = config.journal.uncommitted_bytes_max,
+                              .append_delay = kAppendDelay,
                               .fatal = [this](const Error& error) { store_failed(error); }});
   if (!started) {
     foreign_ = started.error().is(Errc::not_found);
