@@ -31,7 +31,7 @@ namespace {
 constexpr auto kSiteCheck = seconds(3);
 constexpr auto kWritableCheck = seconds(1);
 constexpr auto kCommitAtEnd = seconds(10);
-constexpr auto kAppendDelay = milliseconds(10);  // of changes that nobody waits for
+constexpr auto kAppendDelay = milliseconds(50);  // of changes that nobody waits for
 
 result<void> check_site_names(const Config& config, const pb::Cloud& cloud) {
   for (const auto& site : cloud.sites()) {
