@@ -118,7 +118,9 @@ class Recovery {
     if (!options_.surviving.empty()) {
       TRY(only, site_named(opened_, options_.surviving));
     }
-    TRY(report_.survey, survey_journal(opened_.sources, opened_.place(), only));
+    // To tell what could be recovered, all of the log is read; to do it, no more than that takes.
+    const uint64_t reach = options_.dry_run ? kWholeLog : options_.to.value_or(UINT64_MAX);
+    TRY(report_.survey, survey_journal(opened_.sources, opened_.place(), only, reach));
     if (!report_.survey.cloud.name().empty()) report_.cloud_name = report_.survey.cloud.name();
     warn();
     TRY(options_.dry_run ? look() : rebuild());

@@ -86,7 +86,7 @@ Json recovery_json(const RecoveryReport& report) {
                {"first", survey.oldest()},
                {"last", survey.end.sequence},
                {"committed", survey.committed},
-               {"journal_bytes", survey.bytes},
+               {"journal_bytes", survey.whole() ? Json(survey.bytes) : Json(nullptr)},
                {"checkpoint", checkpoint_json(report)},
                {"inodes_at_checkpoint", survey.totals.inodes},
                {"warnings", report.warnings}};
@@ -115,10 +115,12 @@ std::string recovery_text(const RecoveryReport& report, bool colours) {
                        checkpoint_name(root->root.number()), local_time(root->root.made_ns()),
                        human_duration(age_ms(root->root.made_ns())), root->root.records(),
                        survey.totals.inodes);
-    out += fmt::format("entries     {} behind it, {} at each site\n", last - root->covered,
-                       human_bytes(survey.bytes));
+    out += fmt::format("entries     {} behind it", last - root->covered);
+    if (survey.whole()) out += fmt::format(", {} at each site", human_bytes(survey.bytes));
+    out += "\n";
   }
-  out += fmt::format("window      --to {} ... {}\n", survey.oldest(), survey.end.sequence);
+  out += fmt::format("window      --to {} ... {}{}\n", survey.oldest(), survey.end.sequence,
+                     survey.whole() ? "" : ", perhaps from before: --dry-run tells");
   if (report.health) {
     const auto& health = *report.health;
     out += fmt::format("columns     {} of {} are whole, {} missing, {} damaged",

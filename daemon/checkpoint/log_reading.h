@@ -12,7 +12,7 @@ namespace datacloud {
 
 // Entries from `from` on, in order, one at a time. The first has to follow `before`, if there is
 // one, and each the one in front of it. corrupt: one does not. Ends with the first failure of
-// `visit`.
+// `visit`. A thread of its own reads ahead, 16 MiB at most; the log answers two calls at once.
 result<void> read_entries(journal::LogStore&, const journal::JournalId&, uint64_t from,
                           std::optional<journal::LogPosition> before,
                           const std::function<result<void>(const journal::LogEntry&)>& visit);

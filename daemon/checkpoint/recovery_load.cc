@@ -27,9 +27,14 @@ struct Stop {
 
 class Load {
  public:
-  Load(const Survey& survey, const RecoverySource& source, const CheckpointPlace& place,
+  Load(Survey& survey, const std::vector<RecoverySource>& sources, const CheckpointPlace& place,
        const MetadataStore::Options& options, const RecoveryProgress& progress)
-      : survey_(survey), source_(source), place_(place), options_(options), progress_(progress) {}
+      : survey_(survey),
+        sources_(sources),
+        source_(sources[survey.source]),
+        place_(place),
+        options_(options),
+        progress_(progress) {}
 
   result<Recovered> run(uint64_t to) {
     TRY(load_checkpoint(to));
@@ -51,7 +56,9 @@ class Load {
   result<void> load_checkpoint(uint64_t to) {
     Error last(Errc::not_found,
                fmt::format("no checkpoint is there from which entry {} can be reached", to));
-    for (const auto& found : survey_.roots) {
+    for (size_t i = 0; i < survey_.roots.size() || look_further(); ++i) {
+      if (i >= survey_.roots.size()) break;
+      const FoundRoot& found = survey_.roots[i];
       if (found.covered > to || found.covered + 1 < survey_.floor) continue;
       TRY(clear_directory(*options_.files, options_.directory));
       TRY(loader_, MetadataLoader::create(options_));
@@ -79,6 +86,17 @@ class Load {
     return failure(last);
   }
 
+  // None of the checkpoints that the survey has found will do: are there others?
+  bool look_further() {
+    uint64_t reach = survey_.end.sequence;
+    for (const auto& found : survey_.roots) reach = std::min(reach, found.covered);
+    if (survey_.whole() || reach == 0) return false;
+    const auto read = survey_further(survey_, sources_, place_, reach - 1);
+    if (!read)
+      out_.problems.push_back("the journal cannot be read further: " + read.error().message());
+    return read.has_value();
+  }
+
   result<void> replay(uint64_t to) {
     TransactionReader transactions(place_.metadata_key);
     const uint64_t all = to - out_.covered;
@@ -91,7 +109,7 @@ class Load {
                                }
                                TRY(auto batch, transactions.add(entry));
                                if (batch) {
-                                 TRY(loader_->apply(batch->changes, batch->sequence));
+                                 TRY(loader_->apply(std::move(batch->changes), batch->sequence));
                                  ++out_.transactions;
                                }
                                if (!transactions.open()) out_.position = entry.position();
@@ -104,7 +122,8 @@ class Load {
     return success();
   }
 
-  const Survey& survey_;
+  Survey& survey_;
+  const std::vector<RecoverySource>& sources_;
   const RecoverySource& source_;
   const CheckpointPlace& place_;
   const MetadataStore::Options& options_;
@@ -145,19 +164,22 @@ void retire(Transaction& txn, const FoundRoot& found) {
 
 }  // namespace
 
-result<Recovered> load_metadata(const Survey& survey, const std::vector<RecoverySource>& sources,
+result<Recovered> load_metadata(Survey& survey, const std::vector<RecoverySource>& sources,
                                 const CheckpointPlace& place, const MetadataStore::Options& wanted,
                                 std::optional<uint64_t> to, const RecoveryProgress& progress) {
   MetadataStore::Options options = wanted;
   if (!options.files) options.files = make_posix_file_layer();
   const uint64_t end = to.value_or(survey.end.sequence);
+  if (end <= survey.end.sequence && survey.root_for(end) == nullptr && !survey.whole()) {
+    TRY(survey_further(survey, sources, place, end));
+  }
   if (end > survey.end.sequence || survey.root_for(end) == nullptr) {
     return failure(Errc::not_found,
                    fmt::format("entry {} cannot be recovered: the sites have what leads to entries "
                                "{} to {}",
                                end, survey.oldest(), survey.end.sequence));
   }
-  return Load(survey, sources[survey.source], place, options, progress).run(end);
+  return Load(survey, sources, place, options, progress).run(end);
 }
 
 result<void> adapt_metadata(const MetadataStore::Options& options, const Survey& survey,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <future>
+#include <iterator>
 #include <utility>
 
 #include "daemon/checkpoint/checkpoint_rules.h"
@@ -73,66 +74,146 @@ result<void> choose_source(Survey& survey, std::optional<SiteId> only) {
   return failure(Errc::not_found, text);
 }
 
-// One pass over the log: its chain, its seals, its roots.
-result<void> read_log(Survey& survey, const RecoverySource& source, const CheckpointPlace& place) {
-  survey.floor = survey.sites[survey.source].head.floor;
-  survey.roots.clear();
-  survey.bytes = 0;
-  survey.committed = 0;
-  journal::EntryOpener opener(place.metadata_key);
-  TransactionReader transactions(place.metadata_key);
-  TRY(read_entries(
-      *source.log, place.journal, survey.floor, {}, [&](const auto& entry) -> result<void> {
-        survey.end = entry.position();
-        survey.bytes += entry.bytes->size();
-        survey.committed = std::max(survey.committed, entry.header.committed);
-        TRY(transactions.add(entry));
-        if (entry.header.kind != journal::EntryKind::root) return success();
-        TRY(const Bytes content, opener.open(entry));
-        FoundRoot found{.entry = entry.header.sequence};
-        if (!found.root.ParseFromArray(content.data(), static_cast<int>(content.size())) ||
-            found.root.position().size() != journal::kPositionBytes) {
-          return failure(Errc::corrupt,
-                         fmt::format("entry {} of the journal is no root of a checkpoint",
-                                     entry.header.sequence));
-        }
-        found.covered = journal::get_position(as_bytes(found.root.position()), 0).sequence;
-        survey.roots.insert(survey.roots.begin(), std::move(found));
-        return success();
-      }));
-  if (!survey.roots.empty()) return success();
-  return failure(
-      Errc::not_found,
-      fmt::format("the journal at site {} has entries {} to {} and no checkpoint yet: the "
-                  "metadata cannot be rebuilt from it",
-                  survey.sites[survey.source].name, survey.floor, survey.end.sequence));
+result<FoundRoot> open_root(journal::EntryOpener& opener, const journal::LogEntry& entry) {
+  TRY(const Bytes content, opener.open(entry));
+  FoundRoot found{.entry = entry.header.sequence};
+  if (!found.root.ParseFromArray(content.data(), static_cast<int>(content.size())) ||
+      found.root.position().size() != journal::kPositionBytes) {
+    return failure(Errc::corrupt, fmt::format("entry {} of the journal is no root of a checkpoint",
+                                              entry.header.sequence));
+  }
+  found.covered = journal::get_position(as_bytes(found.root.position()), 0).sequence;
+  return found;
 }
 
-// What the records about the cloud say, from the first checkpoint that can be read.
-result<void> read_beginning(Survey& survey, const CheckpointPlace& place) {
-  std::string problems;
-  for (const auto& found : survey.roots) {
-    bool cloud = false, set = false;
+// Reads a log from its end backwards, a part at a time: each has several times the entries of what
+// was read before, so that a site reads little more than is wanted, in few calls.
+class BackwardReading {
+ public:
+  BackwardReading(Survey& survey, const RecoverySource& source, const CheckpointPlace& place)
+      : survey_(survey), source_(source), place_(place), opener_(place.metadata_key) {}
+
+  // Until there is a checkpoint from which `reach` can be reached, or nothing is left.
+  result<void> read(uint64_t reach) {
+    if (reach == kWholeLog) {
+      TRY(read_part(survey_.floor, true));
+      for (size_t i = 0; i < survey_.roots.size() && survey_.set.sites_size() == 0; ++i) {
+        (void)readable(survey_.roots[i]);
+      }
+      return success();
+    }
+    const uint64_t end = survey_.first;
+    size_t looked_at = survey_.roots.size();
+    for (bool found = false; !found && !survey_.whole();) {
+      const uint64_t had = end - survey_.first;
+      const uint64_t more = std::max<uint64_t>(kPartEntries, had * (kPartGrowth - 1));
+      TRY(read_part(survey_.first - std::min(more, survey_.first - survey_.floor), false));
+      for (; looked_at < survey_.roots.size() && !found; ++looked_at) {
+        const FoundRoot& root = survey_.roots[looked_at];
+        const bool reaches = root.covered <= reach && root.covered + 1 >= survey_.floor;
+        found = readable(root) && reaches;
+      }
+    }
+    return success();
+  }
+
+  // Why checkpoints cannot be read, one per line.
+  const std::string& problems() const { return problems_; }
+
+ private:
+  static constexpr uint64_t kPartEntries = 2048, kPartGrowth = 4;
+
+  // The entries in front of those that were read, from `from` on.
+  result<void> read_part(uint64_t from, bool seals) {
+    const uint64_t until = survey_.first;
+    if (from >= until) return success();
+    std::vector<FoundRoot> roots;
+    TransactionReader transactions(place_.metadata_key);
+    std::optional<journal::LogPosition> last;
+    std::optional<journal::ChainHash> before;
+    bool reached = false;
+    auto read = read_entries(
+        *source_.log, place_.journal, from, {}, [&](const auto& entry) -> result<void> {
+          reached = entry.header.sequence >= until;
+          if (reached) return failure(Errc::unavailable, "the part ends here");
+          if (!before) before = entry.header.previous;
+          last = entry.position();
+          survey_.bytes += entry.bytes->size();
+          survey_.committed = std::max(survey_.committed, entry.header.committed);
+          if (seals) {
+            TRY(transactions.add(entry));
+          }
+          if (entry.header.kind != journal::EntryKind::root) return success();
+          TRY(auto found, open_root(opener_, entry));
+          roots.push_back(std::move(found));
+          return success();
+        });
+    if (!read && !reached) return read;
+    const bool follows =
+        last && (!survey_.before || (last->sequence + 1 == until && last->hash == *survey_.before));
+    if (!follows) {
+      return failure(
+          Errc::corrupt,
+          fmt::format("entry {} of the journal does not follow the one in front of it", until));
+    }
+    if (!survey_.before) survey_.end = *last;
+    survey_.before = before;
+    survey_.first = from;
+    std::move(roots.rbegin(), roots.rend(), std::back_inserter(survey_.roots));
+    return success();
+  }
+
+  // What the records about the cloud say, from the first checkpoint that can be read.
+  bool readable(const FoundRoot& found) {
+    bool cloud_there = false, set_there = false;
+    pb::Cloud cloud;
+    pb::JournalSet set;
+    Totals totals;
     const auto read = read_checkpoint_start(
-        found.root, place, [&](std::string_view key, std::string_view value) -> result<void> {
+        found.root, place_, [&](std::string_view key, std::string_view value) -> result<void> {
           if (key == key::meta("cloud")) {
-            cloud = survey.cloud.ParseFromArray(value.data(), static_cast<int>(value.size()));
+            cloud_there = cloud.ParseFromArray(value.data(), static_cast<int>(value.size()));
           } else if (key == key::meta(kJournalRecord)) {
-            set = survey.set.ParseFromArray(value.data(), static_cast<int>(value.size()));
+            set_there = set.ParseFromArray(value.data(), static_cast<int>(value.size()));
           } else if (key == key::meta("totals")) {
-            (void)decode_totals(value, survey.totals);
+            (void)decode_totals(value, totals);
           }
           return success();
         });
-    if (read && cloud && set && valid_set(survey.set)) return success();
-    problems +=
-        fmt::format("\n  checkpoint {}: {}", checkpoint_name(found.root.number()),
-                    read ? "it does not say which sites hold the journal" : read.error().message());
+    if (!read || !cloud_there || !set_there || !valid_set(set)) {
+      problems_ += fmt::format(
+          "\n  checkpoint {}: {}", checkpoint_name(found.root.number()),
+          read ? "it does not say which sites hold the journal" : read.error().message());
+      return false;
+    }
+    if (survey_.set.sites_size() == 0) {
+      survey_.cloud = std::move(cloud);
+      survey_.set = std::move(set);
+      survey_.totals = totals;
+    }
+    return true;
   }
+
+  Survey& survey_;
+  const RecoverySource& source_;
+  const CheckpointPlace& place_;
+  journal::EntryOpener opener_;
+  std::string problems_;
+};
+
+result<void> no_checkpoint(const Survey& survey, const std::string& problems) {
+  if (survey.roots.empty()) {
+    return failure(
+        Errc::not_found,
+        fmt::format("the journal at site {} has entries {} to {} and no checkpoint yet: the "
+                    "metadata cannot be rebuilt from it",
+                    survey.sites[survey.source].name, survey.floor, survey.end.sequence));
+  }
+  std::string text = problems;
   for (const auto& site : survey.sites) {
-    if (!site.answered) problems += fmt::format("\n  site {}: {}", site.name, site.reason);
+    if (!site.answered) text += fmt::format("\n  site {}: {}", site.name, site.reason);
   }
-  return failure(Errc::unavailable, "no checkpoint at the sites can be read:" + problems);
+  return failure(Errc::unavailable, "no checkpoint at the sites can be read:" + text);
 }
 
 }  // namespace
@@ -170,13 +251,26 @@ uint64_t Survey::oldest() const {
   return oldest;
 }
 
+result<void> survey_further(Survey& survey, const std::vector<RecoverySource>& sources,
+                            const CheckpointPlace& place, uint64_t reach) {
+  return BackwardReading(survey, sources[survey.source], place).read(reach);
+}
+
 result<Survey> survey_journal(const std::vector<RecoverySource>& sources,
-                              const CheckpointPlace& place, std::optional<SiteId> only) {
+                              const CheckpointPlace& place, std::optional<SiteId> only,
+                              uint64_t reach) {
   Survey survey;
+  std::string problems;
   for (int attempt = 1;; ++attempt) {
+    survey = {};
     survey.sites = ask_all(sources, place.journal);
     TRY(choose_source(survey, only));
-    auto read = read_log(survey, sources[survey.source], place);
+    const auto& head = survey.sites[survey.source].head;
+    survey.floor = head.floor;
+    survey.first = head.last.sequence + 1;
+    BackwardReading log(survey, sources[survey.source], place);
+    const auto read = log.read(reach);
+    problems = log.problems();
     if (read) break;
     // A daemon that leads has trimmed it meanwhile.
     auto again = sources[survey.source].log->head();
@@ -185,7 +279,9 @@ result<Survey> survey_journal(const std::vector<RecoverySource>& sources,
       return failure(read.error().in("site " + survey.sites[survey.source].name));
     }
   }
-  TRY(read_beginning(survey, place));
+  if (survey.set.sites_size() == 0) {
+    TRY(no_checkpoint(survey, problems));
+  }
   survey.rules =
       journal::quorum_rules(survey.set.sites_size(), static_cast<int>(survey.set.losses()));
   survey.answered = 0;

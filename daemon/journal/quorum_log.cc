@@ -181,11 +181,13 @@ class SiteQuorumLog final : public QuorumLog {
 
   void append(LogEntry entry) override {
     std::lock_guard lock(shared_->mutex);
-    QuorumEngine& engine = shared_->engine;
-    if (engine.over()) return;
-    DC_CHECK(continues(entry, options_.journal, engine.last()) &&
-             entry.header.epoch == engine.epoch());
-    engine.append(std::move(entry));
+    take(std::move(entry));
+    shared_->notify_appended();
+  }
+
+  void append_all(std::vector<LogEntry> entries) override {
+    std::lock_guard lock(shared_->mutex);
+    for (auto& entry : entries) take(std::move(entry));
     shared_->notify_appended();
   }
 
@@ -218,6 +220,14 @@ class SiteQuorumLog final : public QuorumLog {
   }
 
  private:
+  void take(LogEntry entry) {  // with the mutex held
+    QuorumEngine& engine = shared_->engine;
+    if (engine.over()) return;
+    DC_CHECK(continues(entry, options_.journal, engine.last()) &&
+             entry.header.epoch == engine.epoch());
+    engine.append(std::move(entry));
+  }
+
   std::vector<MemberState> states() const {  // with the mutex held
     std::vector<MemberState> out;
     for (size_t i = 0; i < options_.members.size(); ++i) {

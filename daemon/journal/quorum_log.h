@@ -24,6 +24,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -105,6 +106,10 @@ class QuorumLog {
   // The next entry. It must continue the log: anything else is a bug and ends the program. Never
   // blocks. Ignored once fenced.
   virtual void append(LogEntry) = 0;
+  // Several, in order: the sites' threads are woken once.
+  virtual void append_all(std::vector<LogEntry> entries) {
+    for (auto& entry : entries) append(std::move(entry));
+  }
 
   virtual LogPosition committed() const = 0;
   // Called when the entry of this sequence is committed, in the order of sequences; those of one

@@ -89,30 +89,33 @@ bool SegmentScanner::skip_padding() {
     ended_ = true;
     return false;
   }
-  if (pending_.size() < padding) return false;
-  if (!all_zero(ByteView(pending_).first(padding))) {
+  const ByteView left = unread();
+  if (left.size() < padding) return false;
+  if (!all_zero(left.first(padding))) {
     ended_ = true;
     return false;
   }
-  pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(padding));
-  offset_ += padding;
+  consume(padding);
   return true;
 }
 
 bool SegmentScanner::feed(ByteView bytes, const Sink& sink) {
   if (ended_) return false;
+  pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(consumed_));
+  consumed_ = 0;
   pending_.insert(pending_.end(), bytes.begin(), bytes.end());
   while (!ended_) {
     if (offset_ >= limit_) {
       ended_ = true;
       break;
     }
-    if (pending_.size() < kEntryPaddingBytes) break;
-    if (all_zero(ByteView(pending_).first(kEntryPaddingBytes))) {
+    const ByteView left = unread();
+    if (left.size() < kEntryPaddingBytes) break;
+    if (all_zero(left.first(kEntryPaddingBytes))) {
       if (!skip_padding()) break;
       continue;
     }
-    const auto header = decode_entry_header(pending_);
+    const auto header = decode_entry_header(left);
     if (!header) {
       ended_ = true;
       break;
@@ -122,17 +125,16 @@ bool SegmentScanner::feed(ByteView bytes, const Sink& sink) {
       ended_ = true;
       break;
     }
-    if (pending_.size() < size) break;
-    auto entry = decode_entry(pending_);
+    if (left.size() < size) break;
+    auto entry = decode_entry(left);
     if (!entry || !continues(entry.value(), journal_, last_) ||
         entry.value().header.epoch > epoch_) {
       ended_ = true;
       break;
     }
     last_ = entry.value().position();
-    offset_ += size;
+    consume(size);
     valid_ = offset_;
-    pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(size));
     sink(std::move(entry).value());
   }
   return !ended_;

@@ -49,14 +49,20 @@ class SegmentScanner {
 
  private:
   bool skip_padding();
+  ByteView unread() const { return ByteView(pending_).subspan(consumed_); }
+  void consume(uint64_t bytes) {
+    consumed_ += bytes;
+    offset_ += bytes;
+  }
 
   const JournalId journal_;
   const Epoch epoch_;
   const uint64_t unit_, limit_;
   LogPosition last_;
   uint64_t valid_ = 0;
-  uint64_t offset_ = 0;  // of the first byte in pending_
+  uint64_t offset_ = 0;  // of the first unread byte in pending_
   Bytes pending_;
+  size_t consumed_ = 0;  // of pending_: taken out once per feed(), for moving the rest costs more
   bool ended_ = false;
 };
 

@@ -19,6 +19,10 @@ using journal::LogEntry;
 // fields around the last change.
 constexpr size_t kContentBytesMax = journal::kEntryBytesMax - (64 << 10);
 
+// As many bytes of entries go to the log whatever the delay: the memory they take is bounded by it,
+// and an append of that size costs little beside what is in it.
+constexpr uint64_t kHeldBytesMax = uint64_t{256} << 10;
+
 constexpr uint64_t kEntryBytesGuess = 1024;
 constexpr uint64_t kEntriesForMean = 64;
 
@@ -73,11 +77,26 @@ result<JournalCommitter::Sealed> JournalCommitter::seal(const RecordChanges& cha
   return sealed;
 }
 
-void JournalCommitter::hand_over(Sealed sealed) {
-  for (auto& entry : sealed.entries) {
+// What is held is in the store, where the next start finds it if this process ends now.
+void JournalCommitter::hand_over(std::vector<LogEntry> entries) {
+  for (auto& entry : entries) {
     appended_bytes_ += entry.bytes->size();
-    options_.log->append(std::move(entry));
+    held_bytes_ += entry.bytes->size();
+    held_.push_back(std::move(entry));
   }
+  if (options_.append_delay <= Duration(0) || held_bytes_ >= kHeldBytesMax) return flush();
+  if (std::exchange(flush_due_, true)) return;
+  options_.loop->after(options_.append_delay, [this, alive = std::weak_ptr(alive_)] {
+    if (alive.expired()) return;
+    flush_due_ = false;
+    flush();
+  });
+}
+
+void JournalCommitter::flush() {
+  if (held_.empty()) return;
+  held_bytes_ = 0;
+  options_.log->append_all(std::exchange(held_, {}));
 }
 
 result<void> JournalCommitter::apply(Transaction&& txn) {
@@ -86,7 +105,7 @@ result<void> JournalCommitter::apply(Transaction&& txn) {
   const auto applied = [&]() -> result<void> {
     TRY(auto sealed, seal(txn.changes(), store_.sequence() + 1));
     TRY(store_.commit(std::move(txn), sealed.step));
-    hand_over(std::move(sealed));
+    hand_over(std::move(sealed.entries));
     return success();
   }();
   if (applied) return success();
@@ -98,7 +117,7 @@ result<void> JournalCommitter::append_local(uint64_t number) {
   TRY(const auto changes, store_.changes_since(number));
   TRY(auto sealed, seal(changes, store_.sequence() + 1));
   TRY(store_.merge_undo(number, sealed.step));
-  hand_over(std::move(sealed));
+  hand_over(std::move(sealed.entries));
   return success();
 }
 
@@ -115,8 +134,8 @@ result<void> JournalCommitter::append(EntryKind kind, ByteView content,
     options_.fatal(entry.error());
     return failure(entry.error());
   }
-  appended_bytes_ += entry.value().bytes->size();
-  options_.log->append(std::move(entry).value());
+  hand_over({std::move(entry).value()});
+  flush();
   if (committed) when_durable([committed = std::move(committed), at = last_] { committed(at); });
   return success();
 }
@@ -138,6 +157,7 @@ void JournalCommitter::when_durable(std::function<void()> f) {
   if (options_.log->committed().sequence >= last_.sequence) {
     return options_.loop->post(std::move(f));
   }
+  flush();
   options_.log->when_committed(last_.sequence,
                                [loop = options_.loop, f = std::move(f)](result<void> done) mutable {
                                  if (done) loop->post(std::move(f));
@@ -146,6 +166,7 @@ void JournalCommitter::when_durable(std::function<void()> f) {
 
 result<void> JournalCommitter::wait_durable(Duration deadline) {
   if (options_.log->committed().sequence >= last_.sequence) return success();
+  flush();
   const auto answer = std::make_shared<std::promise<result<void>>>();
   auto future = answer->get_future();
   options_.log->when_committed(last_.sequence,
@@ -156,7 +177,7 @@ result<void> JournalCommitter::wait_durable(Duration deadline) {
 }
 
 bool JournalCommitter::has_room() const {
-  return options_.log->uncommitted_bytes() <= options_.uncommitted_bytes_max;
+  return options_.log->uncommitted_bytes() + held_bytes_ <= options_.uncommitted_bytes_max;
 }
 
 bool JournalCommitter::full() const { return !room_.empty() || !has_room(); }
@@ -170,6 +191,7 @@ void JournalCommitter::when_room(std::function<void()> f) {
 void JournalCommitter::await_room() {
   if (awaiting_) return;
   awaiting_ = true;
+  flush();
   const auto again = [this, alive = std::weak_ptr(alive_)] {
     if (alive.expired()) return;
     awaiting_ = false;

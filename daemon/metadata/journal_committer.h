@@ -5,6 +5,10 @@
 // has of this leader, the store had first. The store is not synced for it; what a power cut takes
 // from it, the journal brings back at the next start (journal_start.h).
 //
+// Entries that nobody waits for are handed over together, `append_delay` after the first of them:
+// an append costs each site's threads far more than an entry does. Who waits for durable (or for
+// room) does not wait for that.
+//
 // Failures: a store that cannot write, as LocalCommitter. A log that was fenced: another daemon
 // leads; `fatal` is called once, on the loop, and this daemon ends. A site that is away is no
 // failure: without a quorum, changes go on until `uncommitted_bytes_max` bytes wait, then full().
@@ -33,6 +37,8 @@ class JournalCommitter final : public Committer {
     std::unique_ptr<journal::EntrySealer> sealer;  // of the log's epoch, which sealed its opening
     journal::LogPosition last;                     // the end of the log
     uint64_t uncommitted_bytes_max = 64u << 20;
+    // How long an entry may wait for others if nobody waits for it. 0: it goes at once.
+    Duration append_delay{0};
     std::function<void(const Error&)> fatal;  // on the loop, or within apply()
   };
   JournalCommitter(MetadataStore&, Options);
@@ -74,13 +80,17 @@ class JournalCommitter final : public Committer {
   };
   result<Sealed> seal(const RecordChanges&, Sequence);
   result<journal::LogEntry> seal_one(journal::EntryKind, ByteView content);
-  void hand_over(Sealed);
+  void hand_over(std::vector<journal::LogEntry>);
+  void flush();
   bool has_room() const;
   void await_room();
 
   MetadataStore& store_;
   const Options options_;
   journal::LogPosition last_;
+  std::vector<journal::LogEntry> held_;  // sealed, and not handed to the log yet
+  uint64_t held_bytes_ = 0;
+  bool flush_due_ = false;                  // a timer will
   std::deque<std::function<void()>> room_;  // that wait for it
   bool awaiting_ = false;
   bool closed_ = false;

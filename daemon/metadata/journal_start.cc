@@ -116,6 +116,7 @@ result<JournalStarted> start_journal(MetadataStore& store, JournalStart start) {
   options.sealer = std::move(sealer);
   options.last = opening.position();
   options.uncommitted_bytes_max = start.uncommitted_bytes_max;
+  options.append_delay = start.append_delay;
   options.fatal = std::move(start.fatal);
   out.committer = std::make_unique<JournalCommitter>(store, std::move(options));
   if (parting.count == 0) return out;

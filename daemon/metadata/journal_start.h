@@ -19,6 +19,7 @@ struct JournalStart {
   journal::JournalId journal{};
   SecretKey metadata_key;
   uint64_t uncommitted_bytes_max = 64u << 20;
+  Duration append_delay{0};  // JournalCommitter::Options
   std::function<void(const Error&)> fatal;
 };
 

@@ -7,8 +7,11 @@
 #include <leveldb/options.h>
 #include <leveldb/write_batch.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "common/base/bytes.h"
 #include "common/base/file_layer.h"
@@ -20,7 +23,9 @@ namespace datacloud {
 namespace {
 
 constexpr size_t kLoadBatchBytes = size_t{1} << 20;
-constexpr size_t kLoadBufferBytes = size_t{16} << 20;
+constexpr size_t kLoadBufferBytes = size_t{32} << 20;
+constexpr size_t kGatheredBytesMax = size_t{32} << 20;
+constexpr size_t kGatheredOverhead = 96;  // of a record: its place in the table, its strings
 constexpr int kLoadBloomBits = 10;
 
 leveldb::Slice loader_slice(std::string_view text) { return {text.data(), text.size()}; }
@@ -44,11 +49,48 @@ struct MetadataLoader::Impl {
     return failure(failed(status));
   }
 
+  result<void> put(std::string_view key, std::string_view value) {
+    batch.Put(loader_slice(key), loader_slice(value));
+    return batch.ApproximateSize() < kLoadBatchBytes ? success() : write(false);
+  }
+  // What apply() has gathered.
+  result<void> write_gathered() {
+    std::vector<const Gathered::value_type*> sorted;
+    sorted.reserve(gathered.size());
+    for (const auto& record : gathered) sorted.push_back(&record);
+    std::sort(sorted.begin(), sorted.end(),
+              [](const auto* a, const auto* b) { return a->first < b->first; });
+    for (const auto* record : sorted) {
+      if (record->second) {
+        TRY(put(record->first, *record->second));
+      } else {
+        batch.Delete(loader_slice(record->first));
+      }
+    }
+    gathered.clear();
+    gathered_bytes = 0;
+    return write(false);
+  }
+  void gather(std::string key, std::optional<std::string> value) {
+    const size_t bytes = value ? value->size() : 0;
+    const auto [at, added] = gathered.try_emplace(std::move(key));
+    gathered_bytes += bytes;
+    if (added) {
+      gathered_bytes += at->first.size() + kGatheredOverhead;
+    } else {
+      gathered_bytes -= at->second ? at->second->size() : 0;
+    }
+    at->second = std::move(value);
+  }
+
+  using Gathered = std::unordered_map<std::string, std::optional<std::string>>;
   const MetadataStore::Options options;
   LevelDbEnv env;
   std::unique_ptr<const leveldb::FilterPolicy> bloom;
   std::unique_ptr<leveldb::DB> db;
   leveldb::WriteBatch batch;
+  Gathered gathered;  // newer than the batch
+  size_t gathered_bytes = 0;
 };
 
 MetadataLoader::MetadataLoader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -80,30 +122,27 @@ result<std::unique_ptr<MetadataLoader>> MetadataLoader::create(MetadataStore::Op
 }
 
 result<void> MetadataLoader::put(std::string_view key, std::string_view value) {
-  impl_->batch.Put(loader_slice(key), loader_slice(value));
-  if (impl_->batch.ApproximateSize() < kLoadBatchBytes) return success();
-  return impl_->write(false);
+  if (!impl_->gathered.empty()) {
+    TRY(impl_->write_gathered());
+  }
+  return impl_->put(key, value);
 }
 
-result<void> MetadataLoader::apply(const RecordChanges& changes, Sequence sequence) {
-  for (const auto& [key, value] : changes) {
-    if (value) {
-      impl_->batch.Put(loader_slice(key), loader_slice(*value));
-    } else {
-      impl_->batch.Delete(loader_slice(key));
-    }
+result<void> MetadataLoader::apply(RecordChanges&& changes, Sequence sequence) {
+  while (!changes.empty()) {
+    auto change = changes.extract(changes.begin());
+    impl_->gather(std::move(change.key()), std::move(change.mapped()));
   }
   std::string number;
   for (int shift = 56; shift >= 0; shift -= 8) {
     number.push_back(static_cast<char>(sequence >> shift));
   }
-  impl_->batch.Put(key::meta("sequence"), number);
-  if (impl_->batch.ApproximateSize() < kLoadBatchBytes) return success();
-  return impl_->write(false);
+  impl_->gather(key::meta("sequence"), std::move(number));
+  return impl_->gathered_bytes < kGatheredBytesMax ? success() : impl_->write_gathered();
 }
 
 result<std::optional<std::string>> MetadataLoader::get(const std::string& key) {
-  TRY(impl_->write(false));
+  TRY(impl_->write_gathered());
   std::string value;
   leveldb::ReadOptions checked;
   checked.verify_checksums = true;

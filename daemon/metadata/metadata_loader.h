@@ -4,7 +4,12 @@
 // Nothing is durable before finish(), and nobody opens the directory before: it is made under
 // another name and renamed when it is whole (recovered_directory.h). Much faster than transactions.
 //
-// Threading: one thread at a time. Memory: LevelDB's write buffers, some ten MiB.
+// Records come by put() in the order of their keys: LevelDB then writes tables that do not overlap,
+// and never has to merge them. Transactions change the same records over and over, so apply()
+// gathers the newest values and writes them in order.
+//
+// Threading: one thread at a time. Memory: two of LevelDB's write buffers of 32 MiB, and as much of
+// gathered records.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +34,7 @@ class MetadataLoader {
 
   result<void> put(std::string_view key, std::string_view value);
   // A transaction; `sequence` is the store's afterwards.
-  result<void> apply(const RecordChanges&, Sequence sequence);
+  result<void> apply(RecordChanges&&, Sequence sequence);
   result<std::optional<std::string>> get(const std::string& key);
   // What was put is as of this position. Durable on success; nothing may be called after it.
   // corrupt: it is not the metadata of a cloud.

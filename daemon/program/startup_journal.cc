@@ -22,6 +22,7 @@ namespace datacloud {
 namespace {
 
 constexpr auto kLook = milliseconds(10);
+constexpr auto kAppendDelay = milliseconds(50);  // of changes that nobody waits for
 
 // Whether the last entry says that its leader answers nobody any more.
 result<bool> ends_released(journal::QuorumLog& log, const SecretKey& metadata_key) {
@@ -97,6 +98,7 @@ result<void> Daemon::open_journal(const Config& config, pb::Cloud& cloud, const 
                               .journal = journal_id(cloud.uuid()).value(),
                               .metadata_key = metadata_key,
                               .uncommitted_bytes_max = config.journal.uncommitted_bytes_max,
+                              .append_delay = kAppendDelay,
                               .fatal = [this](const Error& error) { store_failed(error); }});
   if (!started) {
     foreign_ = started.error().is(Errc::not_found);

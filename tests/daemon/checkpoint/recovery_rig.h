@@ -145,7 +145,7 @@ class RecoveryTest : public CheckpointTest {
     set_away(static_cast<size_t>(site), true);
   }
   MetadataStore::Options made() const { return {.directory = root_ + "/made"}; }
-  result<Recovered> load(const Survey& survey, std::optional<uint64_t> to = {}) {
+  result<Recovered> load(Survey survey, std::optional<uint64_t> to = {}) {
     return load_metadata(survey, sources(), place(), made(), to, {});
   }
   // What was made, without what is of its directory alone.

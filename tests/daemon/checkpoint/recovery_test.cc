@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "tests/daemon/checkpoint/recovery_rig.h"
 
@@ -46,7 +47,7 @@ TEST_F(RecoveryTest, GoesBackToAnyEntryOfTheWindow) {
   checkpoint();
   lead();
   for (int i = 0; i < 5; ++i) change(some_changes());
-  const auto survey = survey_journal(sources(), place()).value();
+  const auto survey = survey_journal(sources(), place(), {}, kWholeLog).value();
   EXPECT_EQ(survey.oldest(), survey.roots.back().covered);
   for (uint64_t to = survey.oldest(); to <= last_.sequence; ++to) {
     const auto recovered = load(survey, to);
@@ -88,6 +89,113 @@ TEST_F(RecoveryTest, ACheckpointThatCannotBeReadIsPassedOver) {
   ASSERT_FALSE(refused);
   EXPECT_TRUE(refused.error().is(Errc::unavailable)) << refused.error().message();
   EXPECT_FALSE(load(survey));
+}
+
+// A log of several parts, with a checkpoint in the oldest and one in the newest.
+class LongLogTest : public RecoveryTest {
+ protected:
+  void SetUp() override {
+    RecoveryTest::SetUp();
+    for (int i = 0; i < 3; ++i) change(some_changes());
+    checkpoint();
+    change(some_changes());
+    early_ = last_.sequence;
+    for (int i = 0; i < 3000; ++i) append(journal::EntryKind::heads, {});
+    for (int i = 0; i < 3; ++i) change(some_changes());
+    checkpoint();
+    for (int i = 0; i < 3; ++i) change(some_changes());
+  }
+  void damage(const pb::CheckpointRoot& root) {
+    for (const int c : {0, 2, 3}) {
+      const auto site = root.pieces(0).sites(c) - 1;
+      ASSERT_TRUE(controls_[site].overwrite(column_name(root.number(), 0, c), Bytes(7)));
+    }
+  }
+  uint64_t early_ = 0;  // an entry that only the first checkpoint leads to
+};
+
+TEST_F(LongLogTest, IsReadBackToTheNewestCheckpointAndFurtherWhenThatIsNotEnough) {
+  const auto survey = survey_journal(sources(), place()).value();
+  EXPECT_EQ(survey.end, last_);
+  EXPECT_EQ(survey.roots.size(), 1u);
+  EXPECT_FALSE(survey.whole());
+  EXPECT_EQ(survey.committed, last_.sequence - 1);
+  ASSERT_TRUE(load(survey));
+  EXPECT_TRUE(made_records() == stored());
+
+  const auto whole = survey_journal(sources(), place(), {}, kWholeLog).value();
+  EXPECT_TRUE(whole.whole());
+  EXPECT_EQ(whole.roots.size(), 2u);
+  EXPECT_EQ(whole.first, 1u);
+  EXPECT_EQ(whole.cloud.name(), survey.cloud.name());
+  EXPECT_GT(whole.bytes, survey.bytes);
+
+  // The load goes on by itself where the survey ended.
+  auto recovered = load(survey, early_);
+  ASSERT_TRUE(recovered) << recovered.error().message();
+  EXPECT_EQ(recovered.value().position.sequence, early_);
+  EXPECT_TRUE(made_records() == history_[early_]);
+  EXPECT_EQ(survey_journal(sources(), place(), {}, early_).value().roots.size(), 2u);
+  EXPECT_FALSE(load(survey, whole.oldest() - 1));
+
+  damage(roots_[1]);
+  recovered = load(survey);
+  ASSERT_TRUE(recovered) << recovered.error().message();
+  EXPECT_EQ(recovered.value().checkpoint, roots_[0].number());
+  EXPECT_TRUE(made_records() == stored());
+  EXPECT_EQ(survey_journal(sources(), place()).value().roots.size(), 2u);
+  damage(roots_[0]);
+  EXPECT_FALSE(load(survey));
+  const auto refused = survey_journal(sources(), place());
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(refused.error().is(Errc::unavailable));
+  EXPECT_NE(refused.error().text().find(checkpoint_name(roots_[1].number())), std::string::npos);
+}
+
+// Reads of entries in front of `split` show another history.
+class SplicedLog final : public journal::LogStore {
+ public:
+  SplicedLog(std::shared_ptr<journal::LogStore> log, std::vector<journal::LogEntry> other)
+      : log_(std::move(log)), other_(std::move(other)) {}
+  result<journal::LogHead> head() override { return log_->head(); }
+  result<std::vector<journal::LogEntry>> read(uint64_t from, size_t bytes_max) override {
+    if (from > other_.size()) return log_->read(from, bytes_max);
+    return std::vector(other_.begin() + static_cast<ptrdiff_t>(from - 1), other_.end());
+  }
+  result<journal::LogHead> claim(const journal::Epoch&) override { return none(); }
+  result<void> begin(const journal::Epoch&, const journal::LogPosition&, journal::Base) override {
+    return none();
+  }
+  void append(const journal::Epoch&, journal::LogBatch, Done done) override { done(none()); }
+  result<journal::LogHead> settle(const journal::Epoch&) override { return none(); }
+  result<void> trim(const journal::Epoch&, uint64_t) override { return none(); }
+  result<void> seal(const journal::Epoch&) override { return none(); }
+
+ private:
+  static Error none() { return Error(Errc::unsupported, "it is only read"); }
+  const std::shared_ptr<journal::LogStore> log_;
+  const std::vector<journal::LogEntry> other_;
+};
+
+TEST_F(LongLogTest, PartsThatDoNotFollowEachOtherAreDamage) {
+  const auto survey = survey_journal(sources(), place()).value();
+  journal::EntrySealer sealer(metadata_key_, journal_, {1, 77});
+  std::vector<journal::LogEntry> other;
+  journal::LogPosition at;
+  while (at.sequence + 1 < survey.first) {
+    other.push_back(sealer.seal(journal::EntryKind::heads, at, 0, {}).value());
+    at = other.back().position();
+  }
+  auto spliced = sources();
+  for (auto& source : spliced) source.log = std::make_shared<SplicedLog>(source.log, other);
+  EXPECT_TRUE(survey_journal(spliced, place()));
+  for (const uint64_t reach : {early_, kWholeLog}) {
+    const auto refused = survey_journal(spliced, place(), {}, reach);
+    ASSERT_FALSE(refused);
+    EXPECT_TRUE(refused.error().is(Errc::corrupt)) << refused.error().message();
+  }
+  EXPECT_FALSE(
+      load_metadata(*std::make_unique<Survey>(survey), spliced, place(), made(), early_, {}));
 }
 
 TEST_F(RecoveryTest, TakesTheLogThatEndsLastAndWantsEnoughSites) {

@@ -195,6 +195,80 @@ TEST_F(JournalCommitterTest, AStoreThatCannotWriteIsFatalAndNothingFollowsInTheL
   EXPECT_EQ(rig_.journal->entries().size(), entries);
 }
 
+// Entries that may wait for others.
+class HeldEntriesTest : public JournalCommitterTest {
+ protected:
+  void SetUp() override {
+    rig_.append_delay = milliseconds(10);
+    JournalCommitterTest::SetUp();
+    begun_ = logged();
+  }
+  size_t logged() const { return rig_.journal->entries().size(); }
+  size_t held() const { return rig_.committer().last().sequence - logged(); }
+  size_t begun_ = 0;
+};
+
+TEST_F(HeldEntriesTest, GoTogetherAfterTheDelayInTheirOrder) {
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(rig_.put("Z" + std::to_string(i), "x"));
+  EXPECT_EQ(logged(), begun_);
+  EXPECT_EQ(rig_.records().size(), 3u) << "the store has them";
+  rig_.drain();  // the timer
+  EXPECT_EQ(logged(), begun_ + 3);
+  ASSERT_EQ(batches().size(), 3u);
+  EXPECT_EQ(batches()[2].changes, (RecordChanges{{"Z2", "x"}}));
+  ASSERT_TRUE(rig_.put("Zmore", "x"));
+  EXPECT_EQ(held(), 1u);
+  rig_.drain();
+  EXPECT_EQ(held(), 0u) << "the timer is set again";
+}
+
+TEST_F(HeldEntriesTest, WaitForNobodyWhoWaitsForThem) {
+  const auto apply = [&] {
+    ASSERT_TRUE(rig_.put("Za", "x"));
+    ASSERT_EQ(held(), 1u);
+  };
+  apply();
+  rig_.committer().when_durable([] {});
+  EXPECT_EQ(held(), 0u);
+  apply();
+  (void)rig_.committer().wait_durable(seconds(0));
+  EXPECT_EQ(held(), 0u);
+  apply();
+  ASSERT_TRUE(rig_.committer().append(journal::EntryKind::heads, as_bytes("heads"), {}));
+  EXPECT_EQ(held(), 0u);
+}
+
+TEST_F(HeldEntriesTest, AreBoundedAndCountAsWhatIsAtNoQuorum) {
+  rig_.journal->hold(true);
+  const std::string value(100 << 10, 'x');
+  ASSERT_TRUE(rig_.put("Za", value));
+  ASSERT_TRUE(rig_.put("Zb", value));
+  EXPECT_EQ(held(), 2u);
+  ASSERT_TRUE(rig_.put("Zc", value));
+  EXPECT_EQ(held(), 0u) << "enough for an append";
+  while (!rig_.committer().full()) {
+    ASSERT_LT(rig_.committer().last().sequence, 100u);
+    ASSERT_TRUE(rig_.put("Za", value));
+  }
+  bool room = false;
+  rig_.committer().when_room([&] { room = true; });
+  EXPECT_EQ(held(), 0u);
+  rig_.journal->release();
+  rig_.drain();
+  EXPECT_TRUE(room);
+}
+
+TEST_F(HeldEntriesTest, OfADaemonThatEndsGoIntoTheLogAtTheNextStart) {
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(rig_.put("Z" + std::to_string(i), "x"));
+  EXPECT_EQ(held(), 3u);
+  rig_.kill();
+  ASSERT_TRUE(rig_.start());
+  EXPECT_EQ(rig_.started.kept, 3u);
+  rig_.drain();
+  ASSERT_EQ(batches().size(), 1u);
+  EXPECT_EQ(batches()[0].changes, (RecordChanges{{"Z0", "x"}, {"Z1", "x"}, {"Z2", "x"}}));
+}
+
 TEST_F(JournalCommitterTest, EntriesOfOtherKindsTellTheirPositionOnceCommitted) {
   rig_.journal->hold(true);
   journal::LogPosition told;

@@ -96,6 +96,7 @@ TEST(JournalQuorumRandomTest, WhatWasDurableIsThereAfterCrashesOfDaemonsAndSites
     sites.set_faults(random.number(0, kSites), static_cast<int>(random.number(0, 1) * 5));
     const bool changes = random.number(0, 2) == 0;
     leader = changes ? 1 - leader : leader;
+    rigs[leader].append_delay = milliseconds(random.number(0, 1));
     // A start that cannot read the log ends the daemon; it is started again.
     auto started = rigs[leader].start();
     for (int again = 0; !started && again < kStartsMax; ++again) {

@@ -93,6 +93,7 @@ class JournalRig {
                  .journal = journal_id(kJournalCloud).value(),
                  .metadata_key = journal_test_key(),
                  .uncommitted_bytes_max = uncommitted_bytes_max,
+                 .append_delay = append_delay,
                  .fatal = [this](const Error& error) { fatal.push_back(error.text()); }});
     if (!done) return failure(done.error());
     started = std::move(done.value());
@@ -109,7 +110,7 @@ class JournalRig {
     while ((journal && journal->deliver()) || loop->run()) {
     }
   }
-  JournalCommitter& committer() { return *started.committer; }
+  JournalCommitter& committer() const { return *started.committer; }
   result<void> put(const std::string& key, const std::string& value) {
     auto txn = store->begin();
     txn.put(key, value);
@@ -134,6 +135,7 @@ class JournalRig {
   JournalStarted started;
   std::vector<std::string> fatal;
   uint64_t uncommitted_bytes_max = 1 << 20;
+  Duration append_delay{0};
 
  private:
   const Claim claim_;

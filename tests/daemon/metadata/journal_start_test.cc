@@ -246,11 +246,13 @@ TEST(JournalStartRandomTest, NothingDurableIsLostAndNothingIsHalfThere) {
       journal->lose(random.number(0, 4) == 0 ? 0 : random.number(0, journal->uncommitted()));
       const bool changes = random.number(0, 2) == 0;
       leader = changes ? 1 - leader : leader;
+      rigs[leader].append_delay = milliseconds(random.number(0, 1));
       const auto started = rigs[leader].start();
       ASSERT_TRUE(started) << started.error().message();
       model.started(rigs[leader], !power_cut && !changes);
       // As the service does at every start, and waits for it before it serves anybody.
       model.transaction(rigs[leader]);
+      rigs[leader].committer().when_durable([] {});
       journal->release();
       if (::testing::Test::HasFailure()) return;
     }

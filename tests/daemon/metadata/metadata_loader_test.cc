@@ -7,6 +7,7 @@
 
 #include "daemon/metadata/record_keys.h"
 #include "tests/daemon/metadata/store_fixture.h"
+#include "tests/support/seeded.h"
 #include "tests/support/simulated_files.h"
 
 namespace datacloud {
@@ -48,6 +49,55 @@ TEST_F(MetadataLoaderTest, MakesTheStoreThatTheRecordsSay) {
   EXPECT_EQ(records.at(key::inode(1001)), "y");
   EXPECT_EQ(records.at(key::inode(3999)), std::string(1000, 'x'));
   EXPECT_EQ(records.at(key::meta("journal_position")).size(), 56u);
+}
+
+// Much more than is gathered at once; the same few records over and over, and erased ones.
+TEST_F(MetadataLoaderTest, TheNewestOfManyChangesCounts) {
+  Seeded random;
+  Records wanted = all_of(*store_);
+  auto loader = MetadataLoader::create(loaded()).value();
+  for (const auto& [key, value] : wanted) ASSERT_TRUE(loader->put(key, value));
+  const std::string filling(8 << 10, 'x');
+  const auto key_of = [&] { return key::inode(1000 + random.number(0, 9000)); };
+  for (Sequence sequence = 100; sequence < 5100; ++sequence) {
+    RecordChanges changes;
+    for (int i = 0; i < 3; ++i) {
+      std::optional<std::string> value;
+      if (random.number(0, 3) > 0) value = std::to_string(sequence) + filling;
+      changes[key_of()] = value;
+    }
+    for (const auto& [key, value] : changes) {
+      if (value) {
+        wanted[key] = *value;
+      } else {
+        wanted.erase(key);
+      }
+    }
+    ASSERT_TRUE(loader->apply(std::move(changes), sequence));
+    if (random.number(0, 999) == 0) {
+      const std::string key = key_of();
+      const auto got = loader->get(key).value();
+      EXPECT_EQ(got.has_value(), wanted.contains(key));
+      if (got) {
+        EXPECT_EQ(*got, wanted[key]);
+      }
+    }
+    if (random.number(0, 999) == 0) {
+      const std::string key = key_of();
+      ASSERT_TRUE(loader->put(key, "put")) << "behind what was gathered";
+      wanted[key] = "put";
+    }
+  }
+  ASSERT_TRUE(loader->finish({}));
+  loader.reset();
+  const auto store = MetadataStore::open(loaded()).value();
+  EXPECT_EQ(store->sequence(), 5099u);
+  Records records = all_of(*store);
+  for (const char* name : {"sequence", "journal_position"}) {
+    records.erase(key::meta(name));
+    wanted.erase(key::meta(name));
+  }
+  EXPECT_TRUE(records == wanted);
 }
 
 TEST_F(MetadataLoaderTest, LeavesWhatIsThereAlone) {
