@@ -10,6 +10,8 @@ namespace datacloud {
 namespace {
 
 constexpr KnownFeature kFeatures[] = {
+    {Feature::inline_data, "inline", "0.2.0",
+     "fsync of little data in one round trip: it is kept in the metadata, then goes into stripes"},
     {Feature::journal, "journal", "0.2.0",
      "metadata replicated to a quorum of the sites, from which it can be rebuilt",
      "datacloud journal enable", true},
