@@ -250,7 +250,8 @@ result<pb::Features> chosen_features(const std::string& choice) {
       if (known == nullptr) {
         std::string all;
         for (const auto& one : known_features())
-          if (one.command.empty() && one.feature != Feature::inline_data) all += fmt::format("{}, ", one.name);
+          if (one.command.empty() && one.feature != Feature::inline_data)
+            all += fmt::format("{}, ", one.name);
         return failure(Errc::invalid,
                        fmt::format("feature \"{}\" is not known: {}all or none", name, all));
       }

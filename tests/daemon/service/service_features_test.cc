@@ -183,6 +183,12 @@ TEST_F(FeaturesTest, BytesOfFilesAreKeptInTheRecordsOnlyWithAJournal) {
   ask(t, {"inline"});
   EXPECT_EQ(error_, 0) << text_;
   EXPECT_TRUE(service_->features().has(Feature::inline_data));
+  // There is no journal behind the name, which fsck would tell.
+  auto features = read_features(store_->begin()).value();
+  features.mutable_features()->DeleteSubrange(0, 1);
+  Transaction without = store_->begin();
+  without.put(key::meta("features"), features);
+  ASSERT_TRUE(store_->commit(std::move(without)));
 }
 
 TEST_F(FeaturesTest, WhatNeedsACommandOfItsOwnIsRefusedWithThatCommand) {

@@ -175,10 +175,11 @@ TEST_F(ServiceInlineTest, ACommitIsInvalidAsAWhole) {
   expect_invalid([&](Commit& c) { run_of(c)->set_stripe(5); }, "names a slot");
   expect_invalid([&](Commit& c) { run_of(c)->set_patches(2); }, "more than one");
   expect_invalid([&](Commit& c) { run_of(c)->set_inline_(true); }, "more than one");
+  constexpr ContentVersion kNotGranted = ContentVersion{1} << 40;
   const auto other = call(a_, [&] {
     auto request = piece_request(0, true, sealed('x'));
-    run_of(*request.mutable_commit())->set_version(1);
-    request.mutable_commit()->mutable_pieces(0)->set_version(1);
+    run_of(*request.mutable_commit())->set_version(kNotGranted);
+    request.mutable_commit()->mutable_pieces(0)->set_version(kNotGranted);
     return request;
   }());
   EXPECT_EQ(other.error(), -static_cast<int>(Errc::revoked)) << "a version that is not granted";

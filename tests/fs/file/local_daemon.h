@@ -58,6 +58,9 @@ class LocalDaemon final : public RpcSession {
   std::atomic<bool> hold_commits{false};
   std::atomic<uint32_t> commits_held{0};  // grows while one waits
 
+  // So many commits name ids that are not granted any more.
+  std::atomic<int> revoke_commits{0};
+
   // As a daemon whose records have no room, or that takes fewer patches of a block.
   std::atomic<bool> refuse_pieces{false};
   std::atomic<uint32_t> patches_max{kBlockPatchesDefault};
@@ -213,6 +216,10 @@ class LocalDaemon final : public RpcSession {
         return reply;
       }
       case pb::Request::kCommit: {
+        if (revoke_commits > 0) {
+          --revoke_commits;
+          return failure(Errc::revoked, "the test has revoked the ids");
+        }
         const uint32_t every = fail_every_commit;
         if (every && ++commits_ % every == 0)
           return failure(Errc::unavailable, "the test refuses this commit");

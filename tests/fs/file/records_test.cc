@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "tests/fs/file/file_rig.h"
 #include "tests/support/seeded.h"
@@ -267,6 +269,42 @@ TEST_F(RecordsTest, ACommitOfUnknownOutcomeIsFollowedByWholeBlocks) {
     expect_stored();
   }
   EXPECT_EQ(io_->data_losses(), 0u);
+}
+
+TEST_F(RecordsTest, RevokedIdsAreReplaced) {
+  in_stripe(1);
+  daemon_->revoke_commits = 3;
+  write_synced(5, "patch");
+  EXPECT_EQ(patches(), 1u);
+  daemon_->revoke_commits = 1;
+  write_synced(9 * kBlock, "block");
+  EXPECT_EQ(inline_blocks(), 1u);
+  expect_stored();
+}
+
+TEST_F(RecordsTest, ManyThreadsSyncOneFile) {
+  in_stripe(2);
+  constexpr int kThreads = 4, kRounds = 30;
+  std::vector<std::thread> threads;
+  std::atomic<int> failures{0};
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([this, t, &failures] {
+      FileHandle handle;
+      handle.inode = file_;
+      for (int i = 0; i < kRounds; ++i) {
+        const std::string text(100, static_cast<char>('a' + (t * kRounds + i) % 26));
+        const uint64_t at = static_cast<uint64_t>(t * kRounds + i) * 60;
+        if (!io_->write(file_, at, as_bytes(text).first(60), false) || !io_->fsync(handle))
+          ++failures;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(failures, 0);
+  for (int i = 0; i < kThreads * kRounds; ++i)
+    model_.replace(static_cast<size_t>(i) * 60, 60,
+                   std::string(60, static_cast<char>('a' + i % 26)));
+  expect_stored();
 }
 
 TEST_F(RecordsTest, ClonesAreOfStripes) {
