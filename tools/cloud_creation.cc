@@ -246,7 +246,7 @@ result<pb::Features> chosen_features(const std::string& choice) {
   };
   if (choice == "all") {
     for (const auto& known : known_features())
-      if (known.command.empty()) add(known);
+      if (known.command.empty() && known.feature != Feature::inline_data) add(known);
   } else if (choice != "none") {
     std::set<std::string> names;
     for (size_t at = 0; at <= choice.size();) {
@@ -259,9 +259,15 @@ result<pb::Features> chosen_features(const std::string& choice) {
       if (known == nullptr) {
         std::string all;
         for (const auto& one : known_features())
-          if (one.command.empty()) all += fmt::format("{}, ", one.name);
+          if (one.command.empty() && one.feature != Feature::inline_data)
+            all += fmt::format("{}, ", one.name);
         return failure(Errc::invalid,
                        fmt::format("feature \"{}\" is not known: {}all or none", name, all));
+      }
+      if (known->feature == Feature::inline_data) {
+        return failure(Errc::invalid,
+                       "feature \"inline\" needs a journal: switch it on later, with `datacloud "
+                       "feature enable inline`");
       }
       if (!known->command.empty()) {
         return failure(Errc::invalid, fmt::format("feature \"{}\" needs more than a name here: "

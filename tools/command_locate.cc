@@ -15,6 +15,7 @@ namespace {
 struct Located {
   pb::Cloud cloud;
   pb::LocateReply reply;
+  BlocksInMetadata in_metadata;
 };
 
 // Appends what is new in a part. What the slots say is not shown: a large file has many.
@@ -75,6 +76,8 @@ result<Located> ask(const CommandContext& context, const std::string& path) {
       return failure(Errc::corrupt, "the daemon's answer does not parse");
     }
     add_part(one, known, located.reply);
+    located.in_metadata.whole += told.inline_blocks();
+    located.in_metadata.patched += told.patched_blocks();
     more = told.has_next_block() && told.next_block() > part.first_block();
     part.set_first_block(told.next_block());
   }
@@ -87,9 +90,10 @@ int run_locate(const CommandContext& context, const std::string& path, bool stri
   if (path.empty()) return report_failure(Error(Errc::invalid, "locate needs a path"));
   auto located = ask(context, path);
   if (!located) return report_failure(located.error());
-  const auto& [cloud, reply] = located.value();
-  fmt::print("{}", context.json ? json_text(locate_json(cloud, reply, path))
-                                : locate_text(cloud, reply, path, stripes, colour_wanted()));
+  const auto& [cloud, reply, in_metadata] = located.value();
+  fmt::print("{}", context.json
+                       ? json_text(locate_json(cloud, reply, in_metadata, path))
+                       : locate_text(cloud, reply, in_metadata, path, stripes, colour_wanted()));
   return kExitOk;
 }
 

@@ -104,7 +104,8 @@ std::string heading(const pb::Stripe& stripe) {
 
 }  // namespace
 
-Json locate_json(const pb::Cloud& cloud, const pb::LocateReply& reply, const std::string& path) {
+Json locate_json(const pb::Cloud& cloud, const pb::LocateReply& reply,
+                 const BlocksInMetadata& in_metadata, const std::string& path) {
   const DamagedShards damaged = damaged_shards(reply);
   Json stripes = Json::array(), rows = Json::array();
   int next_location = 0;
@@ -137,6 +138,8 @@ Json locate_json(const pb::Cloud& cloud, const pb::LocateReply& reply, const std
                {"size", reply.inode().size()},
                {"stripes", std::move(stripes)},
                {"blocks_lost", blocks_lost(reply)},
+               {"blocks_in_metadata", in_metadata.whole},
+               {"blocks_patched", in_metadata.patched},
                {"loss", risk_json(cloud, reply)}};
   if (!rows.empty()) json["rows"] = std::move(rows);
   return json;
@@ -185,7 +188,8 @@ std::string by_site(const pb::Cloud& cloud, const pb::LocateReply& reply,
 }  // namespace
 
 std::string locate_text(const pb::Cloud& cloud, const pb::LocateReply& reply,
-                        const std::string& path, bool each, bool colours) {
+                        const BlocksInMetadata& in_metadata, const std::string& path, bool each,
+                        bool colours) {
   const DamagedShards damaged = damaged_shards(reply);
   const auto rows = std::count_if(reply.stripes().begin(), reply.stripes().end(),
                                   [](const auto& s) { return s.members_size() > 0; });
@@ -197,6 +201,12 @@ std::string locate_text(const pb::Cloud& cloud, const pb::LocateReply& reply,
         "fsck found that the data of {} of its blocks are lost: reading them is "
         "an error until they are written again\n",
         lost);
+  }
+  if (in_metadata.whole + in_metadata.patched > 0) {
+    out += fmt::format(
+        "{} of its blocks are in the metadata, and changes of {} more, until they are written into "
+        "stripes; the metadata is at the sites that hold the journal\n",
+        in_metadata.whole, in_metadata.patched);
   }
   out += risk_text(cloud, reply);
   if (!each && reply.stripes_size() > kStripesListed) {

@@ -37,11 +37,16 @@ Json top_json(const pb::StatusReply& before, const pb::StatusReply& after, doubl
 std::string top_text(const pb::StatusReply& before, const pb::StatusReply& after, double seconds,
                      bool colours);
 
+// Blocks of a file whose bytes are in the metadata, and those in stripes with changes that are.
+struct BlocksInMetadata {
+  uint64_t whole = 0, patched = 0;
+};
 // `path` is what the user asked for.
-Json locate_json(const pb::Cloud&, const pb::LocateReply&, const std::string& path);
+Json locate_json(const pb::Cloud&, const pb::LocateReply&, const BlocksInMetadata&,
+                 const std::string& path);
 // `each`: every stripe, also of a file with many; else a line a site.
-std::string locate_text(const pb::Cloud&, const pb::LocateReply&, const std::string& path,
-                        bool each, bool colours);
+std::string locate_text(const pb::Cloud&, const pb::LocateReply&, const BlocksInMetadata&,
+                        const std::string& path, bool each, bool colours);
 
 Json traffic_json(const pb::Cloud&, const pb::TrafficReply&);
 std::string traffic_text(const pb::Cloud&, const pb::TrafficReply&, bool colours);

@@ -12,6 +12,8 @@ namespace {
 constexpr KnownFeature kFeatures[] = {
     {Feature::file_flags, "file-flags", "0.2.0",
      "flags of files and directories (chattr +i and +a), kept by the daemon"},
+    {Feature::inline_data, "inline", "0.2.0",
+     "fsync of little data in one round trip: it is kept in the metadata, then goes into stripes"},
     {Feature::journal, "journal", "0.2.0",
      "metadata replicated to a quorum of the sites, from which it can be rebuilt",
      "datacloud journal enable", true},

@@ -18,6 +18,7 @@ enum class Feature : uint32_t {
   trees = 1,         // directories declared as trees
   shared_slots = 2,  // several files use one sealed block: clones
   journal = 3,       // metadata is replicated to a quorum of the sites
+  inline_data = 4,   // blocks and patches of blocks in the metadata
   file_flags = 5,    // immutable and append-only files and directories
 };
 

@@ -94,7 +94,10 @@ struct DaemonConfig {
   uint32_t gc_interval_ms = 5'000;
   std::string fold = "auto";  // "auto": merge half-dead and small stripes unasked; "manual"
   uint32_t block_patches_max = kBlockPatchesDefault;  // then its next update is the whole block
-  uint64_t fold_age_ms = 60'000;                      // younger updates and stripes are left alone
+  // Of blocks and patches that mounts may leave in the metadata (feature "inline"); then into
+  // stripes.
+  uint64_t inline_bytes_max = 256u << 20;
+  uint64_t fold_age_ms = 60'000;         // younger updates and stripes are left alone
   uint64_t fold_heat_ms = 600'000;       // a stripe whose updates keep coming waits at most this
   uint64_t fold_blocked_ms = 1'800'000;  // after this, updates are merged without their stripe
   uint64_t fold_backlog_bytes_max = 1u << 30;          // of updates; above, commits are delayed
@@ -144,6 +147,11 @@ struct MountConfig {
   uint64_t kept_bytes_max = 32u << 20;       // requests answered that the daemon could still lose
   uint32_t threads = 16;                     // FUSE worker threads
   bool sync_close = false;                   // close waits for durability
+  // Feature "inline": what fsync puts into the metadata, until it is written into stripes.
+  uint32_t inline_flush_bytes_max = 16u << 10;  // of one fsync of a file; 0: never
+  uint32_t inline_file_bytes_max = 1u << 20;    // of a file
+  uint64_t inline_bytes_max = 16u << 20;        // of all files of this mount
+  uint32_t inline_quiet_ms = 5'000;  // a file without changes for so long goes into stripes
 };
 
 struct Config {

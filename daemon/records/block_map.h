@@ -76,7 +76,8 @@ result<void> drop_unmapped_stripes(Transaction&, const std::vector<StripeId>&);
 result<bool> reclaim_inode(Transaction&, InodeId, uint32_t runs_max);
 
 // Snapshot of the map: runs overlapping [first, first + blocks) clipped to it, with their stripes.
-// At most 4096 runs; the reply then covers a prefix.
+// At most 4096 runs, and pieces up to kMapPieceBytes (common/rpc/inline_limits.h); the reply then
+// covers a prefix, up to its last run.
 result<pb::MapReply> read_map(const Transaction&, const pb::MapRequest&);
 
 // The inode's runs in [first, first + blocks), clipped to it, without their stripes; at most 4096.
@@ -90,10 +91,10 @@ result<void> record_damage(Transaction&, const pb::Damage&);
 // A shard found bad now.
 pb::Damage damage_of(const ShardName&, SiteId, const std::string& reason);
 // All stripe ids an inode's runs from `first` on name, in file order, without repetition, at most
-// `count_max`; and how many blocks among them are lost.
+// `count_max`; and how many blocks among them are lost, inline, or in a stripe with patches.
 struct StripesOfInode {
   std::vector<StripeId> ids;
-  uint64_t blocks_lost = 0;
+  uint64_t blocks_lost = 0, blocks_inline = 0, blocks_patched = 0;
   std::optional<uint64_t> next_block;  // of the first run left out
 };
 result<StripesOfInode> stripes_of_inode(const Transaction&, InodeId, size_t count_max,

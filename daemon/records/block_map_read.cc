@@ -1,7 +1,9 @@
 // What block maps say, for mounts and for background work.
 #include <algorithm>
 #include <set>
+#include <utility>
 
+#include "common/rpc/inline_limits.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/inline_blocks.h"
@@ -23,12 +25,23 @@ result<std::vector<pb::Run>> runs_of(const Transaction& txn, InodeId ino, uint64
 
 namespace {
 
-// No mount reads such blocks yet: what it would read instead are zeros, or what was there before.
-Error unreadable(InodeId ino, const pb::Run& run) {
-  return Error(Errc::unsupported,
-               "block " + std::to_string(run.first_block()) + " of inode " + std::to_string(ino) +
-                   " has inline bytes or patches, which no mount of this version (" +
-                   DATACLOUD_VERSION + ") reads; run `datacloud fsck`");
+// The sealed bytes of the run's block that lie in the records; how many.
+result<uint64_t> add_pieces(const Transaction& txn, InodeId ino, const pb::Run& run,
+                            pb::MapReply& reply) {
+  TRY(auto records, inline_blocks::read_records(txn, ino, run));
+  uint64_t bytes = 0;
+  const auto add = [&](ContentVersion version, bool patch, std::string sealed) {
+    bytes += sealed.size();
+    auto* piece = reply.add_pieces();
+    piece->set_ino(ino);
+    piece->set_block(run.first_block());
+    piece->set_version(version);
+    piece->set_patch(patch);
+    piece->set_sealed(std::move(sealed));
+  };
+  if (run.inline_()) add(run.version(), false, std::move(records.block));
+  for (auto& patch : records.patches) add(patch.version, true, std::move(patch.sealed));
+  return bytes;
 }
 
 }  // namespace
@@ -44,10 +57,14 @@ result<pb::MapReply> read_map(const Transaction& txn, const pb::MapRequest& requ
       first > UINT64_MAX - request.blocks() ? UINT64_MAX : first + request.blocks();
   TRY(const auto runs, overlapping(txn, request.ino(), first, end, kRunsMax));
   std::vector<StripeId> seen;
+  uint64_t piece_bytes = 0;
   for (const auto& run : runs) {
-    if (inline_blocks::has_records(run)) return failure(unreadable(request.ino(), run));
     *reply.add_runs() = clip(run, first, end);
     if (names_slots(run)) seen.push_back(run.stripe());
+    if (!inline_blocks::has_records(run)) continue;
+    TRY(const uint64_t added, add_pieces(txn, request.ino(), run, reply));
+    piece_bytes += added;
+    if (piece_bytes >= kMapPieceBytes) break;  // the mount asks for the rest
   }
   std::sort(seen.begin(), seen.end());
   seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
@@ -81,6 +98,8 @@ result<StripesOfInode> stripes_of_inode(const Transaction& txn, InodeId ino, siz
     pb::Run run;
     damaged = !run.ParseFromArray(v.data(), static_cast<int>(v.size()));
     if (damaged) return false;
+    found.blocks_inline += run.inline_() ? 1 : 0;
+    found.blocks_patched += run.patches() > 0 && !run.inline_() ? 1 : 0;
     if (is_lost(run)) {
       found.blocks_lost += run.count();
     } else if (names_slots(run) && !seen.contains(run.stripe())) {

@@ -8,8 +8,7 @@
 // reclaiming do not ask (block_map.cc). What moves slots leaves such a block where it is: a patch
 // names the version of what it was made for, and the daemon can open neither.
 //
-// No program writes these yet: `inline` is no feature that can be switched on, and commits with
-// such runs are refused. The functions are what journal and fsck will share.
+// How commits bring them: inline_commit.h. What fsck does: daemon/fsck/check_inline.cc.
 //
 // Functions of the loop, pure changes of a transaction.
 #pragma once

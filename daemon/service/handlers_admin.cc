@@ -81,6 +81,8 @@ result<pb::LocatePartReply> MetadataService::locate_from(const std::string& path
   }
   pb::LocatePartReply part;
   part.set_locate(out.SerializeAsString());
+  part.set_inline_blocks(found.blocks_inline);
+  part.set_patched_blocks(found.blocks_patched);
   if (found.next_block) part.set_next_block(*found.next_block);
   return part;
 }

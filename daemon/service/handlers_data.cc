@@ -13,6 +13,8 @@
 #include "daemon/maintenance/maintenance.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/clone_rules.h"
+#include "daemon/records/inline_blocks.h"
+#include "daemon/records/inline_commit.h"
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/stripe_groups.h"
 #include "daemon/repair/site_jobs.h"
@@ -33,12 +35,7 @@ result<void> check_runs(const pb::CommitRequest& request) {
   for (const auto& stripe : request.stripes()) slots[stripe.id()].resize(stripe.slot_length_size());
   for (const auto& update : request.updates()) {
     for (const auto& run : update.runs()) {
-      if (run.inline_() || run.patches() > 0) {
-        return failure(Errc::invalid,
-                       fmt::format("inode {} maps inline bytes or patches, which the "
-                                   "cloud does not use",
-                                   update.ino()));
-      }
+      if (inline_blocks::has_records(run)) continue;  // names no stripe (Pieces::of)
       const auto it = slots.find(run.stripe());
       if (it == slots.end()) {
         return failure(Errc::invalid, fmt::format("inode {} maps stripe {}, which this commit does "
@@ -132,6 +129,13 @@ result<void> MetadataService::check_commit(const pb::CommitRequest& request,
   }
   TRY(check_runs(request));
   TRY(check_clones(request));
+  TRY(const auto pieces, inline_blocks::Pieces::of(request));
+  if (!pieces.empty() && !features_.has(Feature::inline_data)) {
+    return failure(
+        Errc::invalid,
+        "a commit brings bytes for the metadata: the cloud does not use inline; `datacloud "
+        "feature enable inline`");
+  }
   for (const auto& update : request.updates()) {
     if (update.clones_size() > 0 && !features_.has(Feature::shared_slots)) {
       return failure(Errc::invalid, fmt::format("inode {}: the cloud does not use shared-slots; "
@@ -180,6 +184,17 @@ result<bool> MetadataService::may_clone(const Transaction& txn, const pb::Inode&
   return may_share(txn, target, update);
 }
 
+// Whether the update's bytes go into the records. When not, the mount sends whole blocks in
+// stripes.
+result<bool> MetadataService::may_keep(const Transaction& txn, const pb::Inode& inode,
+                                       const pb::InodeUpdate& update,
+                                       const inline_blocks::Pieces& pieces, bool room) const {
+  if (std::none_of(update.runs().begin(), update.runs().end(), inline_blocks::has_records))
+    return true;
+  if (!room) return false;
+  return inline_blocks::may_patch(txn, inode, update, pieces, deps_.config.block_patches_max);
+}
+
 Answer MetadataService::commit_data(const CallPtr& call) {
   const auto& request = call->request.commit();
   TRY(check_commit(request, call->session));
@@ -188,6 +203,10 @@ Answer MetadataService::commit_data(const CallPtr& call) {
     if (is_row(stripe)) continue;
     TRY(add_stripe(txn, without_homes(stripe, deps_.sites)));
   }
+  TRY(const auto pieces, inline_blocks::Pieces::of(request));
+  // What was acknowledged is made again, whatever room there is.
+  const bool room =
+      pieces.empty() || session_of(*call).resending || inline_room_.takes(pieces.bytes());
   pb::Reply reply;
   for (const auto& sent : request.updates()) {
     auto* outcome = reply.mutable_commit()->add_outcomes();
@@ -215,7 +234,8 @@ Answer MetadataService::commit_data(const CallPtr& call) {
       continue;
     }
     TRY(const bool can_share, may_clone(txn, inode.value(), sent, call->session));
-    if (!can_share) {
+    TRY(const bool can_keep, may_keep(txn, inode.value(), sent, pieces, room));
+    if (!can_share || !can_keep) {
       outcome->set_outcome(pb::UpdateOutcome::NOT_SHARED);
       continue;
     }
@@ -224,7 +244,8 @@ Answer MetadataService::commit_data(const CallPtr& call) {
     if (update.has_mode()) {
       update.set_mode(inode.value().mode() & (update.mode() | ~kSpecialModeBits));
     }
-    TRY(const auto updated, update_inode(txn, update));
+    TRY(const auto updated,
+        inline_blocks::update_with(txn, update, pieces, deps_.config.block_patches_max));
     outcome->set_blocks_mapped(updated.blocks_mapped());
     outcome->set_size(updated.size());
   }

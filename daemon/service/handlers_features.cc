@@ -49,6 +49,11 @@ std::optional<Error> MetadataService::lacks_feature(const pb::Session& session) 
   return std::nullopt;
 }
 
+// Bytes of files are kept in the records only where these are at a quorum of the sites.
+bool MetadataService::lacks_journal(const KnownFeature& feature) const {
+  return feature.feature == Feature::inline_data && !features_.has(Feature::journal);
+}
+
 // All that are asked for are switched on, or none.
 Answer MetadataService::feature(const CallPtr& call, const pb::FeatureRequest& request) {
   std::vector<const KnownFeature*> wanted;
@@ -64,11 +69,18 @@ Answer MetadataService::feature(const CallPtr& call, const pb::FeatureRequest& r
       return failure(Errc::invalid,
                      fmt::format("\"{}\" is switched on by `{}`", name, known->command));
     }
+    if (lacks_journal(*known)) {
+      return failure(Errc::invalid,
+                     fmt::format("\"{}\" needs the feature \"journal\", without which what fsync "
+                                 "has stored would be on the daemon's disk alone; switch it on "
+                                 "with `{}`",
+                                 known->name, describe(Feature::journal).command));
+    }
     wanted.push_back(known);
   }
   if (request.all()) {
     for (const auto& known : known_features())
-      if (known.command.empty()) wanted.push_back(&known);
+      if (known.command.empty() && !lacks_journal(known)) wanted.push_back(&known);
   }
   Transaction txn = store_.begin();
   for (const KnownFeature* known : wanted) {
@@ -100,6 +112,10 @@ Answer MetadataService::feature(const CallPtr& call, const pb::FeatureRequest& r
       if (on.name() == known.name) state->set_since(on.since());
     }
     if (state->since() != 0) continue;
+    if (lacks_journal(known)) {
+      state->add_obstacles(
+          fmt::format("the cloud has no journal: `{}`", describe(Feature::journal).command));
+    }
     for (auto& text : sessions_without(known)) state->add_obstacles(std::move(text));
   }
   if (!changes) return std::optional(wrapped(admin));

@@ -28,6 +28,7 @@ MetadataService::MetadataService(Dependencies deps)
               .waiting_per_session = std::min(deps_.config.locks_waiting_per_mount_max,
                                               deps_.config.requests_in_flight_max / 2)}),
       traffic_since_(started_),
+      inline_room_(store_, loop_, deps_.config.inline_bytes_max),
       maintenance_(std::make_unique<Maintenance>(deps_, Maintenance::Shared{.committer = committer_,
                                                                             .responder = *this,
                                                                             .namer = namer_,

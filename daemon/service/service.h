@@ -42,6 +42,7 @@
 #include "daemon/records/limited_directories.h"
 #include "daemon/records/nodes.h"
 #include "daemon/scrub/stripe_statistics.h"
+#include "daemon/service/inline_room.h"
 #include "daemon/service/journal_checkpoints.h"
 #include "daemon/sessions/call.h"
 #include "daemon/sessions/id_ranges.h"
@@ -54,6 +55,9 @@ namespace datacloud {
 
 class Maintenance;
 class MetadataService;
+namespace inline_blocks {
+class Pieces;
+}
 
 // Which nodes may send a request. Processes of the daemon's machine may send all.
 enum class Access {
@@ -268,6 +272,8 @@ class MetadataService final : public RpcService, private Responder {
   result<void> check_commit(const pb::CommitRequest&, SessionId) const;
   result<bool> may_clone(const Transaction&, const pb::Inode& target, const pb::InodeUpdate&,
                          SessionId) const;
+  result<bool> may_keep(const Transaction&, const pb::Inode&, const pb::InodeUpdate&,
+                        const inline_blocks::Pieces&, bool room) const;
   result<void> check_stripe(const pb::Stripe&, SessionId) const;
   result<void> add_rows(Transaction&, const pb::CommitRequest&, SessionId) const;
   Answer abandon(const CallPtr&);
@@ -292,6 +298,8 @@ class MetadataService final : public RpcService, private Responder {
   Answer feature(const CallPtr&, const pb::FeatureRequest&);
   // Sessions that do not know the feature, each with what to do.
   std::vector<std::string> sessions_without(const KnownFeature&) const;
+  // The feature needs a journal, and the cloud has none.
+  bool lacks_journal(const KnownFeature&) const;
   // Null when the session's program knows all that the cloud uses.
   std::optional<Error> lacks_feature(const pb::Session&) const;
 
@@ -358,6 +366,7 @@ class MetadataService final : public RpcService, private Responder {
   std::map<std::pair<SiteId, uint32_t>, pb::SiteTraffic> mount_traffic_;
   MonotonicTime traffic_since_;
   std::map<int, uint64_t> operations_;  // requests by kind since the start
+  InlineRoom inline_room_;
   pb::JournalSet journal_set_;
   uint64_t rollbacks_refused_ = 0;  // hellos of mounts that know of entries which are not here
   std::shared_ptr<LeaderRecordWriter> leader_record_;  // null: the cloud has no journal

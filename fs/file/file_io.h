@@ -13,6 +13,9 @@
 // (give_up): what a program believes lost must not be stored later, where it would take the space
 // that somebody has freed for something else. Other failures (sites away) keep the data.
 //
+// Records: what an fsync finds to be little goes into the daemon's records in one round trip, where
+// the cloud allows that, and is written into stripes later (file_io_records.cc).
+//
 // Thread safety: all methods from any thread that may block.
 #pragma once
 
@@ -25,6 +28,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/base/executor.h"
 #include "common/base/log_limit.h"
 #include "common/proto/file_time.h"
 #include "fs/file/dirty_budget.h"
@@ -49,6 +53,8 @@ class FileIo {
     std::function<void(const InodePtr&)> drop_pages = {};
     // Of the times that the cloud holds now. Any thread; must not block.
     std::function<TimeRange()> time_range = [] { return TimeRange::wide; };
+    // The cloud keeps little data in the records (feature "inline"). Any thread; must not block.
+    std::function<bool()> uses_records = [] { return false; };
   };
   explicit FileIo(Dependencies);
   ~FileIo();
@@ -95,7 +101,8 @@ class FileIo {
   };
   result<Copied> copy_range(FileHandle& from, uint64_t from_offset, FileHandle& to,
                             uint64_t to_offset, uint64_t length, Copying);
-  // Until no commit of copy_range() is under way; afterwards pipeline and daemon may go.
+  // Until no commit of copy_range() and no store_due_records() is under way; afterwards pipeline
+  // and daemon may go.
   void wait_shared();
 
   // Takes an explicit mtime into changes that are not committed yet; false when there are none.
@@ -112,8 +119,10 @@ class FileIo {
 
   // There are changes, and by a recent check too few sites to store them.
   bool cannot_store(const InodePtr&);
-  // Everything changed before the call is committed (and survives a power cut, if `durable`).
-  result<void> flush(const InodePtr&, bool durable);
+  // Everything changed before the call is committed (and survives a power cut, if `durable`): in
+  // stripes, or, of little data, perhaps in the daemon's records.
+  enum class Into { stripes, records_if_little };
+  result<void> flush(const InodePtr&, bool durable, Into = Into::stripes);
   // The same for every file with changes; the Sync request is the caller's.
   result<void> flush_all();
   // What fsync(2) does: flush(), or the error of data given up or lost since the handle was told
@@ -129,7 +138,7 @@ class FileIo {
   // Hands dirty blocks to the pipeline. `everything`: all of them and pending attributes; else
   // one stripe's worth of complete leading blocks. Returns the number of the newest unit in flight.
   enum class Take { stripe, everything };
-  uint64_t start_flush(const InodePtr&, Take, Urgency, bool durable);
+  uint64_t start_flush(const InodePtr&, Take, Urgency, bool durable, Into = Into::stripes);
   // Drops dirty data that can never be committed: the file is unlinked and closed, or gone.
   void discard(const InodePtr&);
   // What was committed and answered is gone at the daemon, and cannot be committed again: handles
@@ -139,6 +148,14 @@ class FileIo {
   // Drops what is not committed, and the file is again what daemon and sites have. Handles are told
   // `error`. False: there was nothing any more, all has been committed.
   bool give_up(const InodePtr&, int error);
+
+  // What this mount has left in the records goes into stripes: of a file that others want, as far
+  // as sites are there (else it stays, which harms nobody); of all files, before the end; of those
+  // that are quiet or have much of it, in the background (does not block).
+  void store_records_for_others(const InodePtr&);
+  void store_all_records();
+  void store_due_records();
+  uint64_t record_bytes() const { return record_bytes_; }
 
   std::vector<InodePtr> dirty_inodes() const;
   DirtyBudget& budget() { return budget_; }
@@ -169,7 +186,7 @@ class FileIo {
   bool quorum_in_doubt();
   uint64_t shard_bytes_of_more(Inode&, uint64_t bytes) const;
   result<void> check_lost(FileHandle&, bool telling_once);
-  result<void> told(const InodePtr&, bool durable, result<void> outcome);
+  result<void> told(const InodePtr&, bool durable, result<void> outcome, Into);
   result<void> hopeless();
   void stored();
   result<SharedBytes> fetch_block(const InodePtr&, uint64_t block);
@@ -179,12 +196,12 @@ class FileIo {
   void remember(const InodePtr&);
   void touch(const InodePtr&);
   void note_size(Inode&, uint64_t before, uint64_t after);
-  FlushUnit take_unit(Inode&, Take, uint64_t* number);
+  FlushUnit take_unit(Inode&, Take, Into, uint64_t* number);
   void answered(const InodePtr&, uint64_t number, result<FlushResult>);
   void settle(const InodePtr&, UnitInFlight&, uint64_t number);
-  void accept(Inode&, UnitInFlight&, uint64_t number);
+  void accept(const InodePtr&, UnitInFlight&, uint64_t number);
   void restore(const InodePtr&, UnitInFlight&, uint64_t number);
-  result<void> flush_once(const InodePtr&, bool durable);
+  result<void> flush_once(const InodePtr&, bool durable, Into);
   void overtaken(const InodePtr&);
   bool drop_changes(Inode&);
   void note_loss(Inode&, const std::string& why);
@@ -196,6 +213,21 @@ class FileIo {
   result<uint64_t> next_hole(const FileRef&, const Uncommitted&, uint64_t from, uint64_t end);
   result<uint64_t> count_used(const FileRef&, const Uncommitted&, uint64_t below);
   void note_failure(Inode&, const Error&);
+  // file_io_records.cc
+  static constexpr int kStoreRoundsMax = 16;
+  bool records_wanted() const;
+  void records_refused();
+  std::optional<uint64_t> plan_block(Inode&, DirtyBlock&, bool in_flight,
+                                     std::optional<uint64_t> cut_from);
+  void plan_records(Inode&, FlushUnit&, const std::vector<uint64_t>& in_flight,
+                    std::optional<uint64_t> cut_from);
+  void note_records(const InodePtr&, const UnitInFlight&, const FlushResult&);
+  void drop_record(Inode&, uint64_t block);
+  void forget_records(Inode&);
+  result<uint64_t> load_records(const InodePtr&, uint64_t bytes_max);
+  static bool has_records(const InodePtr&);
+  result<void> store_records(const InodePtr&);
+  std::vector<InodePtr> records_due();
   uint64_t stripe_bytes(Inode&) const;
 
   Dependencies d_;
@@ -210,8 +242,13 @@ class FileIo {
   LogLimit log_limit_{1, seconds(60)};
   std::atomic<uint64_t> failures_{0}, data_losses_{0};
   MonotonicTime checked_at_{};
+  std::unordered_map<InodeId, InodePtr> with_records_;
+  MonotonicTime records_refused_until_{};
+  std::atomic<uint64_t> record_bytes_{0};
+  bool storing_records_ = false;
   int clones_under_way_ = 0;  // commits not answered yet
   std::condition_variable clones_answered_;
+  Executor resealer_{1, 4};  // last: its thread uses all of the above
 };
 
 }  // namespace datacloud

@@ -108,7 +108,9 @@ struct FileIo::SharedPart {
 
 // The target without changes, and leases on both. Null when they do not come to rest.
 result<FileIo::SharingPtr> FileIo::settle(const InodePtr& source, const InodePtr& target) {
+  // What is in the records cannot be shared: into stripes first.
   const auto flush_changes = [this](const InodePtr& inode) -> result<void> {
+    if (has_records(inode)) return store_records(inode);
     {
       std::lock_guard lock(inode->mutex);
       if (inode->clean()) return success();
@@ -434,7 +436,7 @@ result<FileIo::Copied> FileIo::copy_range(FileHandle& from, uint64_t from_offset
 
 void FileIo::wait_shared() {
   std::unique_lock lock(mutex_);
-  clones_answered_.wait(lock, [this] { return clones_under_way_ == 0; });
+  clones_answered_.wait(lock, [this] { return clones_under_way_ == 0 && !storing_records_; });
 }
 
 }  // namespace datacloud

@@ -28,7 +28,7 @@ constexpr int kFlushAttemptsMax = 8;
 }  // namespace
 
 // Moves changes of the inode into a new unit. The caller holds flush_mutex and mutex.
-FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
+FlushUnit FileIo::take_unit(Inode& inode, Take take, Into into, uint64_t* number) {
   const uint64_t bs = inode.block_bytes();
   FlushUnit unit;
   unit.ino = inode.ino;
@@ -56,6 +56,8 @@ FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
     limit = stripe * std::clamp<uint64_t>(inode.dirty_bytes / stripe, 1, most);
     tail = inode.attr.size() / bs;  // still growing: left for later
   }
+  const auto cut_from = inode.mapped_limit();
+  std::vector<uint64_t> in_flight;  // blocks that are in earlier units too
   uint64_t covered = 0;
   for (auto it = inode.dirty.begin(); it != inode.dirty.end();) {
     if (it->first >= tail || flight.bytes + it->second->size() > limit) break;
@@ -63,7 +65,10 @@ FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
     SharedBytes plain = std::move(it->second);
     it = inode.dirty.erase(it);
     inode.dirty_bytes -= std::min<uint64_t>(inode.dirty_bytes, plain->size());
+    const bool resealed = inode.resealed.erase(block) > 0;
     if (plain->empty()) continue;  // part of a hole after all
+    if (resealed) flight.resealed.push_back(block);
+    if (inode.flushing.contains(block)) in_flight.push_back(block);
     flight.bytes += plain->size();
     flight.blocks.push_back(block);
     inode.flushing[block] = FlushingBuffer{plain, *number};
@@ -77,6 +82,11 @@ FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
     unit.mtime = kept_time(mtime_of(inode.attr), d_.time_range());
     unit.ctime_ns = to_ns(ctime_of(inode.attr));
   }
+  flight.no_news = !inode.pending.any() && flight.resealed.size() == flight.blocks.size();
+  if (into == Into::records_if_little && complete && flight.resealed.empty() && records_wanted())
+    plan_records(inode, unit, in_flight, cut_from);
+  flight.to_records = unit.to_records;
+  inode.records_flights += unit.to_records ? 1 : 0;
   inode.pending = {};
   if (!complete) {
     flight.carries.size = false;
@@ -87,7 +97,8 @@ FlushUnit FileIo::take_unit(Inode& inode, Take take, uint64_t* number) {
   return unit;
 }
 
-uint64_t FileIo::start_flush(const InodePtr& inode, Take take, Urgency urgency, bool durable) {
+uint64_t FileIo::start_flush(const InodePtr& inode, Take take, Urgency urgency, bool durable,
+                             Into into) {
   std::lock_guard flush_lock(inode->flush_mutex);
   std::shared_ptr<WriteUnit> unit;
   uint64_t number = 0;
@@ -113,7 +124,7 @@ uint64_t FileIo::start_flush(const InodePtr& inode, Take take, Urgency urgency, 
       if (!inode->has_changes()) return newest;  // overtaken
     }
     if (take == Take::stripe && inode->dirty_bytes < stripe_bytes(*inode)) return newest;
-    FlushUnit taken = take_unit(*inode, take, &number);
+    FlushUnit taken = take_unit(*inode, take, into, &number);
     // Before an earlier unit can be told to have failed: then this one fails with it.
     unit = d_.pipeline.admit(std::move(taken), durable,
                              [this, inode, number](result<FlushResult> answer) {
@@ -153,6 +164,7 @@ void FileIo::answered(const InodePtr& inode, uint64_t number, result<FlushResult
 
 void FileIo::settle(const InodePtr& inode, UnitInFlight& unit, uint64_t number) {
   if (unit.answer->has_value()) stored();
+  inode->records_flights -= unit.to_records ? 1 : 0;
   if (unit.dropped) {
     budget_.remove(unit.bytes);
   } else if (!unit.answer->has_value()) {
@@ -165,12 +177,13 @@ void FileIo::settle(const InodePtr& inode, UnitInFlight& unit, uint64_t number) 
     overtaken(inode);
     budget_.remove(unit.bytes);
   } else {
-    accept(*inode, unit, number);
+    accept(inode, unit, number);
   }
 }
 
 // A committed unit: the reader's map learns it before its buffers go.
-void FileIo::accept(Inode& inode, UnitInFlight& unit, uint64_t number) {
+void FileIo::accept(const InodePtr& accepted, UnitInFlight& unit, uint64_t number) {
+  Inode& inode = *accepted;
   const FlushResult& done = unit.answer->value();
   const uint64_t bs = inode.block_bytes();
   if (unit.carries.truncate_to)
@@ -181,7 +194,11 @@ void FileIo::accept(Inode& inode, UnitInFlight& unit, uint64_t number) {
     if (it == inode.flushing.end() || it->second.unit != number) continue;
     if (unit.bytes <= kKeptBytesMax) kept.emplace(block, it->second.plain);
   }
-  if (!done.runs.empty()) d_.reader.committed(inode.ino, done.runs, done.stripes, kept);
+  // A unit that has failed may have changed the map before, which no answer has told.
+  if (!inode.unsure.empty()) d_.reader.invalidate(inode.ino);
+  if (!done.runs.empty())
+    d_.reader.committed(inode.ino, done.runs, done.stripes, kept, done.pieces);
+  if (!done.inode_gone) note_records(accepted, unit, done);
   for (const uint64_t block : unit.blocks) {
     const auto it = inode.flushing.find(block);
     if (it != inode.flushing.end() && it->second.unit == number) inode.flushing.erase(it);
@@ -211,6 +228,8 @@ void FileIo::restore(const InodePtr& inode, UnitInFlight& unit, uint64_t number)
     SharedBytes plain = std::move(it->second.plain);
     inode->flushing.erase(it);
     if (inode->dirty.count(block)) continue;
+    // It is where it was.
+    if (std::binary_search(unit.resealed.begin(), unit.resealed.end(), block)) continue;
     kept += plain->size();
     inode->dirty_bytes += plain->size();
     inode->dirty.emplace(block, std::make_shared<Bytes>(*plain));
@@ -221,7 +240,7 @@ void FileIo::restore(const InodePtr& inode, UnitInFlight& unit, uint64_t number)
     pending.truncate_to =
         std::min(*unit.carries.truncate_to, pending.truncate_to.value_or(UINT64_MAX));
   pending.times = pending.times || unit.carries.times;
-  pending.size = true;
+  pending.size = pending.size || !unit.no_news;
 }
 
 void FileIo::note_failure(Inode& inode, const Error& error) {
@@ -231,6 +250,7 @@ void FileIo::note_failure(Inode& inode, const Error& error) {
     inode.lease = pb::LEASE_NONE;
     return;
   }
+  if (is_not_taken(error)) return records_refused();  // written again at once, into stripes
   const auto delay =
       std::min<Duration>(kRetryMax, kRetryFirst * (1u << std::min(inode.failures_in_a_row, 6u)));
   const auto now = monotonic_now();
@@ -254,18 +274,24 @@ void FileIo::stored() {
 
 // With the session the leases and ids of a write that is under way are lost, not its data: the
 // caller need not know.
-result<void> FileIo::flush(const InodePtr& inode, bool durable) {
+result<void> FileIo::flush(const InodePtr& inode, bool durable, Into into) {
   for (int attempt = 1;; ++attempt) {
-    auto done = flush_once(inode, durable);
-    if (done || !session_is_over(done.error()) || attempt == kFlushAttemptsMax) return done;
+    auto done = flush_once(inode, durable, into);
+    if (done) return done;
+    const bool again = session_is_over(done.error()) || is_not_taken(done.error());
+    if (!again || attempt == kFlushAttemptsMax) return done;
   }
 }
 
-result<void> FileIo::flush_once(const InodePtr& inode, bool durable) {
+result<void> FileIo::flush_once(const InodePtr& inode, bool durable, Into into) {
   uint64_t errors = 0, before = 0;
   bool lease_missing = false;
   {
-    std::lock_guard lock(inode->mutex);
+    std::unique_lock lock(inode->mutex);
+    // Those who sync one file at a time share what they send, and patches have a base.
+    if (into == Into::records_if_little) {
+      TRY(wait_interruptibly(inode->changed, lock, [&] { return inode->records_flights == 0; }));
+    }
     errors = inode->error_number;
     before = inode->next_unit;
     lease_missing = inode->has_changes() && !d_.metadata.holds(*inode, pb::LEASE_WRITE);
@@ -288,9 +314,9 @@ result<void> FileIo::flush_once(const InodePtr& inode, bool durable) {
     uint64_t last = 0;
   };
   const auto handed = std::make_shared<Handed>();
-  d_.pipeline.post([this, inode, durable, before, weak = std::weak_ptr(handed)] {
+  d_.pipeline.post([this, inode, durable, into, before, weak = std::weak_ptr(handed)] {
     if (weak.expired()) return;  // interrupted meanwhile
-    const uint64_t last = start_flush(inode, Take::everything, Urgency::now, durable);
+    const uint64_t last = start_flush(inode, Take::everything, Urgency::now, durable, into);
     if (last < before) d_.pipeline.flush();  // older units only: close the stripe they wait in
     const auto handed = weak.lock();
     if (!handed) return;
@@ -387,7 +413,8 @@ result<void> FileIo::close(FileHandle& handle, const std::function<bool()>& nobo
   };
   if (!clean && in_doubt()) {
     if (nobody_asks()) return success();
-    TRY(told(inode, false, flush(inode, false)));
+    const Into into = d_.config.sync_close ? Into::records_if_little : Into::stripes;
+    TRY(told(inode, false, flush(inode, false, into), into));
   }
   return check_lost(handle, false);
 }

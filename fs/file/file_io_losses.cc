@@ -21,14 +21,17 @@ constexpr auto kPagesPatience = seconds(5);  // for the kernel to drop its pages
 
 // The caller holds the inode's mutex. False: there was nothing.
 bool FileIo::drop_changes(Inode& inode) {
-  bool had = inode.has_changes();
+  // Blocks that only move into stripes are stored.
+  bool had = inode.pending.any() || inode.dirty.size() > inode.resealed.size();
   for (auto& [block, buffer] : inode.dirty) budget_.remove(buffer->size());
   inode.dirty.clear();
+  inode.resealed.clear();
+  forget_records(inode);
   inode.dirty_bytes = 0;
   inode.flushing.clear();
   inode.pending = {};
   for (auto& [number, unit] : inode.units) {
-    had = had || !unit.dropped;
+    had = had || !(unit.dropped || unit.no_news);
     unit.dropped = true;
   }
   if (inode.clean()) {
@@ -114,16 +117,17 @@ result<void> FileIo::check_lost(FileHandle& handle, bool telling_once) {
 
 // The program is about to be told the outcome. Data for which there is no space ends with that;
 // should it have been stored since, the outcome is a better one.
-result<void> FileIo::told(const InodePtr& inode, bool durable, result<void> outcome) {
+result<void> FileIo::told(const InodePtr& inode, bool durable, result<void> outcome, Into into) {
   while (!outcome && is_out_of_space(outcome.error()) &&
          !give_up(inode, outcome.error().errno_value())) {
-    outcome = flush(inode, durable);
+    outcome = flush(inode, durable, into);
   }
   return outcome;
 }
 
 result<void> FileIo::fsync(FileHandle& handle) {
-  auto done = told(handle.inode, true, flush(handle.inode, true));
+  constexpr Into kInto = Into::records_if_little;
+  auto done = told(handle.inode, true, flush(handle.inode, true, kInto), kInto);
   auto lost = check_lost(handle, true);
   return done ? lost : done;
 }

@@ -66,6 +66,7 @@ result<void> FileIo::load_partial(const InodePtr& inode, uint64_t block, uint64_
 }
 
 DirtyBuffer& FileIo::dirty_buffer(Inode& inode, uint64_t block) {
+  inode.resealed.erase(block);  // it is about to be changed
   const auto found = inode.dirty.find(block);
   if (found != inode.dirty.end()) return found->second;
   const auto flushing = inode.flushing.find(block);
@@ -253,6 +254,7 @@ result<void> FileIo::truncate(const InodePtr& inode, uint64_t size) {
     for (auto it = inode->dirty.lower_bound(end); it != inode->dirty.end();
          it = inode->dirty.erase(it))
       note_size(*inode, it->second->size(), 0);
+    inode->resealed.erase(inode->resealed.lower_bound(end), inode->resealed.end());
     inode->flushing.erase(inode->flushing.lower_bound(end), inode->flushing.end());
     if (tail_bytes && (inode->dirty.count(tail) || inode->flushing.count(tail))) {
       Bytes& plain = *dirty_buffer(*inode, tail);

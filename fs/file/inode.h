@@ -22,6 +22,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -66,7 +67,16 @@ struct UnitInFlight {
   bool dropped = false;  // overtaken by another mount's change: its answer changes nothing here
   std::vector<uint64_t> blocks;
   uint64_t bytes = 0;
+  bool to_records = false;
+  bool no_news = false;            // only blocks that are stored already, and move
+  std::vector<uint64_t> resealed;  // of its blocks: these
   std::optional<result<FlushResult>> answer;
+};
+
+// A block of which bytes are in the daemon's records.
+struct BlockInRecords {
+  uint32_t patches = 0;
+  uint32_t bytes = 0;
 };
 
 struct Inode {
@@ -118,10 +128,17 @@ struct Inode {
   std::vector<uint64_t> unsure;  // change ids of failed units: they may have been committed
   uint64_t next_unit = 1;
   uint64_t dirty_bytes = 0;
-  bool sharing = false;       // its blocks are being replaced by shared ones: changes wait
-  uint64_t shares = 0;        // counts how often that was begun: what was read before may be old
-  bool handing_over = false;  // a task of the pipeline is handing full stripes over
-  uint32_t data_columns = 0;  // k of its code, once looked up
+  // What this mount has put into the records (file_io_records.cc), and the dirty blocks that are
+  // only on their way from there into a stripe.
+  std::map<uint64_t, BlockInRecords> in_records;
+  std::set<uint64_t> resealed;
+  uint64_t record_bytes = 0;     // sum of in_records
+  MonotonicTime records_at{};    // when that changed last
+  uint32_t records_flights = 0;  // units in flight that go there
+  bool sharing = false;          // its blocks are being replaced by shared ones: changes wait
+  uint64_t shares = 0;           // counts how often that was begun: what was read before may be old
+  bool handing_over = false;     // a task of the pipeline is handing full stripes over
+  uint32_t data_columns = 0;     // k of its code, once looked up
   MonotonicTime dirty_since{};
   MonotonicTime closed_at{};  // last close with dirty data
   MonotonicTime retry_at{};   // not before: the last flush failed

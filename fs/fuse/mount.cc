@@ -158,8 +158,8 @@ result<void> Mount::build(const std::string& site_name) {
   };
   stripe_reader_ = std::make_unique<StripeReader>(
       StripeReader::Dependencies{*sites_, *namer_, *sealer_, *cpu_, limits, local, on_damage});
-  reader_ = std::make_unique<BlockReader>(
-      BlockReader::Dependencies{*client_, *cache_, *stripe_reader_, *sites_, limits});
+  reader_ = std::make_unique<BlockReader>(BlockReader::Dependencies{
+      *client_, *cache_, *stripe_reader_, *sites_, limits, sealer_.get()});
   pipeline_ = std::make_unique<WritePipeline>(WritePipeline::Dependencies{
       *client_, *sites_, *namer_, *sealer_, *ids_, cloud_, limits, tags_});
   auto nudge = [this] {
@@ -180,7 +180,8 @@ result<void> Mount::build(const std::string& site_name) {
   };
   io_ = std::make_unique<FileIo>(FileIo::Dependencies{
       *metadata_, *reader_, *pipeline_, *sites_, limits, cloud_.write_sites_min(), nudge,
-      forget_pages, drop_pages, [this] { return time_range(); }});
+      forget_pages, drop_pages, [this] { return time_range(); },
+      [this] { return features().has(Feature::inline_data); }});
   sites_->on_change([](Site& site) {
     if (site.up())
       spdlog::info("site {} is back", site.name());
@@ -272,6 +273,7 @@ bool Mount::stop() {
     if (clean || monotonic_now() > deadline) break;
     std::this_thread::sleep_for(milliseconds(500));
   }
+  if (clean) io_->store_all_records();
   if (!clean)
     spdlog::critical("unwritten data of {} files is lost: {}", io_->dirty_inodes().size(),
                      io_->last_failure());

@@ -24,6 +24,7 @@ void Mount::flusher_loop() {
     }
     pressure = io_->budget().under_pressure();
     flush_due(pressure);
+    io_->store_due_records();
     for (const InodeId ino : table_.sweep()) reader_->invalidate(ino);
     metadata_->send_releases();
   }

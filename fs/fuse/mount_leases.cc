@@ -219,6 +219,7 @@ bool Mount::reduce_lease(Reduction& reduction) {
     inode->recalling = inode->lease > mode;
     if (!inode->recalling) return true;
   }
+  io_->store_records_for_others(inode);
   for (int round = 0;; ++round) {
     if (!store_for_others(reduction)) return false;
     {

@@ -1,5 +1,6 @@
 // Plain blocks by content version: from the cache, from a fetch already under way, or from the
-// stripes. Readers of one block share one fetch, readahead included.
+// stripes and what the map brought of the daemon's records. Readers of one block share one fetch,
+// readahead included.
 //
 // Keyed by (inode, block, content version), so an answer is right whatever happened to the map
 // meanwhile. Readahead is bounded by `readahead_bytes_max` in all.
@@ -13,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/crypto/sealed_block.h"
 #include "fs/base/interruption.h"
 #include "fs/read/block_cache.h"
 #include "fs/read/block_map_cache.h"
@@ -60,10 +62,11 @@ class BlockFetcher {
     FetchPtr fetch;
   };
 
-  BlockFetcher(BlockCache&, StripeReader&, uint64_t readahead_bytes_max);
+  // `sealer`: opens what is in the records; null: such blocks are not read.
+  BlockFetcher(BlockCache&, StripeReader&, const BlockSealer* sealer, uint64_t readahead_bytes_max);
   ~BlockFetcher();  // waits for the fetches under way
 
-  std::vector<Got> get(InodeId, uint32_t realm, const std::vector<Place>&);
+  std::vector<Got> get(InodeId, uint32_t realm, const std::vector<Place>&, uint32_t block_bytes);
   // Starts what is neither cached nor on its way, in order, as far as the bound allows; how many of
   // the places are there or on their way then.
   size_t read_ahead(InodeId, uint32_t realm, const std::vector<Place>&, uint32_t block_bytes);
@@ -87,11 +90,19 @@ class BlockFetcher {
   // Cached, shared or new; new ones are added to `started`.
   Got find_or_start(InodeId, const Place&, uint64_t ahead_bytes, std::vector<Started>& started);
   bool present(InodeId, const Place&);
-  void launch(InodeId, uint32_t realm, std::vector<Started>);
+  // What is read of one file.
+  struct Source {
+    InodeId ino;
+    uint32_t realm, block_bytes;
+  };
+  void launch(const Source&, std::vector<Started>);
+  result<Bytes> open_whole(const Source&, const Place&) const;
+  result<Bytes> with_patches(const Source&, const Place&, result<Bytes> base) const;
   void finish(const Key&, const FetchPtr&, result<Bytes>);
 
   BlockCache& cache_;
   StripeReader& stripes_;
+  const BlockSealer* const sealer_;
   const uint64_t readahead_bytes_max_;
   std::atomic<uint64_t> ahead_bytes_{0};
   std::mutex mutex_;

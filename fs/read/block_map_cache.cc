@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
+
+#include "common/rpc/inline_limits.h"
 
 namespace datacloud {
 namespace {
@@ -12,8 +15,6 @@ constexpr uint64_t kFileBytes = 512;       // estimates, for the limit
 constexpr uint64_t kPieceBytes = 400;      // a run and its share of a stripe record
 constexpr uint64_t kPieceBlockBytes = 12;  // a slot of the stripe record
 constexpr int kReplyRunsMax = 4096;        // a longer reply covers a prefix only
-
-uint64_t weight(uint64_t blocks) { return kPieceBytes + blocks * kPieceBlockBytes; }
 
 bool same_record(const pb::Stripe& a, const pb::Stripe& b) {
   const auto same_shard = [](const pb::Shard& x, const pb::Shard& y) {
@@ -41,14 +42,52 @@ result<void> check_run(const pb::Run& run, const pb::Stripe& stripe) {
                   run.count(), stripe.id(), stripe.slot_column_size()));
 }
 
-// A block whose newest bytes the daemon has, which this program cannot ask for: zeros or the bytes
-// in the stripe would be wrong.
-result<void> check_readable(InodeId ino, const pb::Run& run) {
-  if (!run.inline_() && run.patches() == 0) return success();
-  return failure(Errc::unsupported,
-                 fmt::format("block {} of inode {} has inline bytes or patches, which this program "
-                             "(version {}) does not read; install a later version on this node",
-                             run.first_block(), ino, DATACLOUD_VERSION));
+bool has_records(const pb::Run& run) { return run.inline_() || run.patches() > 0; }
+
+// What a reply's pieces give for its runs. corrupt when they are not exactly those that the runs
+// have: what is left of a block would be what it was before, or zeros.
+result<std::map<uint64_t, std::shared_ptr<RecordBytes>>> gather(InodeId ino, pb::MapReply& reply) {
+  std::map<uint64_t, std::shared_ptr<RecordBytes>> out;
+  std::map<uint64_t, const pb::Run*> runs;
+  const auto bad = [&](uint64_t block, const char* what) {
+    return failure(Errc::corrupt, fmt::format("the map of block {} of inode {} {}; run `datacloud "
+                                              "fsck`",
+                                              block, ino, what));
+  };
+  for (const pb::Run& run : reply.runs()) {
+    if (!has_records(run)) continue;
+    if (run.count() != 1 || (run.inline_() && run.stripe() != 0))
+      return bad(run.first_block(), "has bytes in the records for a run that cannot have any");
+    runs[run.first_block()] = &run;
+    out[run.first_block()] = std::make_shared<RecordBytes>();
+  }
+  for (auto& piece : *reply.mutable_pieces()) {
+    const auto run = runs.find(piece.block());
+    if (run == runs.end()) return bad(piece.block(), "has bytes in the records that no run names");
+    RecordBytes& bytes = *out[piece.block()];
+    const ContentVersion before =
+        bytes.patches.empty() ? run->second->version() : bytes.patches.back().version;
+    if (piece.patch()) {
+      if (piece.version() <= before) return bad(piece.block(), "has patches out of order");
+      bytes.patches.push_back({piece.version(), std::move(*piece.mutable_sealed())});
+    } else {
+      if (!run->second->inline_() || piece.version() != run->second->version())
+        return bad(piece.block(), "has the bytes of another version");
+      bytes.block = std::move(*piece.mutable_sealed());
+    }
+  }
+  for (const auto& [block, run] : runs) {
+    const RecordBytes& bytes = *out[block];
+    if (bytes.block.empty() == run->inline_() || bytes.patches.size() != run->patches())
+      return bad(block, "lacks bytes that are in the records");
+  }
+  return out;
+}
+
+std::shared_ptr<const pb::Stripe> no_stripe() {
+  auto record = std::make_shared<pb::Stripe>();
+  record->set_id(kNoStripeId);
+  return record;
 }
 
 SealedPlace sealed_place(const pb::Run& run) {
@@ -57,6 +96,17 @@ SealedPlace sealed_place(const pb::Run& run) {
 }
 
 }  // namespace
+
+uint64_t RecordBytes::bytes() const {
+  uint64_t sum = block.size();
+  for (const auto& patch : patches) sum += patch.sealed.size();
+  return sum;
+}
+
+uint64_t BlockMapCache::weight(const Piece& piece) {
+  return kPieceBytes + piece.count * kPieceBlockBytes +
+         (piece.records ? piece.records->bytes() : 0);
+}
 
 BlockMapCache::File* BlockMapCache::known(InodeId ino) {
   const auto it = files_.find(ino);
@@ -92,7 +142,7 @@ std::vector<MappedBlock> BlockMapCache::lookup(InodeId ino, uint64_t first, uint
     }
     const uint64_t i = b - it->first;
     const Piece block = it->second.part(i, 1);
-    out.push_back({block.stripe, block.slot, block.version, block.sealed});
+    out.push_back({block.stripe, block.slot, block.version, block.sealed, block.records});
   }
   return out;
 }
@@ -146,8 +196,14 @@ result<bool> BlockMapCache::end(InodeId ino, Ticket ticket, const pb::MapRequest
     stripes[id] = intern(std::move(record));
   }
   uint64_t end = request.first_block() + request.blocks();
+  uint64_t piece_bytes = 0;
+  for (const auto& piece : reply->pieces()) piece_bytes += piece.sealed().size();
+  TRY(const auto records, gather(ino, *reply));
   for (const pb::Run& run : reply->runs()) {
-    TRY(check_readable(ino, run));
+    if (run.inline_()) {
+      if (!stripes[kNoStripeId]) stripes[kNoStripeId] = intern(no_stripe());
+      continue;
+    }
     if (run.stripe() == 0) {  // the daemon knows that its data are lost
       if (!stripes[0]) stripes[0] = intern(std::make_shared<pb::Stripe>());
       continue;
@@ -159,12 +215,14 @@ result<bool> BlockMapCache::end(InodeId ino, Ticket ticket, const pb::MapRequest
                                                 ino, run.stripe()));
     TRY(check_run(run, *it->second->record));
   }
-  if (reply->runs_size() >= kReplyRunsMax) {
+  if (reply->runs_size() >= kReplyRunsMax ||
+      (piece_bytes >= kMapPieceBytes && reply->runs_size() > 0)) {
     const pb::Run& last = *reply->runs().rbegin();
     end = std::min(end, last.first_block() + last.count());
   }
   for (const auto& [from, to] : f.covered.gaps(request.first_block(), end)) {
-    for (const pb::Run& run : reply->runs()) fill(f, run, stripes[run.stripe()], from, to);
+    for (const pb::Run& run : reply->runs())
+      fill(f, run, stripes[run.inline_() ? kNoStripeId : run.stripe()], records, from, to);
     f.covered.add(from, to);
   }
   return true;
@@ -172,13 +230,17 @@ result<bool> BlockMapCache::end(InodeId ino, Ticket ticket, const pb::MapRequest
 
 // Places the part of `run` inside [first, end), which is free.
 void BlockMapCache::fill(File& f, const pb::Run& run, const std::shared_ptr<MappedStripe>& stripe,
-                         uint64_t first, uint64_t end) {
+                         const Records& records, uint64_t first, uint64_t end) {
   const uint64_t from = std::max(first, run.first_block());
   const uint64_t to = std::min(end, run.first_block() + run.count());
   if (from >= to) return;
   const uint64_t skip = from - run.first_block();
   clear_range(f, from, to);
-  const Piece whole{run.count(), run.first_slot(), run.version(), stripe, sealed_place(run)};
+  Piece whole{run.count(), run.first_slot(), run.version(), stripe, sealed_place(run)};
+  if (has_records(run)) {
+    if (const auto it = records.find(run.first_block()); it != records.end())
+      whole.records = it->second;
+  }
   place(f, from, whole.part(skip, to - from));
 }
 
@@ -192,7 +254,7 @@ BlockMapCache::Piece BlockMapCache::Piece::part(uint64_t skip, uint64_t blocks) 
 }
 
 void BlockMapCache::place(File& f, uint64_t first, const Piece& piece) {
-  bytes_ += weight(piece.count);
+  bytes_ += weight(piece);
   f.pieces.emplace(first, piece);
 }
 
@@ -206,32 +268,83 @@ void BlockMapCache::clear_range(File& f, uint64_t first, uint64_t end) {
       continue;
     }
     const Piece old = it->second;
-    bytes_ -= weight(old.count);
+    bytes_ -= weight(old);
     it = f.pieces.erase(it);
     if (from < first) place(f, from, old.part(0, first - from));
     if (to > end) place(f, end, old.part(end - from, to - end));
   }
 }
 
+const BlockMapCache::Piece* BlockMapCache::piece_at(const File& f, uint64_t block) const {
+  auto it = f.pieces.upper_bound(block);
+  if (it == f.pieces.begin()) return nullptr;
+  --it;
+  return it->first + it->second.count > block ? &it->second : nullptr;
+}
+
+// Without what the run is about the daemon is to be asked.
+void BlockMapCache::forget_block(File& f, uint64_t first, uint64_t end) {
+  clear_range(f, first, end);
+  f.covered.remove(first, end);
+  f.epoch = ++epochs_;
+}
+
+// What the records hold of the block after a commit of ours; null: it is not known here.
+std::shared_ptr<RecordBytes> BlockMapCache::patched(
+    const File& f, const pb::Run& run, const std::vector<pb::SealedPiece>& pieces) const {
+  const auto piece = std::find_if(pieces.begin(), pieces.end(), [&](const pb::SealedPiece& p) {
+    return p.block() == run.first_block() && p.version() == run.version() &&
+           p.patch() != run.inline_();
+  });
+  if (piece == pieces.end()) return nullptr;
+  auto out = std::make_shared<RecordBytes>();
+  if (run.inline_()) {
+    out->block = piece->sealed();
+    return out;
+  }
+  const Piece* before = piece_at(f, run.first_block());
+  if (!before || !before->stripe || before->stripe->record->id() == 0) return nullptr;
+  if (before->records) *out = *before->records;
+  out->patches.push_back({run.version(), piece->sealed()});
+  return out;
+}
+
 void BlockMapCache::committed(InodeId ino, const std::vector<pb::Run>& runs,
-                              const std::vector<std::shared_ptr<const pb::Stripe>>& records) {
+                              const std::vector<std::shared_ptr<const pb::Stripe>>& records,
+                              const std::vector<pb::SealedPiece>& pieces) {
   std::lock_guard lock(mutex_);
   Stripes stripes;
   for (const auto& record : records) stripes[record->id()] = intern(record);
   make_room(ino);
   File& f = file(ino);
   for (const pb::Run& run : runs) {
-    const uint64_t end = run.first_block() + run.count();
-    const auto it = stripes.find(run.stripe());
-    if (it == stripes.end() || !check_run(run, *it->second->record)) {
-      // Without its record the run cannot be kept: the daemon is to be asked.
-      clear_range(f, run.first_block(), end);
-      f.covered.remove(run.first_block(), end);
-      f.epoch = ++epochs_;
+    const uint64_t first = run.first_block(), end = first + run.count();
+    if (has_records(run)) {
+      auto bytes = patched(f, run, pieces);
+      if (!bytes) {
+        forget_block(f, first, end);
+        continue;
+      }
+      Piece block{1, 0, run.version(), nullptr, {}, bytes};
+      if (run.inline_()) {
+        block.stripe = intern(no_stripe());
+      } else {
+        const auto before = std::prev(f.pieces.upper_bound(first));
+        block = before->second.part(first - before->first, 1);
+        block.records = bytes;
+      }
+      clear_range(f, first, end);
+      place(f, first, block);
+      f.covered.add(first, end);
       continue;
     }
-    fill(f, run, it->second, run.first_block(), end);
-    f.covered.add(run.first_block(), end);
+    const auto it = stripes.find(run.stripe());
+    if (it == stripes.end() || !check_run(run, *it->second->record)) {
+      forget_block(f, first, end);
+      continue;
+    }
+    fill(f, run, it->second, {}, first, end);
+    f.covered.add(first, end);
   }
 }
 
@@ -274,7 +387,7 @@ void BlockMapCache::forget(InodeId ino, uint64_t first, uint64_t end) {
 bool BlockMapCache::evict(InodeId ino) {
   File& f = files_.at(ino);
   for (const auto& [first, piece] : f.pieces) {
-    bytes_ -= weight(piece.count);
+    bytes_ -= weight(piece);
     f.covered.remove(first, first + piece.count);
   }
   f.pieces.clear();

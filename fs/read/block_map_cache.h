@@ -1,6 +1,9 @@
 // What this mount knows of the block maps of files: which blocks are mapped where, and which are
 // known to be holes. Pure bookkeeping, no I/O.
 //
+// A block whose bytes, or changes of them, lie in the daemon's records comes with these, still
+// sealed.
+//
 // Invariants: runs of an inode do not overlap and lie inside what is covered; a block covered
 // without a run is a hole. A reply of the daemon only fills what is not covered, so that the
 // mount's own newer commits and truncates win; a reply to a request made before an invalidation is
@@ -41,13 +44,34 @@ struct SealedPlace {
   uint64_t block = 0;
 };
 
+// What the records hold of a block, sealed: its bytes (none: they are in a stripe) and patches, in
+// their order.
+struct RecordBytes {
+  struct Patch {
+    ContentVersion version = 0;
+    std::string sealed;
+  };
+  std::string block;
+  std::vector<Patch> patches;
+  uint64_t bytes() const;
+};
+
+// Stands for the stripe of a block whose bytes are all in the records; no stripe has this id.
+inline constexpr StripeId kNoStripeId = ~StripeId{0};
+
 struct MappedBlock {
   std::shared_ptr<MappedStripe> stripe;  // null: a hole
   uint32_t slot = 0;
-  ContentVersion version = 0;
+  ContentVersion version = 0;  // of what is sealed as a whole
   SealedPlace sealed = {};
+  std::shared_ptr<const RecordBytes> records;  // null: none
 
   bool lost() const { return stripe && stripe->record->id() == 0; }  // mapped, its data lost
+  bool in_records() const { return stripe && stripe->record->id() == kNoStripeId; }
+  // The content version of its bytes as they are now.
+  ContentVersion newest() const {
+    return records && !records->patches.empty() ? records->patches.back().version : version;
+  }
 };
 
 class BlockMapCache {
@@ -72,8 +96,10 @@ class BlockMapCache {
   Ticket begin(InodeId);
   result<bool> end(InodeId, Ticket, const pb::MapRequest&, pb::MapReply*);
 
+  // `pieces`: of the runs that have bytes in the records.
   void committed(InodeId, const std::vector<pb::Run>&,
-                 const std::vector<std::shared_ptr<const pb::Stripe>>&);
+                 const std::vector<std::shared_ptr<const pb::Stripe>>&,
+                 const std::vector<pb::SealedPiece>& pieces = {});
   void truncated(InodeId, uint64_t first_block);
   void invalidate(InodeId);
   // Forgets blocks first..end-1; requests under way are dropped.
@@ -88,6 +114,7 @@ class BlockMapCache {
     ContentVersion version;
     std::shared_ptr<MappedStripe> stripe;
     SealedPlace sealed;
+    std::shared_ptr<const RecordBytes> records = {};  // then of one block
 
     Piece part(uint64_t skip, uint64_t blocks) const;
   };
@@ -105,8 +132,14 @@ class BlockMapCache {
   File* known(InodeId);
   void clear_range(File&, uint64_t first, uint64_t end);
   void place(File&, uint64_t first, const Piece&);
-  void fill(File&, const pb::Run&, const std::shared_ptr<MappedStripe>&, uint64_t first,
-            uint64_t end);
+  using Records = std::map<uint64_t, std::shared_ptr<RecordBytes>>;  // by block
+  void fill(File&, const pb::Run&, const std::shared_ptr<MappedStripe>&, const Records&,
+            uint64_t first, uint64_t end);
+  static uint64_t weight(const Piece&);
+  const Piece* piece_at(const File&, uint64_t block) const;
+  std::shared_ptr<RecordBytes> patched(const File&, const pb::Run&,
+                                       const std::vector<pb::SealedPiece>&) const;
+  void forget_block(File&, uint64_t first, uint64_t end);
   void make_room(InodeId);
   bool evict(InodeId);
   std::shared_ptr<MappedStripe> intern(std::shared_ptr<const pb::Stripe>);

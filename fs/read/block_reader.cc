@@ -32,7 +32,7 @@ struct BlockReader::Impl {
   explicit Impl(const Dependencies& d)
       : cache(d.cache),
         maps(d.client),
-        fetcher(d.cache, d.stripes, d.config.cache_bytes_max / 4),
+        fetcher(d.cache, d.stripes, d.sealer, d.config.cache_bytes_max / 4),
         sites(d.sites),
         config(d.config) {}
 
@@ -82,7 +82,7 @@ result<std::vector<SharedBytes>> BlockReader::read(const FileRef& file, uint64_t
     places.push_back({first + i, map[i]});
     index.push_back(i);
   }
-  const auto got = impl_->fetcher.get(file.ino, file.realm, places);
+  const auto got = impl_->fetcher.get(file.ino, file.realm, places, file.block_bytes);
   // After the blocks that are waited for, so that these are asked for first.
   for (BlockRange& range : ahead) {
     const uint64_t started = impl_->read_ahead(file, range);
@@ -142,7 +142,8 @@ result<void> BlockReader::Impl::again(const FileRef& file, std::vector<Failed>& 
     if (now.lost()) return failure(lost_block(file.ino, f.place.block));
     const MappedBlock& before = f.place.at;
     // Equal records are one object, so this compares the whole layout.
-    const bool same = now.stripe == before.stripe && now.slot == before.slot;
+    const bool same =
+        now.stripe == before.stripe && now.slot == before.slot && now.newest() == before.newest();
     const bool retried = came_back && f.error.is(Errc::unavailable);
     if (same && !retried && !f.error.is(Errc::stale)) return explain(f, f.error);
     if (same && !retried) now.stripe->missing_confirmed = true;
@@ -150,7 +151,7 @@ result<void> BlockReader::Impl::again(const FileRef& file, std::vector<Failed>& 
     index.push_back(f.index);
   }
   failed.clear();
-  collect(places, fetcher.get(file.ino, file.realm, places), index, out, failed);
+  collect(places, fetcher.get(file.ino, file.realm, places, file.block_bytes), index, out, failed);
   return success();
 }
 
@@ -204,8 +205,8 @@ void BlockReader::expect_read(InodeId ino, std::function<bool()> lease_held) {
 
 void BlockReader::committed(InodeId ino, const std::vector<pb::Run>& runs,
                             const std::vector<std::shared_ptr<const pb::Stripe>>& stripes,
-                            const PlainBlocks& plain) {
-  impl_->maps.cache().committed(ino, runs, stripes);
+                            const PlainBlocks& plain, const std::vector<pb::SealedPiece>& pieces) {
+  impl_->maps.cache().committed(ino, runs, stripes, pieces);
   for (const auto& run : runs) {
     const uint64_t end = run.first_block() + run.count();
     for (auto it = plain.lower_bound(run.first_block()); it != plain.end() && it->first < end;
@@ -213,6 +214,23 @@ void BlockReader::committed(InodeId ino, const std::vector<pb::Run>& runs,
       impl_->cache.put(ino, it->first, run.version() + (it->first - run.first_block()), it->second);
     }
   }
+}
+
+BlockReader::Stored BlockReader::stored(InodeId ino, uint64_t block) {
+  Stored out;
+  const auto known = impl_->maps.cache().lookup(ino, block, 1);
+  if (known.empty()) return out;
+  const MappedBlock& at = known.front();
+  out.known = true;
+  out.mapped = at.stripe && !at.lost();
+  if (!out.mapped) return out;
+  out.version = at.newest();
+  if (at.records) {
+    out.patches = static_cast<uint32_t>(at.records->patches.size());
+    out.patch_bytes = at.records->bytes() - at.records->block.size();
+  }
+  out.plain = impl_->cache.get(ino, block, out.version);
+  return out;
 }
 
 void BlockReader::truncated(InodeId ino, uint64_t first_block) {

@@ -35,6 +35,7 @@ class BlockReader {
     StripeReader& stripes;
     SiteSet& sites;
     MountConfig config;
+    const BlockSealer* sealer = nullptr;  // opens bytes in the daemon's records; null: not read
   };
   explicit BlockReader(Dependencies);
   ~BlockReader();
@@ -57,7 +58,18 @@ class BlockReader {
   // The mount's own commit changed the map: replaces what was mapped there. Call before the
   // dirty blocks are dropped. Those of them that may be used again soon go into the cache.
   void committed(InodeId, const std::vector<pb::Run>&,
-                 const std::vector<std::shared_ptr<const pb::Stripe>>&, const PlainBlocks& = {});
+                 const std::vector<std::shared_ptr<const pb::Stripe>>&, const PlainBlocks& = {},
+                 const std::vector<pb::SealedPiece>& pieces = {});
+  // What is known here of a stored block, without asking anybody. `plain`: its bytes, if they are
+  // in memory.
+  struct Stored {
+    bool known = false, mapped = false;  // neither lost nor a hole
+    ContentVersion version = 0;          // the newest
+    uint32_t patches = 0;
+    uint64_t patch_bytes = 0;  // sealed
+    SharedBytes plain;
+  };
+  Stored stored(InodeId, uint64_t block);
   // Blocks at and after `first_block` are unmapped by a truncate of this mount.
   void truncated(InodeId, uint64_t first_block);
   // The READ lease is gone (or the inode is forgotten): drop its map. Replies of map requests

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/base/out_of_space.h"
+#include "common/rpc/inline_limits.h"
 #include "fs/write/commit_request.h"
 
 namespace datacloud {
@@ -14,6 +15,7 @@ constexpr int kCommitsInFlightMax = 2;
 constexpr size_t kCommitJobsMax = 256;
 constexpr size_t kCommitStripesMax = 16;
 constexpr int kRedoMax = 8;
+constexpr uint64_t kCommitRecordBytesMax = kCommitPieceBytesMax / 2;  // and one unit more
 
 // The daemon refused the transaction. After any other error it may have been executed (the reply
 // was lost, or the session ended before it was sent again).
@@ -111,10 +113,13 @@ void CommitQueue::pump(std::unique_lock<std::mutex>& lock) {
 CommitQueue::Batch CommitQueue::collect() {
   Batch batch;
   size_t stripes = 0;
+  uint64_t record_bytes = 0;
   std::set<InodeId> blocked;
   for (auto it = jobs_.begin(); it != jobs_.end();) {
     const auto job = *it++;  // drop() below erases it
-    if (batch.size() >= kCommitJobsMax || stripes >= kCommitStripesMax) break;
+    if (batch.size() >= kCommitJobsMax || stripes >= kCommitStripesMax ||
+        record_bytes >= kCommitRecordBytesMax)
+      break;
     bool live = false, waits = job->state != WriteJob::State::ready;
     for (const Piece& piece : job->pieces) {
       if (piece.unit->answered) continue;
@@ -128,6 +133,7 @@ CommitQueue::Batch CommitQueue::collect() {
     } else {
       batch.push_back(job);
       stripes += job->stripe ? 1 : 0;
+      record_bytes += job->record_bytes;
     }
   }
   return batch;
@@ -165,19 +171,28 @@ void CommitQueue::note_outcome(const pb::UpdateOutcome& outcome, FlushResult& re
 void CommitQueue::committed(const std::shared_ptr<WriteJob>& job, uint64_t session,
                             const pb::Reply& reply) {
   const auto& outcomes = reply.commit().outcomes();
-  for (const Piece& piece : job->pieces) {
+  for (Piece& piece : job->pieces) {
     WriteUnit& unit = *piece.unit;
     if (unit.answered) continue;
+    if (job->to_records && piece.update >= 0 && piece.update < outcomes.size() &&
+        outcomes[piece.update].outcome() == pb::UpdateOutcome::NOT_SHARED) {
+      fail_from(piece.unit,
+                Error(Errc::revoked, "the daemon keeps no more bytes of the file in the metadata"));
+      continue;
+    }
     if (piece.update >= 0 && piece.update < outcomes.size()) {
       note_outcome(outcomes[piece.update], unit.result);
     }
     unit.result.session = session;
     unit.result.sequence = reply.sequence();
     if (piece.count > 0) {
-      for (auto& run : runs_of(piece, job->stripe->id())) {
+      for (auto& run : runs_of(piece, job->stripe ? job->stripe->id() : 0)) {
         unit.result.runs.push_back(std::move(run));
       }
-      unit.result.stripes.push_back(job->stripe);
+      if (job->stripe) unit.result.stripes.push_back(job->stripe);
+      d_.counters.record_blocks += piece.sealed.size();
+      unit.result.pieces = std::move(piece.sealed);
+      d_.counters.record_bytes += job->record_bytes;
       d_.counters.blocks += piece.count;
       for (size_t i = 0; i < piece.count; ++i) {
         d_.counters.plain_bytes += unit.flush.blocks[piece.first + i].plain->size();
@@ -198,11 +213,11 @@ void CommitQueue::redo(const std::shared_ptr<WriteJob>& job, const Error& error)
     drop(job, error.in("redone " + std::to_string(kRedoMax) + " times"));
     return;
   }
-  if (!job->stripe) {
+  if (!job->stripe && !job->to_records) {
     job->state = WriteJob::State::ready;
     return;
   }
-  d_.abandoned.add(*job->stripe);
+  if (job->stripe) d_.abandoned.add(*job->stripe);
   d_.groups.give_up(std::exchange(job->group, {}));  // its columns come out different
   job->stripe = nullptr;
   job->state = WriteJob::State::working;

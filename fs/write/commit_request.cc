@@ -10,6 +10,17 @@ namespace datacloud {
 std::vector<pb::Run> runs_of(const Piece& piece, StripeId stripe) {
   std::vector<pb::Run> runs;
   const auto& blocks = piece.unit->flush.blocks;
+  for (const auto& sealed : piece.sealed) {
+    auto& run = runs.emplace_back();
+    run.set_first_block(sealed.block());
+    run.set_count(1);
+    run.set_version(sealed.version());
+    if (sealed.patch())
+      run.set_patches(1);
+    else
+      run.set_inline_(true);
+  }
+  if (!piece.sealed.empty()) return runs;
   for (size_t i = 0; i < piece.count; ++i) {
     const uint64_t block = blocks[piece.first + i].block;
     if (!runs.empty() && runs.back().first_block() + runs.back().count() == block) {
@@ -59,6 +70,7 @@ pb::Request commit_request(const std::vector<std::shared_ptr<WriteJob>>& jobs) {
       if (piece.unit->answered) continue;
       piece.update = commit.updates_size();
       durable = durable || piece.unit->durable;
+      for (const auto& sealed : piece.sealed) *commit.add_pieces() = sealed;
       *commit.add_updates() = update_of(piece, job->stripe ? job->stripe->id() : 0);
     }
   }

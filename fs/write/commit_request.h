@@ -9,7 +9,8 @@
 
 namespace datacloud {
 
-// The fewest runs that map the piece's blocks to its slots.
+// The fewest runs that map the piece's blocks to its slots; of one for the records, a run for each
+// block or patch.
 std::vector<pb::Run> runs_of(const Piece&, StripeId);
 
 // The effect of one piece on its file. A piece that is not the last grows the file only to the end

@@ -47,6 +47,7 @@ namespace datacloud {
 struct PipelineCounters {
   std::atomic<uint64_t> stripes{0}, blocks{0}, plain_bytes{0}, sealed_bytes{0}, shard_bytes{0};
   std::atomic<uint64_t> stand_ins{0}, shards_missing{0}, failures{0}, rows{0};
+  std::atomic<uint64_t> record_blocks{0}, record_bytes{0};
 };
 
 // What all putters of a pipeline share. Puts that outlast the pipeline keep it alive; `timers` and

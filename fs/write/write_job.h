@@ -34,7 +34,8 @@ struct Piece {
   size_t first = 0, count = 0;  // of unit->flush.blocks
   uint32_t first_slot = 0;
   ContentVersion version = 0;
-  int update = -1;  // its place in the commit that is under way
+  std::vector<pb::SealedPiece> sealed;  // of a unit for the records, by block
+  int update = -1;                      // its place in the commit that is under way
 
   bool leads() const { return first == 0; }
   bool ends() const { return first + count == unit->flush.blocks.size(); }
@@ -45,7 +46,9 @@ struct Piece {
 };
 
 struct WriteJob {
-  std::shared_ptr<const ErasureCode> code;  // null: attributes only, no stripe
+  std::shared_ptr<const ErasureCode> code;  // null: no stripe, but attributes or `to_records`
+  bool to_records = false;                  // one piece, sealed
+  uint64_t record_bytes = 0;                // of it
   std::vector<Piece> pieces;
   std::unordered_set<InodeId> inodes;  // of the pieces, while the job is filled
   uint32_t slots = 0;

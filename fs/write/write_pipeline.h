@@ -20,6 +20,11 @@
 // known for a while (RefusalPause): units fail at once then, and nothing is sent. Commits refused
 // as revoked are redone under new ids by the pipeline itself.
 //
+// Records: a unit of little data can go into the daemon's records instead (`to_records`): its
+// blocks, or what changes them, are sealed and travel in the commit. When the daemon does not take
+// them, the unit fails as revoked (is_not_taken): nothing is applied, and the caller submits whole
+// blocks for a stripe.
+//
 // Groups: with `group` set, the columns of so many consecutive full stripes of one code and
 // placement are summed up into an XOR row (group_writer.h). Units do not wait for rows.
 //
@@ -50,6 +55,13 @@ namespace datacloud {
 struct DirtyBlock {
   uint64_t block = 0;
   SharedBytes plain;  // 1..block_bytes; shorter only for the last block of the file
+  // Of a unit for the records: the bytes that differ from the stored block, whose newest content
+  // version is `base`; none: the whole block goes.
+  struct Change {
+    ContentVersion base = 0;
+    uint32_t offset = 0, length = 0;
+  };
+  std::optional<Change> change = {};
 };
 
 struct FlushUnit {
@@ -63,6 +75,7 @@ struct FlushUnit {
   uint32_t shard_bytes = kShardPlainBytesMax;  // most plain bytes of a data column
   SiteId home_site = 0;            // where data columns go first; 0: spread over the sites
   std::vector<DirtyBlock> blocks;  // ascending; may be empty (attributes only)
+  bool to_records = false;         // not into a stripe
   uint64_t size = 0;               // of the file once all blocks are committed
   // First effects of the transaction that carries the first block:
   std::optional<uint64_t> truncate_to;
@@ -78,11 +91,15 @@ struct FlushUnit {
 struct FlushResult {
   std::vector<pb::Run> runs;
   std::vector<std::shared_ptr<const pb::Stripe>> stripes;  // all stripes the runs name
+  std::vector<pb::SealedPiece> pieces;                     // of those that are in the records
   bool inode_gone = false;                                 // unlinked meanwhile: nothing to do
   bool overtaken = false;  // others have changed the file: nothing of the unit is applied
   uint64_t blocks_mapped = 0, size = 0;
   uint64_t session = 0, sequence = 0;  // of the reply to the last transaction of the unit
 };
+
+// The daemon does not take the unit's bytes into its records.
+inline bool is_not_taken(const Error& error) { return error.is(Errc::revoked); }
 
 enum class Urgency {
   batch,  // may wait (briefly) for other units to share a stripe
@@ -128,6 +145,7 @@ class WritePipeline {
   struct Stats {
     uint64_t stripes = 0, blocks = 0, plain_bytes = 0, sealed_bytes = 0, shard_bytes = 0;
     uint64_t stand_ins = 0, shards_missing = 0, failures = 0;
+    uint64_t record_blocks = 0, record_bytes = 0;  // into the daemon's records; bytes sealed
     uint64_t rows = 0;  // XOR rows committed; stripes and shard bytes count them, too
   };
   Stats stats() const;

@@ -176,7 +176,12 @@ TEST_F(CreationTest, ANewCloudUsesTheFeaturesThatAreChosen) {
   ASSERT_TRUE(all);
   EXPECT_EQ(all.value().features_size(),
             std::count_if(known_features().begin(), known_features().end(),
-                          [](const auto& known) { return known.command.empty(); }));
+                          [](const auto& known) { return known.command.empty(); }) -
+                1)
+      << "without inline, which needs a journal";
+  const auto little = chosen_features("inline");
+  ASSERT_FALSE(little);
+  EXPECT_THAT(little.error().text(), HasSubstr("datacloud feature enable inline"));
   const auto journal = chosen_features("journal");
   ASSERT_FALSE(journal);
   EXPECT_THAT(journal.error().text(), HasSubstr("create --journal"));

@@ -64,7 +64,7 @@ pb::LocateReply located() {
 }
 
 TEST(LocateJson, HasTheAgreedKeys) {
-  const Json json = locate_json(cloud(), located(), "/mnt/file");
+  const Json json = locate_json(cloud(), located(), {}, "/mnt/file");
   EXPECT_THAT(keys_of(json),
               ElementsAre("path", "inode", "size", "stripes", "blocks_lost", "loss"));
   EXPECT_EQ(json["path"], "/mnt/file");
@@ -94,12 +94,12 @@ TEST(LocateJson, AnythingFromTheDaemonIsPrintable) {
   reply.mutable_stripes(0)->set_code("no-such-code");
   reply.mutable_shard_locations()->DeleteSubrange(2, 3);
   reply.mutable_stripes(0)->mutable_shards(4)->set_site(99);
-  const Json json = locate_json(cloud(), reply, "/bad\xff name");
+  const Json json = locate_json(cloud(), reply, {}, "/bad\xff name");
   EXPECT_TRUE(json["stripes"][0]["k"].is_null());
   EXPECT_EQ(json["stripes"][0]["shards"][3]["location"], "");
   EXPECT_EQ(json["stripes"][0]["shards"][4]["site"], "site 99");
   EXPECT_TRUE(Json::accept(json_text(json)));
-  EXPECT_THAT(locate_text(cloud(), reply, "\x1b[2Jx", true, false), Not(HasSubstr("\x1b")));
+  EXPECT_THAT(locate_text(cloud(), reply, {}, "\x1b[2Jx", true, false), Not(HasSubstr("\x1b")));
 }
 
 TEST(LocateText, ALargeFileIsALineASite) {
@@ -109,17 +109,22 @@ TEST(LocateText, ALargeFileIsALineASite) {
     *reply.add_stripes() = one;
     reply.mutable_stripes()->rbegin()->set_id(id);
   }
-  const auto sites = locate_text(cloud(), reply, "/x", false, false);
+  const auto sites = locate_text(cloud(), reply, {}, "/x", false, false);
   EXPECT_THAT(sites, HasSubstr("26 stripes"));
   EXPECT_THAT(sites, HasSubstr("FOR OTHERS"));
   EXPECT_THAT(sites, Not(HasSubstr("stripe 25")));
-  EXPECT_THAT(locate_text(cloud(), reply, "/x", true, false), HasSubstr("stripe 25"));
+  EXPECT_THAT(locate_text(cloud(), reply, {}, "/x", true, false), HasSubstr("stripe 25"));
+  EXPECT_THAT(locate_text(cloud(), reply, {}, "/x", true, false),
+              Not(HasSubstr("in the metadata")));
+  EXPECT_THAT(locate_text(cloud(), reply, {3, 2}, "/x", true, false),
+              HasSubstr("3 of its blocks are in the metadata, and changes of 2 more"));
+  EXPECT_EQ(locate_json(cloud(), reply, {3, 2}, "/x")["blocks_in_metadata"], 3);
 }
 
 TEST(LocateJson, EmptyFile) {
   pb::LocateReply reply;
   reply.mutable_inode()->set_ino(5);
-  const Json json = locate_json(cloud(), reply, "/x");
+  const Json json = locate_json(cloud(), reply, {}, "/x");
   EXPECT_TRUE(json["stripes"].is_array());
   EXPECT_THAT(json["stripes"], IsEmpty());
 }

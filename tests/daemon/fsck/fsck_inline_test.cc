@@ -167,13 +167,13 @@ TEST_F(FsckInlineTest, KeysThatAreNoneGo) {
   EXPECT_EQ(stored(1).patches(), 1u);
 }
 
-// Nothing of this version switches it on: that is for whoever knows what was there.
-TEST_F(FsckInlineTest, TheFeatureIsNotSwitchedOn) {
+TEST_F(FsckInlineTest, TheFeatureThatTheyNeedIsSwitchedOn) {
   damage([](Transaction& txn) { txn.erase(key::meta("features")); });
   const auto seen = run(true);
   ASSERT_EQ(seen.findings_total(), 1u) << seen.DebugString();
   EXPECT_THAT(seen.findings(0).text(), testing::HasSubstr("need the feature \"inline\""));
-  EXPECT_FALSE(seen.findings(0).mended());
+  EXPECT_TRUE(seen.findings(0).mended());
+  EXPECT_EQ(run(true).findings_total(), 0u);
   EXPECT_EQ(stored(0).patches(), 2u) << "and nothing is lost by looking";
 }
 

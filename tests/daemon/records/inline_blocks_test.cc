@@ -249,27 +249,25 @@ TEST_F(InlineBlocksTest, WhatMovesSlotsCannotTakeThemAlong) {
   EXPECT_EQ(stored(), 2u);
 }
 
-TEST_F(InlineBlocksTest, NoMountIsToldOfThem) {
-  const auto map = [&](uint64_t first, uint32_t blocks) {
-    pb::MapRequest request;
-    request.set_ino(file_);
-    request.set_first_block(first);
-    request.set_blocks(blocks);
-    return read_map(store_->begin(), request);
-  };
-  ASSERT_TRUE(map(0, 4));
+TEST_F(InlineBlocksTest, TheMapBringsThem) {
+  pb::MapRequest request;
+  request.set_ino(file_);
+  request.set_blocks(4);
+  EXPECT_EQ(read_map(store_->begin(), request).value().pieces_size(), 0);
   ASSERT_TRUE(put_patch(1, 7000, "p"));
   ASSERT_TRUE(put_block(3, 7001, "inline"));
-  for (const uint64_t block : {1, 3}) {
-    const auto refused = map(block, 1);
-    ASSERT_FALSE(refused);
-    EXPECT_TRUE(refused.error().is(Errc::unsupported));
-    EXPECT_NE(refused.error().message().find("block " + std::to_string(block) + " of inode"),
-              std::string::npos);
-  }
-  EXPECT_FALSE(map(0, 4));
-  EXPECT_TRUE(map(2, 1)) << "others are";
-  EXPECT_EQ(stripes_of_inode(store_->begin(), file_, 10).value().blocks_lost, 0u);
+  const auto map = read_map(store_->begin(), request);
+  ASSERT_TRUE(map) << map.error().message();
+  ASSERT_EQ(map.value().pieces_size(), 2);
+  EXPECT_EQ(map.value().pieces(0).block(), 1u);
+  EXPECT_TRUE(map.value().pieces(0).patch());
+  EXPECT_EQ(map.value().pieces(0).sealed(), sealed("p"));
+  EXPECT_EQ(map.value().pieces(1).version(), 7001u);
+  EXPECT_FALSE(map.value().pieces(1).patch());
+  EXPECT_EQ(map.value().stripes_size(), 1);
+  const auto found = stripes_of_inode(store_->begin(), file_, 10).value();
+  EXPECT_EQ(found.blocks_inline, 1u);
+  EXPECT_EQ(found.blocks_patched, 1u);
 }
 
 TEST_F(InlineBlocksTest, UpdatesBringNoneByThemselves) {

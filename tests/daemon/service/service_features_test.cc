@@ -95,8 +95,8 @@ TEST_F(FeaturesTest, ASessionThatDoesNotKnowAFeatureKeepsItOff) {
   Client young = mount(12, all_names());
   Client t = tool();
   const auto listed = ask(t, {});
-  ASSERT_THAT(listed.features(0).obstacles(), SizeIs(1));
-  EXPECT_THAT(listed.features(0).obstacles(0), HasSubstr("install version 0.2.0"));
+  ASSERT_THAT(listed.features(1).obstacles(), SizeIs(1));
+  EXPECT_THAT(listed.features(1).obstacles(0), HasSubstr("install version 0.2.0"));
   ask(t, {"trees"});
   EXPECT_EQ(error_, wire(Errc::unavailable));
   EXPECT_THAT(text_, HasSubstr("\"trees\" cannot be switched on while"));
@@ -119,7 +119,7 @@ TEST_F(FeaturesTest, ASessionThatDoesNotKnowAFeatureKeepsItOff) {
   EXPECT_FALSE(service_->features().has(Feature::times));
   for (const auto& feature : now.features()) {
     EXPECT_EQ(feature.since() != 0, feature.name() == "trees") << feature.name();
-    EXPECT_THAT(feature.obstacles(), IsEmpty());
+    EXPECT_THAT(feature.obstacles(), SizeIs(feature.name() == "inline" ? 1 : 0));
   }
 }
 
@@ -163,7 +163,32 @@ TEST_F(FeaturesTest, AllOrNoneOfWhatIsAskedForIsSwitchedOn) {
   leave(half);
   const auto all = ask(t, {}, true);
   EXPECT_EQ(error_, 0) << text_;
-  for (const auto& feature : all.features()) EXPECT_NE(feature.since(), 0u) << feature.name();
+  for (const auto& feature : all.features())
+    EXPECT_EQ(feature.since() != 0, feature.name() != "inline") << feature.name();
+}
+
+// What fsync has stored must not be on one disk alone.
+TEST_F(FeaturesTest, BytesOfFilesAreKeptInTheRecordsOnlyWithAJournal) {
+  Client t = tool();
+  ask(t, {"inline"});
+  EXPECT_EQ(error_, wire(Errc::invalid));
+  EXPECT_THAT(text_, HasSubstr("needs the feature \"journal\""));
+  EXPECT_THAT(text_, HasSubstr("datacloud journal enable"));
+  EXPECT_FALSE(service_->features().has(Feature::inline_data));
+  Transaction txn = store_->begin();
+  ASSERT_TRUE(enable_feature(txn, Feature::journal, store_->sequence() + 1));
+  ASSERT_TRUE(store_->commit(std::move(txn)));
+  restart();
+  t = tool();
+  ask(t, {"inline"});
+  EXPECT_EQ(error_, 0) << text_;
+  EXPECT_TRUE(service_->features().has(Feature::inline_data));
+  // There is no journal behind the name, which fsck would tell.
+  auto features = read_features(store_->begin()).value();
+  features.mutable_features()->DeleteSubrange(0, 1);
+  Transaction without = store_->begin();
+  without.put(key::meta("features"), features);
+  ASSERT_TRUE(store_->commit(std::move(without)));
 }
 
 TEST_F(FeaturesTest, WhatNeedsACommandOfItsOwnIsRefusedWithThatCommand) {

@@ -51,15 +51,16 @@ class FileRig {
     stripes_ = std::make_unique<StripeReader>(StripeReader::Dependencies{
         *sites_, namer_, *sealer_, *cpu_, config_, 0, [](std::vector<pb::Damage>) {}});
     reader_ = std::make_unique<BlockReader>(
-        BlockReader::Dependencies{*daemon_, *cache_, *stripes_, *sites_, config_});
+        BlockReader::Dependencies{*daemon_, *cache_, *stripes_, *sites_, config_, sealer_.get()});
     pipeline_ = std::make_unique<WritePipeline>(
         WritePipeline::Dependencies{*daemon_, *sites_, namer_, *sealer_, *ids_, cloud_, config_});
     io_ = std::make_unique<FileIo>(FileIo::Dependencies{
         *metadata_, *reader_, *pipeline_, *sites_, config_, 3, [] {}, [](InodeId) {},
         [this](const InodePtr& inode) { pages_to_drop_.push_back(inode); },
-        [this] { return time_range_.load(); }});
+        [this] { return time_range_.load(); }, [this] { return records_.load(); }});
   }
   virtual ~FileRig() {
+    io_->wait_shared();
     pipeline_.reset();
     std::filesystem::remove_all(directory_);
   }
@@ -115,6 +116,7 @@ class FileRig {
                             });
   }
 
+  std::atomic<bool> records_{false};                    // the cloud uses "inline"
   std::atomic<TimeRange> time_range_{TimeRange::wide};  // of the cloud
   // What the kernel would be asked to drop.
   std::vector<InodePtr> pages_to_drop_;

@@ -4,6 +4,7 @@
 // what the mount keeps.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <functional>
@@ -15,6 +16,8 @@
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/clone_rules.h"
+#include "daemon/records/inline_blocks.h"
+#include "daemon/records/inline_commit.h"
 #include "daemon/records/namespace_ops.h"
 
 namespace datacloud {
@@ -54,6 +57,14 @@ class LocalDaemon final : public RpcSession {
   // Commits wait before they are executed, whatever becomes of their session.
   std::atomic<bool> hold_commits{false};
   std::atomic<uint32_t> commits_held{0};  // grows while one waits
+
+  // So many commits name ids that are not granted any more.
+  std::atomic<int> revoke_commits{0};
+
+  // As a daemon whose records have no room, or that takes fewer patches of a block.
+  std::atomic<bool> refuse_pieces{false};
+  std::atomic<uint32_t> patches_max{kBlockPatchesDefault};
+  std::atomic<uint32_t> commits_with_pieces{0};
 
   std::atomic<bool> refuse_clones{false};
   std::atomic<uint32_t> clones_made{0};
@@ -101,6 +112,10 @@ class LocalDaemon final : public RpcSession {
     ++session_;
   }
 
+  std::vector<pb::Run> runs(InodeId ino) {
+    std::lock_guard lock(mutex_);
+    return runs_of(store_->begin(), ino, 0, 1u << 20).value();
+  }
   std::vector<std::string> check() {
     std::lock_guard lock(mutex_);
     auto findings = check_block_map(store_->begin());
@@ -127,8 +142,14 @@ class LocalDaemon final : public RpcSession {
     return Error(Errc::session_lost, "the test has ended the session");
   }
 
+  static bool has_pieces(const pb::InodeUpdate& update) {
+    return std::any_of(update.runs().begin(), update.runs().end(), inline_blocks::has_records);
+  }
+
   result<void> commit(Transaction& tx, const pb::CommitRequest& request, pb::CommitReply& reply) {
     TRY(check_clones(request));
+    TRY(const auto pieces, inline_blocks::Pieces::of(request));
+    if (!pieces.empty()) ++commits_with_pieces;
     for (const auto& stripe : request.stripes()) {
       TRY(add_stripe(tx, stripe));
     }
@@ -148,8 +169,15 @@ class LocalDaemon final : public RpcSession {
         outcome->set_outcome(pb::UpdateOutcome::NOT_SHARED);
         continue;
       }
+      const uint32_t most = patches_max;
+      TRY(const bool can_patch,
+          inline_blocks::may_patch(tx, inode.value(), update, pieces, most));
+      if (!can_patch || (refuse_pieces && has_pieces(update))) {
+        outcome->set_outcome(pb::UpdateOutcome::NOT_SHARED);
+        continue;
+      }
       clones_made += static_cast<uint32_t>(update.clones_size());
-      TRY(auto updated, update_inode(tx, update));
+      TRY(auto updated, inline_blocks::update_with(tx, update, pieces, most));
       outcome->set_blocks_mapped(updated.blocks_mapped());
       outcome->set_size(updated.size());
     }
@@ -188,6 +216,10 @@ class LocalDaemon final : public RpcSession {
         return reply;
       }
       case pb::Request::kCommit: {
+        if (revoke_commits > 0) {
+          --revoke_commits;
+          return failure(Errc::revoked, "the test has revoked the ids");
+        }
         const uint32_t every = fail_every_commit;
         if (every && ++commits_ % every == 0)
           return failure(Errc::unavailable, "the test refuses this commit");

@@ -189,28 +189,92 @@ TEST(BlockMapCache, ContradictoryRepliesAreRefused) {
   EXPECT_FALSE(refused(run(0, 10, 7, 1), true));
 }
 
-// The bytes in the stripe are not the newest, and zeros would be wrong as well.
-TEST(BlockMapCache, BlocksThatOnlyLaterVersionsReadAreRefused) {
-  BlockMapCache cache(1 << 20);
+pb::SealedPiece piece(uint64_t block, uint64_t version, bool patch, const std::string& sealed) {
+  pb::SealedPiece out;
+  out.set_block(block);
+  out.set_version(version);
+  out.set_patch(patch);
+  out.set_sealed(sealed);
+  return out;
+}
+pb::Run patched_run() {
+  pb::Run out = run(1, 1, 100, 100);
+  out.set_patches(2);
+  return out;
+}
+pb::Run inline_run() {
+  pb::Run out = run(2, 1, 0, 200);
+  out.set_inline_(true);
+  return out;
+}
+pb::MapRequest four_blocks() {
   pb::MapRequest request;
   request.set_ino(5);
-  request.set_first_block(0);
   request.set_blocks(4);
-  pb::Run patched = run(1, 1, 100, 100);
-  patched.set_patches(2);
-  pb::Run inlined = run(2, 1, 0, 100);
-  inlined.set_inline_(true);
-  for (const auto& bad : {patched, inlined}) {
+  return request;
+}
+
+// The bytes in the stripe are not the newest, and zeros would be wrong as well.
+TEST(BlockMapCache, AReplyThatLacksBytesOfTheRecordsIsRefused) {
+  const std::vector<std::vector<pb::SealedPiece>> wrong = {
+      {},
+      {piece(1, 101, true, "a")},
+      {piece(1, 102, true, "b"), piece(1, 101, true, "a"), piece(2, 200, false, "c")},
+      {piece(1, 100, true, "a"), piece(1, 101, true, "b"), piece(2, 200, false, "c")},
+      {piece(1, 101, true, "a"), piece(1, 102, true, "b"), piece(2, 201, false, "c")},
+      {piece(1, 101, true, "a"), piece(1, 102, true, "b"), piece(1, 103, true, "d"),
+       piece(2, 200, false, "c")},
+      {piece(1, 101, true, "a"), piece(1, 102, true, "b"), piece(2, 200, false, "c"),
+       piece(3, 9, true, "d")},
+  };
+  for (const auto& pieces : wrong) {
+    BlockMapCache cache(1 << 20);
     pb::MapReply reply;
     *reply.add_stripes() = *stripe(100, 4);
-    *reply.add_runs() = run(0, 1, 100, 100);
-    *reply.add_runs() = bad;
-    const auto refused = cache.end(5, cache.begin(5), request, &reply);
-    ASSERT_FALSE(refused);
-    EXPECT_TRUE(refused.error().is(Errc::unsupported));
-    EXPECT_NE(refused.error().message().find("install a later version"), std::string::npos);
+    *reply.add_runs() = patched_run();
+    *reply.add_runs() = inline_run();
+    for (const auto& p : pieces) *reply.add_pieces() = p;
+    const auto refused = cache.end(5, cache.begin(5), four_blocks(), &reply);
+    ASSERT_FALSE(refused) << pieces.size() << " pieces";
+    EXPECT_TRUE(refused.error().is(Errc::corrupt));
     EXPECT_EQ(cache.known_end(5, 0), 0u) << "nothing of the reply is believed";
   }
+}
+
+TEST(BlockMapCache, BytesOfTheRecordsComeWithTheirBlocksAndOwnCommitsAddToThem) {
+  BlockMapCache cache(1 << 20);
+  pb::MapReply reply;
+  *reply.add_stripes() = *stripe(100, 4);
+  *reply.add_runs() = patched_run();
+  *reply.add_runs() = inline_run();
+  for (const auto& p :
+       {piece(1, 101, true, "a"), piece(1, 102, true, "b"), piece(2, 200, false, "c")})
+    *reply.add_pieces() = p;
+  const uint64_t empty = cache.bytes();
+  ASSERT_TRUE(cache.end(5, cache.begin(5), four_blocks(), &reply).value());
+  auto at = cache.lookup(5, 0, 4);
+  ASSERT_EQ(at.size(), 4u);
+  EXPECT_EQ(at[1].newest(), 102u);
+  EXPECT_FALSE(at[1].in_records());
+  EXPECT_TRUE(at[2].in_records());
+  EXPECT_EQ(at[2].records->block, "c");
+  pb::Run patch;
+  patch.set_first_block(2);
+  patch.set_count(1);
+  patch.set_version(300);
+  patch.set_patches(1);
+  cache.committed(5, {patch}, {}, {piece(2, 300, true, std::string(5000, 'd'))});
+  at = cache.lookup(5, 2, 1);
+  EXPECT_EQ(at[0].newest(), 300u);
+  EXPECT_EQ(at[0].version, 200u);
+  EXPECT_GT(cache.bytes(), empty + 5000) << "bytes count for the bound";
+  patch.set_first_block(9);
+  cache.committed(5, {patch}, {}, {piece(9, 300, true, "d")});
+  EXPECT_EQ(cache.known_end(5, 9), 9u) << "what it changes is not known here";
+  cache.committed(5, {run(2, 1, 7, 400)}, {stripe(7, 10)});
+  EXPECT_FALSE(cache.lookup(5, 2, 1)[0].records);
+  cache.invalidate(5);
+  EXPECT_LE(cache.bytes(), empty);
 }
 
 TEST(BlockMapCache, EqualRecordsAreOneObject) {
