@@ -59,8 +59,8 @@ const SiteConfig& config_of(const Config& config, const std::string& name) {
                        [&](const auto& s) { return s.name == name; });
 }
 
-// A site that cannot be seen is away; one that is somebody else's is a mistake to be corrected
-// first. Nobody waits for a Ceph cluster or another machine here: their stores look at the marker
+// A site that cannot be seen is away; one that is somebody else's is a mistake to be corrected first.
+// Nobody waits for a Ceph cluster or another machine here: their stores look at the marker
 // themselves and say what they find.
 result<void> check_marker(const SiteConfig& site, const SiteMarker& expected) {
   if (site.store == "rados" || site.store == "remote") return success();
