@@ -65,8 +65,8 @@ pb::LocateReply located() {
 
 TEST(LocateJson, HasTheAgreedKeys) {
   const Json json = locate_json(cloud(), located(), {}, "/mnt/file");
-  EXPECT_THAT(keys_of(json),
-              ElementsAre("path", "inode", "size", "stripes", "blocks_lost", "loss"));
+  EXPECT_THAT(keys_of(json), ElementsAre("path", "inode", "size", "stripes", "blocks_lost",
+                                         "blocks_in_metadata", "blocks_patched", "loss"));
   EXPECT_EQ(json["path"], "/mnt/file");
   EXPECT_EQ(json["inode"], 77);
   EXPECT_EQ(json["size"], 1234);

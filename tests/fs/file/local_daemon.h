@@ -170,8 +170,7 @@ class LocalDaemon final : public RpcSession {
         continue;
       }
       const uint32_t most = patches_max;
-      TRY(const bool can_patch,
-          inline_blocks::may_patch(tx, inode.value(), update, pieces, most));
+      TRY(const bool can_patch, inline_blocks::may_patch(tx, inode.value(), update, pieces, most));
       if (!can_patch || (refuse_pieces && has_pieces(update))) {
         outcome->set_outcome(pb::UpdateOutcome::NOT_SHARED);
         continue;
