@@ -26,6 +26,7 @@ class PlacesTest : public ServiceTest {
     for (uint32_t site = 1; site <= 3; ++site) set.add_sites(site);
     set.set_number(1);
     set.set_losses(1);
+    set.set_segment_bytes(4 << 20);
     ASSERT_TRUE(enable_feature(txn, Feature::journal, store_->sequence() + 1));
     txn.put(key::meta(kJournalRecord), set);
     txn.put(key::meta(kPositionRecord), encode_position({}));
@@ -39,6 +40,7 @@ class PlacesTest : public ServiceTest {
   void adapt(MetadataService::Dependencies& deps) override {
     deps.places = places_ = std::make_shared<DaemonPlaces>();
     deps.leader_key = SecretKey(Bytes(32, 9));
+    deps.self = {.name = "here", .addresses = {"unix:/run/here", "tls://here:1"}};
     if (!store_->journaled()) return;
     journal_->changed = [loop = loop_, journal = journal_.get()] {
       loop->post([journal] { journal->deliver(); });
