@@ -58,7 +58,7 @@ struct DaemonConfig {
   std::string name;                    // empty: this machine's
   uint32_t order = 0;                  // of those that are up the lowest one leads
   std::vector<std::string> advertise;  // where mounts reach it; empty: as `listen` says
-  bool standby = false;  // leads only when no other daemon does
+  bool standby = false;                // leads only when no other daemon does
   uint64_t certificate_ms = 90ull * 24 * 3600 * 1000;  // of nodes; renewed at two thirds
   std::string site;
   uint32_t lease_ms = 5'000;
