@@ -148,7 +148,9 @@ result<void> MetadataService::admit_peer(const PeerCertificate& shown, PeerCrede
     peer.node = holder->name();
   } else if (shown.identity.roles.has(NodeRole::daemon)) {
     // Made with the service key, by another daemon of the cloud: no node ever has this role.
+    // A command on the machine of one that stands by shows it with the role admin.
     peer.roles = NodeRole::daemon;
+    if (shown.identity.roles.has(NodeRole::admin)) peer.roles.add(NodeRole::admin);
     peer.serial = shown.serial;
     peer.certificate_end_ns = shown.not_after_ns;
     return success();
@@ -427,8 +429,7 @@ std::optional<Error> MetadataService::forbidden(const Call& call, Access access)
   const PeerCredentials& peer = call.connection->peer();
   if (!peer.remote()) return std::nullopt;
   const auto& roles = peer.roles;
-  // Who has made a daemon's certificate has the service key, and could make any other.
-  const bool admin = roles.has(NodeRole::admin) || roles.has(NodeRole::daemon);
+  const bool admin = roles.has(NodeRole::admin);
   const bool changes = roles.has(NodeRole::mount);
   bool permitted = false;
   switch (access) {

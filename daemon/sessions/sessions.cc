@@ -35,9 +35,7 @@ std::string SessionState::describe() const {
 }
 
 bool same_client(const pb::Session& known, const pb::Session& now) {
-  // A mount of a daemon's machine goes on elsewhere as a node when another daemon leads.
-  const bool moved = !known.secret().empty() && known.node().empty() != now.node().empty();
-  if (known.node() != now.node() && !moved) return false;
+  if (known.node() != now.node()) return false;
   if (!known.secret().empty()) return known.secret() == now.secret();
   return known.node().empty() && known.pid() != 0 && known.pid() == now.pid() &&
          known.process_start() == now.process_start() && known.boot_id() == now.boot_id();

@@ -23,7 +23,8 @@ from harness import check, check_equal, note  # noqa: E402
 from standby_cloud import StandbyCloud  # noqa: E402
 from switch_network import Switch  # noqa: E402
 
-ROUNDS = 20
+ROUNDS = 16
+SETTLE_S = 0.7  # between rounds: mounts send again what the last leader may have lost
 
 
 CTIME_NS = 50_000_000  # a kernel shows its own for a moment
@@ -262,6 +263,7 @@ def test(options):
             note(f"round {number + 1}, {event.__name__}: longest pauses {pauses} s; "
                  f"{time.monotonic() - began:.1f} s in all; {cloud.leading.name} leads")
             cloud.wait_for_standby()
+            time.sleep(SETTLE_S)
         for program in programs:
             program.stopping.set()
         for program in programs:

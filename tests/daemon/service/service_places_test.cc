@@ -26,7 +26,7 @@ class PlacesTest : public ServiceTest {
     for (uint32_t site = 1; site <= 3; ++site) set.add_sites(site);
     set.set_number(1);
     set.set_losses(1);
-    set.set_segment_bytes(4 << 20);
+    set.set_segment_bytes(16u << 20);
     ASSERT_TRUE(enable_feature(txn, Feature::journal, store_->sequence() + 1));
     txn.put(key::meta(kJournalRecord), set);
     txn.put(key::meta(kPositionRecord), encode_position({}));
@@ -179,29 +179,6 @@ TEST_F(PlacesTest, AMountThatKnowsMoreIsRefusedLoudly) {
 }
 
 class GoingOnTest : public NodesTest {};
-
-// A mount of a daemon's machine used its Unix socket; the daemon that leads now is on another one.
-TEST_F(GoingOnTest, AMountGoesOnAsANodeAndComesBack) {
-  Client local;
-  local.pid = 7;
-  local.secret = std::string(32, 's');
-  local.protocol = kProtocolNewest;
-  connect(local);
-  disconnect(local);
-  Machine machine = joined("gpu07");
-  machine.client.session = local.session;
-  EXPECT_FALSE(hello(machine, pb::CLIENT_MOUNT, std::string(32, 'x')).hello().resumed())
-      << "only by the mount's secret";
-  machine.client.session = local.session;
-  EXPECT_TRUE(hello(machine).hello().resumed());
-  EXPECT_EQ(machine.client.session, local.session);
-  Machine other = joined("gpu08");
-  other.client.session = local.session;
-  EXPECT_FALSE(hello(other).hello().resumed()) << "it is of that node now";
-  disconnect(machine.client);
-  connect(local);
-  EXPECT_TRUE(local.hello.resumed());
-}
 
 // Commands on the machine of a daemon that stands by.
 TEST_F(GoingOnTest, WhoHasTheServiceKeyIsAnAdministrator) {
