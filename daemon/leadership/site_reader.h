@@ -33,8 +33,8 @@ class SiteReader {
   SiteReader& operator=(const SiteReader&) = delete;
 
   const std::string& name() const { return name_; }
-  // Asks for the entries from a sequence on, and with them for the site's promise. False: a question
-  // is under way.
+  // Asks for the entries from a sequence on, and with them for the site's promise. False: a
+  // question is under way.
   bool ask(uint64_t from, bool promise, MonotonicTime now);
   // The answer, once.
   std::optional<Answer> take();

@@ -59,8 +59,8 @@ class JournalCommitter final : public Committer {
   // position, once a quorum has it; never if the daemon ends before. invalid: too large.
   result<void> append(journal::EntryKind, ByteView content,
                       std::function<void(const journal::LogPosition&)> committed);
-  // From now on nothing is applied or appended: both fail with `unavailable`, and the daemon goes on
-  // to its end.
+  // From now on nothing is applied or appended: both fail with `unavailable`, and the daemon goes
+  // on to its end.
   void close() { closed_ = true; }
   const journal::LogPosition& last() const { return last_; }
   // Lets the log forget entries below. A checkpoint that the store has durably covers them.
