@@ -17,7 +17,7 @@ namespace datacloud {
 
 // A machine that has joined (`datacloud join`): it runs no daemon.
 struct NodeConfig {
-  std::vector<std::string> daemon;  // where the daemons are, as [daemon] listen; empty: no node
+  std::vector<std::string> daemon;  // "tls://HOST:PORT", where daemons are; empty: no node
   std::filesystem::path key;        // PEM, made here
   std::filesystem::path certificate;
   std::filesystem::path authority;  // the cloud's own, whom we trust
