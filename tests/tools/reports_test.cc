@@ -210,13 +210,15 @@ pb::StatusReply status() {
 
 TEST(StatusJson, HasTheDocumentedShape) {
   const Json json = status_json(status());
-  EXPECT_THAT(keys_of(json),
-              ElementsAre("health", "problems", "cloud", "tolerance", "sites", "capacity", "inodes",
-                          "stripes", "shards", "damaged", "stripes_by_remaining", "repair", "audit",
-                          "scrub", "groups", "features", "journal", "trees", "inline_blocks",
-                          "patches", "stripes_merged", "background_paused", "background", "queues",
-                          "operations", "mounts", "pending_deletions", "sequence", "uptime_s"));
+  EXPECT_THAT(
+      keys_of(json),
+      ElementsAre("health", "problems", "cloud", "tolerance", "sites", "capacity", "inodes",
+                  "stripes", "shards", "damaged", "stripes_by_remaining", "repair", "audit",
+                  "scrub", "groups", "features", "journal", "leader", "trees", "inline_blocks",
+                  "patches", "stripes_merged", "background_paused", "background", "queues",
+                  "operations", "mounts", "pending_deletions", "sequence", "uptime_s"));
   EXPECT_EQ(json["journal"], Json({{"used", false}}));
+  EXPECT_EQ(json["leader"], Json());
   EXPECT_EQ(json["health"], "degraded");
   EXPECT_EQ(json["cloud"]["code"], "rs-3-2");
   EXPECT_EQ(json["stripes_by_remaining"], Json::array({0, 3, 40}));
