@@ -44,6 +44,7 @@ def over_two_mounts(cloud, one, two, rng):
     expect_errno(errno.ENOENT, "and cannot come back", name_it, fd, one / "d" / "again")
     check(os.pread(fd, 10, 0) == data[:10], "but be read")
     os.close(fd)
+    wait_for(lambda: inodes(cloud) == 2, 20, "it to be freed")  # the root directory and d stay
 
 
 def over_a_restart(cloud, one, two, rng):
