@@ -107,6 +107,8 @@ struct Inode {
   uint32_t walked = 0;         // directories in it that were begun to be looked through
   bool fetching = false;       // somebody asks for more of its names
   bool too_large = false;      // to know all its names
+  // Listings asked for by requests with lower tickets may be older than the last change of a name.
+  uint64_t names_changed = 0;
 
   uint32_t listed = 0;   // 1 for each known listing that has it
   uint64_t lookups = 0;  // the kernel's references

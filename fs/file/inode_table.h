@@ -70,8 +70,11 @@ class InodeTable {
   void released(const std::vector<pb::HeldLease>&);
 
   // A page of a directory's listing, with a lease on the directory (as apply_parent_lease has taken
-  // it): its names are known from now on. On the RPC's I/O thread, after apply() of its inodes.
-  void learn(InodeId directory, uint64_t from, const pb::ReadDirReply& page, uint64_t session);
+  // it): its names are known from now on, unless one of them has changed since the request was
+  // begun. The daemon holds a page back that shows what is not durable, and later answers and
+  // recalls overtake it. On the RPC's I/O thread, after apply() of its inodes.
+  void learn(InodeId directory, uint64_t from, const pb::ReadDirReply& page, uint64_t session,
+             uint64_t ticket);
   // These names may have changed; none given: all of them.
   void forget_names(InodeId directory, const std::vector<std::string>& names);
   // Bounds the names that are known of all directories together.

@@ -32,7 +32,8 @@ void InodeTable::drop_listing(Inode& directory) {
   unlist(listing->inodes());
 }
 
-void InodeTable::learn(InodeId ino, uint64_t from, const pb::ReadDirReply& page, uint64_t session) {
+void InodeTable::learn(InodeId ino, uint64_t from, const pb::ReadDirReply& page, uint64_t session,
+                       uint64_t ticket) {
   if (page.lease() < pb::LEASE_READ) return;
   std::lock_guard lock(mutex_);
   const auto it = inodes_.find(ino);
@@ -43,7 +44,7 @@ void InodeTable::learn(InodeId ino, uint64_t from, const pb::ReadDirReply& page,
   {
     std::lock_guard inode_lock(directory->mutex);
     if (directory->lease_session != session || directory->lease < pb::LEASE_READ) return;
-    if (directory->too_large) return;
+    if (directory->too_large || ticket < directory->names_changed) return;
     const auto& listing = directory->listing;
     renew = listing && (listing->session() != session || from == 0);
   }
@@ -85,6 +86,7 @@ void InodeTable::forget_names(InodeId ino, const std::vector<std::string>& names
   bool worth = !names.empty();
   {
     std::lock_guard inode_lock(it->second->mutex);
+    it->second->names_changed = next_ticket_;
     if (!it->second->listing) return;
     for (const auto& name : names) worth = it->second->listing->forget(name, dropped) && worth;
   }

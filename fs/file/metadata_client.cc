@@ -114,7 +114,7 @@ void apply_below(InodeTable& table, uint64_t session, uint64_t sequence, uint64_
       if (item.has_inode())
         inodes.push_back(table.apply(item.inode(), item.lease(), false, sequence, session, ticket));
     table.apply_parent_lease(below.ino(), below.listing().lease(), session, ticket);
-    table.learn(below.ino(), 0, below.listing(), session);
+    table.learn(below.ino(), 0, below.listing(), session, ticket);
     for (const auto& inode : inodes) table.release_if_unused(inode);
     apply_below(table, session, sequence, ticket, below.listing());
   }
@@ -155,7 +155,8 @@ void apply(InodeTable& table, uint64_t session, const RequestFacts& facts,
                                                                 sequence, session, facts.ticket)
                                                   : nullptr);
       table.apply_parent_lease(facts.listed, reply.readdir().lease(), session, facts.ticket);
-      if (facts.attributes) table.learn(facts.listed, facts.cookie, reply.readdir(), session);
+      if (facts.attributes)
+        table.learn(facts.listed, facts.cookie, reply.readdir(), session, facts.ticket);
       apply_below(table, session, sequence, facts.ticket, reply.readdir());
       break;
     default:

@@ -120,11 +120,6 @@ void op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   fuse_reply_err(req, 0);
 }
 
-uint64_t entry_changes(Inode& directory) {
-  std::lock_guard lock(directory.mutex);
-  return directory.entry_changes;
-}
-
 // Always with attributes: whoever lists names often asks for them next.
 pb::Request page_request(const DirectoryHandle& handle, uint64_t cookie) {
   pb::Request request;

@@ -12,7 +12,8 @@
 namespace datacloud {
 namespace {
 
-// "Not there" is kept by the kernel as long as the directory's lease holds.
+// "Not there" is kept by the kernel as long as the directory's lease holds; without a parent it is
+// not kept.
 void reply_absent(fuse_req_t req, const InodePtr& parent) {
   fuse_entry_param none{};
   none.entry_timeout = mount_of(req).entry_cache_seconds(parent);
@@ -50,11 +51,15 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char* name) {
   pb::Request request;
   request.mutable_lookup()->set_parent(parent_ino);
   request.mutable_lookup()->set_name(name);
+  const uint64_t changes = entry_changes(*parent.value());
   auto answer = mount.metadata().call(std::move(request));
-  if (!answer && answer.error().errno_value() == ENOENT) return reply_absent(req, parent.value());
+  // A change of a name may have overtaken the answer, which the daemon holds back while it shows
+  // what is not durable: the kernel asks again.
+  const InodePtr kept = entry_changes(*parent.value()) == changes ? parent.value() : InodePtr();
+  if (!answer && answer.error().errno_value() == ENOENT) return reply_absent(req, kept);
   if (!answer) return reply_error(req, answer.error());
   if (!answer.value().inode) return (void)fuse_reply_err(req, EIO);
-  reply_entry(req, parent.value(), answer.value().inode);
+  reply_entry(req, kept, answer.value().inode);
 }
 
 void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count) {

@@ -100,6 +100,11 @@ fuse_entry_param to_entry(Mount& mount, const InodePtr& parent, const InodePtr& 
   return entry;
 }
 
+uint64_t entry_changes(Inode& directory) {
+  std::lock_guard lock(directory.mutex);
+  return directory.entry_changes;
+}
+
 void reply_entry(fuse_req_t req, const InodePtr& parent, const InodePtr& inode) {
   Mount& mount = mount_of(req);
   mount.table().add_lookup(inode);

@@ -24,7 +24,11 @@ void reply_attr(fuse_req_t req, const InodePtr& inode);
 // The same after a change of attributes. What it told meanwhile does not keep the kernel from
 // taking this reply for the newest, so that it has to ask again.
 void reply_changed(fuse_req_t req, const InodePtr& inode);
-// A new reference for the kernel: counts a lookup, undone when the kernel does not take it.
+// Of a directory: grows with each change of its names that is seen here. An answer about a name
+// that was asked for before is not to be kept by the kernel.
+uint64_t entry_changes(Inode& directory);
+// A new reference for the kernel: counts a lookup, undone when the kernel does not take it. Without
+// a parent the kernel does not keep the name.
 void reply_entry(fuse_req_t req, const InodePtr& parent, const InodePtr& inode);
 fuse_entry_param to_entry(Mount& mount, const InodePtr& parent, const InodePtr& inode);
 // The same for a name that was made. As for reply_changed(), of an inode that the kernel may know
