@@ -113,10 +113,12 @@ void RpcSessionClient::call_until_known(pb::Request request, Callback callback, 
       pending.sent = monotonic_now();
       pending.suspended = options_.suspended();
       pending.held_back = state_ == State::up && pending.change && (held_back_ > 0 || !has_room());
+      // Another mount's kept request may wait for it, and this one's for an answer of the other.
+      const bool in_between = state_ == State::resending && frame.request().has_recall_done();
       count(pending);
       Pending& added =
           pending_.emplace_hint(pending_.end(), next_id_++, std::move(pending))->second;
-      if (state_ == State::up && !added.held_back)
+      if ((state_ == State::up && !added.held_back) || in_between)
         added.maybe_delivered = transmit(std::move(encoded).value());
     }
   }

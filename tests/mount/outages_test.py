@@ -2,6 +2,7 @@
 their leases. Programs wait and see no error, and both mounts together stay one file system: one by
 one, and then at random against a directory of the local disk (--rounds for more)."""
 
+import errno
 import os
 import random
 import shutil
@@ -14,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
-from cloud import SLOWNESS, Cloud, tail, wait_for  # noqa: E402
-from harness import check, check_equal, note  # noqa: E402
+from cloud import BUILD, SLOWNESS, Cloud, tail, wait_for  # noqa: E402
+from harness import check, check_equal, expect_errno, note  # noqa: E402
 from node_network import NodeNetwork  # noqa: E402
 from nodes_test import Node, free_port, invite, listen_on  # noqa: E402
 from outage_model import Model  # noqa: E402
@@ -86,8 +87,19 @@ class Rig:
         self.cloud, self.network = cloud, network
         self.node = Node(cloud, network, "far")
         check_equal(self.node.join(invite(cloud, "far", "mount")).returncode, 0, "the node joins")
+        self.slept, self.slept_ns = cloud.root / "suspended", 0
+        self.slept.write_bytes(bytes(8))
+        os.environ.update(LD_PRELOAD=str(BUILD / "tests" / "suspended_clock.so"),
+                          DATACLOUD_SUSPENDED=str(self.slept))
         self.far = self.node.mount()
+        del os.environ["LD_PRELOAD"], os.environ["DATACLOUD_SUSPENDED"]
         self.near = cloud.mount(name="near")
+
+    def sleep(self, seconds):
+        """The far mount's monotonic clock falls behind, as if its machine had been suspended."""
+        self.slept_ns += int(seconds * 1e9)
+        with open(self.slept, "r+b") as file:
+            file.write(self.slept_ns.to_bytes(8, sys.byteorder))
 
     def process(self, mount):
         return self.node.process if mount == self.far else self.near.process
@@ -195,6 +207,47 @@ def reads_under_its_lease(rig):
         seen = os.pread(file.fileno(), 3, 0)
         mender.join()
         check_equal(seen, b"two", f"after the lease ({waited:.1f} s) it waits for what is true")
+
+
+def suspended_machine(rig):
+    """By its monotonic clock, which has stood still, all leases hold. Others have gone on."""
+    process = rig.node.process
+    (rig.near / "held").write_bytes(b"one" * 5000)
+    (rig.near / "early").write_bytes(b"")
+    (rig.far / "held").read_bytes()
+    os.stat(rig.far / "early"), os.listdir(rig.far)
+    rig.network.cut()  # so that nothing but its own clocks can tell
+    process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    (rig.near / "held").write_bytes(b"two" * 5000)  # waits for the lease to end
+    os.rename(rig.near / "early", rig.near / "late")
+    check(time.monotonic() - began > 0.5 * LEASE_S, "others wait for the leases of who is suspended")
+    rig.sleep(time.monotonic() - began)
+    process.send_signal(signal.SIGCONT)
+    mender = threading.Timer(0.5 * LEASE_S, rig.network.mend)
+    mender.start()
+    seen = (rig.far / "held").read_bytes()
+    mender.join()
+    check_equal(seen, b"two" * 5000, "awake, it reads what is true, as soon as it can")
+    check_equal(((rig.far / "early").exists(), (rig.far / "late").exists()), (False, True),
+                "and sees the names of now")
+    with open(rig.far / "unsynced", "wb", buffering=0) as file, \
+            open(rig.far / "overtaken", "wb", buffering=0) as loser:
+        for each in (file, loser):
+            os.write(each.fileno(), b"first" * 1000)
+            os.fsync(each.fileno())
+            os.pwrite(each.fileno(), b"later" * 1000, 0)
+        process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        (rig.near / "overtaken").write_bytes(b"other")
+        rig.sleep(time.monotonic() - began)
+        process.send_signal(signal.SIGCONT)
+        os.fsync(file.fileno())
+        check_equal((rig.near / "unsynced").read_bytes(), b"later" * 1000,
+                    "what it had not stored is kept where nobody has changed the file")
+        expect_errno(errno.EIO, "and told to be lost where somebody has", os.fsync, loser.fileno())
+        os.fsync(loser.fileno())
+        check_equal(os.stat(loser.fileno()).st_size, 5, "once; the file is as the other has left it")
 
 
 def silent_holders_are_waited_for_once(rig):
@@ -346,6 +399,7 @@ def test(options):
             one_by_one(rig, rng)
             killed_behind_a_cut_cable(rig)
             reads_under_its_lease(rig)
+            suspended_machine(rig)
             silent_holders_are_waited_for_once(rig)
             lost_tail(rig, rng)
         try:
