@@ -219,6 +219,30 @@ TEST_F(RpcKeepTest, WhatIsNotDurableIsSentAgainAfterARestart) {
   EXPECT_EQ(redone().size(), 4u) << "9 was answered after the sync";
 }
 
+// Another mount's kept change may wait for the answer, and this one's for an answer of the other.
+TEST_F(RpcKeepTest, RecallsAreAnsweredWhileChangesAreSentAgain) {
+  connect();
+  ASSERT_TRUE(client_->call(change()));  // 1
+  stop_server();
+  daemon_.take_seen();
+  daemon_.mute = true;
+  ++daemon_.start;
+  start_server();
+  ASSERT_TRUE(eventually([&] { return daemon_.seen() == 1; })) << "1 is sent again";
+  std::atomic<int> answered{0};
+  const auto count = [&](const result<pb::Reply>& r) { answered += bool(r); };
+  client_->call(ask(), count);  // 2
+  pb::Request done;
+  done.mutable_recall_done()->set_id(77);
+  client_->call(done, count);  // 3
+  ASSERT_TRUE(eventually([&] { return daemon_.seen() == 2; }));
+  EXPECT_THAT(daemon_.take_seen(), ElementsAre(1, 3)) << "and nothing that came behind it";
+  stop_server();
+  daemon_.mute = false;
+  start_server();
+  EXPECT_TRUE(eventually([&] { return answered == 2; }));
+}
+
 TEST_F(RpcKeepTest, AMereReconnectSendsNothingAgain) {
   connect();
   ASSERT_TRUE(client_->call(change()));
