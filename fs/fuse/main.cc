@@ -8,8 +8,6 @@
 #include <poll.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -42,12 +40,12 @@ int fail(const std::string& what, int code = kExitFailed) {
   return code;
 }
 
-// The kernel's own window, below ours (fs/read/read_ahead.h).
+// The kernel's own window, below ours (fs/read/read_ahead.h). The device comes from the mount table:
+// a stat of the mount point would keep the mount busy for whoever unmounts it at once.
 void set_kernel_readahead(const std::string& mountpoint) {
-  struct stat st {};
-  if (::stat(mountpoint.c_str(), &st) != 0) return;
-  std::ofstream file("/sys/class/bdi/" + std::to_string(major(st.st_dev)) + ":" +
-                     std::to_string(minor(st.st_dev)) + "/read_ahead_kb");
+  const auto entry = data_cloud_at(mountpoint);
+  if (!entry) return;
+  std::ofstream file("/sys/class/bdi/" + entry->device + "/read_ahead_kb");
   file << kKernelReadAheadBytes / 1024;
 }
 
@@ -167,14 +165,13 @@ int serve(MountArguments arguments, const Config& config, const Owners& owners, 
   mount.value()->set_synchronous_names(arguments.flags.synchronous_directories());
   mount.value()->read_flags();
   mount.value()->start(session);
-  std::thread readahead([&] { set_kernel_readahead(arguments.mountpoint); });
+  set_kernel_readahead(arguments.mountpoint);
   mounted();
   notifier.ready("mounted on " + arguments.mountpoint);
 
   RequestLoop loop(session, mount.value()->channel(), config.mount.threads,
                    mount.value()->request_options());
   const int error = loop.run();
-  readahead.join();
   notifier.stopping();
   if (error < 0) spdlog::error("the FUSE session ended with error {}", -error);
   fuse_session_unmount(session);
