@@ -40,8 +40,8 @@ int fail(const std::string& what, int code = kExitFailed) {
   return code;
 }
 
-// The kernel's own window, below ours (fs/read/read_ahead.h). The device comes from the mount table:
-// a stat of the mount point would keep the mount busy for whoever unmounts it at once.
+// The kernel's own window, below ours (fs/read/read_ahead.h). The device comes from the mount
+// table: a stat of the mount point would keep the mount busy for whoever unmounts it at once.
 void set_kernel_readahead(const std::string& mountpoint) {
   const auto entry = data_cloud_at(mountpoint);
   if (!entry) return;
