@@ -172,9 +172,7 @@ Bytes der_of_certificate(const X509* certificate) {
 int64_t certificate_time_ns(const ASN1_TIME* time) {
   tm parts{};
   if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) return 0;
-  // Years that nanoseconds in 64 bits cannot hold.
-  if (parts.tm_year > 300) return INT64_MAX;
-  return static_cast<int64_t>(timegm(&parts)) * kNsPerSecond;
+  return wall_ns(timegm(&parts), 0);  // years from 0 to 9999: further than nanoseconds reach
 }
 
 std::vector<X509Ptr> parse_authorities(ByteView der) {

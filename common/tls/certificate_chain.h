@@ -17,7 +17,7 @@ std::vector<X509Ptr> parse_authorities(ByteView der);
 Bytes der_of_certificate(const X509*);
 // Its subject, for people.
 std::string subject_of_certificate(X509*);
-// Since 1970; INT64_MAX: later than that can say.
+// Since 1970, as wall_ns clamps it (clock.h).
 int64_t certificate_time_ns(const ASN1_TIME*);
 
 // Of one of these authorities, through at most four others, which `chain` (null: none) or `by`

@@ -164,11 +164,11 @@ ServerCertificateFiles::Stamp ServerCertificateFiles::stamp() const {
   }, key{};
   Stamp out;
   if (::stat(certificate_.c_str(), &certificate) == 0) {
-    out.certificate_ns = certificate.st_ctim.tv_sec * kNsPerSecond + certificate.st_ctim.tv_nsec;
+    out.certificate_ns = wall_ns(certificate.st_ctim);
     out.certificate_ino = certificate.st_ino;
   }
   if (::stat(key_.c_str(), &key) == 0) {
-    out.key_ns = key.st_ctim.tv_sec * kNsPerSecond + key.st_ctim.tv_nsec;
+    out.key_ns = wall_ns(key.st_ctim);
     out.key_ino = key.st_ino;
   }
   return out;

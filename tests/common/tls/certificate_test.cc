@@ -2,11 +2,13 @@
 #include "common/tls/certificate.h"
 
 #include <gtest/gtest.h>
+#include <openssl/x509.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <memory>
 
 #include "common/base/hex.h"
 #include "tests/support/tls_rig.h"
@@ -52,6 +54,22 @@ TEST_F(CertificateTest, GoodOnesNameTheNode) {
   EXPECT_GT(peer.not_after_ns, wall_now_ns() + kTestDayNs - 5 * kNsPerSecond);
   EXPECT_LE(peer.not_after_ns, wall_now_ns() + kTestDayNs);
   EXPECT_NE(judge(certificate("gpu07", roles)).serial, peer.serial);
+}
+
+// Anybody can show any dates; years reach from 0 to 9999.
+TEST_F(CertificateTest, DatesBeyondNanosecondsAreClamped) {
+  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(EVP_EC_gen("P-256"),
+                                                                &EVP_PKEY_free);
+  const std::unique_ptr<X509, decltype(&X509_free)> shown(X509_new(), &X509_free);
+  ASSERT_EQ(ASN1_TIME_set_string(X509_getm_notBefore(shown.get()), "02200101000000Z"), 1);
+  ASSERT_EQ(ASN1_TIME_set_string(X509_getm_notAfter(shown.get()), "99991231235959Z"), 1);
+  X509_set_pubkey(shown.get(), key.get());
+  ASSERT_GT(X509_sign(shown.get(), key.get(), EVP_sha256()), 0);
+  const auto peer = judge_certificate(shown.get(), cloud_.authority.certificate(),
+                                      CertificateUse::client, wall_now_ns());
+  EXPECT_EQ(peer.verdict, Verdict::foreign);
+  EXPECT_EQ(peer.not_before_ns, -kWallSecondsMax * kNsPerSecond);
+  EXPECT_EQ(peer.not_after_ns, kWallSecondsMax * kNsPerSecond);
 }
 
 TEST_F(CertificateTest, TimeIsWithinTheirLife) {
