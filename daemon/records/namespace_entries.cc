@@ -174,6 +174,23 @@ result<Created> create(Transaction& txn, const pb::CreateRequest& request, Inode
   return Created{std::move(inode), false};
 }
 
+result<pb::Inode> names::make_whiteout(Transaction& txn, const pb::Inode& parent,
+                                       const pb::RenameRequest& request, InodeId ino,
+                                       BirthTime birth) {
+  pb::CreateRequest device;
+  device.set_mode(S_IFCHR);
+  device.set_uid(request.uid());
+  device.set_gid(request.gid());
+  device.set_now_ns(request.now_ns());
+  auto inode = make_inode(parent, device, ino, birth);
+  put_inode(txn, inode);
+  TRY(auto totals, read_totals(txn));
+  ++totals.inodes;
+  TRY(trees::count(txn, inode.tree(), 1, 0));
+  write_totals(txn, totals);
+  return inode;
+}
+
 result<pb::Inode> link(Transaction& txn, const pb::LinkRequest& request, const TreeArea* area) {
   TRY(check_name(request.name()));
   TRY(auto inode, get_inode(txn, request.ino()));

@@ -39,9 +39,11 @@ result<pb::Inode> unlink(Transaction&, const pb::UnlinkRequest&, const TreeArea*
 struct Renamed {
   pb::Inode moved;
   std::optional<pb::Inode> replaced;  // as it is afterwards; with RENAME_EXCHANGE the other one
+  std::optional<pb::Inode> whiteout;  // RENAME_WHITEOUT: what the old name stands for now
 };
-// EXDEV between trees; EBUSY as unlink().
-result<Renamed> rename(Transaction&, const pb::RenameRequest&, const TreeArea* area = nullptr);
+// EXDEV between trees; EBUSY as unlink(). `new_ino` is used only for a whiteout.
+result<Renamed> rename(Transaction&, const pb::RenameRequest&, const TreeArea* area = nullptr,
+                       InodeId new_ino = 0, BirthTime = BirthTime::unknown);
 result<pb::Inode> set_attributes(Transaction&, const pb::SetAttrRequest&);
 result<pb::ReadDirReply> read_directory(const Transaction&, const pb::ReadDirRequest&);
 

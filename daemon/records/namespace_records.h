@@ -9,6 +9,7 @@
 
 #include "common/proto/records.pb.h"
 #include "daemon/metadata/metadata_store.h"
+#include "daemon/records/namespace_ops.h"
 
 namespace datacloud::names {
 
@@ -57,6 +58,10 @@ void rename_entry(Transaction&, pb::Inode& directory, const std::string& name, p
 void replace_entry(Transaction&, InodeId directory, const std::string& name, pb::Entry entry,
                    const pb::Inode& child);
 void remove_entry(Transaction&, InodeId directory, const std::string& name, const pb::Entry&);
+
+// The character device 0:0 that RENAME_WHITEOUT leaves behind, for the caller to give its name.
+result<pb::Inode> make_whiteout(Transaction&, const pb::Inode& parent, const pb::RenameRequest&,
+                                InodeId, BirthTime);
 
 // mtime and ctime of a directory whose entries changed.
 void touch_directory(pb::Inode& directory, int64_t now_ns);

@@ -1,11 +1,13 @@
-// rename, with RENAME_NOREPLACE and RENAME_EXCHANGE, in the order of checks of Linux's VFS.
+// rename, with RENAME_NOREPLACE, RENAME_EXCHANGE and RENAME_WHITEOUT, in the order of checks of
+// Linux's VFS.
 //
 // Care is taken where several records are one inode (both parents the same directory, or a parent
 // that is itself replaced): each inode is read once, changed in one place and put once.
 //
 // Readdir positions: a file renamed within its directory keeps its own, and a name that is replaced
 // or exchanged keeps the name's. So a listing under way meets a file that is renamed once, under
-// either name, and a name that always existed once, whichever file it stood for.
+// either name, and a name that always existed once, whichever file it stood for. With
+// RENAME_WHITEOUT the old name always exists: it keeps its position, and the new one gets another.
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -20,7 +22,7 @@ namespace {
 
 using namespace names;
 
-constexpr uint32_t kNoReplace = 1, kExchange = 2;
+constexpr uint32_t kNoReplace = 1, kExchange = 2, kWhiteout = 4;
 
 // The records a rename reads and changes.
 struct Plan {
@@ -146,14 +148,20 @@ result<Renamed> exchange_entries(Transaction& txn, const pb::RenameRequest& requ
   set_ctime(*plan.target, from_ns(request.now_ns()));
   put_inode(txn, plan.source);
   put_inode(txn, *plan.target);
-  return Renamed{std::move(plan.source), std::move(plan.target)};
+  return Renamed{std::move(plan.source), std::move(plan.target), std::nullopt};
 }
 
 result<Renamed> move_entry(Transaction& txn, const pb::RenameRequest& request, Plan& plan,
-                           const TreeArea* area) {
+                           const TreeArea* area, InodeId new_ino, BirthTime birth) {
   TRY(trees::entered(txn, plan.source, plan.to(), area));
-  remove_entry(txn, request.parent(), request.name(), plan.source_entry);
-  if (!plan.target && plan.same_parent) {
+  std::optional<pb::Inode> whiteout;
+  if (request.flags() & kWhiteout) {
+    TRY(whiteout, make_whiteout(txn, plan.old_parent, request, new_ino, birth));
+    replace_entry(txn, request.parent(), request.name(), plan.source_entry, *whiteout);
+  } else {
+    remove_entry(txn, request.parent(), request.name(), plan.source_entry);
+  }
+  if (!plan.target && plan.same_parent && !whiteout) {
     rename_entry(txn, plan.old_parent, request.new_name(), plan.source_entry, plan.source);
   } else if (plan.target) {
     replace_entry(txn, request.new_parent(), request.new_name(), *plan.target_entry, plan.source);
@@ -169,13 +177,15 @@ result<Renamed> move_entry(Transaction& txn, const pb::RenameRequest& request, P
   touch_parents(txn, plan, request.now_ns());
   set_ctime(plan.source, from_ns(request.now_ns()));
   put_inode(txn, plan.source);
-  return Renamed{std::move(plan.source), std::move(plan.target)};
+  return Renamed{std::move(plan.source), std::move(plan.target), std::move(whiteout)};
 }
 
 }  // namespace
 
-result<Renamed> rename(Transaction& txn, const pb::RenameRequest& request, const TreeArea* area) {
-  if (request.flags() & ~(kNoReplace | kExchange) || request.flags() == (kNoReplace | kExchange)) {
+result<Renamed> rename(Transaction& txn, const pb::RenameRequest& request, const TreeArea* area,
+                       InodeId new_ino, BirthTime birth) {
+  const bool two_ways = (request.flags() & kExchange) && request.flags() != kExchange;
+  if (request.flags() & ~(kNoReplace | kExchange | kWhiteout) || two_ways) {
     return failure(Error::posix(EINVAL, "rename flags " + std::to_string(request.flags())));
   }
   TRY(check_name(request.name()));
@@ -186,10 +196,10 @@ result<Renamed> rename(Transaction& txn, const pb::RenameRequest& request, const
   TRY(check_rename(txn, request, plan));
   // Two names of one inode: POSIX lets both stand and changes nothing.
   if (plan.target && plan.target->ino() == plan.source.ino()) {
-    return Renamed{std::move(plan.source), std::nullopt};
+    return Renamed{std::move(plan.source), std::nullopt, std::nullopt};
   }
   return exchange ? exchange_entries(txn, request, plan, area)
-                  : move_entry(txn, request, plan, area);
+                  : move_entry(txn, request, plan, area, new_ino, birth);
 }
 
 }  // namespace datacloud

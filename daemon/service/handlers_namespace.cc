@@ -89,16 +89,23 @@ Answer MetadataService::setattr(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
+// A number of the mount's own is the same when the request is executed again. One that has been
+// revoked meanwhile is as none.
+bool MetadataService::is_number_of(const Call& call, const Transaction& txn, InodeId ino) const {
+  return ranges_.inode_unused(call.session, ino) && !get_inode(txn, ino);
+}
+
+BirthTime MetadataService::birth_times() const {
+  return features_.has(Feature::times) ? BirthTime::kept : BirthTime::unknown;
+}
+
 Answer MetadataService::create(const CallPtr& call) {
   const auto& request = call->request.create();
   Transaction txn = store_.begin();
-  // A number of the mount's own is the same when the request is executed again. One that has been
-  // revoked meanwhile is as none.
-  const bool has_number =
-      ranges_.inode_unused(call->session, request.ino()) && !get_inode(txn, request.ino());
+  const bool has_number = is_number_of(*call, txn, request.ino());
   TRY(auto created,
       datacloud::create(txn, request, has_number ? request.ino() : inode_ids_.peek(txn),
-                        features_.has(Feature::times) ? BirthTime::kept : BirthTime::unknown));
+                        birth_times()));
   const InodeId ino = created.inode.ino();
   const bool unwritten = created.existed && show_unwritten(*call, created.inode);
   if (created.existed && !unwritten &&
@@ -190,11 +197,19 @@ Answer MetadataService::unlink(const CallPtr& call) {
 Answer MetadataService::rename(const CallPtr& call) {
   const auto& request = call->request.rename();
   Transaction txn = store_.begin();
-  TRY(auto renamed, datacloud::rename(txn, request, maintenance_->trees().area()));
+  const bool has_number = is_number_of(*call, txn, request.whiteout());
+  const bool needs_number = (request.flags() & RENAME_WHITEOUT) && !has_number;
+  TRY(auto renamed,
+      datacloud::rename(txn, request, maintenance_->trees().area(),
+                        needs_number ? inode_ids_.peek(txn) : request.whiteout(), birth_times()));
   pb::Reply reply;
   *reply.mutable_rename()->mutable_moved() = std::move(renamed.moved);
   if (renamed.replaced) *reply.mutable_rename()->mutable_replaced() = std::move(*renamed.replaced);
   TRY(commit(std::move(txn), *call, reply));
+  if (renamed.whiteout) {
+    needs_number ? inode_ids_.take() : ranges_.inode_used(request.whiteout());
+    TRY(maintenance_->trees().created(store_.begin(), *renamed.whiteout, request.parent()));
+  }
   renamed_within_limits(request, reply.rename());
   LeaseTable::NoticePtr notice;
   std::vector<std::string> names{request.name()};

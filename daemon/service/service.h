@@ -40,6 +40,7 @@
 #include "daemon/metadata/committer.h"
 #include "daemon/metadata/metadata_store.h"
 #include "daemon/records/limited_directories.h"
+#include "daemon/records/namespace_ops.h"
 #include "daemon/records/nodes.h"
 #include "daemon/scrub/stripe_statistics.h"
 #include "daemon/service/inline_room.h"
@@ -252,6 +253,8 @@ class MetadataService final : public RpcService, private Responder {
   // handlers_namespace.cc
   Answer lookup(const CallPtr&);
   Answer setattr(const CallPtr&);
+  bool is_number_of(const Call&, const Transaction&, InodeId) const;
+  BirthTime birth_times() const;
   Answer create(const CallPtr&);
   Answer link(const CallPtr&);
   result<bool> held_by_conversion(const CallPtr&, const pb::LinkRequest&);

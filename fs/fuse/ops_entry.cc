@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <cstdio>
 #include <memory>
 #include <string_view>
 
@@ -201,6 +202,14 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t n
   rename->set_new_name(new_name);
   rename->set_flags(flags);
   rename->set_now_ns(wall_now_ns());
+  if (flags & RENAME_WHITEOUT) {
+    const fuse_ctx* context = fuse_req_ctx(req);
+    const auto owner = mount.owners().maker({context->uid, context->gid});
+    if (!owner) return reply_error(req, owner.error());
+    rename->set_uid(owner.value().uid);
+    rename->set_gid(owner.value().gid);
+    rename->set_whiteout(mount.inode_numbers().take());
+  }
   auto answer = mount.metadata().call(std::move(request));
   if (!answer) return reply_error(req, answer.error());
   for (const auto& inode : {answer.value().inode, answer.value().replaced})

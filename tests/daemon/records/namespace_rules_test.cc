@@ -1,10 +1,13 @@
 // The rules of single namespace operations, one by one: rename's table, names, links, types,
 // set-group-id, extended attributes.
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <functional>
 
 #include "common/base/inode_flags.h"
 #include "daemon/metadata/record_keys.h"
+#include "daemon/metadata/totals.h"
 #include "daemon/records/namespace_ops.h"
 #include "tests/daemon/metadata/store_fixture.h"
 
@@ -154,6 +157,59 @@ TEST_F(NamespaceRulesTest, ExchangeAcrossDirectories) {
   EXPECT_EQ(inode(sub).parent(), a);
   EXPECT_EQ(inode(a).nlink(), 3u);
   EXPECT_EQ(inode(b).nlink(), 3u);
+}
+
+TEST_F(NamespaceRulesTest, AWhiteoutTakesTheOldName) {
+  constexpr uint32_t kWhiteout = 4;
+  const InodeId d = directory(1, "d"), f = file(d, "f"), g = file(1, "g");
+  const auto cookie_of = [&](InodeId parent, const std::string& name) {
+    pb::Entry entry;
+    EXPECT_TRUE(store_->begin().get(key::entry(parent, name), entry).value());
+    return entry.cookie();
+  };
+  const auto rename_as = [&](const std::string& name, InodeId to, const std::string& new_name) {
+    pb::RenameRequest request;
+    request.set_parent(d);
+    request.set_name(name);
+    request.set_new_parent(to);
+    request.set_new_name(new_name);
+    request.set_flags(kWhiteout);
+    request.set_now_ns(++now_);
+    request.set_uid(7);
+    request.set_gid(8);
+    return apply([&](Transaction& txn) {
+      return rename(txn, request, nullptr, next_ino_++, BirthTime::kept);
+    });
+  };
+  const auto inodes = [&] { return read_totals(store_->begin()).value().inodes; };
+  const auto count = inodes();
+  const uint64_t position = cookie_of(d, "f");
+  const auto done = rename_as("f", d, "h");
+  ASSERT_TRUE(done) << done.error().message();
+  ASSERT_TRUE(done.value().whiteout);
+  EXPECT_EQ(at(d, "h"), f);
+  const pb::Inode left = inode(at(d, "f"));
+  EXPECT_EQ(left.SerializeAsString(), done.value().whiteout->SerializeAsString());
+  EXPECT_EQ(left.mode(), static_cast<uint32_t>(S_IFCHR));
+  EXPECT_EQ(left.rdev(), 0u);
+  EXPECT_EQ(left.nlink(), 1u);
+  EXPECT_EQ(left.uid(), 7u);
+  EXPECT_EQ(left.gid(), 8u);
+  EXPECT_EQ(left.btime_ns(), now_);
+  EXPECT_EQ(inodes(), count + 1);
+  EXPECT_EQ(cookie_of(d, "f"), position) << "a listing under way meets the name once";
+  EXPECT_GT(cookie_of(d, "h"), position);
+  ASSERT_TRUE(rename_as("h", 1, "g"));
+  EXPECT_EQ(at(1, "g"), f);
+  EXPECT_EQ(inode(g).nlink(), 0u);
+  EXPECT_EQ(inode(at(d, "h")).mode(), static_cast<uint32_t>(S_IFCHR));
+  const InodeId sub = directory(d, "sub");
+  ASSERT_TRUE(rename_as("sub", 1, "sub"));
+  EXPECT_EQ(inode(sub).parent(), 1u);
+  EXPECT_EQ(inode(d).nlink(), 2u);
+  EXPECT_EQ(move(d, "f", 1, "g", kWhiteout | 2), EINVAL);
+  EXPECT_EQ(move(d, "f", 1, "g", kWhiteout | 1), EEXIST);
+  EXPECT_EQ(move(d, "f", 1, "new", 8), EINVAL);
 }
 
 TEST_F(NamespaceRulesTest, NamesAndTypes) {
