@@ -93,6 +93,7 @@ struct Inode {
   bool attr_known = false;     // attr has been filled once
   uint64_t entry_changes = 0;  // of a directory: counts changes of its entries seen here
   bool attr_stale = false;     // changed elsewhere: ask again before showing it
+  bool without_capabilities = false;  // attr, as it is, was found to have no security.capability
   bool removed_here =
       false;  // its last name was taken by this mount: the kernel forgets it by itself
   pb::LeaseMode lease = pb::LEASE_NONE;

@@ -1,5 +1,5 @@
-// Extended attributes. An inode without any (the rule) answers from its attributes: the kernel
-// asks for security.capability at every write.
+// Extended attributes. An inode without any (the rule) answers from its attributes: kernels before
+// Linux 5.12 ask for security.capability at every write.
 #include <sys/xattr.h>
 
 #include <array>

@@ -15,6 +15,9 @@
 // getattr, whose request it begins with, and whose reply is put into its own form here, with the
 // time of birth, on its way out.
 //
+// libfuse does not pass on that a write takes set-user-id away: a flag of the file that open(2)
+// does not have says so to the operation.
+//
 // Invariant: nothing is claimed that the kernel did not offer in its INIT request, and no other
 // message is changed.
 //
@@ -54,6 +57,11 @@ class KernelChannel {
   static constexpr std::string_view kUnnamed = "/";
   // FUSE_STATX, which our headers do not have.
   static constexpr uint32_t kStatx = 52;
+  // In the `flags` of the file of a write.
+  static constexpr int kDropsPrivileges = 1 << 30;
+  // Whether the kernel has offered these of the wanted flags (FUSE_*, bits 0..31), once it sends
+  // requests.
+  bool agreed(uint32_t flags) const { return (agreed_ & flags) == flags; }
   // Of the attributes that the calling thread replies next, in nanoseconds since 1970; 0: unknown.
   static void tell_birth(int64_t ns);
   // writev(2) of a reply or notification: one message, the header in the first part.
@@ -83,7 +91,8 @@ class KernelChannel {
   InodeId root_ = kRootInode;
   std::atomic<uint64_t> init_unique_{0};  // of the INIT request to be answered; 0: none
   InitAmendment offered_;                 // by the kernel, set before init_unique_
-  std::atomic<size_t> statx_count_{0};    // of `statx_`, to be looked at without the lock
+  std::atomic<uint32_t> agreed_{0};
+  std::atomic<size_t> statx_count_{0};  // of `statx_`, to be looked at without the lock
   std::mutex mutex_;
   std::unordered_set<uint64_t> statx_;  // requests for statx that have no reply yet
 };

@@ -1,0 +1,90 @@
+// See privileges.h. The rules of the modes are those of setattr_should_drop_suidgid of Linux.
+#include "fs/fuse/privileges.h"
+
+#include <linux/fuse.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "fs/fuse/mount.h"
+#include "fs/fuse/ops.h"
+
+namespace datacloud {
+namespace {
+
+constexpr const char* kCapability = "security.capability";
+constexpr uint32_t kSetGroupId = S_ISGID | S_IXGRP;
+
+bool caller_is_in_group(fuse_req_t req, uint32_t group) {
+  if (fuse_req_ctx(req)->gid == group) return true;
+  gid_t groups[64];
+  const int count = std::min(fuse_req_getgroups(req, 64, groups), 64);
+  return std::find(groups, groups + std::max(count, 0), group) != groups + std::max(count, 0);
+}
+
+// Remembers until the attributes come anew that there are none: files with attributes of other
+// names are not asked about at every write.
+result<void> drop_capabilities(Mount& mount, const InodePtr& inode) {
+  if (!mount.channel().agreed(FUSE_HANDLE_KILLPRIV_V2)) return success();
+  {
+    std::lock_guard lock(inode->mutex);
+    if (inode->attr.xattr_count() == 0 || inode->without_capabilities) return success();
+  }
+  pb::Request request;
+  auto* remove = request.mutable_removexattr();
+  remove->set_ino(inode->ino);
+  remove->set_name(kCapability);
+  remove->set_now_ns(wall_now_ns());
+  auto answer = mount.metadata().call(std::move(request));
+  if (!answer && answer.error().errno_value() != ENODATA) return failure(answer.error());
+  if (answer)
+    mount.table().mark_stale(inode->ino, answer.value().reply.sequence(),
+                             mount.metadata().session());
+  std::lock_guard lock(inode->mutex);
+  inode->without_capabilities = true;
+  return success();
+}
+
+}  // namespace
+
+result<bool> drop_privileges(fuse_req_t req, const InodePtr& inode, bool unprivileged) {
+  Mount& mount = mount_of(req);
+  TRY(drop_capabilities(mount, inode));
+  pb::Request request;
+  {
+    std::lock_guard lock(inode->mutex);
+    const uint32_t mode = inode->attr.mode();
+    if (!(mode & (S_ISUID | S_ISGID)) || !S_ISREG(mode)) return false;
+    uint32_t dropped = 0;
+    if (unprivileged) dropped |= mode & S_ISUID;
+    if (unprivileged && (mode & kSetGroupId) == kSetGroupId) dropped |= S_ISGID;
+    // Of a file that its group may not execute, by strangers to the group: the kernel leaves this
+    // case to the file system in any case.
+    if ((mode & kSetGroupId) == S_ISGID && fuse_req_ctx(req)->uid != 0) {
+      // The caller's groups are those of this machine.
+      const Owner shown = mount.owners().shown({inode->attr.uid(), inode->attr.gid()});
+      if (!caller_is_in_group(req, shown.gid)) dropped |= S_ISGID;
+    }
+    if (dropped == 0) return false;
+    request.mutable_setattr()->set_mode(mode & 07777 & ~dropped);
+    request.mutable_setattr()->set_ino(inode->ino);
+    request.mutable_setattr()->set_ctime_ns(wall_now_ns());
+  }
+  TRY(mount.metadata().run(std::move(request)));
+  return true;
+}
+
+result<std::optional<mode_t>> mode_without_privileges(fuse_req_t req, const InodePtr& inode) {
+  Mount& mount = mount_of(req);
+  TRY(mount.metadata().ensure_lease(inode, pb::LEASE_READ, false));
+  TRY(drop_capabilities(mount, inode));
+  std::lock_guard lock(inode->mutex);
+  const mode_t mode = inode->attr.mode();
+  mode_t left = mode & ~static_cast<mode_t>(S_ISUID);
+  if ((mode & kSetGroupId) == kSetGroupId) left &= ~static_cast<mode_t>(S_ISGID);
+  if (S_ISDIR(mode) || left == mode) return std::optional<mode_t>();
+  return std::optional<mode_t>(left);
+}
+
+}  // namespace datacloud
