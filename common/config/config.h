@@ -138,7 +138,7 @@ struct MountConfig {
   uint64_t cache_bytes_max = 192u << 20;     // plain bytes in the block cache
   uint32_t stripes_in_flight_max = 4;        // stripes being encoded and put
   uint32_t readahead_bytes_max = 16u << 20;  // per open file
-  uint32_t flush_after_ms = 3'000;           // age at which dirty data is written on its own
+  uint32_t flush_after_ms = 900;             // age at which dirty data is written on its own
   uint32_t close_flush_after_ms = 20;        // the same after the last close (small files batch)
   uint32_t put_deadline_ms = 10'000;         // one shard write
   uint32_t read_deadline_ms = 5'000;         // one shard read

@@ -54,6 +54,8 @@ result<bool> parse_own_option(const std::string& option, MountArguments& out) {
       return failure(Errc::invalid, "-o " + option + ": needs a number from 1000 to 10000000");
   } else if (option == "nolock" || option == "lock") {
     out.local_locks = option == "nolock";
+  } else if (option == "atime_daily" || option == "noatime_daily") {
+    out.daily_atime = option == "atime_daily";
   } else if (option == "verbose") {
     out.verbose = true;
   } else if (option == "allow_other") {
@@ -205,6 +207,8 @@ std::string mount_usage() {
          "their\n"
          "                 attributes, about 1.5 KB each; default 50000, 1000 to 10000000\n"
          "  nolock         Locks (flock, fcntl) hold among the programs of this machine only\n"
+         "  atime_daily    Opening a file for reading sets its access time when that is older than "
+         "a day\n"
          "  noallow_other  Only the user who mounts may see the files\n"
          "  remount        New flags for a mount that exists: mount -o remount,ro MOUNTPOINT\n"
          "  ro, nosuid, nodev, noexec, nosymfollow, and their opposites\n"
@@ -212,7 +216,8 @@ std::string mount_usage() {
          "  sync, dirsync  Writes, or changes of names and attributes, are durable when they "
          "return\n"
          "  noatime, relatime, strictatime, nodiratime, lazytime, and their opposites\n"
-         "                 Accepted and shown; reading never changes access times\n"
+         "                 Accepted and shown; reading never changes access times (but see "
+         "atime_daily)\n"
          "  defaults, auto, noauto, user, users, owner, group, _netdev, nofail, comment=..., "
          "x-...\n"
          "                 As mount(8) and fstab(5) say\n"

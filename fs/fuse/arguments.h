@@ -27,6 +27,7 @@ struct MountArguments {
   std::string metrics;              // -o metrics=ADDRESS
   size_t known_names_max = 50'000;  // -o known_names_max=N
   bool local_locks = false;         // -o nolock
+  bool daily_atime = false;         // -o atime_daily
   bool allow_other = true;          // -o noallow_other
   std::string uidmap;               // -o uidmap=FILE
   std::optional<Owner> squash;      // -o squash=UID:GID

@@ -136,6 +136,7 @@ int serve(MountArguments arguments, const Config& config, const Owners& owners, 
   mount.value()->set_owners(owners);
   mount.value()->set_known_names_max(arguments.known_names_max);
   if (arguments.local_locks) mount.value()->keep_locks_local();
+  if (arguments.daily_atime) mount.value()->keep_daily_atimes();
   if (mount.value()->read_only()) arguments.flags.apply("ro");
   if (!arguments.metrics.empty()) {
     if (auto served = mount.value()->serve_metrics(arguments.metrics); !served)

@@ -54,6 +54,9 @@ class Mount {
   const Owners& owners() const { return owners_; }
   // -o nolock: locks stay on this machine. Before start().
   void keep_locks_local() { locks_shared_ = false; }
+  void keep_daily_atimes() { daily_atimes_ = true; }
+  // Without waiting: the file was opened for reading.
+  void note_access(const InodePtr&);
   bool locks_shared() const { return locks_shared_; }
   FileLocks& locks() { return *locks_; }
   // -o known_names_max. Before start().
@@ -149,6 +152,7 @@ class Mount {
   std::unique_ptr<MetadataClient> metadata_;
   std::unique_ptr<FileLocks> locks_;
   bool locks_shared_ = true;
+  bool daily_atimes_ = false;
   pb::Cloud cloud_;
   std::atomic<FeatureSet> features_;
   std::unique_ptr<ShardNamer> namer_;

@@ -1,8 +1,11 @@
 // The flusher and keepalive threads.
+#include <sys/stat.h>
+
 #include <algorithm>
 
 #include "common/base/log.h"
 #include "common/config/node_certificate.h"
+#include "common/proto/file_time.h"
 #include "fs/fuse/mount.h"
 
 namespace datacloud {
@@ -10,6 +13,8 @@ namespace {
 
 constexpr auto kFlusherTick = milliseconds(50);
 constexpr Duration kCertificateLook = seconds(60);
+constexpr Duration kAccessPatience = seconds(10);
+constexpr int64_t kDayNs = 24ll * 3600 * kNsPerSecond;
 
 }  // namespace
 
@@ -62,6 +67,25 @@ void Mount::flush_due(bool pressure) {
   for (const auto& d : due)
     io_->start_flush(d.inode, FileIo::Take::everything, Urgency::batch, false);
   pipeline_->flush();
+}
+
+// By the daemon alone: the kernel keeps the time it knows until it asks for the attributes again.
+void Mount::note_access(const InodePtr& inode) {
+  if (!daily_atimes_ || read_only_) return;
+  const int64_t now = wall_now_ns();
+  pb::Request request;
+  auto* set = request.mutable_setattr();
+  {
+    std::lock_guard lock(inode->mutex);
+    const FileTime ctime = ctime_of(inode->attr);
+    const int64_t known = std::max(to_ns(atime_of(inode->attr)), inode->access_told_ns);
+    if (!S_ISREG(inode->attr.mode()) || now - known < kDayNs || !fits_ns(ctime)) return;
+    inode->access_told_ns = now;
+    set->set_ctime_ns(to_ns(ctime));  // reading does not change it
+  }
+  set->set_ino(inode->ino);
+  set->set_atime_ns(now);
+  metadata_->ask(std::move(request), kAccessPatience, [](const auto&) {});
 }
 
 // Keepalives, and what their answers bring. A keepalive that is not answered is sent again by the

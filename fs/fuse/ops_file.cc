@@ -40,8 +40,10 @@ void op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
   if (opened) {
     fi->fh = reinterpret_cast<uint64_t>(handle.get());
     fi->keep_cache = 1;  // the kernel is told when its pages are no longer true
+    const bool accesses = reads && !(fi->flags & O_NOATIME);
     if (fuse_reply_open(req, fi) == 0) {
       (void)handle.release();
+      if (accesses) mount.note_access(inode.value());
       return;
     }
   } else {

@@ -1,7 +1,9 @@
 """Options of mount(8) and fstab, remounting, and what is mounted already, all through mount(8)."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -228,6 +230,41 @@ def two_at_once(cloud):
     subprocess.run(["umount", point], check=True, timeout=60)
 
 
+def access_times_are_daily(cloud):
+    """With -o atime_daily opening for reading is told once a day, and changes nothing else."""
+    day = 24 * 3600 * 10**9
+    one, two = cloud.mount("-o", "atime_daily", name="daily"), cloud.mount(name="never")
+    (one / "f").write_bytes(b"contents")
+
+    def read(mount, flags=os.O_RDONLY):
+        fd = os.open(mount / "f", flags)
+        os.read(fd, 10)
+        os.close(fd)
+
+    def atime(mount):
+        fd = os.open(mount / "f", os.O_WRONLY)  # the other mount asks anew
+        os.close(fd)
+        return os.stat(mount / "f").st_atime_ns
+    old = time.time_ns() - 2 * day
+    os.utime(one / "f", ns=(old, old))
+    before = os.stat(one / "f")
+    read(two)
+    read(one, os.O_RDONLY | os.O_NOATIME)
+    check_equal(atime(two), old, "without the option, or with O_NOATIME, reading changes no times")
+    read(one)
+    wait_for(lambda: atime(two) > old, 20, "the new access time")
+    told = atime(two)
+    check(time.time_ns() - told < day // 24, "opening for reading sets it")
+    after = os.stat(two / "f")
+    check_equal((after.st_mtime_ns, after.st_ctime_ns), (before.st_mtime_ns, before.st_ctime_ns), "no other time")
+    read(one)
+    os.utime(two / "f", ns=(told + 1, told + 1))
+    read(one)
+    check_equal(atime(two), told + 1, "and not twice a day")
+    one.unmount()
+    two.unmount()
+
+
 def test(_options):
     with Cloud() as cloud:
         cloud.start_daemon()
@@ -241,6 +278,7 @@ def test(_options):
         sync_is_durable(cloud)
         nothing_is_hidden(cloud)
         two_at_once(cloud)
+        access_times_are_daily(cloud)
         wait_for(lambda: not any(m.get("connected") for m in cloud.status()["mounts"]), 60,
                  "all mounts to have said goodbye")
 

@@ -106,6 +106,8 @@ TEST(MountArguments, OwnersAreOptionsOfTheMount) {
   EXPECT_FALSE(parsed("uidmap=/etc/map").squash);
   EXPECT_TRUE(parsed("nolock").local_locks);
   EXPECT_FALSE(parsed("nolock,lock").local_locks);
+  EXPECT_TRUE(parsed("atime_daily").daily_atime);
+  EXPECT_FALSE(parsed("atime_daily,noatime_daily").daily_atime);
   EXPECT_EQ(parsed("known_names_max=2000").known_names_max, 2000u);
   EXPECT_EQ(parsed("squash=1000:100").squash, (Owner{1000, 100}));
   EXPECT_THAT(parsed("squash=1000:100,ro").own, ElementsAre("squash=1000:100"));
