@@ -23,6 +23,13 @@ inline constexpr uint32_t kInodeFlagsInherited = kInodeNoDump | kInodeNoAtime;
 // file has no links, and its record of being an orphan. Not shown to programs.
 inline constexpr uint32_t kInodeUnnamed = 1u << 31;
 
-inline constexpr uint32_t kInodeFlagsKnown = kInodeFlagsOfPrograms | kInodeUnnamed;
+// Whether it has an ACL among its extended attributes (posix_acl.h), so that most inodes are known
+// to have none without a look. Feature "posix-acl". Not shown to programs.
+inline constexpr uint32_t kInodeAccessAcl = 1u << 28;
+inline constexpr uint32_t kInodeDefaultAcl = 1u << 29;
+inline constexpr uint32_t kInodeFlagsOfAcls = kInodeAccessAcl | kInodeDefaultAcl;
+
+inline constexpr uint32_t kInodeFlagsKnown =
+    kInodeFlagsOfPrograms | kInodeUnnamed | kInodeFlagsOfAcls;
 
 }  // namespace datacloud

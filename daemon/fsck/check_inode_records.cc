@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "common/base/inode_flags.h"
+#include "daemon/fsck/acl_findings.h"
 #include "daemon/fsck/inode_times.h"
 #include "daemon/fsck/lost_runs.h"
 #include "daemon/fsck/record_passes.h"
@@ -24,6 +25,7 @@ struct Gathered {
   std::optional<std::string> raw;  // as stored
   bool parsed = false;
   uint64_t attributes = 0, blocks = 0, mapped_end = 0;
+  uint32_t acls = 0;                    // the flags of those that it has
   std::optional<uint64_t> cookie_last;  // of a directory's positions
   bool runs = false, entries = false;
   bool last_block = false;  // the block the file ends in is mapped
@@ -75,10 +77,12 @@ class InodeRecords {
     for (; id_at(attributes_) == at.ino && attributes_.valid(); attributes_.next()) {
       TRY(p_.count());
       ++at.attributes;
+      if (at.parsed) check_acl(p_, attributes_, at.record, at.raw, at.acls, at.attributes);
       if (!at.parsed && at.stale.size() < p_.limits.findings_max) {
         at.stale.push_back(erased(attributes_));
       }
     }
+    if (at.parsed) check_acl_flags(at);
     for (; id_at(orphans_) == at.ino && orphans_.valid(); orphans_.next()) {
       TRY(p_.count());
       if (!at.parsed) at.stale.push_back(erased(orphans_));
@@ -137,7 +141,8 @@ class InodeRecords {
     const uint32_t flags = at.record.flags();
     uint32_t kept = flags & kInodeFlagsKnown;
     if (at.record.nlink() > 0 || !S_ISREG(at.record.mode())) kept &= ~kInodeUnnamed;
-    if (!S_ISREG(at.record.mode()) && !S_ISDIR(at.record.mode())) kept &= kInodeFlagsInherited;
+    if (!S_ISREG(at.record.mode()) && !S_ISDIR(at.record.mode()))
+      kept &= kInodeFlagsInherited | kInodeFlagsOfAcls;
     if (kept & kInodeFlagsOfPrograms) {
       p_.note_use("file-flags", [&] { return fmt::format("inode {}", at.ino); });
     }
@@ -147,6 +152,21 @@ class InodeRecords {
             .text = fmt::format("inode {} has flags {:#x}, which are not for it", at.ino,
                                 flags & ~kept),
             .action = "they are taken away",
+            .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
+  }
+
+  // A flag that is missing would let everybody in whom the ACL keeps out.
+  void check_acl_flags(Gathered& at) {
+    const uint32_t flags = at.record.flags() & kInodeFlagsOfAcls;
+    if (at.acls != 0) {
+      p_.note_use("posix-acl", [&] { return fmt::format("inode {}", at.ino); });
+    }
+    if (flags == at.acls) return;
+    at.record.set_flags((at.record.flags() & ~kInodeFlagsOfAcls) | at.acls);
+    p_.add({.kind = "namespace",
+            .text = fmt::format("inode {} says {:#x} of its ACLs, and has those of {:#x}", at.ino,
+                                flags, at.acls),
+            .action = "it says what it has",
             .records = {replaced(key::inode(at.ino), at.raw, at.record.SerializeAsString())}});
   }
 

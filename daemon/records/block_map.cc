@@ -15,6 +15,7 @@
 #include "common/stripe/stripe_layout.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/inline_blocks.h"
+#include "daemon/records/inode_acls.h"
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/namespace_records.h"
 #include "daemon/records/run_ranges.h"
@@ -32,6 +33,9 @@ using stripes::owner_of;
 using stripes::SlotRange;
 
 constexpr uint64_t kFileBytesMax = INT64_MAX;
+// Of an inode that goes, at a time.
+constexpr uint32_t kXattrsPerStep = 1024;
+constexpr size_t kXattrBytesPerStep = 1u << 20;
 
 Error invalid_update(InodeId ino, const std::string& what) {
   return Error(Errc::invalid, "update of inode " + std::to_string(ino) + ": " + what);
@@ -227,12 +231,6 @@ result<uint64_t> reclaimed_until(const Transaction& txn, InodeId ino) {
   return value && value->size() == 8 ? key::u64_at(*value, 0) : uint64_t{0};
 }
 
-result<void> erase_xattrs(Transaction& txn, InodeId ino) {
-  TRY(const auto names, list_xattrs(txn, ino));
-  for (const auto& name : names) txn.erase(key::xattr(ino, name));
-  return success();
-}
-
 // A run of the source as one of the target.
 pb::Run cloned(const pb::Inode& source, const pb::Run& run, const CloneRange& range) {
   pb::Run out = run;
@@ -315,6 +313,9 @@ result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update, 
   }
   TRY(change.finish());
   apply_attributes(update, inode);
+  if (update.has_mode()) {
+    TRY(acls::follow_mode(txn, inode));
+  }
   if (displaced == Displaced::superseded) {
     inode.set_change_id(update.change_id() ? update.change_id() : inode.change_id() + 1);
   }
@@ -391,14 +392,17 @@ result<bool> reclaim_inode(Transaction& txn, InodeId ino, uint32_t runs_max) {
   TRY(const uint64_t until, change.cut(from, UINT64_MAX, runs_max));
   TRY(change.finish());
   TRY(count_logical(txn, inode, logical_before, totals));
-  const bool done = inode.blocks_mapped() == 0;
-  if (!done && until == from) {
+  const bool unmapped = inode.blocks_mapped() == 0;
+  if (!unmapped && until == from) {
     return failure(Errc::corrupt, "inode " + std::to_string(ino) + " counts " +
                                       std::to_string(inode.blocks_mapped()) +
                                       " mapped blocks but has no runs; stop the daemon");
   }
+  bool done = false;
+  if (unmapped) {
+    TRY(done, erase_xattrs(txn, inode, kXattrsPerStep, kXattrBytesPerStep));
+  }
   if (done) {
-    TRY(erase_xattrs(txn, ino));
     txn.erase(key::inode(ino));
     txn.erase(key::orphan(ino));
     --totals.inodes;

@@ -2,11 +2,13 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <optional>
 
 #include "common/base/inode_flags.h"
 #include "common/proto/file_time.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/metadata/totals.h"
+#include "daemon/records/inode_acls.h"
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/namespace_records.h"
 
@@ -99,6 +101,10 @@ pb::Inode make_inode(const pb::Inode& parent, const pb::CreateRequest& request, 
   return inode;
 }
 
+std::optional<uint32_t> umask_of(const pb::CreateRequest& request) {
+  return request.has_umask() ? std::optional(request.umask()) : std::nullopt;
+}
+
 // Of a file that is made without a name: an orphan from the beginning, which whoever holds it open
 // keeps.
 result<Created> create_unnamed(Transaction& txn, const pb::CreateRequest& request, InodeId new_ino,
@@ -111,6 +117,7 @@ result<Created> create_unnamed(Transaction& txn, const pb::CreateRequest& reques
         Error::posix(EPERM, "directory " + std::to_string(parent.ino()) + " was removed"));
   TRY(check_not_immutable(parent));
   auto inode = make_inode(parent, request, new_ino, birth);
+  TRY(acls::inherit(txn, parent, umask_of(request), inode));
   inode.set_nlink(0);
   inode.set_flags(inode.flags() | kInodeUnnamed);
   put_inode(txn, inode);
@@ -144,8 +151,13 @@ result<pb::Inode> get_inode(const Transaction& txn, InodeId ino) {
 }
 
 result<pb::Inode> lookup(const Transaction& txn, InodeId parent, const std::string& name) {
+  if (name == ".") {
+    TRY(auto inode, get_inode(txn, parent));
+    if (inode.nlink() == 0)
+      return failure(Error::posix(ENOENT, "inode " + std::to_string(parent) + " was removed"));
+    return inode;
+  }
   TRY(auto directory, get_directory(txn, parent));
-  if (name == ".") return directory;
   if (name == "..") return get_inode(txn, directory.parent());
   TRY(check_name(name));
   TRY(const auto entry, get_entry(txn, parent, name));
@@ -162,6 +174,7 @@ result<Created> create(Transaction& txn, const pb::CreateRequest& request, Inode
   TRY(check_not_immutable(parent));
 
   auto inode = make_inode(parent, request, new_ino, birth);
+  TRY(acls::inherit(txn, parent, umask_of(request), inode));
   add_entry(txn, parent, request.name(), inode);
   touch_directory(parent, request.now_ns());
   if (is_directory(inode)) add_links(parent, 1);

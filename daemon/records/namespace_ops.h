@@ -17,6 +17,7 @@
 namespace datacloud {
 
 result<pb::Inode> get_inode(const Transaction&, InodeId);  // ENOENT; ESTALE is not used
+// "." finds anything by its number, as long as it has a name; ".." a directory's parent.
 result<pb::Inode> lookup(const Transaction&, InodeId parent, const std::string& name);
 
 struct Created {
@@ -49,8 +50,12 @@ result<pb::ReadDirReply> read_directory(const Transaction&, const pb::ReadDirReq
 
 result<std::string> get_xattr(const Transaction&, InodeId, const std::string& name);  // ENODATA
 result<std::vector<std::string>> list_xattrs(const Transaction&, InodeId);
-result<pb::Inode> set_xattr(Transaction&, const pb::SetXattrRequest&);  // EEXIST, ENODATA, E2BIG
+// EEXIST, ENODATA, E2BIG; ENOSPC beyond what one inode may have; of an ACL also EINVAL, EACCES.
+result<pb::Inode> set_xattr(Transaction&, const pb::SetXattrRequest&);
 result<pb::Inode> remove_xattr(Transaction&, const pb::RemoveXattrRequest&);
+// Some of all, for an inode that goes, which the caller puts; ends when so many, or so many bytes,
+// are erased. False: there are more.
+result<bool> erase_xattrs(Transaction&, pb::Inode&, uint32_t count_max, size_t bytes_max);
 
 // Path inside the cloud ("/a/b", no symlinks followed) to its inode, and back (best effort:
 // one of the names of a hard-linked file is not searched for, files give "").

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "common/base/posix_acl.h"
 #include "daemon/maintenance/maintenance.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/namespace_ops.h"
@@ -290,6 +291,11 @@ Answer MetadataService::listxattr(const CallPtr& call) {
 
 Answer MetadataService::setxattr(const CallPtr& call) {
   const auto& request = call->request.setxattr();
+  if (acl_kind(request.name()) && !features_.has(Feature::posix_acl)) {
+    return failure(Error::posix(EOPNOTSUPP,
+                                "the cloud does not use posix-acl; `datacloud feature enable "
+                                "posix-acl`"));
+  }
   if (!admitted(call, request.ino(), pb::LEASE_NONE)) return later();
   Transaction txn = store_.begin();
   TRY(auto inode, set_xattr(txn, request));

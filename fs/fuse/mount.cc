@@ -29,7 +29,7 @@ std::string host_name() {
 Mount::Mount(const Config& config, SecretKey data_key)
     : config_(config),
       data_key_(std::move(data_key)),
-      channel_({.flags = FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2}) {}
+      channel_({.flags = FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT}) {}
 
 result<std::unique_ptr<Mount>> Mount::open(const Config& config, const std::string& site_name,
                                            const std::string& mountpoint,
@@ -98,6 +98,7 @@ result<void> Mount::connect(const std::string& mountpoint, const std::string& di
 
 // What the mount shows: of what this node may see, the directory that was asked for.
 result<void> Mount::find_root(InodeId root, const std::string& directory) {
+  seen_ = root;
   for (size_t at = 0; at < directory.size();) {
     const size_t end = std::min(directory.find('/', at), directory.size());
     const std::string name = directory.substr(at, end - at);

@@ -26,6 +26,7 @@
 #include "fs/file/file_io.h"
 #include "fs/file/file_locks.h"
 #include "fs/file/inode_numbers.h"
+#include "fs/fuse/acl_cache.h"
 #include "fs/fuse/kernel_notifier.h"
 #include "fs/fuse/last_known_space.h"
 #include "fs/fuse/owners.h"
@@ -74,6 +75,7 @@ class Mount {
   KernelNotifier& kernel() { return kernel_; }
   KernelChannel& channel() { return channel_; }
   PageInvalidator& invalidator() { return invalidator_; }
+  AclCache& acls() { return acls_; }
   LastKnownSpace& space() { return space_; }
   InodeNumbers& inode_numbers() { return *inode_numbers_; }
   // When requests of the kernel have to end, for their loop.
@@ -82,6 +84,8 @@ class Mount {
   bool read_only() const { return read_only_; }
   // The directory of the cloud that is the root here.
   InodeId root() const { return root_; }
+  // Less than this node may see.
+  bool shows_part() const { return root_ != seen_; }
   const MountConfig& config() const { return config_.mount; }
   // What the cloud uses, as the daemon told last. Any thread.
   FeatureSet features() const { return features_; }
@@ -144,6 +148,7 @@ class Mount {
   KernelNotifier kernel_;
   KernelChannel channel_;
   PageInvalidator invalidator_{kernel_};
+  AclCache acls_;
   LastKnownSpace space_;
   std::unique_ptr<Executor> recalls_;
   TimerQueue recalls_put_off_;
@@ -186,6 +191,7 @@ class Mount {
   Owners owners_;
   bool read_only_ = false;
   InodeId root_ = kRootInode;
+  InodeId seen_ = kRootInode;                  // the root of what this node may see
   std::atomic<uint64_t> round_trip_us_{0};     // of the last keepalive
   Duration lease_ = seconds(5);                // as the daemon has said at the first hello
   MonotonicTime look_at_certificate_{};        // the keepalive thread's

@@ -58,6 +58,7 @@ constexpr std::array kOptions = {
     Option{"nousers", 0, 0},
     Option{"noowner", 0, 0},
     Option{"nogroup", 0, 0},
+    Option{"acl", 0, 0},
     Option{"_netdev", 0, 0},
     Option{"nofail", 0, 0},
     Option{"nomand", 0, 0},
@@ -70,6 +71,7 @@ struct Refusal {
 constexpr std::array kRefusals = {
     Refusal{"mand", "mandatory locks do not exist"},
     Refusal{"iversion", "there are no inode versions"},
+    Refusal{"noacl", "ACLs are always kept, in clouds with the feature posix-acl"},
     Refusal{"context", "SELinux labels are not supported"},
     Refusal{"fscontext", "SELinux labels are not supported"},
     Refusal{"defcontext", "SELinux labels are not supported"},

@@ -90,6 +90,7 @@ void Mount::reduce(const std::shared_ptr<Reduction>& reduction) {
   // Without a lease on its directory no name is told any more, and the kernel may have names, and
   // names it knows to be absent. So it is after a restart of the daemon.
   if (mode == pb::LEASE_NONE && is_directory(*inode)) forget_names(inode);
+  if (mode == pb::LEASE_NONE) acls_.forget(inode->ino);
   // Before the answer: the daemon may free what nobody holds.
   if (mode == pb::LEASE_NONE) metadata_->hold_open(inode);
   answer_recall(reduction->recall.id());

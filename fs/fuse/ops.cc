@@ -20,6 +20,10 @@ void op_init(void* owner, fuse_conn_info* conn) {
   want(FUSE_CAP_READDIRPLUS_AUTO);
   want(FUSE_CAP_CACHE_SYMLINKS);
   want(FUSE_CAP_EXPORT_SUPPORT);
+  // The kernel checks ACLs, the daemon keeps and inherits them. The umask comes with each creation:
+  // what a directory's default ACL says goes before it.
+  want(FUSE_CAP_POSIX_ACL);
+  want(FUSE_CAP_DONT_MASK);
   // With -o nolock the kernel keeps locks to itself.
   if (!static_cast<Mount*>(owner)->locks_shared())
     conn->want &= ~static_cast<unsigned>(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);

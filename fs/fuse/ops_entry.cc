@@ -14,6 +14,16 @@
 namespace datacloud {
 namespace {
 
+// The daemon applies the umask where there is no default ACL. Without the feature there is none,
+// and a daemon from before it would not apply the umask either.
+void set_mode(fuse_req_t req, pb::CreateRequest& create, mode_t mode) {
+  const mode_t umask = fuse_req_ctx(req)->umask;
+  if (S_ISLNK(mode)) return create.set_mode(mode);
+  if (!mount_of(req).features().has(Feature::posix_acl)) return create.set_mode(mode & ~umask);
+  create.set_mode(mode);
+  create.set_umask(umask);
+}
+
 // EOVERFLOW when the caller has no id in the cloud.
 result<pb::Request> create_request(fuse_req_t req, fuse_ino_t parent, const char* name,
                                    mode_t mode) {
@@ -23,7 +33,7 @@ result<pb::Request> create_request(fuse_req_t req, fuse_ino_t parent, const char
   auto* create = request.mutable_create();
   create->set_parent(parent);
   create->set_name(name);
-  create->set_mode(mode);
+  set_mode(req, *create, mode);
   create->set_uid(owner.uid);
   create->set_gid(owner.gid);
   create->set_now_ns(wall_now_ns());

@@ -8,6 +8,7 @@
 #include "common/proto/file_time.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/ops_flags.h"
+#include "fs/fuse/ops_handles.h"
 #include "fs/fuse/privileges.h"
 #include "fs/fuse/reply.h"
 
@@ -44,11 +45,12 @@ bool reply_known(fuse_req_t req, const InodePtr& parent, const char* name) {
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char* name) {
   Mount& mount = mount_of(req);
+  const std::string_view text(name);
+  if (text == "." || text == "..") return lookup_by_number(req, parent_ino, text);
   auto parent = known_inode(mount, parent_ino);
   if (!parent) return reply_error(req, parent.error());
   // What can be no name is not absent: the daemon says what is wrong with it.
-  const std::string_view text(name);
-  const bool is_name = text != "." && text != ".." && text.size() <= NAME_MAX;
+  const bool is_name = text.size() <= NAME_MAX;
   if (is_name && reply_known(req, parent.value(), name)) return;
   pb::Request request;
   request.mutable_lookup()->set_parent(parent_ino);
@@ -153,8 +155,9 @@ result<void> set_daemon_attributes(Mount& mount, const InodePtr& inode, const st
     if (!(to_set & kDaemonAttributes)) return success();
   }
   const bool sets_mtime = to_set & kMtime;
-  TRY(auto answer,
-      mount.metadata().call(setattr_request(inode->ino, attr, to_set, mount.time_range())));
+  auto made = mount.metadata().call(setattr_request(inode->ino, attr, to_set, mount.time_range()));
+  if (to_set & FUSE_SET_ATTR_MODE) mount.acls().forget(inode->ino);  // failed or not: perhaps made
+  TRY(auto answer, std::move(made));
   if (sets_mtime && answer.inode) {
     std::lock_guard lock(inode->mutex);
     set_mtime(inode->attr, mtime_of(answer.reply.attr().inode()));

@@ -1,11 +1,20 @@
 // Extended attributes. An inode without any (the rule) answers from its attributes: kernels before
 // Linux 5.12 ask for security.capability at every write.
+//
+// ACLs are asked for by the kernel at every check of permissions for which it does not have them
+// cached. Flags of the inode say whether there is one; one that there is stays here (acl_cache.h).
 #include <sys/xattr.h>
 
 #include <array>
+#include <string>
 #include <string_view>
+#include <utility>
 
+#include "common/base/features.h"
+#include "common/base/inode_flags.h"
+#include "common/base/posix_acl.h"
 #include "fs/fuse/ops.h"
+#include "fs/fuse/raw/kernel_channel.h"
 #include "fs/fuse/reply.h"
 
 namespace datacloud {
@@ -17,7 +26,7 @@ constexpr std::array kPrefixes = {"user.", "trusted.", "security."};
 int name_error(std::string_view name) {
   for (const std::string_view prefix : kPrefixes)
     if (name.starts_with(prefix)) return name.size() > prefix.size() ? 0 : EINVAL;
-  return EOPNOTSUPP;  // system.posix_acl_* among them
+  return EOPNOTSUPP;
 }
 
 // Whether the inode is known, under a lease, to have no extended attributes.
@@ -37,7 +46,85 @@ void reply_value(fuse_req_t req, const std::string& value, size_t size) {
     fuse_reply_buf(req, value.data(), value.size());
 }
 
+uint32_t flag_of(AclKind kind) {
+  return kind == AclKind::access ? kInodeAccessAcl : kInodeDefaultAcl;
+}
+
+// The ACL as the kernel takes it; ENODATA. The inode is known, and its attributes are true.
+result<std::string> find_acl(Mount& mount, const InodePtr& inode, AclKind kind) {
+  uint64_t session = 0;
+  bool leased = false;
+  {
+    std::lock_guard lock(inode->mutex);
+    if (!(inode->attr.flags() & flag_of(kind)))
+      return failure(Error::posix(ENODATA, "inode " + std::to_string(inode->ino) + " has no ACL"));
+    leased = mount.metadata().holds(*inode, pb::LEASE_READ) && !inode->recalling;
+    session = inode->lease_session;
+  }
+  if (leased)
+    if (auto kept = mount.acls().find(inode->ino, kind, session)) return std::move(*kept);
+  const uint64_t begun = mount.acls().begin();
+  pb::Request request;
+  request.mutable_getxattr()->set_ino(inode->ino);
+  request.mutable_getxattr()->set_name(std::string(acl_name(kind)));
+  TRY(auto answer, mount.metadata().call(std::move(request)));
+  TRY(auto acl, parse_acl(answer.reply.xattr().value()));
+  std::string shown = mount.owners().shown_acl(std::move(acl));
+  std::lock_guard lock(inode->mutex);
+  if (leased && mount.metadata().holds(*inode, pb::LEASE_READ) && inode->lease_session == session)
+    mount.acls().keep(begun, inode->ino, kind, session, shown);
+  return shown;
+}
+
+void reply_acl(fuse_req_t req, const InodePtr& inode, AclKind kind, size_t size) {
+  auto acl = find_acl(mount_of(req), inode, kind);
+  if (!acl) return reply_error(req, acl.error());
+  reply_value(req, acl.value(), size);
+}
+
+bool has_acl(Inode& inode, AclKind kind) {
+  std::lock_guard lock(inode.mutex);
+  return inode.attr.flags() & flag_of(kind);
+}
+
+// Who only looks at the mount point, as df(1) does, waits for no daemon that does not answer: that
+// the root has no ACL is then taken from what was known last, as its attributes are
+// (ops_lookup.cc).
+constexpr auto kRootAclPatience = seconds(2);
+
+void get_acl_of_root(fuse_req_t req, AclKind kind, size_t size) {
+  Mount& mount = mount_of(req);
+  const InodePtr known = mount.table().find(mount.root());
+  mount.metadata().ask(
+      lease_request(mount.root(), pb::LEASE_READ, false), kRootAclPatience,
+      [&mount, req, known, kind, size](result<MetadataClient::Answer> answer) {
+        const InodePtr inode = answer && answer.value().inode ? answer.value().inode : known;
+        if (!inode) return (void)fuse_reply_err(req, EIO);
+        if (!has_acl(*inode, kind)) return (void)fuse_reply_err(req, ENODATA);
+        mount.later([req, inode, kind, size] { reply_acl(req, inode, kind, size); });
+      });
+}
+
+bool attributes_are_true(Mount& mount, Inode& inode) {
+  std::lock_guard lock(inode.mutex);
+  return inode.attr_known && !inode.attr_stale && mount.metadata().holds(inode, pb::LEASE_READ);
+}
+
+void get_acl(fuse_req_t req, fuse_ino_t ino, AclKind kind, size_t size) {
+  Mount& mount = mount_of(req);
+  // Not EOPNOTSUPP, which the kernel would hand to whoever walks through the directory.
+  if (!mount.features().has(Feature::posix_acl)) return (void)fuse_reply_err(req, ENODATA);
+  auto inode = known_inode(mount, ino);
+  if (!inode) return reply_error(req, inode.error());
+  if (ino == mount.root() && !attributes_are_true(mount, *inode.value()))
+    return get_acl_of_root(req, kind, size);
+  if (auto held = mount.metadata().ensure_lease(inode.value(), pb::LEASE_READ, false); !held)
+    return reply_error(req, held.error());
+  reply_acl(req, inode.value(), kind, size);
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
+  if (const auto kind = acl_kind(name)) return get_acl(req, ino, *kind, size);
   auto empty = known_empty(mount_of(req), ino);
   if (!empty) return reply_error(req, empty.error());
   if (const int error = name_error(name)) return (void)fuse_reply_err(req, error);
@@ -70,9 +157,16 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
 // The number of attributes and ctime change at the daemon: the copy here is no longer true.
 result<void> change(Mount& mount, fuse_ino_t ino, pb::Request request) {
   TRY(auto inode, known_inode(mount, ino));
-  TRY(auto answer, mount.metadata().call(std::move(request)));
+  auto made = mount.metadata().call(std::move(request));
+  mount.acls().forget(ino);  // failed or not: perhaps it was made
+  TRY(auto answer, std::move(made));
   mount.table().mark_stale(inode->ino, answer.reply.sequence(), mount.metadata().session());
   return success();
+}
+
+result<std::string> acl_to_keep(Mount& mount, std::string_view value) {
+  TRY(auto acl, parse_acl(value));
+  return mount.owners().kept_acl(std::move(acl));
 }
 
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
@@ -81,7 +175,14 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* v
   auto* set = request.mutable_setxattr();
   set->set_ino(ino);
   set->set_name(name);
-  set->set_value(value, size);
+  if (acl_kind(name)) {
+    auto kept = acl_to_keep(mount_of(req), {value, size});
+    if (!kept) return reply_error(req, kept.error());
+    set->set_value(std::move(kept.value()));
+    set->set_drop_set_group_id(KernelChannel::kills_set_group_id());
+  } else {
+    set->set_value(value, size);
+  }
   set->set_flags(static_cast<uint32_t>(flags));
   set->set_now_ns(wall_now_ns());
   reply_result(req, change(mount_of(req), ino, std::move(request)));
@@ -93,7 +194,11 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
   remove->set_ino(ino);
   remove->set_name(name);
   remove->set_now_ns(wall_now_ns());
-  reply_result(req, change(mount_of(req), ino, std::move(request)));
+  const auto done = change(mount_of(req), ino, std::move(request));
+  // As on other file systems, removing an ACL that is not there succeeds.
+  if (!done && acl_kind(name) && done.error().errno_value() == ENODATA)
+    return (void)fuse_reply_err(req, 0);
+  reply_result(req, done);
 }
 
 }  // namespace

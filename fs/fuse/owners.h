@@ -3,7 +3,7 @@
 // Records, leases and everything below the FUSE operations know the cloud's ids; programs and the
 // kernel, which checks permissions, know this machine's. They meet in two places only: attributes
 // on their way to the kernel (stat_of in reply.cc: shown()), and what requests of the kernel say
-// (maker() where something is created, change() in setattr).
+// (maker() where something is created, change() in setattr). ACLs go both ways in ops_xattr.cc.
 //
 // What has no id here follows idmapped mounts (mount_setattr(2)). The kernel is given its invalid
 // id for it, so that it shows the overflow id (65534), lets nobody own it, not even the user of
@@ -19,6 +19,7 @@
 #include <string_view>
 
 #include "common/base/error.h"
+#include "common/base/posix_acl.h"
 #include "fs/fuse/id_map.h"
 
 namespace datacloud {
@@ -58,6 +59,11 @@ class Owners {
   result<OwnerChange> change(const OwnerChange& local, Owner now) const;
   // Whether change() looks at `now`.
   bool change_needs_owner() const { return squash_.has_value(); }
+  // A POSIX ACL, as the kernel takes it. Users and groups without an id here become one that nobody
+  // has.
+  std::string shown_acl(PosixAcl cloud) const;
+  // And as the daemon takes it. EOVERFLOW for an id that the cloud has no name for.
+  result<std::string> kept_acl(PosixAcl local) const;
 
  private:
   struct Maps {

@@ -87,13 +87,22 @@ void reply_changed(fuse_req_t req, const InodePtr& inode) {
   fuse_reply_attr(req, &st, 0);
 }
 
+// With the number it names an inode also where numbers were given out again, as after records were
+// restored from an older copy (ops_handles.cc). The kernel keeps 32 bits.
+static uint32_t generation_of(const pb::Inode& inode) {
+  const auto birth = static_cast<uint64_t>(inode.btime_ns());
+  const auto folded = static_cast<uint32_t>(birth ^ birth >> 32);
+  return folded != 0 ? folded : 1;
+}
+
 fuse_entry_param to_entry(Mount& mount, const InodePtr& parent, const InodePtr& inode) {
   fuse_entry_param entry{};
   entry.entry_timeout = mount.entry_cache_seconds(parent);
   const auto used = mount.io().blocks_used(inode);
   std::lock_guard lock(inode->mutex);
-  entry.ino = inode->ino;
-  entry.generation = 1;
+  const bool is_root = inode->ino == mount.root();
+  entry.ino = is_root ? FUSE_ROOT_ID : inode->ino;
+  entry.generation = is_root ? 0 : generation_of(inode->attr);
   entry.attr = stat_of(mount, *inode, used);
   entry.attr_timeout = used.exact ? mount.cache_seconds(*inode) : 0;
   if (entry.attr_timeout > 0) inode->named_at = monotonic_now();

@@ -15,6 +15,7 @@ from cloud import Cloud, wait_for  # noqa: E402
 from harness import check, check_equal, expect_errno  # noqa: E402
 
 IMMUTABLE, APPEND, FS_IOC_SETFLAGS = 0x10, 0x20, 0x40086602
+FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR = 0x801C581F, 0x401C5820
 
 
 def set_flags(path, flags):
@@ -74,6 +75,18 @@ def append_only(one, two):
     check_equal(path.read_bytes(), b"012x456789abc", "and is an ordinary file again")
 
 
+def extended(one):
+    """What is not kept is refused as a whole; which flags are the same as on ext4: mount.posix_test."""
+    path = one / "extended"
+    path.touch()
+    with open(path) as file:
+        for what, fields in {"a project": (0x80, 0, 0, 7, 0), "an extent size": (0x80, 4096, 0, 0, 0),
+                             "real time": (0x81, 0, 0, 0, 0), "DAX": (0x8080, 0, 0, 0, 0)}.items():
+            expect_errno(errno.EOPNOTSUPP, f"FSSETXATTR with {what}", fcntl.ioctl, file, FS_IOC_FSSETXATTR,
+                         struct.pack("=IIIII8x", *fields))
+        check_equal(fcntl.ioctl(file, FS_IOC_FSGETXATTR, bytes(28)), bytes(28), "nothing of it was set")
+
+
 def programs(one):
     (one / "c").write_bytes(b"x")
     done = subprocess.run(["chattr", "+i", one / "c"], capture_output=True, text=True, check=False)
@@ -97,6 +110,7 @@ def test(options):
         wait_for(lambda: can_set(one / "f") and can_set(two / "f"), 20, "the mounts to know the feature")
         immutable(cloud, one, two)
         append_only(one, two)
+        extended(one)
         programs(one)
         check_equal(cloud.run_tool("fsck", "-n").returncode, 0, "fsck finds nothing")
         one.unmount()

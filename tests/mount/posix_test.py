@@ -132,6 +132,16 @@ def set_flags(path, flags):
     ioctl(path, FS_IOC_SETFLAGS, struct.pack("=Q", (now & ~0xF0) | flags))
 
 
+FS_IOC_FSSETXATTR = 0x401C5820
+XFLAGS = {0x08: IMMUTABLE, 0x10: APPEND, 0x40: NOATIME, 0x80: NODUMP}
+
+
+def set_extended(path, flags, project=0):
+    """As xfs_io's chattr: those that it does not know stay as they are."""
+    now = struct.unpack("=IIIII8x", ioctl(path, FS_IOC_FSGETXATTR, bytes(28)))
+    ioctl(path, FS_IOC_FSSETXATTR, struct.pack("=IIIII8x", (now[0] & ~0xD8) | flags, *now[1:3], project, now[4]))
+
+
 def tried(call):
     try:
         return call()
@@ -287,6 +297,28 @@ class Cases:
             except OSError as error:
                 seen.append(error.errno in (errno.EINVAL, errno.EFBIG))
         os.close(fd)
+        return seen
+
+    def extended_flags_by_ioctl(self, root):
+        (root / "d").mkdir()
+        (root / "f").write_bytes(b"x")
+        seen = []
+        for path in (root / "f", root / "d"):
+            for extended, plain in XFLAGS.items():
+                seen.append(tried(lambda path=path, flag=extended: set_extended(path, flag)))
+                seen += [extended_flags(path), flags_of(path) == plain, tried(lambda path=path: os.chmod(path, 0o700))]
+                set_extended(path, 0)
+                set_flags(path, plain)  # set one way, seen the other
+                seen.append(extended_flags(path) == extended)
+                set_extended(path, 0)
+                seen.append(flags_of(path))
+            set_extended(path, 0xD8)
+            seen += [extended_flags(path), struct.unpack("=IIIII8x", ioctl(path, FS_IOC_FSGETXATTR, bytes(28)))[3]]
+            set_extended(path, 0)
+        set_extended(root / "d", 0xC0)
+        (root / "d" / "g").touch()
+        (root / "d" / "e").mkdir()
+        seen += [extended_flags(root / "d" / "g"), extended_flags(root / "d" / "e")]
         return seen
 
     def xattr_sizes(self, root):

@@ -285,7 +285,8 @@ class Cloud:
             if process.poll() is not None:
                 raise CloudError(f"mount.datacloud ended with status {process.returncode}: "
                                  + tail(log_path, 3))
-            return is_mounted(point) and os.path.isdir(point) and os.stat(point).st_ino == 1
+            part = any(option.startswith("subdir=") for option in options)
+            return is_mounted(point) and os.path.isdir(point) and (part or os.stat(point).st_ino == 1)
 
         wait_for(mounted, 20, f"the mount of {point}")
         return process

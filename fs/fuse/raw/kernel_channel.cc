@@ -40,6 +40,7 @@ static_assert(sizeof(StatxReply) == 32 + 256);
 constexpr int64_t kSecondNs = 1'000'000'000;
 
 thread_local int64_t told_birth_ns = 0;
+thread_local bool told_kill_set_group_id = false;
 
 StatxTime statx_time(uint64_t seconds, uint32_t nanos) {
   return {static_cast<int64_t>(seconds), nanos, 0};
@@ -70,32 +71,57 @@ void KernelChannel::name_root(MutableByteView request) const {
   if (header.opcode == FUSE_RENAME2) replace(sizeof header + offsetof(fuse_rename2_in, newdir));
 }
 
-void KernelChannel::received(MutableByteView request) {
+bool KernelChannel::kills_set_group_id() { return told_kill_set_group_id; }
+
+// The request's first part is moved over the eight bytes that libfuse does not expect.
+MutableByteView KernelChannel::shorten_setxattr(MutableByteView request) const {
+  constexpr size_t kLong = sizeof(fuse_in_header) + sizeof(fuse_setxattr_in);
+  constexpr size_t kExcess = sizeof(fuse_setxattr_in) - FUSE_COMPAT_SETXATTR_IN_SIZE;
+  told_kill_set_group_id = false;
+  if (!(wanted_.flags & offered_.flags & FUSE_SETXATTR_EXT) || request.size() < kLong)
+    return request;
+  fuse_setxattr_in in{};
+  std::memcpy(&in, request.data() + sizeof(fuse_in_header), sizeof in);
+  told_kill_set_group_id = in.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID;
+  std::memmove(request.data() + kExcess, request.data(), kLong - kExcess);
+  const MutableByteView shorter = request.subspan(kExcess);
+  const auto size = static_cast<uint32_t>(shorter.size());
+  std::memcpy(shorter.data() + offsetof(fuse_in_header, len), &size, sizeof size);
+  return shorter;
+}
+
+MutableByteView KernelChannel::received(MutableByteView request) {
   fuse_in_header header{};
-  if (request.size() < sizeof header) return;
+  if (request.size() < sizeof header) return request;
   std::memcpy(&header, request.data(), sizeof header);
-  if (header.opcode == kOpcodeTmpfile) return set_opcode(request, FUSE_CREATE);
+  if (header.opcode == FUSE_SETXATTR) return shorten_setxattr(request);
+  if (header.opcode == kOpcodeTmpfile) {
+    set_opcode(request, FUSE_CREATE);
+    return request;
+  }
   if (header.opcode == FUSE_WRITE && request.size() >= sizeof header + sizeof(fuse_write_in)) {
     fuse_write_in write{};
     std::memcpy(&write, request.data() + sizeof header, sizeof write);
     write.flags &= ~uint32_t{kDropsPrivileges};
     if (write.write_flags & FUSE_WRITE_KILL_SUIDGID) write.flags |= kDropsPrivileges;
     std::memcpy(request.data() + sizeof header, &write, sizeof write);
-    return;
+    return request;
   }
   if (header.opcode == kStatx && request.size() >= sizeof header + sizeof(fuse_getattr_in)) {
     std::lock_guard lock(mutex_);
     statx_.insert(header.unique);
     statx_count_ = statx_.size();
-    return set_opcode(request, FUSE_GETATTR);
+    set_opcode(request, FUSE_GETATTR);
+    return request;
   }
-  if (header.opcode != FUSE_INIT || request.size() < sizeof header + kInitBytesMin) return;
+  if (header.opcode != FUSE_INIT || request.size() < sizeof header + kInitBytesMin) return request;
   fuse_init_in init{};
   std::memcpy(&init, request.data() + sizeof header,
               std::min(sizeof init, request.size() - sizeof header));
   offered_.flags = init.flags;
   offered_.flags2 = init.flags & FUSE_INIT_EXT ? init.flags2 : 0;
   init_unique_ = header.unique;
+  return request;
 }
 
 ssize_t KernelChannel::send(int fd, const iovec* parts, int count) {

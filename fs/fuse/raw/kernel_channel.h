@@ -13,7 +13,8 @@
 // Two requests that libfuse does not know are given to it as ones that it does: O_TMPFILE as a
 // creation, which has the same body and reply, with a name that no other creation has; statx as
 // getattr, whose request it begins with, and whose reply is put into its own form here, with the
-// time of birth, on its way out.
+// time of birth, on its way out. Where the kernel sends its longer setxattr (SETXATTR_EXT), what
+// libfuse does not know is cut out, and kept for the operation: kills_set_group_id().
 //
 // libfuse does not pass on that a write takes set-user-id away: a flag of the file that open(2)
 // does not have says so to the operation.
@@ -51,8 +52,12 @@ class KernelChannel {
   void set_root(InodeId root) { root_ = root; }
   // In a request from the kernel: the root's own number instead of 1.
   void name_root(MutableByteView request) const;
-  // To be shown every request before libfuse gets it.
-  void received(MutableByteView request);
+  // To be shown every request before libfuse gets it, which gets what is returned: the request, or
+  // most of it.
+  MutableByteView received(MutableByteView request);
+  // Of the setxattr that the calling thread serves: an access ACL is set by somebody who may not
+  // keep set-group-id.
+  static bool kills_set_group_id();
   // The name in the creation of a file without one.
   static constexpr std::string_view kUnnamed = "/";
   // FUSE_STATX, which our headers do not have.
@@ -84,6 +89,7 @@ class KernelChannel {
  private:
   static ssize_t read_some(int fd, void* buffer, size_t size);
   ssize_t send_init(int fd, const iovec* parts, int count);
+  MutableByteView shorten_setxattr(MutableByteView request) const;
   ssize_t send_statx(int fd, const iovec* parts, int count);
   bool was_statx(uint64_t unique);
 

@@ -225,7 +225,7 @@ void RequestLoop::enqueue(std::unique_lock<std::mutex>& lock, Item item) {
 void RequestLoop::serve_bytes(const PendingRequestPtr& request, MutableByteView bytes,
                               bool may_wait) {
   channel_.name_root(bytes);
-  channel_.received(bytes);
+  bytes = channel_.received(bytes);
   Serving now{this, request, may_wait, false};
   if (!request) {
     const fuse_in_header header = header_of(bytes);

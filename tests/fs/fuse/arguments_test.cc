@@ -47,7 +47,7 @@ TEST(MountFlags, TakesEveryOptionOfMount8) {
       {"users", MS_NOSUID | MS_NODEV | MS_NOEXEC},
       {"owner,dev", MS_NOSUID},
       {"group", MS_NOSUID | MS_NODEV},
-      {"auto,noauto,nouser,nousers,noowner,nogroup,_netdev,nofail,nomand,noiversion", 0},
+      {"auto,noauto,nouser,nousers,noowner,nogroup,acl,_netdev,nofail,nomand,noiversion", 0},
       {"x-systemd.automount,x-systemd.requires=a.service,X-mine=1,comment=words", 0},
   };
   for (const auto& [options, flags] : cases)

@@ -144,5 +144,30 @@ TEST(Owners, SquashNeedsTwoNumbers) {
     EXPECT_FALSE(parse_owner(wrong)) << wrong;
 }
 
+PosixAcl acl_of(uint32_t user, uint32_t group) {
+  return {{AclEntry::owner, 7, kAclNoId},        {AclEntry::user, 6, user},
+          {AclEntry::owning_group, 5, kAclNoId}, {AclEntry::group, 4, group},
+          {AclEntry::mask, 7, kAclNoId},         {AclEntry::others, 0, kAclNoId}};
+}
+
+TEST(Owners, IdsInsideAclsAreMappedBothWays) {
+  const Owners owners = mapped(kMap);
+  EXPECT_EQ(owners.shown_acl(acl_of(1009, 3000)), encode_acl(acl_of(2009, 4000)));
+  EXPECT_EQ(owners.kept_acl(acl_of(2009, 4000)).value(), encode_acl(acl_of(1009, 3000)));
+  EXPECT_EQ(owners.kept_acl(acl_of(2010, 4000)).error().errno_value(), EOVERFLOW);
+  EXPECT_EQ(owners.kept_acl(acl_of(2009, 1)).error().errno_value(), EOVERFLOW);
+  EXPECT_EQ(Owners().shown_acl(acl_of(9, 8)), encode_acl(acl_of(9, 8)));
+  EXPECT_EQ(Owners().kept_acl(acl_of(9, 8)).value(), encode_acl(acl_of(9, 8)));
+}
+
+// The kernel takes no ACL with its invalid id, and nobody may match what is shown instead.
+TEST(Owners, AnAclShowsNobodyForWhoHasNoIdHere) {
+  const Owners owners = mapped(kMap);
+  const auto shown = parse_acl(owners.shown_acl(acl_of(5, 6)));
+  ASSERT_TRUE(shown) << shown.error().text();
+  EXPECT_EQ(shown.value(), acl_of(0xfffffffe, 0xfffffffe));
+  EXPECT_EQ(owners.kept_acl(shown.value()).error().errno_value(), EOVERFLOW) << "and is not lost";
+}
+
 }  // namespace
 }  // namespace datacloud

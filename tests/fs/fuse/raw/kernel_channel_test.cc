@@ -293,5 +293,66 @@ TEST(KernelChannel, ADirectoryCanBeTheRoot) {
   EXPECT_EQ(cut, Bytes(10, 1));
 }
 
+struct SeenXattr {
+  std::string name, value;
+  int flags = 0;
+  bool kills = false;
+} seen_xattr;
+
+void keep_xattr(fuse_req_t req, fuse_ino_t, const char* name, const char* value, size_t size,
+                int flags) {
+  seen_xattr = {name, std::string(value, size), flags, KernelChannel::kills_set_group_id()};
+  fuse_reply_err(req, 0);
+}
+
+// A request as the kernel sends it once SETXATTR_EXT is agreed on, and before.
+TEST(KernelChannel, GivesLibfuseTheShortFormOfSetxattr) {
+  for (const bool agreed : {true, false}) {
+    User user({.flags = FUSE_SETXATTR_EXT});
+    fuse_lowlevel_ops ops{};
+    ops.setxattr = keep_xattr;
+    FakeKernel kernel(ops, user);
+    const auto serve = [&](Bytes& request) {
+      const MutableByteView shown = user.channel().received(request);
+      fuse_buf buffer{};
+      buffer.mem = shown.data();
+      buffer.size = shown.size();
+      fuse_session_process_buf(kernel.session(), &buffer);
+      return kernel.reply();
+    };
+    fuse_init_in init{};
+    init.major = FUSE_KERNEL_VERSION;
+    init.minor = FUSE_KERNEL_MINOR_VERSION;
+    init.flags = kUsual | (agreed ? FUSE_SETXATTR_EXT : 0);
+    Bytes first = FakeKernel::message(FUSE_INIT, 1, 0, init);
+    const auto reply = serve(first);
+    ASSERT_TRUE(reply);
+    fuse_init_out out{};
+    std::memcpy(&out, reply->body.data(), std::min(sizeof out, reply->body.size()));
+    EXPECT_EQ((out.flags & FUSE_SETXATTR_EXT) != 0, agreed);
+    for (const bool kills : {true, false}) {
+      const std::string rest("user.name\0the value", 19);  // of 9 bytes
+      const fuse_setxattr_in in{
+          .size = 9, .flags = 2, .setxattr_flags = kills ? FUSE_SETXATTR_ACL_KILL_SGID : 0u, .padding = 0};
+      struct Short {
+        uint32_t size, flags;
+      };
+      Bytes request = agreed ? FakeKernel::message(FUSE_SETXATTR, 7, 5, in)
+                             : FakeKernel::message(FUSE_SETXATTR, 7, 5, Short{in.size, in.flags});
+      request.insert(request.end(), rest.begin(), rest.end());
+      const auto size = static_cast<uint32_t>(request.size());
+      std::memcpy(request.data(), &size, sizeof size);
+      const auto done = serve(request);
+      ASSERT_TRUE(done);
+      EXPECT_EQ(done->header.unique, 7u);
+      EXPECT_EQ(done->header.error, 0);
+      EXPECT_EQ(seen_xattr.name, "user.name");
+      EXPECT_EQ(seen_xattr.value, "the value");
+      EXPECT_EQ(seen_xattr.flags, 2);
+      EXPECT_EQ(seen_xattr.kills, agreed && kills);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace datacloud
