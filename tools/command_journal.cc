@@ -20,7 +20,7 @@ namespace {
 constexpr auto kRestart = seconds(60);
 constexpr auto kLook = milliseconds(200);
 // All of the metadata is read, no faster than the daemon allows itself.
-constexpr auto kCheckpoint = std::chrono::hours(6);
+constexpr auto kAllOfIt = std::chrono::hours(6);
 
 result<pb::JournalStatus> ask(DaemonLink& link, const pb::JournalRequest& wanted) {
   pb::AdminRequest request;
@@ -32,6 +32,14 @@ result<pb::JournalStatus> ask(DaemonLink& link, const pb::JournalRequest& wanted
 result<pb::JournalStatus> ask(const CommandContext& context, const pb::JournalRequest& wanted) {
   TRY(auto link, connect_to_daemon(context));
   return ask(link, wanted);
+}
+
+// What takes as long as all of the metadata is large.
+result<pb::JournalStatus> ask_at_length(const CommandContext& context, pb::JournalAction action) {
+  pb::JournalRequest request;
+  request.set_action(action);
+  TRY(auto link, connect_to_daemon(context, kAllOfIt));
+  return ask(link, request);
 }
 
 int tell(const CommandContext& context, const result<pb::JournalStatus>& status) {
@@ -94,13 +102,13 @@ int run_journal_enable(const CommandContext& context, const std::vector<std::str
 }
 
 int run_journal_checkpoint(const CommandContext& context) {
-  pb::JournalRequest request;
-  request.set_action(pb::JOURNAL_CHECKPOINT);
-  const auto made = [&]() -> result<pb::JournalStatus> {
-    TRY(auto link, connect_to_daemon(context, kCheckpoint));
-    return ask(link, request);
-  }();
-  return tell(context, made);
+  return tell(context, ask_at_length(context, pb::JOURNAL_CHECKPOINT));
+}
+
+int run_journal_audit(const CommandContext& context) {
+  const auto status = ask_at_length(context, pb::JOURNAL_AUDIT);
+  const int code = tell(context, status);
+  return status && status.value().audit().unrepaired() > 0 ? kExitFailed : code;
 }
 
 }  // namespace datacloud

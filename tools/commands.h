@@ -27,6 +27,7 @@ int run_journal_status(const CommandContext&);
 int run_journal_enable(const CommandContext&, const std::vector<std::string>& sites,
                        bool accept_weaker);
 int run_journal_checkpoint(const CommandContext&);
+int run_journal_audit(const CommandContext&);
 int run_leader_show(const CommandContext&);
 int run_leader_move(const CommandContext&, const std::string& name);
 int run_leader_forget(const CommandContext&, const std::string& name);

@@ -168,6 +168,8 @@ void add_journal_commands(CLI::App& app, const CommandContext& context,
                    "Although it survives the loss of fewer sites than files do");
   add(*group, "checkpoint", "Write all metadata to the sites now, so that entries can go",
       [&] { return run_journal_checkpoint(context); });
+  add(*group, "audit", "Read all of it back from the sites, prove it, and repair what is wrong",
+      [&] { return run_journal_audit(context); });
 }
 
 void add_leader_commands(CLI::App& app, const CommandContext& context, std::string& name,

@@ -19,6 +19,42 @@ uint64_t behind(const pb::JournalStatus& status, const pb::JournalStatus::Site& 
   return status.last() > site.acknowledged() ? status.last() - site.acknowledged() : 0;
 }
 
+Json audit_json(const pb::JournalAudit& audit) {
+  Json problems = Json::array();
+  for (const auto& problem : audit.problems()) problems.push_back(problem);
+  return {
+      {"running", audit.running()},
+      {"finished_s",
+       audit.finished_ns() != 0 ? Json(static_cast<double>(audit.finished_ns()) / 1e9) : Json()},
+      {"entries", audit.entries()},
+      {"columns", audit.columns()},
+      {"passed_over", audit.passed_over()},
+      {"findings", audit.findings()},
+      {"repaired", audit.repaired()},
+      {"unrepaired", audit.unrepaired()},
+      {"problems", std::move(problems)}};
+}
+
+std::string audit_text(const pb::JournalAudit& audit, bool colours) {
+  std::string out = "audited   ";
+  if (audit.finished_ns() == 0) {
+    out += audit.running() ? "for the first time, just now\n" : "not yet\n";
+  } else {
+    out += fmt::format("{}: {} entries and {} columns of checkpoints",
+                       local_time(audit.finished_ns()), audit.entries(), audit.columns());
+    if (audit.passed_over() > 0) out += fmt::format(", {} passed over", audit.passed_over());
+    out += "\n";
+  }
+  if (audit.findings() > 0) {
+    out +=
+        fmt::format("          {} wrong so far, {} repaired\n", audit.findings(), audit.repaired());
+  }
+  for (const auto& problem : audit.problems()) {
+    out += "          " + coloured(printable(problem), Colour::bad, colours) + "\n";
+  }
+  return out;
+}
+
 }  // namespace
 
 Json journal_json(const pb::JournalStatus& status) {
@@ -48,6 +84,7 @@ Json journal_json(const pb::JournalStatus& status) {
           {"uncommitted_bytes", status.uncommitted_bytes()},
           {"uncommitted_bytes_max", status.uncommitted_bytes_max()},
           {"waiting", status.waiting()},
+          {"audit", audit_json(status.audit())},
           {"checkpoint", status.checkpoint() != 0 ? Json(status.checkpoint()) : Json()},
           {"checkpoint_s", status.checkpoint() != 0
                                ? Json(static_cast<double>(status.checkpoint_ns()) / 1e9)
@@ -76,6 +113,7 @@ std::string journal_text(const pb::JournalStatus& status, bool colours) {
                            local_time(status.checkpoint_ns()))
              : coloured("kept in   no checkpoint yet: the journal alone rebuilds nothing\n",
                         Colour::warning, colours);
+  out += audit_text(status.audit(), colours);
   if (status.margin() < 0) {
     out +=
         coloured("margin    too few sites answer: nothing becomes durable", Colour::bad, colours);

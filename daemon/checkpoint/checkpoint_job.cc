@@ -60,6 +60,7 @@ struct CheckpointJob::Impl : std::enable_shared_from_this<CheckpointJob::Impl> {
   result<void> read_records();
   void look();
   bool is_due() const;
+  bool is_old() const;
   bool takes(SiteId id) const { return !options.takes || options.takes(id); }
   bool lies_at_leaving_site() const;
   uint64_t grown_since(uint64_t bytes) const {
@@ -103,6 +104,7 @@ struct CheckpointJob::Impl : std::enable_shared_from_this<CheckpointJob::Impl> {
   MonotonicTime not_before{}, remove_not_before{};
   Duration pause{};              // after the next failure
   std::set<uint64_t> postponed;  // could not be removed lately
+  std::set<uint64_t> held;
   std::unique_ptr<RecordSnapshot> snapshot;
   std::atomic<bool> stop{false};
   bool removing = false;
@@ -138,8 +140,13 @@ void CheckpointJob::Impl::look() {
 bool CheckpointJob::Impl::is_due() const {
   if (requested) return true;
   if (loop->now() < not_before) return false;
-  return !progress.newest || lies_at_leaving_site() ||
+  return !progress.newest || lies_at_leaving_site() || is_old() ||
          grown_since(bytes_at_last) > journal.bytes_max() / 2;
+}
+
+bool CheckpointJob::Impl::is_old() const {
+  const Duration age = std::chrono::nanoseconds(wall_now_ns() - progress.newest->made_ns());
+  return age > options.age_max && grown_since(bytes_at_last) > 0;
 }
 
 // A site that is drained, declared lost or has left: the next checkpoint does without it.
@@ -293,6 +300,7 @@ void CheckpointJob::Impl::give_up(uint64_t number, const Error& error) {
 void CheckpointJob::Impl::remove_next() {
   for (const auto& [number, record] : records) {
     if (record.state() != pb::CHECKPOINT_RETIRING || postponed.contains(number)) continue;
+    if (held.contains(number)) continue;
     removing = true;
     // That it is to go must be known before the first object does.
     committer.when_durable(here([record = record](Impl& self) {
@@ -355,6 +363,25 @@ void CheckpointJob::on_site_change() {
   }
   request("sites are back that the last one had to do without");
 }
+
+std::vector<uint64_t> CheckpointJob::kept() const {
+  std::vector<uint64_t> out;
+  for (const auto& [number, record] : impl_->records) {
+    if (record.state() == pb::CHECKPOINT_WHOLE) out.push_back(number);
+  }
+  return out;
+}
+
+bool CheckpointJob::hold(uint64_t number) {
+  const auto record = impl_->records.find(number);
+  if (record == impl_->records.end() || record->second.state() != pb::CHECKPOINT_WHOLE) {
+    return false;
+  }
+  impl_->held.insert(number);
+  return true;
+}
+
+void CheckpointJob::let_go(uint64_t number) { impl_->held.erase(number); }
 
 CheckpointProgress CheckpointJob::progress() const { return impl_->progress; }
 

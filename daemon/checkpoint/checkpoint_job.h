@@ -15,10 +15,12 @@
 // Thread: the loop's only. The destructor ends a checkpoint that is being made and waits for it.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
@@ -62,6 +64,8 @@ struct CheckpointJobOptions {
   std::function<bool(SiteId)> takes = {};
   Duration look = seconds(1);    // how often the journal's growth is looked at
   Duration retry = seconds(30);  // after a failure
+  // One is made when the newest is older, by the wall clock, and the journal has grown since.
+  Duration age_max = std::chrono::hours(7 * 24);
 };
 
 struct CheckpointProgress {
@@ -87,6 +91,12 @@ class CheckpointJob {
   // A site has come back, or left: what was not put there is made up for.
   void on_site_change();
   CheckpointProgress progress() const;
+  // Those that are whole and not retiring, by number.
+  std::vector<uint64_t> kept() const;
+  // While one is held its objects are not removed. False: it is not kept (any more). Held ones are
+  // few: the caller lets each go.
+  bool hold(uint64_t number);
+  void let_go(uint64_t number);
 
  private:
   struct Impl;

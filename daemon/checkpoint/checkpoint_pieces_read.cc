@@ -141,13 +141,7 @@ result<Bytes> PieceReader::read(size_t piece) {
     asked.clear();
     if ((chosen.value() & ~whole) == 0) break;
   }
-  TRY(const Bytes sealed,
-      decode_piece(*code_, whole, columns, about.column_bytes(), about.bytes()));
-  const auto hash = journal::hash_of(sealed);
-  if (as_text(ByteView(hash)) != about.hash()) {
-    return failure(Errc::corrupt, fmt::format("piece {} of checkpoint {} is not what was written",
-                                              piece, checkpoint_name(root_.number())));
-  }
+  TRY(const Bytes sealed, sealed_piece(piece, whole, columns));
   return opener_.open(static_cast<uint32_t>(piece), sealed);
 }
 

@@ -11,12 +11,27 @@
 
 #include "common/base/bytes.h"
 #include "common/base/error.h"
+#include "common/base/ids.h"
 #include "common/codes/erasure_code.h"
 #include "common/store/object_store.h"
 #include "daemon/checkpoint/checkpoint.h"
+#include "daemon/checkpoint/checkpoint_columns.h"
 #include "daemon/checkpoint/checkpoint_piece.h"
 
 namespace datacloud {
+
+// A piece whose columns were all read back.
+struct MendedPiece {
+  int whole = 0;       // columns that are what was written
+  int away = 0;        // that could not be read, or were put nowhere
+  uint64_t bytes = 0;  // read
+  struct Wrong {
+    SiteId site = 0;
+    std::string text;     // which one, and how
+    std::string failure;  // why it could not be put again; empty: it was
+  };
+  std::vector<Wrong> wrong;  // missing or damaged
+};
 
 class PieceReader {
  public:
@@ -32,6 +47,9 @@ class PieceReader {
   result<Bytes> read(size_t piece);
   // Reads all columns. The set of those that are whole.
   ColumnSet whole_columns(size_t piece);
+  // Reads all columns, and puts those again that are missing or damaged, at their sites. The
+  // checkpoint must not be removed meanwhile. Memory: the piece twice.
+  result<MendedPiece> mend(size_t piece);
 
   const ErasureCode& code() const { return *code_; }
   CheckpointReading& told() { return told_; }
@@ -56,6 +74,10 @@ class PieceReader {
   // Whether the answer is the column that was written; says what is wrong otherwise.
   result<Bytes> check(size_t piece, int column, result<ReadReply>);
   void tell(size_t piece, int column, const std::string& reason);
+  // What was sealed. corrupt: it is not that; unavailable: too few columns.
+  result<Bytes> sealed_piece(size_t piece, ColumnSet whole, const std::vector<Bytes>& columns);
+  result<void> put_again(size_t piece, int column, bool is_there,
+                         const std::shared_ptr<const PieceColumns>& columns);
 
   const pb::CheckpointRoot& root_;
   const CheckpointPlace& place_;

@@ -4,11 +4,31 @@
 
 #include "common/proto/checkpoint.pb.h"
 #include "daemon/checkpoint/checkpoint_rules.h"
+#include "daemon/checkpoint/journal_audit.h"
 #include "daemon/fsck/record_passes.h"
 
 namespace datacloud {
 
+namespace {
+
+// Nothing depends on it: another cycle begins.
+result<void> check_audit(RecordPasses& passes) {
+  TRY(const auto stored, passes.view.get(key::meta(kJournalAuditRecord)));
+  if (!stored) return success();
+  TRY(passes.count());
+  pb::JournalAuditState state;
+  if (parses(*stored, state) && valid_journal_audit(state)) return success();
+  passes.add({.kind = "journal",
+              .text = "the record of the journal's audit is damaged",
+              .action = "it is erased, and the audit begins anew",
+              .records = {{key::meta(kJournalAuditRecord), stored, std::nullopt}}});
+  return success();
+}
+
+}  // namespace
+
 result<void> check_checkpoints(RecordPasses& passes) {
+  TRY(check_audit(passes));
   const std::string first = key::meta(kCheckpointRecord);
   auto at = passes.view.scan(first, key::after_prefix(first));
   for (; at.valid(); at.next()) {

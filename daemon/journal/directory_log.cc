@@ -63,7 +63,12 @@ class DirectoryLog final : public LogStore {
       if (base.epoch > epoch) return failure(Errc::invalid, "the base is of a later epoch");
       SegmentHeader header;
       header.base = base;
-      TRY(const auto chain, segments_.chain(options_.journal, base.sequence));
+      // Behind a checkpoint nothing of the log is kept, and it may be damaged anywhere.
+      const uint64_t from = where == Base::checkpoint ? UINT64_MAX : base.sequence;
+      auto found = segments_.chain(options_.journal, from);
+      if (!found && where != Base::checkpoint) return failure(found.error());
+      const auto chain = found ? std::move(found).value() : std::vector<DirectorySegment>();
+      header.ordinal = leader_->header.ordinal + (leader_->name.empty() ? 0 : 1);
       if (!chain.empty()) header.ordinal = chain.front().header.ordinal + 1;
       if (where == Base::checkpoint) {
         TRY(claims_.raise_floor(leader_->claim, base.sequence + 1));

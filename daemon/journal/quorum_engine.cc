@@ -116,7 +116,7 @@ void QuorumEngine::succeeded(const LogRequest& call, LogReply reply, MonotonicTi
     case LogRequest::Kind::read:
       if (!adopted()) return checked(m, call, reply.entries, now);
       if (m.stage == Stage::begun) return staged(m, call, std::move(reply.entries), now);
-      if (m.search) return looked_up(m, call, reply.entries, now);
+      if (m.search || m.anew) return looked_up(m, call, reply.entries, now);
       return;  // read to be adopted, and adopted without it
     case LogRequest::Kind::begin:
       return begun(m, call.base, call.where);

@@ -88,6 +88,10 @@ class QuorumEngine {
   void begin(const LogEntry& opening);
   void append(LogEntry);
   void trim(uint64_t floor);
+  // What the member has acknowledged was read back, and is not all there. True: its log begins anew
+  // at the floor, and it is fed all of it. False: too few others have what is committed, or it is
+  // not at work; then it is only asked once more where its log ends.
+  bool rewrite(size_t member);
 
   const LogPosition& committed() const { return committed_; }
   const LogPosition& last() const { return last_; }
@@ -109,6 +113,8 @@ class QuorumEngine {
   // The lowest sequence that is committed by counting: an older entry never is, for a later claim
   // may not see its copies.
   virtual uint64_t counted_from() const { return opening_; }
+  // Whether what is committed survives that this member has none of it.
+  virtual bool spares(size_t member) const;
 
  private:
   enum class Phase { claiming, ready, leading };
@@ -137,6 +143,7 @@ class QuorumEngine {
     std::optional<CommonSearch> search;
     bool settled = false;  // begun before: `end` is what settling showed
     bool resumes = false;  // settled: only whether `end` is in this log
+    bool anew = false;     // begins behind a checkpoint, whatever its log has
     uint64_t compared_at = 0;
     std::optional<LogPosition> ours, theirs;  // at compared_at
     bool theirs_exact = false;                // the epoch too
@@ -172,6 +179,7 @@ class QuorumEngine {
   static bool silent(const Member&, Duration, MonotonicTime now);
   // quorum_engine_begin.cc: where sites begin, and from whom entries are read back.
   std::optional<LogRequest> begin_call(size_t member, MonotonicTime now);
+  std::optional<LogRequest> begin_at_floor(size_t member, MonotonicTime now);
   std::optional<LogRequest> look_up_ours(size_t member, uint64_t at, MonotonicTime now);
   std::optional<LogRequest> look_up_theirs(size_t member, uint64_t at);
   bool start_search(Member&, MonotonicTime now);

@@ -27,6 +27,7 @@ std::optional<LogPosition> QuorumEngine::known(uint64_t sequence) const {
 
 std::optional<LogRequest> QuorumEngine::begin_call(size_t member, MonotonicTime now) {
   Member& m = members_[member];
+  if (m.anew) return begin_at_floor(member, now);
   if (m.head.begun == epoch_ && !m.settled) {
     m.stage = Stage::unsettled;
     return call(LogRequest::Kind::settle, member);
@@ -77,7 +78,12 @@ std::optional<LogRequest> QuorumEngine::begin_call(size_t member, MonotonicTime 
     begin.where = m.found_exact ? Base::in_log : Base::checkpoint;
     return begin;
   }
-  // Nothing in common that can still be read: a checkpoint covers what is below the floor.
+  return begin_at_floor(member, now);  // nothing in common that can still be read
+}
+
+// A checkpoint covers what is below the floor.
+std::optional<LogRequest> QuorumEngine::begin_at_floor(size_t member, MonotonicTime now) {
+  Member& m = members_[member];
   const auto floor = readable_floor(now);
   if (!floor) {
     pause(m, Error(Errc::unavailable, "no site that answers has the log"), now);
@@ -85,10 +91,34 @@ std::optional<LogRequest> QuorumEngine::begin_call(size_t member, MonotonicTime 
   }
   if (auto read = look_up_ours(member, *floor - 1, now)) return read;
   if (!m.ours) return std::nullopt;
+  auto begin = call(LogRequest::Kind::begin, member);
   begin.base = *m.ours;
   begin.where = Base::checkpoint;
   m.ours.reset();
   return begin;
+}
+
+bool QuorumEngine::spares(size_t member) const {
+  size_t others = 0;
+  for (const Member& m : members_) {
+    const bool has = m.stage == Stage::begun && m.counts && m.has.sequence >= committed_.sequence;
+    others += has && index(m) != member ? 1 : 0;
+  }
+  return others >= static_cast<size_t>(options_.rules.commit);
+}
+
+bool QuorumEngine::rewrite(size_t member) {
+  Member& m = members_[member];
+  if (over_ || m.stage != Stage::begun) return false;
+  const bool allowed = committed_.sequence >= opening_ && spares(member);
+  m.stage = allowed ? Stage::promised : Stage::unsettled;
+  m.staged.clear();
+  m.ours.reset();
+  release(m);
+  if (!allowed) return false;
+  m.anew = true;
+  m.counts = m.has_log = false;
+  return true;
 }
 
 bool QuorumEngine::start_search(Member& m, MonotonicTime now) {
@@ -194,7 +224,7 @@ void QuorumEngine::begun(Member& m, const LogPosition& base, Base where) {
   if (where == Base::checkpoint) m.floor = std::max(m.floor, base.sequence + 1);
   m.staged.clear();
   m.search.reset();
-  m.resumes = false;
+  m.resumes = m.anew = false;
   ++progress_;
   if (m.has == last_) got_on(m);
   count_commits();

@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <thread>
 #include <utility>
@@ -219,7 +220,28 @@ class SiteQuorumLog final : public QuorumLog {
     return states();
   }
 
+  std::shared_ptr<LogStore> log_at(int site) const override {
+    const auto member = member_at(site);
+    return member ? options_.members[*member].log : nullptr;
+  }
+
+  bool rewrite(int site) override {
+    const auto member = member_at(site);
+    if (!member) return false;
+    std::lock_guard lock(shared_->mutex);
+    const bool begins = shared_->engine.rewrite(*member);
+    shared_->notify();
+    return begins;
+  }
+
  private:
+  std::optional<size_t> member_at(int site) const {
+    for (size_t i = 0; i < options_.members.size(); ++i) {
+      if (options_.members[i].site == site) return i;
+    }
+    return std::nullopt;
+  }
+
   void take(LogEntry entry) {  // with the mutex held
     QuorumEngine& engine = shared_->engine;
     if (engine.over()) return;

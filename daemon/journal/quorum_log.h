@@ -124,6 +124,13 @@ class QuorumLog {
   virtual void trim(uint64_t floor) = 0;
 
   virtual std::vector<MemberState> members() const = 0;
+
+  // The log of a site, to be read; null: there is none.
+  virtual std::shared_ptr<LogStore> log_at(int /*site*/) const { return nullptr; }
+  // What the site has acknowledged was read back, and is not all there. True: its log begins anew,
+  // and it is fed from the others; members() tells when it has all again. False: too few others
+  // have what is committed, so nothing is taken away from it.
+  virtual bool rewrite(int /*site*/) { return false; }
 };
 
 }  // namespace datacloud::journal

@@ -244,6 +244,18 @@ void add_journal(const pb::StatusReply& status, Metrics& out) {
   add("datacloud_journal_checkpoint_time_seconds",
       "When the newest checkpoint was made; 0: there is none",
       static_cast<double>(journal.checkpoint_ns()) / 1e9);
+  const auto& audit = journal.audit();
+  add("datacloud_journal_audit_finished_time_seconds",
+      "When entries and checkpoints were last read back from all sites; 0: never",
+      static_cast<double>(audit.finished_ns()) / 1e9);
+  add("datacloud_journal_audit_unrepaired", "What is wrong at sites and could not be repaired",
+      number(audit.unrepaired()));
+  const auto count = [&](const char* name, const char* help, uint64_t value) {
+    out.push_back({name, help, Type::counter, {{{}, number(value)}}});
+  };
+  count("datacloud_journal_audit_findings_total",
+        "Logs of sites and columns of checkpoints that were found wrong", audit.findings());
+  count("datacloud_journal_audit_repaired_total", "Of these, repaired", audit.repaired());
   MetricFamily at_work{"datacloud_journal_site_ok",
                        "1 while the site takes entries; 0 while it is behind or away",
                        Type::gauge,

@@ -7,6 +7,7 @@
 
 #include "common/base/log.h"
 #include "common/stripe/placement.h"
+#include "daemon/checkpoint/journal_audit.h"
 #include "daemon/maintenance/maintenance.h"
 #include "daemon/metadata/journal_records.h"
 #include "daemon/metadata/record_keys.h"
@@ -18,6 +19,9 @@ namespace {
 
 // The reply goes out before.
 constexpr auto kStartAnew = milliseconds(200);
+// The journal and checkpoints are read back so often while all shards are proven once: they are
+// little, and all that is left of the metadata when the daemon's machine is lost.
+constexpr uint64_t kAuditsOfJournal = 14;
 
 journal::QuorumRules rules_of(const pb::JournalSet& set) {
   return journal::quorum_rules(set.sites_size(), static_cast<int>(set.losses()));
@@ -34,6 +38,8 @@ Answer MetadataService::journal(const CallPtr& call, const pb::JournalRequest& r
       break;
     case pb::JOURNAL_CHECKPOINT:
       return make_checkpoint(call);
+    case pb::JOURNAL_AUDIT:
+      return audit_journal(call);
     default:
       return failure(Errc::unsupported, "the daemon does not know this request");
   }
@@ -54,6 +60,36 @@ Answer MetadataService::make_checkpoint(const CallPtr& call) {
     answer(call, wrapped(admin));
   });
   return later();
+}
+
+// Answers when all of it has been read back once.
+Answer MetadataService::audit_journal(const CallPtr& call) {
+  if (!journal_audit_) {
+    return failure(Errc::invalid, "the cloud has no journal: `datacloud journal enable` first");
+  }
+  journal_audit_->request([this, call] {
+    pb::AdminReply admin;
+    describe_journal(*admin.mutable_journal()->mutable_status());
+    answer(call, wrapped(admin));
+  });
+  return later();
+}
+
+result<void> MetadataService::start_journal_work() {
+  checkpoints_ = std::make_unique<JournalCheckpoints>(deps_, journal_set_, *metadata_key_);
+  TRY(checkpoints_->start());
+  JournalAuditOptions options;
+  TRY(options.journal, journal_id(deps_.cloud.uuid()));
+  options.metadata_key = *metadata_key_;
+  options.cycle = milliseconds(deps_.config.audit_cycle_ms / kAuditsOfJournal);
+  options.bytes_per_second_max = deps_.config.background_site_bytes_per_second_max;
+  options.run = [this](std::function<void()> job, std::function<void()> then) {
+    maintenance_->in_background(std::move(job), std::move(then));
+  };
+  journal_audit_ =
+      std::make_unique<JournalAudit>(store_, committer_, deps_.sites, deps_.loop,
+                                     deps_.journal->log(), checkpoints_->job(), std::move(options));
+  return journal_audit_->start();
 }
 
 result<pb::JournalSet> MetadataService::chosen_set(const pb::JournalRequest& request) const {
@@ -171,6 +207,7 @@ void MetadataService::describe_journal(pb::JournalStatus& out) const {
   }
   out.set_margin(at_work - out.commit_sites());
   if (checkpoints_) checkpoints_->describe(out);
+  if (journal_audit_) journal_audit_->describe(*out.mutable_audit());
 }
 
 void MetadataService::check_journal(StatusProblems& problems) const {
@@ -204,6 +241,9 @@ void MetadataService::check_journal(StatusProblems& problems) const {
                  "is intended, unmount them and mount again");
   }
   if (checkpoints_) checkpoints_->check(problems);
+  for (const auto& problem : status.audit().problems()) {
+    problems.add(Health::degraded, "the audit of the journal has found: " + problem);
+  }
   if (status.waiting() > 0) {
     problems.add(Health::failing, fmt::format("{} requests wait for the journal: {} MiB of changes "
                                               "are at no quorum",

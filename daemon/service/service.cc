@@ -7,6 +7,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "daemon/checkpoint/journal_audit.h"
 #include "daemon/maintenance/maintenance.h"
 #include "daemon/records/namespace_ops.h"
 

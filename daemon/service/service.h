@@ -54,6 +54,7 @@
 
 namespace datacloud {
 
+class JournalAudit;
 class Maintenance;
 class MetadataService;
 namespace inline_blocks {
@@ -310,6 +311,8 @@ class MetadataService final : public RpcService, private Responder {
   Answer journal(const CallPtr&, const pb::JournalRequest&);
   Answer enable_journal(const CallPtr&, const pb::JournalRequest&);
   Answer make_checkpoint(const CallPtr&);
+  Answer audit_journal(const CallPtr&);
+  result<void> start_journal_work();
   result<pb::JournalSet> chosen_set(const pb::JournalRequest&) const;
   void enabled_journal(const CallPtr&, const pb::JournalSet&, const result<void>& formatted);
   void describe_journal(pb::JournalStatus&) const;
@@ -376,6 +379,7 @@ class MetadataService final : public RpcService, private Responder {
   bool enabling_journal_ = false;
   std::optional<SecretKey> metadata_key_;
   std::unique_ptr<JournalCheckpoints> checkpoints_;    // null: the cloud has no journal, or no key
+  std::unique_ptr<JournalAudit> journal_audit_;        // the same
   std::deque<CallPtr> leaseless_calls_;                // until the leader's lease holds again
   std::deque<std::function<void()>> leaseless_sends_;  // replies and pushes
   bool awaiting_lease_ = false, told_lease_lost_ = false;

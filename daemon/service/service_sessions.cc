@@ -68,8 +68,7 @@ result<void> MetadataService::start() {
   }
   maintenance_->start();
   if (deps_.journal && metadata_key_) {
-    checkpoints_ = std::make_unique<JournalCheckpoints>(deps_, journal_set_, *metadata_key_);
-    TRY(checkpoints_->start());
+    TRY(start_journal_work());
   }
   keep_leader_record();
   loop_.after(kTick, [this] { tick(); });

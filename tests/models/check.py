@@ -31,6 +31,15 @@ VARIANTS = {
     "reread.no_floor": ("journal", ["REREAD", "STALLED", "EPOCHS=3", "BUG_NO_FLOOR"], "assertion"),
     "set.keep_old": ("journal_set", ["BUG_KEEP_OLD_SET"], "assertion"),
     "set.both_at_once": ("journal_set", ["BUG_BOTH_AT_ONCE"], "assertion"),
+    "lease": ("lease", [], None),
+    "lease.releases": ("lease", ["RELEASES"], None),
+    "lease.no_wait": ("lease", ["BUG_NO_WAIT"], "assertion"),
+    "lease.short_wait": ("lease", ["BUG_SHORT_WAIT"], "assertion"),
+    "lease.slow_clock": ("lease", ["BUG_SLOW_CLOCK"], "assertion"),
+    "lease.from_answer": ("lease", ["BUG_FROM_ANSWER"], "assertion"),
+    "lease.clock_stands": ("lease", ["BUG_CLOCK_STANDS"], "assertion"),
+    "lease.one_site_fewer": ("lease", ["BUG_ONE_SITE_FEWER"], "assertion"),
+    "lease.answers_on": ("lease", ["RELEASES", "BUG_ANSWERS_ON"], "assertion"),
 }
 
 

@@ -267,8 +267,25 @@ TEST(JournalReport, TellsWhatItSurvivesAndWhereItIs) {
               HasSubstr("at 3 sites: a change is durable at 2, and survives the loss of any 1"));
   EXPECT_THAT(text, HasSubstr("margin    0 more sites may go away"));
   EXPECT_THAT(text, HasSubstr("its network is down"));
+  EXPECT_THAT(text, HasSubstr("audited   not yet"));
   status.set_margin(-1);
   EXPECT_THAT(journal_text(status, false), HasSubstr("nothing becomes durable"));
+  auto& audit = *status.mutable_audit();
+  audit.set_finished_ns(1'700'000'000'000'000'000);
+  audit.set_entries(360);
+  audit.set_columns(15);
+  audit.set_findings(3);
+  audit.set_repaired(2);
+  audit.set_unrepaired(1);
+  audit.add_problems("the journal at site site2 is wrong: entry 7 is not there");
+  EXPECT_THAT(journal_text(status, false), HasSubstr("360 entries and 15 columns of checkpoints"));
+  EXPECT_THAT(journal_text(status, false), HasSubstr("3 wrong so far, 2 repaired"));
+  EXPECT_THAT(journal_text(status, false), HasSubstr("entry 7 is not there"));
+  const Json audited = journal_json(status)["audit"];
+  EXPECT_THAT(keys_of(audited),
+              ElementsAre("running", "finished_s", "entries", "columns", "passed_over", "findings",
+                          "repaired", "unrepaired", "problems"));
+  EXPECT_EQ(audited["problems"][0], "the journal at site site2 is wrong: entry 7 is not there");
   // Two sites of data that survive the loss of two: witnesses are missing.
   status.set_data_losses(2);
   EXPECT_THAT(journal_text(status, false),

@@ -15,6 +15,7 @@ constexpr int kStepsToFinish = 4000;
 void run_leaders(SimulatedWorld& world, int steps = kSteps) {
   Seeded& random = world.random;
   world.fault_percent = world.chance(50) ? 0 : random.number(1, 20);
+  world.audits = true;
   // Short lives, another site away in each: what few sites have meets what few others have.
   const bool short_lives = world.chance(40);
   const uint64_t crash_percent = random.number(0, 3), down_percent = random.number(0, 4);
@@ -54,6 +55,7 @@ void finish_leaders(SimulatedWorld& world) {
   std::unique_ptr<SimulatedLeader> leader;
   const uint64_t more = world.committed.empty() ? 5 : world.committed.rbegin()->first + 5;
   for (int step = 0; step < kStepsToFinish && world.broken.empty(); ++step) {
+    world.audits = step < kSteps;
     if (!leader) leader = std::make_unique<SimulatedLeader>(world);
     if (!leader->step(more)) leader.reset();
     if (world.chance(3)) world.wake_the_dead();
@@ -74,7 +76,8 @@ void finish_leaders(SimulatedWorld& world) {
 
 TEST(QuorumSchedules, KeepOneHistoryAndLoseNothing) {
   Seeded random;
-  size_t commits = 0, adoptions = 0, trims = 0, checkpoints = 0, pipelined = 0, read_back = 0;
+  size_t commits = 0, adoptions = 0, trims = 0, checkpoints = 0, pipelined = 0, read_back = 0,
+         rewrites = 0;
   for (int round = 0; round < 10'000; ++round) {
     const int sites = static_cast<int>(random.number(1, 5));
     SimulatedWorld world{random, quorum_rules(sites, static_cast<int>(random.number(0, 2)))};
@@ -87,16 +90,18 @@ TEST(QuorumSchedules, KeepOneHistoryAndLoseNothing) {
     checkpoints += world.checkpoints;
     pipelined += world.pipelined;
     read_back += world.read_back;
+    rewrites += world.rewrites;
   }
   std::cout << commits << " commits, " << adoptions << " adoptions, " << trims << " trims, "
             << checkpoints << " bases at checkpoints, " << pipelined << " pipelined appends, "
-            << read_back << " reads for others" << std::endl;
+            << read_back << " reads for others, " << rewrites << " logs begun anew" << std::endl;
   EXPECT_GT(commits, 20'000u) << "the schedules get somewhere";
   EXPECT_GT(adoptions, 10'000u);
   EXPECT_GT(trims, 1'000u);
   EXPECT_GT(checkpoints, 50u);
   EXPECT_GT(pipelined, 500u);
   EXPECT_GT(read_back, 1'000u);
+  EXPECT_GT(rewrites, 100u);
 }
 
 // What the first schedule that finds it says of leaders with this flaw.
@@ -112,6 +117,10 @@ std::string flaw_found(Flaw flaw, QuorumRules rules) {
 
 TEST(QuorumSchedules, FindLeadersThatCommitTooSoon) {
   EXPECT_NE(flaw_found(Flaw::commits_less, quorum_rules(3, 1)), "");
+}
+
+TEST(QuorumSchedules, FindLeadersThatTakeFromASiteWhatOthersDoNotHave) {
+  EXPECT_NE(flaw_found(Flaw::rewrites_always, quorum_rules(3, 1)), "");
 }
 
 TEST(QuorumSchedules, FindLeadersThatClaimTooFewSites) {

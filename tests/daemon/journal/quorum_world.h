@@ -24,10 +24,11 @@ namespace datacloud::journal {
 // What is wrong with the leaders of a schedule.
 enum class Flaw {
   none,
-  commits_less,  // one site fewer commits
-  claims_less,   // one site fewer is claimed and read
-  counts_old,    // entries of earlier epochs are committed by counting their copies
-  serves_early   // what was adopted is shown before the own opening entry is committed
+  commits_less,     // one site fewer commits
+  claims_less,      // one site fewer is claimed and read
+  counts_old,       // entries of earlier epochs are committed by counting their copies
+  rewrites_always,  // a log begins anew although too few others have what is committed
+  serves_early      // what was adopted is shown before the own opening entry is committed
 };
 
 class FlawedEngine : public QuorumEngine {
@@ -37,6 +38,20 @@ class FlawedEngine : public QuorumEngine {
  protected:
   uint64_t counted_from() const override { return 1; }
 };
+
+class RewritingEngine : public QuorumEngine {
+ public:
+  using QuorumEngine::QuorumEngine;
+
+ protected:
+  bool spares(size_t) const override { return true; }
+};
+
+inline std::unique_ptr<QuorumEngine> make_engine(Flaw flaw, EngineOptions options) {
+  if (flaw == Flaw::counts_old) return std::make_unique<FlawedEngine>(std::move(options));
+  if (flaw == Flaw::rewrites_always) return std::make_unique<RewritingEngine>(std::move(options));
+  return std::make_unique<QuorumEngine>(std::move(options));
+}
 
 struct SimulatedWorld {
   SimulatedWorld(Seeded& seeded, QuorumRules quorum, Flaw what = Flaw::none)
@@ -68,13 +83,15 @@ struct SimulatedWorld {
   std::vector<std::unique_ptr<LogStore>> views;  // that never fail
   std::vector<bool> down;
   uint64_t fault_percent = 0;
+  bool audits = false;  // logs are found wrong now and then
   MonotonicTime now = MonotonicTime() + std::chrono::hours(1);
   uint64_t nonces = 0;
   std::map<uint64_t, ChainHash> committed;  // by sequence
   std::map<uint64_t, Epoch> committed_by;
   uint64_t covered = 0;  // by a checkpoint
   std::deque<std::function<void()>> dead;
-  size_t commits = 0, adoptions = 0, trims = 0, checkpoints = 0, pipelined = 0, read_back = 0;
+  size_t commits = 0, adoptions = 0, trims = 0, checkpoints = 0, pipelined = 0, read_back = 0,
+         rewrites = 0;
   std::string broken;  // the first that did not hold
 };
 
@@ -90,8 +107,7 @@ class SimulatedLeader {
     options.kept_bytes_max = world.random.number(0, 2) * 3000;
     options.pipeline_bytes_min = world.chance(50) ? 0 : 2000;
     options.nonce = [&world] { return ++world.nonces; };
-    engine_ = world.flaw == Flaw::counts_old ? std::make_unique<FlawedEngine>(std::move(options))
-                                             : std::make_unique<QuorumEngine>(std::move(options));
+    engine_ = make_engine(world.flaw, std::move(options));
     for (const auto& site : world.sites) {
       sites_.push_back({make_fault_log_store(
           make_guarded_log(open_guarded_memory(site), world.options()), [&world](LogCall) {
@@ -253,6 +269,10 @@ class SimulatedLeader {
       const uint64_t covers = world_.random.number(0, engine_->committed().sequence);
       world_.covered = std::max(world_.covered, covers);
       engine_->trim(covers + 1);
+    }
+    // An audit finds a site's log wrong.
+    if (world_.audits && world_.chance(4)) {
+      world_.rewrites += engine_->rewrite(world_.random.number(0, sites_.size() - 1)) ? 1 : 0;
     }
   }
 
