@@ -197,6 +197,7 @@ result<void> Mount::build(const std::string& site_name) {
 void Mount::start(fuse_session* session) {
   kernel_.attach(session);
   metadata_->on_unwitnessed([this](const MetadataClient::Unwitnessed& news) {
+    for (const InodeId ino : news.inodes) xattrs_.forget(ino);
     later([this, news] { tell_kernel(news); });
   });
   inode_numbers_->refill();

@@ -26,13 +26,13 @@
 #include "fs/file/file_io.h"
 #include "fs/file/file_locks.h"
 #include "fs/file/inode_numbers.h"
-#include "fs/fuse/acl_cache.h"
 #include "fs/fuse/kernel_notifier.h"
 #include "fs/fuse/last_known_space.h"
 #include "fs/fuse/owners.h"
 #include "fs/fuse/page_invalidator.h"
 #include "fs/fuse/raw/kernel_channel.h"
 #include "fs/fuse/raw/pending_requests.h"
+#include "fs/fuse/xattr_cache.h"
 
 namespace datacloud {
 
@@ -75,7 +75,7 @@ class Mount {
   KernelNotifier& kernel() { return kernel_; }
   KernelChannel& channel() { return channel_; }
   PageInvalidator& invalidator() { return invalidator_; }
-  AclCache& acls() { return acls_; }
+  XattrCache& xattrs() { return xattrs_; }
   LastKnownSpace& space() { return space_; }
   InodeNumbers& inode_numbers() { return *inode_numbers_; }
   // When requests of the kernel have to end, for their loop.
@@ -148,7 +148,7 @@ class Mount {
   KernelNotifier kernel_;
   KernelChannel channel_;
   PageInvalidator invalidator_{kernel_};
-  AclCache acls_;
+  XattrCache xattrs_;
   LastKnownSpace space_;
   std::unique_ptr<Executor> recalls_;
   TimerQueue recalls_put_off_;

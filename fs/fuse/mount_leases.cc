@@ -90,7 +90,7 @@ void Mount::reduce(const std::shared_ptr<Reduction>& reduction) {
   // Without a lease on its directory no name is told any more, and the kernel may have names, and
   // names it knows to be absent. So it is after a restart of the daemon.
   if (mode == pb::LEASE_NONE && is_directory(*inode)) forget_names(inode);
-  if (mode == pb::LEASE_NONE) acls_.forget(inode->ino);
+  if (mode == pb::LEASE_NONE) xattrs_.forget(inode->ino);
   // Before the answer: the daemon may free what nobody holds.
   if (mode == pb::LEASE_NONE) metadata_->hold_open(inode);
   answer_recall(reduction->recall.id());
@@ -306,6 +306,9 @@ void Mount::on_session(const pb::HelloReply& hello) {
 void Mount::redone(const pb::Request& request, const result<pb::Reply>& reply) {
   if (!metadata_ || !io_) return;
   metadata_->redone(request, reply);
+  if (request.has_setxattr()) xattrs_.forget(request.setxattr().ino());
+  if (request.has_removexattr()) xattrs_.forget(request.removexattr().ino());
+  if (request.has_setattr()) xattrs_.forget(request.setattr().ino());
   const pb::CommitReply none;
   const auto& outcomes = (reply ? reply.value().commit() : none).outcomes();
   for (int i = 0; i < request.commit().updates_size(); ++i) {

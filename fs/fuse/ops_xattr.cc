@@ -1,11 +1,13 @@
 // Extended attributes. An inode without any (the rule) answers from its attributes: kernels before
-// Linux 5.12 ask for security.capability at every write.
+// Linux 5.12 ask for security.capability at every write. What the daemon has answered of others
+// stays here (xattr_cache.h).
 //
 // ACLs are asked for by the kernel at every check of permissions for which it does not have them
-// cached. Flags of the inode say whether there is one; one that there is stays here (acl_cache.h).
+// cached. Flags of the inode say whether there is one.
 #include <sys/xattr.h>
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -50,41 +52,57 @@ uint32_t flag_of(AclKind kind) {
   return kind == AclKind::access ? kInodeAccessAcl : kInodeDefaultAcl;
 }
 
-// The ACL as the kernel takes it; ENODATA. The inode is known, and its attributes are true.
-result<std::string> find_acl(Mount& mount, const InodePtr& inode, AclKind kind) {
-  uint64_t session = 0;
-  bool leased = false;
-  {
-    std::lock_guard lock(inode->mutex);
-    if (!(inode->attr.flags() & flag_of(kind)))
-      return failure(Error::posix(ENODATA, "inode " + std::to_string(inode->ino) + " has no ACL"));
-    leased = mount.metadata().holds(*inode, pb::LEASE_READ) && !inode->recalling;
-    session = inode->lease_session;
-  }
-  if (leased)
-    if (auto kept = mount.acls().find(inode->ino, kind, session)) return std::move(*kept);
-  const uint64_t begun = mount.acls().begin();
-  pb::Request request;
-  request.mutable_getxattr()->set_ino(inode->ino);
-  request.mutable_getxattr()->set_name(std::string(acl_name(kind)));
-  TRY(auto answer, mount.metadata().call(std::move(request)));
-  TRY(auto acl, parse_acl(answer.reply.xattr().value()));
-  std::string shown = mount.owners().shown_acl(std::move(acl));
-  std::lock_guard lock(inode->mutex);
-  if (leased && mount.metadata().holds(*inode, pb::LEASE_READ) && inode->lease_session == session)
-    mount.acls().keep(begun, inode->ino, kind, session, shown);
-  return shown;
+Error no_attribute(const Inode& inode, const std::string& name) {
+  return Error::posix(ENODATA, "no attribute " + name + " on inode " + std::to_string(inode.ino));
 }
 
-void reply_acl(fuse_req_t req, const InodePtr& inode, AclKind kind, size_t size) {
-  auto acl = find_acl(mount_of(req), inode, kind);
-  if (!acl) return reply_error(req, acl.error());
-  reply_value(req, acl.value(), size);
+std::string shown(const Owners& owners, const std::string& name, const std::string& value) {
+  if (!acl_kind(name)) return value;
+  auto acl = parse_acl(value);
+  return acl ? owners.shown_acl(std::move(acl.value())) : value;  // the kernel refuses it
+}
+
+// As the kernel takes it; ENODATA.
+result<std::string> find_xattr(Mount& mount, const InodePtr& inode, const std::string& name) {
+  uint64_t session = 0;
+  bool leased = false;
+  const auto holds = [&] { return mount.metadata().holds(*inode, pb::LEASE_READ); };
+  {
+    std::lock_guard lock(inode->mutex);
+    leased = holds() && !inode->recalling;
+    session = inode->lease_session;
+  }
+  std::optional<XattrCache::Known> known;
+  if (leased) known = mount.xattrs().find(inode->ino, name, session);
+  if (!known) {
+    const uint64_t begun = mount.xattrs().begin();
+    pb::Request request;
+    request.mutable_getxattr()->set_ino(inode->ino);
+    request.mutable_getxattr()->set_name(name);
+    auto answer = mount.metadata().call(std::move(request));
+    if (!answer && answer.error().errno_value() != ENODATA) return failure(answer.error());
+    known.emplace();
+    if (answer) known->value = shown(mount.owners(), name, answer.value().reply.xattr().value());
+    std::lock_guard lock(inode->mutex);
+    if (leased && holds() && inode->lease_session == session)
+      mount.xattrs().keep(begun, inode->ino, name, session, *known);
+  }
+  if (!known->value) return failure(no_attribute(*inode, name));
+  return std::move(*known->value);
 }
 
 bool has_acl(Inode& inode, AclKind kind) {
   std::lock_guard lock(inode.mutex);
   return inode.attr.flags() & flag_of(kind);
+}
+
+// Of an inode whose attributes are true.
+void reply_found(fuse_req_t req, const InodePtr& inode, const std::string& name, size_t size) {
+  const auto kind = acl_kind(name);
+  if (kind && !has_acl(*inode, *kind)) return (void)fuse_reply_err(req, ENODATA);
+  auto value = find_xattr(mount_of(req), inode, name);
+  if (!value) return reply_error(req, value.error());
+  reply_value(req, value.value(), size);
 }
 
 // Who only looks at the mount point, as df(1) does, waits for no daemon that does not answer: that
@@ -95,14 +113,16 @@ constexpr auto kRootAclPatience = seconds(2);
 void get_acl_of_root(fuse_req_t req, AclKind kind, size_t size) {
   Mount& mount = mount_of(req);
   const InodePtr known = mount.table().find(mount.root());
-  mount.metadata().ask(
-      lease_request(mount.root(), pb::LEASE_READ, false), kRootAclPatience,
-      [&mount, req, known, kind, size](result<MetadataClient::Answer> answer) {
-        const InodePtr inode = answer && answer.value().inode ? answer.value().inode : known;
-        if (!inode) return (void)fuse_reply_err(req, EIO);
-        if (!has_acl(*inode, kind)) return (void)fuse_reply_err(req, ENODATA);
-        mount.later([req, inode, kind, size] { reply_acl(req, inode, kind, size); });
-      });
+  mount.metadata().ask(lease_request(mount.root(), pb::LEASE_READ, false), kRootAclPatience,
+                       [&mount, req, known, kind, size](result<MetadataClient::Answer> answer) {
+                         const InodePtr inode =
+                             answer && answer.value().inode ? answer.value().inode : known;
+                         if (!inode) return (void)fuse_reply_err(req, EIO);
+                         if (!has_acl(*inode, kind)) return (void)fuse_reply_err(req, ENODATA);
+                         mount.later([req, inode, kind, size] {
+                           reply_found(req, inode, std::string(acl_name(kind)), size);
+                         });
+                       });
 }
 
 bool attributes_are_true(Mount& mount, Inode& inode) {
@@ -120,7 +140,7 @@ void get_acl(fuse_req_t req, fuse_ino_t ino, AclKind kind, size_t size) {
     return get_acl_of_root(req, kind, size);
   if (auto held = mount.metadata().ensure_lease(inode.value(), pb::LEASE_READ, false); !held)
     return reply_error(req, held.error());
-  reply_acl(req, inode.value(), kind, size);
+  reply_found(req, inode.value(), std::string(acl_name(kind)), size);
 }
 
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
@@ -128,13 +148,9 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) 
   auto empty = known_empty(mount_of(req), ino);
   if (!empty) return reply_error(req, empty.error());
   if (const int error = name_error(name)) return (void)fuse_reply_err(req, error);
-  if (empty.value()) return (void)fuse_reply_err(req, ENODATA);
-  pb::Request request;
-  request.mutable_getxattr()->set_ino(ino);
-  request.mutable_getxattr()->set_name(name);
-  auto answer = mount_of(req).metadata().call(std::move(request));
-  if (!answer) return reply_error(req, answer.error());
-  reply_value(req, answer.value().reply.xattr().value(), size);
+  const InodePtr inode = empty.value() ? nullptr : mount_of(req).table().find(ino);
+  if (!inode) return (void)fuse_reply_err(req, ENODATA);
+  reply_found(req, inode, name, size);
 }
 
 void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
@@ -158,7 +174,7 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
 result<void> change(Mount& mount, fuse_ino_t ino, pb::Request request) {
   TRY(auto inode, known_inode(mount, ino));
   auto made = mount.metadata().call(std::move(request));
-  mount.acls().forget(ino);  // failed or not: perhaps it was made
+  mount.xattrs().forget(ino);  // failed or not: perhaps it was made
   TRY(auto answer, std::move(made));
   mount.table().mark_stale(inode->ino, answer.reply.sequence(), mount.metadata().session());
   return success();

@@ -1,5 +1,5 @@
-// POSIX ACLs: bytes that are taken and refused, and the arithmetic with permission bits, against the
-// rules of acl(5).
+// POSIX ACLs: bytes that are taken and refused, and the arithmetic with permission bits, against
+// the rules of acl(5).
 #include "common/base/posix_acl.h"
 
 #include <gtest/gtest.h>
@@ -78,7 +78,8 @@ TEST(PosixAcl, WhatIsNoneIsRefused) {
   EXPECT_EQ(refusal(bytes_of(entries) + "x"), EINVAL) << "part of an entry";
   EXPECT_EQ(refusal(bytes_of({{1, 6, kNone}, {4, 4, kNone}})), EINVAL) << "no others";
   EXPECT_EQ(refusal(bytes_of({{4, 6, kNone}, {32, 4, kNone}})), EINVAL) << "no owner";
-  EXPECT_EQ(refusal(bytes_of({{1, 6, kNone}, {1, 6, kNone}, {4, 4, kNone}, {32, 0, kNone}})), EINVAL);
+  EXPECT_EQ(refusal(bytes_of({{1, 6, kNone}, {1, 6, kNone}, {4, 4, kNone}, {32, 0, kNone}})),
+            EINVAL);
   EXPECT_EQ(refusal(bytes_of({{1, 8, kNone}, {4, 4, kNone}, {32, 0, kNone}})), EINVAL);
   EXPECT_EQ(refusal(bytes_of({{4, 4, kNone}, {1, 6, kNone}, {32, 0, kNone}})), EINVAL) << "order";
   EXPECT_EQ(refusal(bytes_of({{1, 6, kNone}, {2, 4, 5}, {4, 4, kNone}, {32, 0, kNone}})), EINVAL)
@@ -95,43 +96,33 @@ TEST(PosixAcl, WhatIsNoneIsRefused) {
 }
 
 TEST(PosixAcl, ChmodChangesOwnerMaskAndOthers) {
-  auto acl = parse_acl(bytes_of({{1, 7, kNone},
-                                 {2, 6, 1000},
-                                 {4, 5, kNone},
-                                 {16, 7, kNone},
-                                 {32, 1, kNone}}))
-                 .value();
+  auto acl =
+      parse_acl(
+          bytes_of({{1, 7, kNone}, {2, 6, 1000}, {4, 5, kNone}, {16, 7, kNone}, {32, 1, kNone}}))
+          .value();
   acl_follow_mode(acl, 0100640);
-  EXPECT_EQ(encode_acl(acl), bytes_of({{1, 6, kNone},
-                                       {2, 6, 1000},
-                                       {4, 5, kNone},
-                                       {16, 4, kNone},
-                                       {32, 0, kNone}}));
+  EXPECT_EQ(encode_acl(acl),
+            bytes_of({{1, 6, kNone}, {2, 6, 1000}, {4, 5, kNone}, {16, 4, kNone}, {32, 0, kNone}}));
   auto minimal = parse_acl(bytes_of({{1, 6, kNone}, {4, 4, kNone}, {32, 0, kNone}})).value();
   acl_follow_mode(minimal, 0751);
   EXPECT_EQ(acl_mode(minimal), 0751u);
 }
 
 TEST(PosixAcl, WhatIsMadeKeepsWhatModeAndDefaultAclBothPermit) {
-  auto acl = parse_acl(bytes_of({{1, 7, kNone},
-                                 {2, 7, 1000},
-                                 {4, 7, kNone},
-                                 {16, 5, kNone},
-                                 {32, 6, kNone}}))
-                 .value();
+  auto acl =
+      parse_acl(
+          bytes_of({{1, 7, kNone}, {2, 7, 1000}, {4, 7, kNone}, {16, 5, kNone}, {32, 6, kNone}}))
+          .value();
   EXPECT_EQ(acl_restrict_new(acl, 0102664), 0102644u);
-  EXPECT_EQ(encode_acl(acl), bytes_of({{1, 6, kNone},
-                                       {2, 7, 1000},
-                                       {4, 7, kNone},
-                                       {16, 4, kNone},
-                                       {32, 4, kNone}}));
+  EXPECT_EQ(encode_acl(acl),
+            bytes_of({{1, 6, kNone}, {2, 7, 1000}, {4, 7, kNone}, {16, 4, kNone}, {32, 4, kNone}}));
 }
 
 TEST(PosixAcl, RandomBytesAreRefusedOrEncodedTheSame) {
   Seeded rng;
   for (int round = 0; round < 20'000; ++round) {
-    std::string bytes = bytes_of({{1, 6, kNone}, {2, 1, 7}, {4, 4, kNone}, {16, 3, kNone},
-                                  {32, 0, kNone}});
+    std::string bytes =
+        bytes_of({{1, 6, kNone}, {2, 1, 7}, {4, 4, kNone}, {16, 3, kNone}, {32, 0, kNone}});
     const uint64_t changes = rng.number(1, 3);
     for (uint64_t i = 0; i < changes; ++i) {
       const uint64_t becomes = rng.number(0, 3) == 0 ? rng.number(0, 255) : 1u << rng.number(0, 5);

@@ -81,9 +81,10 @@ TEST_F(FsckAclTest, ADefaultThatIsNoneGoes) {
 }
 
 TEST_F(FsckAclTest, OneThatSaysNoMoreThanTheModeGoes) {
-  replace(file_, kAccess, encode_acl({{AclEntry::owner, 7, kAclNoId},
-                                      {AclEntry::owning_group, 7, kAclNoId},
-                                      {AclEntry::others, 7, kAclNoId}}));
+  replace(file_, kAccess,
+          encode_acl({{AclEntry::owner, 7, kAclNoId},
+                      {AclEntry::owning_group, 7, kAclNoId},
+                      {AclEntry::others, 7, kAclNoId}}));
   expect_mended("it says no more than the mode");
   EXPECT_FALSE(stored(file_, kAccess));
   EXPECT_EQ(inode(file_).mode(), S_IFREG | 0654u) << "as the mode was";
@@ -128,7 +129,7 @@ TEST_F(FsckAclTest, OneThatIsMissingIsNotCounted) {
 
 TEST_F(FsckAclTest, TheyNeedTheirFeature) {
   damage([](Transaction& txn) { txn.erase(key::meta("features")); });
-  expect_mended("needs the feature");
+  expect_mended("more need the feature");
   EXPECT_TRUE(includes(get<pb::Features>(key::meta("features")), Feature::posix_acl));
 }
 

@@ -332,8 +332,10 @@ TEST(KernelChannel, GivesLibfuseTheShortFormOfSetxattr) {
     EXPECT_EQ((out.flags & FUSE_SETXATTR_EXT) != 0, agreed);
     for (const bool kills : {true, false}) {
       const std::string rest("user.name\0the value", 19);  // of 9 bytes
-      const fuse_setxattr_in in{
-          .size = 9, .flags = 2, .setxattr_flags = kills ? FUSE_SETXATTR_ACL_KILL_SGID : 0u, .padding = 0};
+      const fuse_setxattr_in in{.size = 9,
+                                .flags = 2,
+                                .setxattr_flags = kills ? FUSE_SETXATTR_ACL_KILL_SGID : 0u,
+                                .padding = 0};
       struct Short {
         uint32_t size, flags;
       };
