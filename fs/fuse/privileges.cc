@@ -38,9 +38,11 @@ result<void> drop_capabilities(Mount& mount, const InodePtr& inode) {
   remove->set_now_ns(wall_now_ns());
   auto answer = mount.metadata().call(std::move(request));
   if (!answer && answer.error().errno_value() != ENODATA) return failure(answer.error());
-  if (answer)
+  if (answer) {
+    mount.xattrs().forget(inode->ino);
     mount.table().mark_stale(inode->ino, answer.value().reply.sequence(),
                              mount.metadata().session());
+  }
   std::lock_guard lock(inode->mutex);
   inode->without_capabilities = true;
   return success();
