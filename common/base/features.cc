@@ -17,6 +17,8 @@ constexpr KnownFeature kFeatures[] = {
     {Feature::journal, "journal", "0.2.0",
      "metadata replicated to a quorum of the sites, from which it can be rebuilt",
      "datacloud journal enable", true},
+    {Feature::reservations, "reservations", "0.2.0",
+     "fallocate: space reserved for files, holes punched into them, ranges set to zero"},
     {Feature::shared_slots, "shared-slots", "0.2.0",
      "clones: copies of whole files and ranges that share their blocks until either is changed"},
     {Feature::times, "times", "0.2.0",

@@ -23,6 +23,10 @@ inline constexpr uint32_t kInodeFlagsInherited = kInodeNoDump | kInodeNoAtime;
 // file has no links, and its record of being an orphan. Not shown to programs.
 inline constexpr uint32_t kInodeUnnamed = 1u << 31;
 
-inline constexpr uint32_t kInodeFlagsKnown = kInodeFlagsOfPrograms | kInodeUnnamed;
+// Blocks of it are reserved (feature "reservations"): it has a record that says which. Not shown to
+// programs.
+inline constexpr uint32_t kInodeReserved = 1u << 30;
+
+inline constexpr uint32_t kInodeFlagsKnown = kInodeFlagsOfPrograms | kInodeUnnamed | kInodeReserved;
 
 }  // namespace datacloud

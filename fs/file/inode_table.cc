@@ -30,7 +30,7 @@ bool merge(Inode& inode, const pb::Inode& news, uint64_t sequence, uint64_t sess
   inode.attr_session = session;
   inode.attr_known = true;
   inode.attr_stale = false;
-  inode.stored = {news.size(), news.blocks_mapped(), news.change_id()};
+  inode.stored = {news.size(), news.blocks_mapped(), news.change_id(), news.blocks_reserved()};
   if (!local_truth) return overtaken;
   inode.attr.set_size(size);
   bool times = inode.pending.times;
