@@ -50,6 +50,9 @@ class KernelChannel {
   void name_root(MutableByteView request) const;
   // To be shown every request before libfuse gets it.
   void received(MutableByteView request);
+  // From now on requests get EIO and reach no operation, but for those that only let go.
+  void shut_down() { shut_down_ = true; }
+  bool is_shut_down() const { return shut_down_; }
   // The name in the creation of a file without one.
   static constexpr std::string_view kUnnamed = "/";
   // FUSE_STATX, which our headers do not have.
@@ -80,6 +83,7 @@ class KernelChannel {
   bool was_statx(uint64_t unique);
 
   const InitAmendment wanted_;
+  std::atomic<bool> shut_down_{false};
   InodeId root_ = kRootInode;
   std::atomic<uint64_t> init_unique_{0};  // of the INIT request to be answered; 0: none
   InitAmendment offered_;                 // by the kernel, set before init_unique_
