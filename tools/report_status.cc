@@ -160,6 +160,12 @@ std::string data_lines(const pb::StatusReply& status) {
                    human_bytes(raw_bytes(status)), raw / logical);
 }
 
+std::string reserved_line(const pb::StatusDetails& details) {
+  if (details.reserved_bytes() == 0) return {};
+  return fmt::format("reserved  {} for files, by fallocate\n",
+                     human_bytes(details.reserved_bytes()));
+}
+
 std::string stripe_line(const pb::StatusReply& status, bool colours) {
   auto count = [&](uint64_t n, const char* what, Colour colour) {
     return coloured(fmt::format("{} {}", n, what), n > 0 ? colour : Colour::none, colours);
@@ -286,6 +292,7 @@ Json status_json(const pb::StatusReply& status) {
            {{"logical_bytes", status.logical_bytes()},
             {"live_bytes", status.live_bytes()},
             {"stored_bytes", status.stored_bytes()},
+            {"reserved_bytes", details.reserved_bytes()},
             {"overhead", ratio(status.stored_bytes(), status.logical_bytes())},
             {"raw_bytes", raw_bytes(status)},
             {"raw_overhead", ratio(raw_bytes(status), status.logical_bytes())},
@@ -336,8 +343,8 @@ std::string status_text(const pb::StatusReply& status, bool colours) {
     out += "          " + printable(problem) + "\n";
   }
   out += fmt::format("survives  {}\n", status.tolerance());
-  out += data_lines(status) + stripe_line(status, colours) + group_line(status) +
-         background_text(details_of(status));
+  out += data_lines(status) + reserved_line(details_of(status)) + stripe_line(status, colours) +
+         group_line(status) + background_text(details_of(status));
   out += fmt::format("daemon    up {}, sequence {}\n\n", human_duration(status.uptime_ms()),
                      status.sequence());
   return out + site_table(status, colours) + "\n" + mount_table(status, colours);

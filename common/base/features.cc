@@ -19,6 +19,8 @@ constexpr KnownFeature kFeatures[] = {
      "datacloud journal enable", true},
     {Feature::posix_acl, "posix-acl", "0.2.0",
      "POSIX ACLs (setfacl), access and default ones, kept by the daemon"},
+    {Feature::reservations, "reservations", "0.2.0",
+     "fallocate: space reserved for files, holes punched into them, ranges set to zero"},
     {Feature::shared_slots, "shared-slots", "0.2.0",
      "clones: copies of whole files and ranges that share their blocks until either is changed"},
     {Feature::times, "times", "0.2.0",

@@ -20,6 +20,7 @@ enum class Feature : uint32_t {
   journal = 3,       // metadata is replicated to a quorum of the sites
   inline_data = 4,   // blocks and patches of blocks in the metadata
   file_flags = 5,    // immutable and append-only files and directories
+  reservations = 6,  // space reserved for files, and holes punched into them
   posix_acl = 7,     // access control lists
 };
 

@@ -29,7 +29,11 @@ inline constexpr uint32_t kInodeAccessAcl = 1u << 28;
 inline constexpr uint32_t kInodeDefaultAcl = 1u << 29;
 inline constexpr uint32_t kInodeFlagsOfAcls = kInodeAccessAcl | kInodeDefaultAcl;
 
+// Blocks of it are reserved (feature "reservations"): it has a record that says which. Not shown to
+// programs.
+inline constexpr uint32_t kInodeReserved = 1u << 30;
+
 inline constexpr uint32_t kInodeFlagsKnown =
-    kInodeFlagsOfPrograms | kInodeUnnamed | kInodeFlagsOfAcls;
+    kInodeFlagsOfPrograms | kInodeUnnamed | kInodeFlagsOfAcls | kInodeReserved;
 
 }  // namespace datacloud

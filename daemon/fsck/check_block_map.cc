@@ -7,12 +7,15 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <string>
 #include <tuple>
 #include <utility>
 
+#include "common/base/inode_flags.h"
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/inline_blocks.h"
+#include "daemon/records/reservations.h"
 #include "daemon/records/stripe_groups.h"
 
 namespace datacloud {
@@ -35,6 +38,8 @@ struct SeenRecords {
 struct SeenInode {
   pb::Inode record;
   uint64_t blocks = 0;
+  reservations::Held held;
+  uint64_t held_mapped = 0;
   uint64_t mapped_end = 0;  // end of the last run seen
   bool last_block = false;  // the block the file ends in is mapped
 };
@@ -45,6 +50,7 @@ class Checker {
 
   result<std::vector<std::string>> run() {
     TRY(read_inodes());
+    TRY(read_reservations());
     TRY(read_stripes());
     TRY(read_runs());
     TRY(read_inline());
@@ -52,6 +58,7 @@ class Checker {
     TRY(read_former());
     TRY(read_references());
     check_counts();
+    TRY(check_reserved());
     TRY(check_totals());
     return std::move(findings_);
   }
@@ -82,6 +89,46 @@ class Checker {
       inodes_[ino].record = inode;
       ++recount_.inodes;
     });
+  }
+
+  result<void> read_reservations() {
+    return each<pb::Reservation>('H', 9, [&](std::string_view k, const pb::Reservation& record) {
+      const InodeId ino = key::u64_at(k, 1);
+      const std::string name = "the reservation of inode " + std::to_string(ino);
+      const auto it = inodes_.find(ino);
+      if (it == inodes_.end()) return find(name + ": the inode does not exist");
+      it->second.held = reservations::Held::of(record);
+      if (it->second.held.ranges().empty() ||
+          it->second.held.record().SerializeAsString() != record.SerializeAsString())
+        find(name + " has no ranges, or such as overlap, touch or are not in order");
+    });
+  }
+
+  result<void> check_reserved() {
+    std::map<std::pair<uint32_t, std::string>, uint64_t> sums;
+    for (const auto& [ino, seen] : inodes_) {
+      const auto& inode = seen.record;
+      const bool any = !seen.held.ranges().empty();
+      if (any != ((inode.flags() & kInodeReserved) != 0) ||
+          seen.held.blocks() - seen.held_mapped != inode.blocks_reserved())
+        find("inode " + std::to_string(ino) + " counts " + std::to_string(inode.blocks_reserved()) +
+             " reserved blocks without contents, " +
+             std::to_string(seen.held.blocks() - seen.held_mapped) + " there are");
+      if (any)
+        sums[{inode.tree(), inode.policy().code()}] +=
+            seen.held.blocks() * inode.policy().block_bytes();
+    }
+    TRY(txn_.scan("h", key::after_prefix("h"), [&](std::string_view k, std::string_view v) {
+      uint32_t tree = 0;
+      std::string code;
+      if (!reservations::parse_sum_key(k, tree, code) || v.size() != 8 ||
+          key::u64_at(v, 0) != sums[{tree, code}] || key::u64_at(v, 0) == 0)
+        find("a sum of reserved bytes is not what the files have reserved");
+      sums.erase({tree, code});
+      return true;
+    }));
+    if (!sums.empty()) find("a sum of reserved bytes is missing");
+    return success();
   }
 
   result<void> read_stripes() {
@@ -124,6 +171,7 @@ class Checker {
       if (run.first_block() < inode.mapped_end) find(name + " overlaps the run before it");
       inode.mapped_end = run.first_block() + run.count();
       inode.blocks += run.count();
+      inode.held_mapped += inode.held.overlap(run.first_block(), inode.mapped_end);
       const uint64_t block = inode.record.policy().block_bytes();
       const uint64_t last = block == 0 ? 0 : inode.record.size() / block;
       inode.last_block |= last >= run.first_block() && last < inode.mapped_end;

@@ -5,6 +5,9 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+
+#include "common/base/features.h"
 #include "common/base/inode_flags.h"
 #include "daemon/fsck/acl_findings.h"
 #include "daemon/fsck/inode_times.h"
@@ -12,6 +15,7 @@
 #include "daemon/fsck/record_passes.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/namespace_records.h"
+#include "daemon/records/reservations.h"
 
 namespace datacloud {
 namespace {
@@ -32,6 +36,9 @@ struct Gathered {
   bool broken_runs = false;
   std::optional<StoredRun> last;
   std::vector<RecordChange> stale;
+  std::optional<std::string> reservation;  // as stored
+  reservations::Held held;                 // as it should be
+  uint64_t held_mapped = 0;                // blocks of it with contents
 };
 
 class InodeRecords {
@@ -43,8 +50,8 @@ class InodeRecords {
     TRY(p_.view.get(key::meta("cloud"), cloud));
     policy_ = cloud.root_policy();
     for (;;) {
-      const uint64_t next = std::min(
-          {id_at(inodes_), id_at(attributes_), id_at(runs_), id_at(orphans_), id_at(entries_)});
+      const uint64_t next = std::min({id_at(inodes_), id_at(attributes_), id_at(runs_),
+                                      id_at(orphans_), id_at(entries_), id_at(reservations_)});
       if (next == ~uint64_t{0}) break;
       Gathered at{.ino = next};
       TRY(gather(at));
@@ -54,7 +61,8 @@ class InodeRecords {
         make_anew(at);
       }
     }
-    for (const Cursor* cursor : {&inodes_, &attributes_, &runs_, &orphans_, &entries_}) {
+    for (const Cursor* cursor :
+         {&inodes_, &attributes_, &runs_, &orphans_, &entries_, &reservations_}) {
       TRY(cursor->status());
     }
     return success();
@@ -87,6 +95,10 @@ class InodeRecords {
       TRY(p_.count());
       if (!at.parsed) at.stale.push_back(erased(orphans_));
     }
+    for (; id_at(reservations_) == at.ino && reservations_.valid(); reservations_.next()) {
+      TRY(p_.count());
+      gather_reservation(at);
+    }
     for (; id_at(runs_) == at.ino && runs_.valid(); runs_.next()) {
       TRY(p_.count());
       TRY(add_run(at));
@@ -96,6 +108,78 @@ class InodeRecords {
       entries_.seek(key::after_prefix(key::entry(at.ino, "")));
     }
     return success();
+  }
+
+  // Ranges that touch, overlap or have no order mean the blocks in them.
+  void gather_reservation(Gathered& at) {
+    const bool file = at.parsed && S_ISREG(at.record.mode());
+    pb::Reservation record;
+    const bool whole = reservations_.key().size() == 9 && parses(reservations_.value(), record);
+    if (!at.parsed || reservations_.key().size() != 9) {
+      at.stale.push_back(erased(reservations_));
+      if (at.parsed) {
+        p_.add({.kind = "namespace",
+                .text = "a reservation is stored under a key that is none",
+                .action = "it is put into quarantine",
+                .records = {erased(reservations_)}});
+      }
+      return;
+    }
+    at.reservation = std::string(reservations_.value());
+    if (whole && file) at.held = reservations::Held::of(record);
+    if (at.held.ranges().empty() || at.held.ranges().size() > reservations::kRangesMax) {
+      at.held = {};
+      return p_.add({.kind = "namespace",
+                     .text = fmt::format("the reservation of inode {} {}", at.ino,
+                                         !file    ? "is not of a file"
+                                         : !whole ? "does not parse"
+                                                  : "has no ranges, or too many"),
+                     .action = "it is put into quarantine: the space is given back",
+                     .records = {erased(reservations_)}});
+    }
+    if (const std::string right = at.held.record().SerializeAsString(); right != *at.reservation) {
+      p_.add({.kind = "namespace",
+              .text = fmt::format("ranges of the reservation of inode {} overlap, touch or are not "
+                                  "in order",
+                                  at.ino),
+              .action = "the blocks in them stay reserved, in the fewest ranges",
+              .records = {replaced(key::reservation(at.ino), at.reservation, right)}});
+    }
+  }
+
+  // Once the runs are known. The flag says whether there is a record, which is what counts.
+  void check_reservation(const Gathered& at) {
+    using Field = InodeChange::Field;
+    const bool any = !at.held.ranges().empty();
+    const bool flagged = at.record.flags() & kInodeReserved;
+    if (any || flagged || at.record.blocks_reserved() != 0) {
+      p_.note_use(std::string(describe(Feature::reservations).name),
+                  [&] { return fmt::format("inode {}", at.ino); });
+    }
+    const uint64_t blocks = at.held.blocks();
+    if (any) {
+      p_.count_reserved(at.record.tree(), at.record.policy().code(),
+                        blocks * at.record.policy().block_bytes());
+    }
+    const uint64_t right = blocks - std::min(blocks, at.held_mapped);
+    if (any != flagged) {
+      pb::Inode inode = at.record;
+      inode.set_flags(any ? inode.flags() | kInodeReserved : inode.flags() & ~kInodeReserved);
+      inode.set_blocks_reserved(any ? right : 0);
+      return p_.add(
+          {.kind = "namespace",
+           .text = any ? fmt::format("inode {} does not know of its reservation", at.ino)
+                       : fmt::format("inode {} has no record of what it has reserved", at.ino),
+           .action = any ? "it is told" : "it has reserved nothing",
+           .records = {replaced(key::inode(at.ino), at.raw, inode.SerializeAsString())}});
+    }
+    if (right != at.record.blocks_reserved() && !at.broken_runs) {
+      p_.add({.kind = "block-map",
+              .text = fmt::format("inode {}: {} blocks are reserved and empty, {} are counted",
+                                  at.ino, right, at.record.blocks_reserved()),
+              .action = "the count is set",
+              .inodes = {{at.ino, Field::reserved, at.record.blocks_reserved(), right}}});
+    }
   }
 
   // New stripes would be of another size than the policy meant; nothing that is there depends on
@@ -192,6 +276,7 @@ class InodeRecords {
     at.last = StoredRun{at.ino, run, std::string(runs_.value()), std::nullopt};
     at.mapped_end = std::max<uint64_t>(at.mapped_end, run.first_block() + run.count());
     at.blocks += run.count();
+    at.held_mapped += at.held.overlap(run.first_block(), run.first_block() + run.count());
     p_.version_max = std::max<uint64_t>(p_.version_max, run.version() + run.count());
     const uint64_t block = at.record.policy().block_bytes();
     if (block == 0) return success();  // of no inode
@@ -260,6 +345,7 @@ class InodeRecords {
                      .action = "it becomes a file, for root alone",
                      .records = {replaced(key::inode(at.ino), at.raw, file.SerializeAsString())}});
     }
+    check_reservation(at);
     if (at.attributes != at.record.xattr_count()) {
       p_.add({.kind = "namespace",
               .text = fmt::format("inode {} counts {} attributes and has {}", at.ino,
@@ -281,12 +367,14 @@ class InodeRecords {
     const bool something = at.runs || at.entries || root;
     if (!something && !at.raw) {  // only attributes, an orphan record, or a run that is told of
       if (at.stale.empty()) return;
-      return p_.add(
-          {.kind = "namespace",
-           .text = fmt::format("{} belongs to inode {}, which does not exist",
-                               at.attributes > 0 ? "an attribute" : "an orphan record", at.ino),
-           .action = "it is erased",
-           .records = std::move(at.stale)});
+      return p_.add({.kind = "namespace",
+                     .text = fmt::format("{} belongs to inode {}, which does not exist",
+                                         at.attributes > 0           ? "an attribute"
+                                         : at.stale[0].key[0] == 'H' ? "a reservation"
+                                                                     : "an orphan record",
+                                         at.ino),
+                     .action = "it is erased",
+                     .records = std::move(at.stale)});
     }
     Finding finding{.kind = "namespace"};
     finding.text = at.raw ? fmt::format("the record of inode {} is damaged", at.ino)
@@ -330,7 +418,7 @@ class InodeRecords {
   RecordPasses& p_;
   Cursor inodes_ = p_.view.scan_all('I'), attributes_ = p_.view.scan_all('X'),
          runs_ = p_.view.scan_all('M'), orphans_ = p_.view.scan_all('O'),
-         entries_ = p_.view.scan_all('E');
+         entries_ = p_.view.scan_all('E'), reservations_ = p_.view.scan_all('H');
   pb::Policy policy_;
 };
 

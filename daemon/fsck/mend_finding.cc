@@ -43,6 +43,7 @@ result<Obstacle> change_inode(Transaction& txn, const InodeChange& change) {
                        : change.field == Field::next_cookie ? inode.next_cookie()
                        : change.field == Field::parent      ? inode.parent()
                        : change.field == Field::tree        ? inode.tree()
+                       : change.field == Field::reserved    ? inode.blocks_reserved()
                                                             : inode.blocks_mapped();
   if (now != change.was) return Obstacle(changed(fmt::format("inode {}", change.ino)));
   switch (change.field) {
@@ -63,6 +64,9 @@ result<Obstacle> change_inode(Transaction& txn, const InodeChange& change) {
       break;
     case Field::blocks:
       inode.set_blocks_mapped(change.becomes);
+      break;
+    case Field::reserved:
+      inode.set_blocks_reserved(change.becomes);
       break;
   }
   names::put_inode(txn, inode);

@@ -27,17 +27,12 @@ result<RecordCheckReport> check_records(const RecordSnapshot& view, const Record
     result<void> (*run)(RecordPasses&);
   };
   static constexpr Pass kPasses[] = {
-      {"inodes", check_inode_records},
-      {"directories", check_directories},
-      {"links", check_links},
-      {"trees", check_trees},
-      {"block runs", check_runs},
-      {"inline blocks", check_inline},
-      {"stripes", check_stripes},
-      {"nodes", check_nodes},
-      {"ids", check_ids},
-      {"journal", check_journal},
-      {"checkpoints", check_checkpoints},
+      {"inodes", check_inode_records}, {"directories", check_directories},
+      {"links", check_links},          {"trees", check_trees},
+      {"block runs", check_runs},      {"reservations", check_reservations},
+      {"inline blocks", check_inline}, {"stripes", check_stripes},
+      {"nodes", check_nodes},          {"ids", check_ids},
+      {"journal", check_journal},      {"checkpoints", check_checkpoints},
       {"features", check_features},
   };
   RecordPasses passes{view, limits, progress, SetSums(limits.buckets, std::random_device{}())};

@@ -28,7 +28,7 @@ struct RecordChange {
 };
 
 struct InodeChange {
-  enum class Field { links, attributes, next_cookie, parent, blocks, tree };
+  enum class Field { links, attributes, next_cookie, parent, blocks, reserved, tree };
   InodeId ino = 0;
   Field field = Field::links;
   uint64_t was = 0, becomes = 0;

@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/proto/records.pb.h"
@@ -101,6 +102,13 @@ struct RecordPasses {
     count.logical_bytes += logical_bytes;
   }
 
+  // Reserved bytes by tree and code; at most kTreesCountedMax of these.
+  std::map<std::pair<uint32_t, std::string>, uint64_t> reserved{};
+  void count_reserved(uint32_t tree, const std::string& code, uint64_t bytes) {
+    if (reserved.size() < kTreesCountedMax || reserved.contains({tree, code}))
+      reserved[{tree, code}] += bytes;
+  }
+
   // `what` gives the record in words.
   template <class What>
   void note_use(const std::string& feature, const What& what) {
@@ -155,6 +163,7 @@ result<void> check_directories(RecordPasses&);    // 'E' with 'D' and their dire
 result<void> check_links(RecordPasses&);          // 'E' with the inodes they name, by ranges
 result<void> check_trees(RecordPasses&);          // 'T', 'U', and which tree inodes are in
 result<void> check_runs(RecordPasses&);           // 'M' with 'R'
+result<void> check_reservations(RecordPasses&);   // 'h' with what inodes' 'H' add up to
 result<void> check_inline(RecordPasses&);         // 'M' with 'V' and 'W'
 result<void> check_stripes(RecordPasses&);        // 'S' with 'L', 'R', 'F', 'B', 'K' and rows
 result<void> check_nodes(RecordPasses&);          // 'n'

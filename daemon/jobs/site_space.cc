@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <utility>
 
 namespace datacloud {
 namespace {
@@ -50,6 +51,7 @@ void SiteSpace::get(std::function<void(const Report&)> done, Age age) {
   if (age == Age::recent && loop_->now() < fresh_until_) return done(report_);
   waiting_.push_back(std::move(done));
   if (waiting_.size() > 1) return;  // asked already
+  since_asked_.clear();
   auto round = std::make_shared<Round>();
   const auto sites = sites_.all();
   round->left = sites.size() + 1;
@@ -76,6 +78,7 @@ void SiteSpace::get(std::function<void(const Report&)> done, Age age) {
 
 void SiteSpace::finish(const Round& round) {
   report_.sites = round.sites;
+  since_report_ = std::exchange(since_asked_, {});
   for (const auto& [id, capacity] : round.sites) report_.sites_last[id] = capacity;
   std::vector<uint64_t> total, free;
   for (const auto& [id, capacity] : report_.sites) {
@@ -87,6 +90,22 @@ void SiteSpace::finish(const Round& round) {
       std::max(logical_capacity(total, code_->k(), code_->n()), report_.bytes_free);
   fresh_until_ = loop_->now() + kFresh;
   for (auto& done : std::exchange(waiting_, {})) done(report_);
+}
+
+void SiteSpace::stored(SiteId site, uint64_t bytes) {
+  since_report_[site] += bytes;
+  if (!waiting_.empty()) since_asked_[site] += bytes;
+}
+
+std::map<SiteId, uint64_t> SiteSpace::free_now() const {
+  std::map<SiteId, uint64_t> out;
+  for (const auto& [id, capacity] : report_.sites_last) {
+    if (sites_.find(id) == nullptr) continue;  // it has left the cloud
+    const uint64_t free = std::min(capacity.bytes_free, capacity.bytes_total);
+    const auto since = since_report_.find(id);
+    out[id] = free - std::min(free, since == since_report_.end() ? 0 : since->second);
+  }
+  return out;
 }
 
 std::set<SiteId> SiteSpace::combining() const {

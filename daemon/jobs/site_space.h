@@ -34,6 +34,11 @@ class SiteSpace {
   // `now` asks again, which also notices sites that have gone; `recent` may be two seconds old.
   enum class Age { recent, now };
   void get(std::function<void(const Report&)> done, Age age = Age::recent);
+  // Shards of a commit are at the site: what is free there is less than it said last.
+  void stored(SiteId, uint64_t bytes);
+  // What each site of the cloud said last, less what was committed since the sites were asked.
+  // Empty: none has answered yet.
+  std::map<SiteId, uint64_t> free_now() const;
   // Sites whose last answer said that our OSD class works there.
   std::set<SiteId> combining() const;
 
@@ -45,6 +50,8 @@ class SiteSpace {
   std::shared_ptr<EventLoop> loop_;
   std::shared_ptr<const ErasureCode> code_;
   Report report_;
+  // Committed since the sites were asked for the report, and for the one under way.
+  std::map<SiteId, uint64_t> since_report_, since_asked_;
   MonotonicTime fresh_until_{};
   std::vector<std::function<void(const Report&)>> waiting_;
 };

@@ -82,6 +82,7 @@ class Maintenance {
   bool is_leaving(SiteId) const;  // nothing new may name it
   // Answers on the loop.
   void get_space(std::function<void(const SiteSpace::Report&)>);
+  SiteSpace& space() { return space_; }
   // Counts of records, and what sites say of themselves, for describe().
   using Counted = std::function<void(const StripeStatistics::Counts&, const SiteSpace::Report&)>;
   void count(SiteSpace::Age, Counted);

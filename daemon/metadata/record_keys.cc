@@ -109,6 +109,13 @@ std::string repair(uint8_t remaining, StripeId id) {
 }
 
 std::string undo(uint64_t number) { return with_u64('u', number); }
+std::string reservation(InodeId ino) { return with_u64('H', ino); }
+std::string reserved_sum(uint32_t tree, std::string_view code) {
+  std::string k = "h";
+  append_u32(k, tree);
+  k.append(code);
+  return k;
+}
 std::string node(std::string_view name) { return std::string(1, 'n') += name; }
 
 uint64_t u64_at(std::string_view key, size_t offset) {

@@ -40,6 +40,9 @@ std::string quarantine_note(std::string_view key);  // 'Y' key -> QuarantineNote
 std::string repair(uint8_t remaining, StripeId);    // 'K' remaining stripe: to be repaired
 std::string node(std::string_view name);            // 'n' name -> Node
 std::string undo(uint64_t number);                  // 'u' number -> JournalUndo
+std::string reservation(InodeId);                   // 'H' ino -> Reservation
+// 'h' tree code -> bytes that files of the tree have reserved under the code
+std::string reserved_sum(uint32_t tree, std::string_view code);
 
 // Integers at `offset` of a key; the caller has checked the length.
 uint64_t u64_at(std::string_view key, size_t offset);

@@ -42,6 +42,11 @@ void add_cloud(const pb::StatusReply& status, Metrics& out) {
                     number(status.live_bytes())));
   out.push_back(one("datacloud_stored_bytes", "Bytes of all shards at all sites",
                     number(status.stored_bytes())));
+  pb::StatusDetails details;
+  (void)details.ParseFromString(status.details());
+  out.push_back(one("datacloud_reserved_bytes",
+                    "Bytes that files have reserved with fallocate, shards not counted",
+                    number(details.reserved_bytes())));
   out.push_back(one("datacloud_stripes", "Stripes", number(status.stripes())));
   out.push_back(one("datacloud_weak_stripes",
                     "Stripes that would not survive the loss of one more site",

@@ -18,6 +18,7 @@
 #include "daemon/records/inode_acls.h"
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/namespace_records.h"
+#include "daemon/records/reservations.h"
 #include "daemon/records/run_ranges.h"
 #include "daemon/records/stripe_records.h"
 #include "daemon/records/trees.h"
@@ -49,8 +50,8 @@ enum class Loss { meant, refused };
 // One inode's map while it is changed.
 class MapChange {
  public:
-  MapChange(Transaction& txn, pb::Inode& inode, Totals& totals)
-      : txn_(txn), inode_(inode), totals_(totals) {}
+  MapChange(Transaction& txn, pb::Inode& inode, Totals& totals, const reservations::Held& held)
+      : txn_(txn), inode_(inode), totals_(totals), held_(held) {}
 
   // Takes [first, end) out of the runs that overlap it, at most runs_max of them; what remains of
   // these stays; whose the slots were is remembered for folds when asked. The slots are counted
@@ -78,6 +79,7 @@ class MapChange {
       }
       pb::Run part = clip(run, first, end);
       inode_.set_blocks_mapped(inode_.blocks_mapped() - part.count());
+      held_.unmapped(inode_, part.first_block(), end_of(part));
       if (names_slots(run)) dead_.push_back({std::move(part), reference.shared, remember});
     }
     return runs.empty() ? first : end_of(runs.back());
@@ -90,8 +92,7 @@ class MapChange {
     if (names_slots(run)) {
       TRY(stripes::map_slots(txn_, inode_.ino(), run, use, totals_));
     }
-    txn_.put(key::run(inode_.ino(), run.first_block()), run);
-    inode_.set_blocks_mapped(inode_.blocks_mapped() + run.count());
+    put_run(run);
     return success();
   }
 
@@ -100,8 +101,7 @@ class MapChange {
     if (names_slots(run)) {
       TRY(stripes::map_slots(txn_, inode_.ino(), run, SlotUse::cloned, totals_));
     }
-    txn_.put(key::run(inode_.ino(), run.first_block()), run);
-    inode_.set_blocks_mapped(inode_.blocks_mapped() + run.count());
+    put_run(run);
     return success();
   }
 
@@ -129,6 +129,12 @@ class MapChange {
   }
 
  private:
+  void put_run(const pb::Run& run) {
+    txn_.put(key::run(inode_.ino(), run.first_block()), run);
+    inode_.set_blocks_mapped(inode_.blocks_mapped() + run.count());
+    held_.mapped(inode_, run.first_block(), end_of(run));
+  }
+
   // Who moves slots must have left this block out: its patches would not open any more.
   Error would_lose(const pb::Run& run) const {
     return Error(Errc::corrupt, "block " + std::to_string(run.first_block()) + " of inode " +
@@ -173,6 +179,7 @@ class MapChange {
   Transaction& txn_;
   pb::Inode& inode_;
   Totals& totals_;
+  const reservations::Held& held_;
   std::vector<Dead> dead_;
 };
 
@@ -206,6 +213,13 @@ result<void> check_update(const pb::Inode& inode, const pb::InodeUpdate& update)
     if (run.patches() > 0 || inline_blocks::malformed(run) != nullptr ||
         (run.inline_() && names_slots(run))) {
       return failure(invalid_update(ino, "a run with patches, or that is inline and in a stripe"));
+    }
+  }
+  for (const auto* ranges : {&update.reserve(), &update.unreserve()}) {
+    for (const auto& range : *ranges) {
+      if (range.count() > blocks_max || range.first() > blocks_max - range.count()) {
+        return failure(Error::posix(EFBIG, "inode " + std::to_string(ino)));
+      }
     }
   }
   for (const auto& clone : update.clones()) {
@@ -292,11 +306,13 @@ result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update, 
   TRY(check_update(inode, update));
   TRY(auto totals, read_totals(txn));
   TRY(const uint64_t logical_before, logical_bytes(txn, inode));
-  MapChange change(txn, inode, totals);
+  TRY(auto held, reservations::Held::of(txn, inode));
+  MapChange change(txn, inode, totals, held);
   if (update.has_truncate_to()) {
     const uint64_t block = inode.policy().block_bytes();
     const uint64_t kept = update.truncate_to() / block + (update.truncate_to() % block != 0);
     TRY(change.cut(kept, UINT64_MAX, SIZE_MAX));
+    held.remove(inode, kept, UINT64_MAX);
     inode.set_size(update.truncate_to());
   }
   for (const auto& clone : update.clones()) {
@@ -311,7 +327,16 @@ result<pb::Inode> update_inode(Transaction& txn, const pb::InodeUpdate& update, 
   for (const auto& run : update.runs()) {
     TRY(change.map(run, displaced, use));
   }
+  for (const auto& range : update.unreserve()) {
+    const uint64_t end = range.first() + range.count();
+    TRY(change.cut(range.first(), end, SIZE_MAX));
+    held.remove(inode, range.first(), end);
+  }
+  for (const auto& range : update.reserve()) {
+    TRY(held.add(txn, inode, range.first(), range.first() + range.count()));
+  }
   TRY(change.finish());
+  TRY(held.save(txn, inode));
   apply_attributes(update, inode);
   if (update.has_mode()) {
     TRY(acls::follow_mode(txn, inode));
@@ -361,9 +386,11 @@ result<pb::Inode> clone_range(Transaction& txn, const CloneRange& range) {
   TRY(check_clone(source, target, range));
   TRY(auto totals, read_totals(txn));
   TRY(const uint64_t logical_before, logical_bytes(txn, target));
-  MapChange change(txn, target, totals);
+  TRY(auto held, reservations::Held::of(txn, target));
+  MapChange change(txn, target, totals, held);
   TRY(share_range(txn, change, source, range));
   TRY(change.finish());
+  TRY(held.save(txn, target));
   target.set_size(std::max(target.size(), range.grow_to));
   set_mtime(target, from_ns(range.now_ns));
   set_ctime(target, from_ns(range.now_ns));
@@ -387,7 +414,10 @@ result<bool> reclaim_inode(Transaction& txn, InodeId ino, uint32_t runs_max) {
   TRY(auto totals, read_totals(txn));
   TRY(const uint64_t logical_before, logical_bytes(txn, inode));
   inode.set_size(0);
-  MapChange change(txn, inode, totals);
+  TRY(auto held, reservations::Held::of(txn, inode));
+  held.clear(inode);
+  TRY(held.save(txn, inode));
+  MapChange change(txn, inode, totals, held);
   TRY(const uint64_t from, reclaimed_until(txn, ino));
   TRY(const uint64_t until, change.cut(from, UINT64_MAX, runs_max));
   TRY(change.finish());

@@ -7,6 +7,7 @@
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/inline_blocks.h"
+#include "daemon/records/reservations.h"
 #include "daemon/records/run_ranges.h"
 
 namespace datacloud {
@@ -66,6 +67,8 @@ result<pb::MapReply> read_map(const Transaction& txn, const pb::MapRequest& requ
     piece_bytes += added;
     if (piece_bytes >= kMapPieceBytes) break;  // the mount asks for the rest
   }
+  TRY(const auto reserved, reservations::within(txn, request.ino(), first, end));
+  for (const auto& range : reserved) *reply.add_reserved() = range;
   std::sort(seen.begin(), seen.end());
   seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
   size_t bytes = 0;

@@ -10,6 +10,7 @@
 #include "daemon/records/block_map.h"
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/namespace_records.h"
+#include "daemon/records/reservations.h"
 
 namespace datacloud::trees {
 namespace {
@@ -109,6 +110,7 @@ result<void> count(Transaction& txn, uint32_t id, uint64_t inodes, uint64_t logi
 result<void> move_inode(Transaction& txn, pb::Inode& inode, uint32_t to) {
   TRY(const uint64_t bytes, logical_bytes(txn, inode));
   TRY(count(txn, to, 1, bytes));
+  TRY(reservations::move(txn, inode, to));
   TRY(count(txn, inode.tree(), ~uint64_t{0}, ~bytes + 1));
   inode.set_tree(to);
   return success();

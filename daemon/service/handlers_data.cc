@@ -145,6 +145,7 @@ result<void> MetadataService::check_commit(const pb::CommitRequest& request,
     if (update.truncate_to() > kFileBytesMax || update.grow_to() > kFileBytesMax) {
       return failure(Error::posix(EFBIG, fmt::format("inode {}", update.ino())));
     }
+    TRY(check_reservations(update));
     TRY(check_sent_time(update.has_mtime(), update.mtime(), update.has_mtime_ns(), time_range()));
     for (const auto& run : update.runs()) {
       if (ranges_.granted(session, IdKind::version, run.version(), run.count())) continue;
@@ -198,6 +199,11 @@ result<bool> MetadataService::may_keep(const Transaction& txn, const pb::Inode& 
 Answer MetadataService::commit_data(const CallPtr& call) {
   const auto& request = call->request.commit();
   TRY(check_commit(request, call->session));
+  const bool reserves =
+      std::any_of(request.updates().begin(), request.updates().end(),
+                  [](const pb::InodeUpdate& update) { return update.reserve_size() > 0; });
+  const bool resending = session_of(*call).resending;
+  if (reserves && !resending && !knows_space(call)) return later();
   Transaction txn = store_.begin();
   for (const auto& stripe : request.stripes()) {
     if (is_row(stripe)) continue;
@@ -205,8 +211,7 @@ Answer MetadataService::commit_data(const CallPtr& call) {
   }
   TRY(const auto pieces, inline_blocks::Pieces::of(request));
   // What was acknowledged is made again, whatever room there is.
-  const bool room =
-      pieces.empty() || session_of(*call).resending || inline_room_.takes(pieces.bytes());
+  const bool room = pieces.empty() || resending || inline_room_.takes(pieces.bytes());
   pb::Reply reply;
   for (const auto& sent : request.updates()) {
     auto* outcome = reply.mutable_commit()->add_outcomes();
@@ -218,7 +223,7 @@ Answer MetadataService::commit_data(const CallPtr& call) {
     }
     // What was committed and lost with the records needs no lease: nobody else was told of a later
     // state, and it follows only the one it did.
-    const bool again = session_of(*call).resending && sent.follows_size() > 0;
+    const bool again = resending && sent.follows_size() > 0;
     if (!again && leases_.held(call->session, sent.ino()) != pb::LEASE_WRITE) {
       return failure(Errc::stale, fmt::format("the write lease on inode {} is lost", sent.ino()));
     }
@@ -239,6 +244,15 @@ Answer MetadataService::commit_data(const CallPtr& call) {
       outcome->set_outcome(pb::UpdateOutcome::NOT_SHARED);
       continue;
     }
+    bool fits = true;
+    if (features_.has(Feature::reservations) && !resending) {
+      TRY(fits, has_space(txn, inode.value(), sent));
+    }
+    if (!fits) {
+      maintenance_->get_space([](const SiteSpace::Report&) {});  // there may be room by now
+      outcome->set_outcome(pb::UpdateOutcome::NO_SPACE);
+      continue;
+    }
     pb::InodeUpdate update = sent;
     // A write may only drop set-user-id and set-group-id; permissions change by setattr.
     if (update.has_mode()) {
@@ -248,6 +262,7 @@ Answer MetadataService::commit_data(const CallPtr& call) {
         inline_blocks::update_with(txn, update, pieces, deps_.config.block_patches_max));
     outcome->set_blocks_mapped(updated.blocks_mapped());
     outcome->set_size(updated.size());
+    outcome->set_blocks_reserved(updated.blocks_reserved());
   }
   // Slots may have stayed unmapped in any stripe of a dropped update.
   std::vector<StripeId> ids;
@@ -257,6 +272,7 @@ Answer MetadataService::commit_data(const CallPtr& call) {
   }
   TRY(add_rows(txn, request, call->session));
   TRY(commit(std::move(txn), *call, reply));
+  note_stored(request);
   maintenance_->deletions_added();
   const Duration held_back = maintenance_->commit_delay();
   if (held_back > Duration::zero()) {  // folding has to catch up

@@ -318,26 +318,4 @@ Answer MetadataService::removexattr(const CallPtr& call) {
   return std::optional(std::move(reply));
 }
 
-// Of a tree: what it uses, and what the cloud has free for it. So df shows the tree's size.
-Answer MetadataService::statfs(const CallPtr& call) {
-  maintenance_->get_space([this, call](const SiteSpace::Report& report) {
-    const Transaction txn = store_.begin();
-    pb::Reply reply;
-    auto* fs = reply.mutable_statfs();
-    fs->set_bytes_total(report.bytes_total);
-    fs->set_bytes_free(report.bytes_free);
-    if (const auto totals = read_totals(txn)) fs->set_inodes(totals.value().inodes);
-    const InodeId asked = call->request.statfs().ino();
-    const auto inode = get_inode(txn, asked != 0 ? asked : kRootInode);
-    if (inode && inode.value().tree() != 0) {
-      if (const auto tree = trees::read_counters(txn, inode.value().tree())) {
-        fs->set_bytes_total(tree.value().logical_bytes() + report.bytes_free);
-        fs->set_inodes(tree.value().inodes());
-      }
-    }
-    answer(call, std::move(reply));
-  });
-  return later();
-}
-
 }  // namespace datacloud

@@ -4,6 +4,7 @@
 #include "daemon/service/service.h"
 
 #include "daemon/maintenance/maintenance.h"
+#include "daemon/records/reservations.h"
 
 namespace datacloud {
 namespace {
@@ -98,6 +99,8 @@ pb::Reply MetadataService::status_reply(const StripeStatistics::Counts& counts,
   status.set_health(problems.health());
   pb::StatusDetails details;
   maintenance_->describe_details(counts, details);
+  if (const auto reserved = reservations::demand(store_.begin()))
+    details.set_reserved_bytes(reservations::total(reserved.value()));
   add_activity(details);
   if (deps_.journal) describe_journal(*details.mutable_journal());
   if (leadership_.daemons_size() > 1) describe_leader(*details.mutable_leader());

@@ -267,7 +267,6 @@ class MetadataService final : public RpcService, private Responder {
   Answer setxattr(const CallPtr&);
   Answer listxattr(const CallPtr&);
   Answer removexattr(const CallPtr&);
-  Answer statfs(const CallPtr&);
   void notice_removed(SessionId author, const pb::Inode&, LeaseTable::NoticePtr&);
 
   // handlers_data.cc
@@ -283,6 +282,16 @@ class MetadataService final : public RpcService, private Responder {
   Answer abandon(const CallPtr&);
   Answer damage(const CallPtr&);
   Answer sync(const CallPtr&);
+
+  // handlers_space.cc
+  Answer statfs(const CallPtr&);
+  // False: the sites are being asked what they have free, and the call is served again then.
+  bool knows_space(const CallPtr&);
+  // Whether what is reserved, and so much more under the code, fits into what the sites have free.
+  result<bool> reservations_fit(const Transaction&, const std::string& code, int64_t more) const;
+  result<bool> has_space(const Transaction&, const pb::Inode&, const pb::InodeUpdate&) const;
+  result<void> check_reservations(const pb::InodeUpdate&) const;
+  void note_stored(const pb::CommitRequest&);
 
   // handlers_status.cc
   Answer status(const CallPtr&);

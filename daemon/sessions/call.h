@@ -25,6 +25,7 @@ struct Call {
   const Operation* operation = nullptr;  // null: hello, or not known
   InodeId admitted = 0;                  // the inode whose leases it has waited for
   bool has_room = false;                 // it has waited for the journal
+  bool space_known = false;              // commit: what the sites have free was asked for
   bool known_history = false;            // hello: the journal has what the mount was told of
 };
 using CallPtr = std::shared_ptr<Call>;

@@ -101,8 +101,21 @@ class FileIo {
   };
   result<Copied> copy_range(FileHandle& from, uint64_t from_offset, FileHandle& to,
                             uint64_t to_offset, uint64_t length, Copying);
-  // Until no commit of copy_range() and no store_due_records() is under way; afterwards pipeline
-  // and daemon may go.
+  // fallocate(2), by one commit of its own: what the file has that is not committed yet is before.
+  // `reserve`: room for the blocks of the range, whether they have contents or not. `punch`: its
+  // bytes become zero, and whole blocks are given back with their reservation. `zero`: the same,
+  // and its blocks are reserved. Without `keep_size` the file ends behind the range at least.
+  // no_space; EFBIG; EPERM on files with +i or +a is the caller's.
+  struct Allocation {
+    enum class What { reserve, punch, zero };
+    What what = What::reserve;
+    uint64_t offset = 0, length = 0;  // bytes; at least one
+    bool keep_size = false;
+  };
+  result<void> allocate(const InodePtr&, const Allocation&);
+
+  // Until no commit of copy_range(), none of allocate() and no store_due_records() is under way;
+  // afterwards pipeline and daemon may go.
   void wait_shared();
 
   // Takes an explicit mtime into changes that are not committed yet; false when there are none.
@@ -112,6 +125,7 @@ class FileIo {
   // Blocks that hold data, committed or not: committing does not change it.
   struct BlocksUsed {
     uint64_t blocks = 0;
+    uint64_t reserved = 0;  // further ones, without data, that are reserved
     // False: the daemon could not be asked which blocks of a sparse file are mapped.
     bool exact = true;
   };
@@ -141,6 +155,8 @@ class FileIo {
   uint64_t start_flush(const InodePtr&, Take, Urgency, bool durable, Into = Into::stripes);
   // Drops dirty data that can never be committed: the file is unlinked and closed, or gone.
   void discard(const InodePtr&);
+  // What no program has been told is stored is dropped, of all files: the mount is shut down.
+  void drop_everything();
   // What was committed and answered is gone at the daemon, and cannot be committed again: handles
   // are told as of data that are lost, if `change_id` is the newest state that is known. Must not
   // block.
@@ -164,17 +180,23 @@ class FileIo {
   std::string last_failure() const;
 
  private:
+  // file_io_allocate.cc
+  result<void> zero_within_block(const InodePtr&, uint64_t begin, uint64_t end);
+  result<bool> is_reserved(const InodePtr&, uint64_t first, uint64_t end);
+  result<void> room_for(const InodePtr&, uint64_t offset, uint64_t bytes, bool append);
   // file_io_clone.cc
   struct Sharing;
-  struct CloneCommit;
+  struct DirectCommit;
   struct SharedPart;
   using SharingPtr = std::shared_ptr<Sharing>;
-  result<SharingPtr> settle(const InodePtr& source, const InodePtr& target);
+  // `into` stripes: what is in the records goes there, too.
+  result<SharingPtr> settle(const InodePtr& source, const InodePtr& target,
+                            Into into = Into::stripes);
   result<void> share_blocks(SharedPart&);
   result<void> share_settled(const SharingPtr&, SharedPart&);
-  result<void> commit_clone(const SharingPtr&, const std::shared_ptr<CloneCommit>&);
-  void clone_answered(Sharing&, CloneCommit&, const result<MetadataClient::Answer>&);
-  void note_cloned(Inode&, const CloneCommit&, const pb::UpdateOutcome&, Sequence);
+  result<void> commit_direct(const SharingPtr&, const std::shared_ptr<DirectCommit>&);
+  void direct_answered(Sharing&, DirectCommit&, const result<MetadataClient::Answer>&);
+  void note_direct(Inode&, const DirectCommit&, const pb::UpdateOutcome&, Sequence);
   result<uint64_t> range_length(const InodePtr& source, uint64_t from_offset,
                                 const InodePtr& target, uint64_t to_offset, uint64_t length);
   std::optional<Error> copy_parts(FileHandle& from, SharedPart range, Copying, Copied& out,
@@ -209,6 +231,7 @@ class FileIo {
   bool is_overtaken_page(Inode&);
   struct Uncommitted;
   static Uncommitted uncommitted(const Inode&);
+  BlocksUsed blocks_with_data(const InodePtr&);
   result<uint64_t> next_data(const FileRef&, const Uncommitted&, uint64_t from, uint64_t end);
   result<uint64_t> next_hole(const FileRef&, const Uncommitted&, uint64_t from, uint64_t end);
   result<uint64_t> count_used(const FileRef&, const Uncommitted&, uint64_t below);

@@ -8,7 +8,7 @@
 // everything is tried again. It goes past the pipeline, whose units it must not overtake nor have
 // to follow: there are none.
 //
-// A caller may be killed while its commit is under way; whoever completes it (clone_answered) then
+// A caller may be killed while its commit is under way; whoever completes it (direct_answered) then
 // keeps the books and lets go of both files.
 #include <fmt/format.h>
 
@@ -19,6 +19,7 @@
 #include "common/rpc/clone_limits.h"
 #include "fs/base/interruption.h"
 #include "fs/file/change_ids.h"
+#include "fs/file/direct_commit.h"
 #include "fs/file/file_io.h"
 
 namespace datacloud {
@@ -62,38 +63,6 @@ const char* obstacle(const Kind& source, const Kind& target, uint64_t from_offse
 
 }  // namespace
 
-// Both files as they are. The destructor lets changes of the target go on.
-struct FileIo::Sharing {
-  Sharing(InodePtr target, UseGuard target_use, std::optional<UseGuard> source_use)
-      : target(std::move(target)),
-        target_use(std::move(target_use)),
-        source_use(std::move(source_use)) {}
-  ~Sharing() {
-    std::lock_guard lock(target->mutex);
-    target->sharing = false;
-    target->changed.notify_all();
-  }
-
-  const InodePtr target;
-  const UseGuard target_use;
-  const std::optional<UseGuard> source_use;  // none within one file
-};
-
-// One commit, under the target's mutex once it is sent.
-struct FileIo::CloneCommit {
-  enum class Outcome { applied, not_shared, again };
-
-  pb::Clone clone;
-  uint64_t grow_to = 0;
-  uint64_t change_id = 0;
-  int64_t now_ns = 0;
-  bool answered = false;
-  bool abandoned = false;  // its caller does not wait any more
-  bool in_doubt = false;   // it may have been executed though no answer says so
-  Outcome outcome = Outcome::again;
-  std::optional<Error> error;
-};
-
 // Blocks of copy_range() and what has become of them.
 struct FileIo::SharedPart {
   InodePtr source, target;
@@ -107,10 +76,11 @@ struct FileIo::SharedPart {
 };
 
 // The target without changes, and leases on both. Null when they do not come to rest.
-result<FileIo::SharingPtr> FileIo::settle(const InodePtr& source, const InodePtr& target) {
+result<FileIo::SharingPtr> FileIo::settle(const InodePtr& source, const InodePtr& target,
+                                          Into into) {
   // What is in the records cannot be shared: into stripes first.
-  const auto flush_changes = [this](const InodePtr& inode) -> result<void> {
-    if (has_records(inode)) return store_records(inode);
+  const auto flush_changes = [this, into](const InodePtr& inode) -> result<void> {
+    if (into == Into::stripes && has_records(inode)) return store_records(inode);
     {
       std::lock_guard lock(inode->mutex);
       if (inode->clean()) return success();
@@ -143,11 +113,12 @@ result<FileIo::SharingPtr> FileIo::settle(const InodePtr& source, const InodePtr
 }
 
 // Sends the commit and waits for its answer.
-result<void> FileIo::commit_clone(const SharingPtr& sharing,
-                                  const std::shared_ptr<CloneCommit>& commit) {
+result<void> FileIo::commit_direct(const SharingPtr& sharing,
+                                   const std::shared_ptr<DirectCommit>& commit) {
   Inode& target = *sharing->target;
   pb::Request request;
   pb::InodeUpdate& update = *request.mutable_commit()->add_updates();
+  update = commit->update;
   {
     std::lock_guard lock(target.mutex);
     commit->change_id = next_change_id(target);
@@ -156,10 +127,8 @@ result<void> FileIo::commit_clone(const SharingPtr& sharing,
   commit->now_ns = wall_now_ns();
   update.set_ino(target.ino);
   update.set_change_id(commit->change_id);
-  update.set_grow_to(commit->grow_to);
-  update.set_mtime_ns(commit->now_ns);
+  if (commit->sets_mtime) update.set_mtime_ns(commit->now_ns);
   update.set_ctime_ns(commit->now_ns);
-  *update.add_clones() = commit->clone;
   {
     std::lock_guard lock(mutex_);
     ++clones_under_way_;
@@ -168,7 +137,7 @@ result<void> FileIo::commit_clone(const SharingPtr& sharing,
   const auto patience = milliseconds(d_.config.rpc_deadline_ms) + seconds(10);
   d_.metadata.ask(std::move(request), patience,
                   [this, sharing, commit](const result<MetadataClient::Answer>& answer) {
-                    clone_answered(*sharing, *commit, answer);
+                    direct_answered(*sharing, *commit, answer);
                   });
   std::unique_lock lock(target.mutex);
   if (auto waited = wait_interruptibly(target.changed, lock, [&] { return commit->answered; });
@@ -181,9 +150,9 @@ result<void> FileIo::commit_clone(const SharingPtr& sharing,
 }
 
 // On the RPC's I/O thread (or the caller's): must not block.
-void FileIo::clone_answered(Sharing& sharing, CloneCommit& commit,
-                            const result<MetadataClient::Answer>& answer) {
-  using Outcome = CloneCommit::Outcome;
+void FileIo::direct_answered(Sharing& sharing, DirectCommit& commit,
+                             const result<MetadataClient::Answer>& answer) {
+  using Outcome = DirectCommit::Outcome;
   const InodePtr& inode = sharing.target;
   bool forget = false;
   {
@@ -198,18 +167,24 @@ void FileIo::clone_answered(Sharing& sharing, CloneCommit& commit,
         inode->attr_stale = true;
         d_.reader.invalidate(inode->ino);
       }
-      if (!session_is_over(error)) commit.error = error.in("sharing blocks");
+      if (!session_is_over(error)) commit.error = error.in(commit.what);
     } else if (const auto& reply = answer.value().reply; reply.commit().outcomes_size() != 1) {
-      commit.error = Error(Errc::corrupt, "the daemon did not say what became of a clone");
+      commit.error = Error(Errc::corrupt, "the daemon did not say what became of a commit");
     } else {
       const auto& outcome = reply.commit().outcomes(0);
       switch (outcome.outcome()) {
         case pb::UpdateOutcome::APPLIED:
           commit.outcome = Outcome::applied;
-          note_cloned(*inode, commit, outcome, reply.sequence());
+          note_direct(*inode, commit, outcome, reply.sequence());
           break;
         case pb::UpdateOutcome::NOT_SHARED:
           commit.outcome = Outcome::not_shared;
+          break;
+        case pb::UpdateOutcome::NO_SPACE:
+          commit.error = Error(Errc::no_space,
+                               fmt::format("the sites do not have what inode {} would reserve, or "
+                                           "it would be in too many ranges",
+                                           inode->ino));
           break;
         case pb::UpdateOutcome::OVERTAKEN:  // the lease went without a word
           inode->lease = pb::LEASE_NONE;
@@ -233,16 +208,18 @@ void FileIo::clone_answered(Sharing& sharing, CloneCommit& commit,
 }
 
 // The caller holds the inode's mutex.
-void FileIo::note_cloned(Inode& inode, const CloneCommit& commit, const pb::UpdateOutcome& outcome,
+void FileIo::note_direct(Inode& inode, const DirectCommit& commit, const pb::UpdateOutcome& outcome,
                          Sequence sequence) {
   d_.reader.invalidate(inode.ino);
-  inode.attr.set_size(std::max(inode.attr.size(), commit.grow_to));
+  inode.attr.set_size(std::max(inode.attr.size(), commit.update.grow_to()));
   const FileTime now = from_ns(commit.now_ns);
-  set_mtime(inode.attr, now);
+  if (commit.sets_mtime) set_mtime(inode.attr, now);
   if (ctime_of(inode.attr) < now) set_ctime(inode.attr, now);
   if (d_.metadata.session() == inode.attr_session && sequence >= inode.attr_sequence) {
-    inode.stored = {outcome.size(), outcome.blocks_mapped(), commit.change_id};
+    inode.stored = {outcome.size(), outcome.blocks_mapped(), commit.change_id,
+                    outcome.blocks_reserved()};
     inode.attr.set_blocks_mapped(outcome.blocks_mapped());
+    inode.attr.set_blocks_reserved(outcome.blocks_reserved());
     inode.attr.set_change_id(commit.change_id);
     inode.attr_sequence = sequence;
   }
@@ -279,28 +256,30 @@ result<void> FileIo::share_settled(const SharingPtr& sharing, SharedPart& part) 
   const uint64_t first = part.from_offset / bs, first_target = part.to_offset / bs;
   while (part.done / bs < blocks && part.done < part.length) {
     const uint64_t at = part.done / bs;
-    const auto commit = std::make_shared<CloneCommit>();
+    const auto commit = std::make_shared<DirectCommit>();
     const uint64_t count = std::min(blocks - at, part.blocks_max);
-    commit->clone.set_from_ino(part.source->ino);
-    commit->clone.set_from_block(first + at);
-    commit->clone.set_to_block(first_target + at);
-    commit->clone.set_blocks(static_cast<uint32_t>(count));
-    commit->clone.set_from_change_id(source.change_id);
-    commit->grow_to = std::min(part.to_offset + (at + count) * bs, end);
+    commit->what = "sharing blocks";
+    pb::Clone& clone = *commit->update.add_clones();
+    clone.set_from_ino(part.source->ino);
+    clone.set_from_block(first + at);
+    clone.set_to_block(first_target + at);
+    clone.set_blocks(static_cast<uint32_t>(count));
+    clone.set_from_change_id(source.change_id);
+    commit->update.set_grow_to(std::min(part.to_offset + (at + count) * bs, end));
     const uint64_t done_then = std::min((at + count) * bs, part.length);
-    auto done = commit_clone(sharing, commit);
+    auto done = commit_direct(sharing, commit);
     if (std::lock_guard lock(part.target->mutex); commit->in_doubt) {
       part.doubted_id = commit->change_id;
       part.doubted_done = done_then;
     }
     if (!done) return done;
-    if (commit->outcome == CloneCommit::Outcome::applied) {
+    if (commit->outcome == DirectCommit::Outcome::applied) {
       part.done = done_then;
       // Within one file its state is now the one just made.
       if (part.source == part.target) source.change_id = commit->change_id;
       continue;
     }
-    if (commit->outcome == CloneCommit::Outcome::again) return success();
+    if (commit->outcome == DirectCommit::Outcome::again) return success();
     std::lock_guard lock(part.source->mutex);
     if (part.source->stored.change_id != source.change_id) return success();  // it has moved on
     if (count <= kCloneBlocksSure) {

@@ -107,7 +107,7 @@ result<uint64_t> FileIo::count_used(const FileRef& ref, const Uncommitted& own, 
   return used;
 }
 
-FileIo::BlocksUsed FileIo::blocks_used(const InodePtr& inode) {
+FileIo::BlocksUsed FileIo::blocks_with_data(const InodePtr& inode) {
   FileRef ref;
   Uncommitted own;
   StoredState stored;
@@ -116,18 +116,31 @@ FileIo::BlocksUsed FileIo::blocks_used(const InodePtr& inode) {
     ref = inode->file_ref();
     if (ref.block_bytes == 0) return {};
     stored = inode->stored;
-    if (inode->clean()) return {stored.blocks_mapped, true};
+    if (inode->clean()) return {stored.blocks_mapped, stored.blocks_reserved, true};
     own = uncommitted(*inode);
   }
   const uint64_t end = blocks_of(stored.size, ref.block_bytes);
   const uint64_t below = std::min(end, own.limit);
   const uint64_t beyond = own.count(below, UINT64_MAX);
-  if (stored.blocks_mapped == 0) return {own.blocks.size(), true};
-  if (stored.blocks_mapped >= end) return {below + beyond, true};  // no holes
-  if (below == end && beyond == own.blocks.size()) return {stored.blocks_mapped + beyond, true};
+  if (stored.blocks_mapped == 0) return {own.blocks.size(), 0, true};
+  if (stored.blocks_mapped >= end) return {below + beyond, 0, true};  // no holes
+  if (below == end && beyond == own.blocks.size()) return {stored.blocks_mapped + beyond, 0, true};
   const auto counted = count_used(ref, own, below);
-  if (counted) return {counted.value() + beyond, true};
-  return {std::min(below, stored.blocks_mapped + own.count(0, below)) + beyond, false};
+  if (counted) return {counted.value() + beyond, 0, true};
+  return {std::min(below, stored.blocks_mapped + own.count(0, below)) + beyond, 0, false};
+}
+
+// What is written and not committed yet is taken to fill reserved blocks first: those that are
+// preallocated are the ones that are written. The next commit tells the truth.
+FileIo::BlocksUsed FileIo::blocks_used(const InodePtr& inode) {
+  BlocksUsed used = blocks_with_data(inode);
+  std::lock_guard lock(inode->mutex);
+  const StoredState& stored = inode->stored;
+  if (inode->clean() || stored.blocks_reserved == 0) return used;
+  const uint64_t more = used.blocks - std::min(used.blocks, stored.blocks_mapped);
+  used.reserved = stored.blocks_reserved - std::min(stored.blocks_reserved, more);
+  used.exact = false;
+  return used;
 }
 
 }  // namespace datacloud

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <mutex>
 
+#include "common/base/inode_flags.h"
 #include "common/base/log.h"
 #include "common/base/out_of_space.h"
 #include "fs/base/interruption.h"
@@ -41,6 +42,7 @@ FlushUnit FileIo::take_unit(Inode& inode, Take take, Into into, uint64_t* number
   unit.home_site = inode.attr.policy().home_site();
   unit.shard_bytes = shard_bytes_of(inode.attr.policy().shard_bytes());
 
+  unit.reserved = inode.attr.flags() & kInodeReserved;
   unit.change_id = next_change_id(inode);
   unit.follows = states_to_follow(inode);
 
@@ -205,8 +207,9 @@ void FileIo::accept(const InodePtr& accepted, UnitInFlight& unit, uint64_t numbe
   }
   budget_.remove(unit.bytes);
   if (done.session == inode.attr_session && done.sequence >= inode.attr_sequence) {
-    inode.stored = {done.size, done.blocks_mapped, unit.change_id};
+    inode.stored = {done.size, done.blocks_mapped, unit.change_id, done.blocks_reserved};
     inode.attr.set_blocks_mapped(done.blocks_mapped);
+    inode.attr.set_blocks_reserved(done.blocks_reserved);
     inode.attr.set_change_id(unit.change_id);
     inode.attr_sequence = done.sequence;
   }
@@ -409,7 +412,7 @@ result<void> FileIo::close(FileHandle& handle, const std::function<bool()>& nobo
   }
   const auto in_doubt = [&] {
     return d_.config.sync_close || failing || quorum_in_doubt() ||
-           d_.pipeline.out_of_space(shard_bytes);
+           d_.pipeline.out_of_space(shard_bytes) || d_.pipeline.unreserved_refusal();
   };
   if (!clean && in_doubt()) {
     if (nobody_asks()) return success();

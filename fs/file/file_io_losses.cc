@@ -14,6 +14,7 @@ namespace datacloud {
 namespace {
 
 constexpr const char* kOvertaken = "another mount has changed the file meanwhile";
+constexpr const char* kShutDown = "the mount was shut down";
 constexpr const char* kUndone = "its machine has failed before they were durable";
 constexpr auto kPagesPatience = seconds(5);  // for the kernel to drop its pages
 
@@ -51,6 +52,17 @@ void FileIo::overtaken(const InodePtr& inode) {
   d_.reader.invalidate(inode->ino);
   drop_pages(inode);
   inode->changed.notify_all();
+}
+
+void FileIo::drop_everything() {
+  for (const auto& inode : dirty_inodes()) {
+    {
+      std::lock_guard lock(inode->mutex);
+      if (drop_changes(*inode)) note_loss(*inode, kShutDown);
+      inode->changed.notify_all();
+    }
+    d_.metadata.table().release_if_unused(inode);
+  }
 }
 
 void FileIo::commit_lost(const InodePtr& inode, uint64_t change_id) {

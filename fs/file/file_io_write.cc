@@ -129,12 +129,10 @@ result<FileIo::Written> FileIo::write(const InodePtr& inode, uint64_t offset, By
                                       bool append, Origin origin) {
   TRY(budget_.wait_for_room(data.size(), [this] { return hopeless(); }));
   TRY(auto use, UseGuard::acquire(d_.metadata, inode, pb::LEASE_WRITE));
-  std::unique_lock lock(inode->mutex);
   if (origin == Origin::program) {
-    if (auto full = d_.pipeline.out_of_space(shard_bytes_of_more(*inode, data.size()))) {
-      return failure(std::move(*full));
-    }
+    TRY(room_for(inode, offset, data.size(), append));
   }
+  std::unique_lock lock(inode->mutex);
   const uint64_t bs = inode->block_bytes();
   if (bs < kBlockBytesMin) return failure(Errc::corrupt, "the file's block size is invalid");
   for (;;) {
@@ -249,7 +247,10 @@ result<void> FileIo::truncate(const InodePtr& inode, uint64_t size) {
     }
   }
   touch(inode);
-  if (size < inode->attr.size()) {
+  // What is reserved behind the end goes too.
+  const bool gives_back = size == inode->attr.size() && (inode->attr.flags() & kInodeReserved);
+  if (size < inode->attr.size() || gives_back) {
+    inode->reserved_first = inode->reserved_end = 0;
     const uint64_t end = tail + (tail_bytes ? 1 : 0);
     for (auto it = inode->dirty.lower_bound(end); it != inode->dirty.end();
          it = inode->dirty.erase(it))

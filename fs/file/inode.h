@@ -58,6 +58,7 @@ struct StoredState {
   uint64_t size = 0;
   uint64_t blocks_mapped = 0;
   uint64_t change_id = 0;
+  uint64_t blocks_reserved = 0;  // of those that have no contents
 };
 
 // A unit handed to the pipeline, until it and every earlier unit of the inode are answered.
@@ -129,6 +130,8 @@ struct Inode {
   PendingChange pending;
   std::map<uint64_t, UnitInFlight> units;  // in flight, by number
   StoredState stored;
+  // A range of blocks that was reserved when last asked for (a hint: the daemon decides).
+  uint64_t reserved_first = 0, reserved_end = 0;
   std::vector<uint64_t> unsure;  // change ids of failed units: they may have been committed
   uint64_t next_unit = 1;
   uint64_t dirty_bytes = 0;

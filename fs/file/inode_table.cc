@@ -31,7 +31,7 @@ bool merge(Inode& inode, const pb::Inode& news, uint64_t sequence, uint64_t sess
   inode.attr_known = true;
   inode.attr_stale = false;
   inode.without_capabilities = false;
-  inode.stored = {news.size(), news.blocks_mapped(), news.change_id()};
+  inode.stored = {news.size(), news.blocks_mapped(), news.change_id(), news.blocks_reserved()};
   if (!local_truth) return overtaken;
   inode.attr.set_size(size);
   bool times = inode.pending.times;

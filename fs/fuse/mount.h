@@ -87,6 +87,9 @@ class Mount {
   // Less than this node may see.
   bool shows_part() const { return root_ != seen_; }
   const MountConfig& config() const { return config_.mount; }
+  // FS_IOC_SHUTDOWN (ops_shutdown.cc). Afterwards every operation is EIO, and nothing is written.
+  enum class ShutDown { flush = 0, keep_committed = 1, drop = 2 };
+  result<void> shut_down(ShutDown);
   // What the cloud uses, as the daemon told last. Any thread.
   FeatureSet features() const { return features_; }
   TimeRange time_range() const {

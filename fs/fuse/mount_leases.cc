@@ -119,7 +119,7 @@ void Mount::put_off(const std::shared_ptr<Reduction>& reduction) {
       set_mtime(*unwritten, kept_time(mtime_of(inode->attr), time_range()));
       set_ctime(*unwritten, kept_time(ctime_of(inode->attr), time_range()));
     }
-    unwritten->set_blocks_mapped(used.blocks);
+    unwritten->set_blocks_mapped(used.blocks + used.reserved);
     client_->call(std::move(request), [](result<pb::Reply>) {});
   }
   recalls_put_off_.after(kPause, [this, reduction] {

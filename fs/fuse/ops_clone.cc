@@ -10,6 +10,7 @@
 #include "fs/fuse/ops.h"
 #include "fs/fuse/ops_flags.h"
 #include "fs/fuse/privileges.h"
+#include "fs/fuse/ops_shutdown.h"
 #include "fs/fuse/reply.h"
 
 namespace datacloud {
@@ -47,8 +48,9 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file
   fuse_reply_write(req, copied.value().bytes);
 }
 
-void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_info* fi,
+void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void* argument, fuse_file_info* fi,
               unsigned flags, const void* in, size_t in_bytes, size_t out_bytes) {
+  if (ioctl_of_shutdown(req, command, argument)) return;
   if (ioctl_of_flags(req, ino, command, in, in_bytes, out_bytes)) return;
   uint32_t on = 0;
   if ((flags & FUSE_IOCTL_DIR) || command != static_cast<unsigned>(kIoctlShareOnly) ||

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 
+#include "common/base/features.h"
 #include "fs/base/interruption.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/ops_flags.h"
@@ -182,6 +183,36 @@ void op_lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, fuse_file_in
   fuse_reply_lseek(req, static_cast<off_t>(found.value()));
 }
 
+void op_fallocate(fuse_req_t req, fuse_ino_t, int mode, off_t offset, off_t length,
+                  fuse_file_info* fi) {
+  using What = FileIo::Allocation::What;
+  Mount& mount = mount_of(req);
+  mount.count_operation();
+  FileHandle& handle = handle_of(fi);
+  constexpr int kKnown = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+  const bool punches = mode & FALLOC_FL_PUNCH_HOLE, zeroes = mode & FALLOC_FL_ZERO_RANGE;
+  if ((mode & ~kKnown) || (punches && zeroes) || (punches && !(mode & FALLOC_FL_KEEP_SIZE)) ||
+      !mount.features().has(Feature::reservations))
+    return (void)fuse_reply_err(req, EOPNOTSUPP);
+  if (offset < 0 || length <= 0) return (void)fuse_reply_err(req, EINVAL);
+  if (handle.locks.lost) return (void)fuse_reply_err(req, EIO);
+  FileIo::Allocation asked;
+  asked.what = punches ? What::punch : zeroes ? What::zero : What::reserve;
+  asked.offset = static_cast<uint64_t>(offset);
+  asked.length = static_cast<uint64_t>(length);
+  asked.keep_size = mode & FALLOC_FL_KEEP_SIZE;
+  // Reserving changes nothing that +a keeps.
+  const uint64_t changes_from = asked.what == What::reserve ? UINT64_MAX : 0;
+  if (auto may = may_overwrite(mount, handle.inode, changes_from); !may)
+    return reply_error(req, may.error());
+  if (auto done = drop_privileges(req, handle.inode, false); !done)
+    return reply_error(req, done.error());
+  auto done = mount.io().allocate(handle.inode, asked);
+  if (done && (handle.synchronous || mount.metadata().synchronous()))
+    done = mount.io().fsync(handle);
+  reply_result(req, done);
+}
+
 }  // namespace
 
 void add_file_operations(fuse_lowlevel_ops& ops) {
@@ -192,6 +223,7 @@ void add_file_operations(fuse_lowlevel_ops& ops) {
   ops.flush = op_flush;
   ops.fsync = op_fsync;
   ops.lseek = op_lseek;
+  ops.fallocate = op_fallocate;
 }
 
 }  // namespace datacloud

@@ -64,7 +64,8 @@ static struct stat stat_of(const Mount& mount, const Inode& inode, const FileIo:
   st.st_uid = owner.uid;
   st.st_gid = owner.gid;
   if (S_ISREG(st.st_mode)) {
-    const uint64_t bytes = std::min(used.blocks * inode.block_bytes(), inode.attr.size());
+    const uint64_t bytes = std::min(used.blocks * inode.block_bytes(), inode.attr.size()) +
+                           used.reserved * inode.block_bytes();
     st.st_blocks = static_cast<blkcnt_t>((bytes + 511) / 512);
   }
   return st;

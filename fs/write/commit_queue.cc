@@ -166,6 +166,7 @@ void CommitQueue::note_outcome(const pb::UpdateOutcome& outcome, FlushResult& re
   result.overtaken = result.overtaken || outcome.outcome() == pb::UpdateOutcome::OVERTAKEN;
   result.blocks_mapped = outcome.blocks_mapped();
   result.size = outcome.size();
+  result.blocks_reserved = outcome.blocks_reserved();
 }
 
 void CommitQueue::committed(const std::shared_ptr<WriteJob>& job, uint64_t session,
@@ -181,6 +182,14 @@ void CommitQueue::committed(const std::shared_ptr<WriteJob>& job, uint64_t sessi
       continue;
     }
     if (piece.update >= 0 && piece.update < outcomes.size()) {
+      if (outcomes[piece.update].outcome() == pb::UpdateOutcome::NO_SPACE) {
+        const Error error(Errc::no_space,
+                          "what the sites have free is reserved for other files (fallocate)");
+        d_.unreserved_room.refused(0, error);
+        fail_from(piece.unit, error);
+        continue;
+      }
+      if (job->stripe && !unit.flush.reserved) d_.unreserved_room.accepted(0);
       note_outcome(outcomes[piece.update], unit.result);
     }
     unit.result.session = session;

@@ -45,6 +45,7 @@ class CommitQueue {
     std::function<void(std::shared_ptr<WriteJob>)> redo;  // must not block
     std::function<void(const WriteJob&)> stripe_done;     // a stripe's place is free
     RefusalPause& daemon_room;                            // told what the daemon has no room for
+    RefusalPause& unreserved_room;  // ... and what is not reserved, where all that is free is
   };
   explicit CommitQueue(Dependencies d) : d_(std::move(d)) {}
 

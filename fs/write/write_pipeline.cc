@@ -58,8 +58,8 @@ struct WritePipeline::Impl {
         groups({d.client, workers, puts}),
         queue({d.client, d.ids, workers, callbacks, *puts->abandoned, groups, puts->counters,
                [this](auto job) { workers.post([this, job] { redo(job); }); },
-               [this](const WriteJob& job) { puts->budget.release(job.shard_bytes); },
-               daemon_room}),
+               [this](const WriteJob& job) { puts->budget.release(job.shard_bytes); }, daemon_room,
+               unreserved_room}),
         sealers(sealing_threads(), kQueueMax),
         workers(2, kQueueMax),
         callbacks(1, kQueueMax),
@@ -93,7 +93,8 @@ struct WritePipeline::Impl {
   std::mutex fill_mutex;
   std::map<std::string, Job> filling;  // by stream
   GroupWriter groups;
-  RefusalPause daemon_room;  // for records of stripes
+  RefusalPause daemon_room;      // for records of stripes
+  RefusalPause unreserved_room;  // at the sites, for what is not reserved
   CommitQueue queue;
   Executor sealers, workers, callbacks, submitters;  // last: their threads use all of the above
 };
@@ -376,6 +377,9 @@ void WritePipeline::submit(const std::shared_ptr<WriteUnit>& unit, Urgency urgen
   if (impl_->queue.answered(*unit)) return;
   if (!unit->flush.blocks.empty()) {
     if (auto full = impl_->daemon_room.lasting(0)) return impl_->queue.fail_unit(unit, *full);
+    if (!unit->flush.reserved && !unit->flush.to_records) {
+      if (auto full = unreserved_refusal()) return impl_->queue.fail_unit(unit, *full);
+    }
   }
   std::lock_guard lock(impl_->fill_mutex);
   // A truncate must not empty a stripe of which the same transaction has still slots to map.
@@ -397,6 +401,10 @@ void WritePipeline::submit(const std::shared_ptr<WriteUnit>& unit, Urgency urgen
 std::optional<Error> WritePipeline::out_of_space(uint64_t shard_bytes) const {
   if (auto full = impl_->daemon_room.lasting(0)) return full;
   return impl_->d.sites.out_of_space(shard_bytes, impl_->puts->sites_min);
+}
+
+std::optional<Error> WritePipeline::unreserved_refusal() const {
+  return impl_->unreserved_room.lasting(0);
 }
 
 void WritePipeline::post(std::function<void()> task) { impl_->submitters.post(std::move(task)); }

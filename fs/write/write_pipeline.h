@@ -15,6 +15,10 @@
 // Order: stripes that share an inode commit in the order of their units; a unit's size takes
 // effect only up to the blocks committed, so that a crash leaves a prefix.
 //
+// Reservations: while what the sites have free is reserved for files (fallocate), the daemon
+// refuses what lies outside of reserved ranges, unit by unit; units of files without any fail at
+// once then.
+//
 // Failure: a unit whose stripe cannot reach quorum, or whose commit fails, is answered with the
 // error; nothing of it is visible. no_space and EDQUOT: sites or the daemon have no room, which is
 // known for a while (RefusalPause): units fail at once then, and nothing is sent. Commits refused
@@ -76,6 +80,7 @@ struct FlushUnit {
   SiteId home_site = 0;            // where data columns go first; 0: spread over the sites
   std::vector<DirtyBlock> blocks;  // ascending; may be empty (attributes only)
   bool to_records = false;         // not into a stripe
+  bool reserved = false;           // space of the file is reserved: the daemon says which blocks
   uint64_t size = 0;               // of the file once all blocks are committed
   // First effects of the transaction that carries the first block:
   std::optional<uint64_t> truncate_to;
@@ -94,7 +99,7 @@ struct FlushResult {
   std::vector<pb::SealedPiece> pieces;                     // of those that are in the records
   bool inode_gone = false;                                 // unlinked meanwhile: nothing to do
   bool overtaken = false;  // others have changed the file: nothing of the unit is applied
-  uint64_t blocks_mapped = 0, size = 0;
+  uint64_t blocks_mapped = 0, size = 0, blocks_reserved = 0;
   uint64_t session = 0, sequence = 0;  // of the reply to the last transaction of the unit
 };
 
@@ -129,6 +134,8 @@ class WritePipeline {
   // The failure that shards of so many bytes would meet now, when it is known that there is no room
   // for them at the sites, or none at the daemon for what describes them.
   std::optional<Error> out_of_space(uint64_t shard_bytes) const;
+  // The daemon's refusal of what was not reserved, while all that the sites have free is reserved.
+  std::optional<Error> unreserved_refusal() const;
   // Runs a task that submits, which may wait for places, on one of kSubmittersMax threads. Tasks
   // that wait are counted by their owner; all have run when the pipeline is gone.
   static constexpr int kSubmittersMax = 2;

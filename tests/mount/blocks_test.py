@@ -123,7 +123,10 @@ class Model:
     def punch(self, offset, length):
         end = min(len(self.data), offset + length)
         self.data[offset:end] = bytes(max(0, end - offset))
-        self.blocks -= set(range(-(-offset // BLOCK), (offset + length) // BLOCK))
+        stop = (offset + length) // BLOCK
+        if offset + length >= len(self.data):  # behind the end there is nothing to keep
+            stop = max(stop, -(-len(self.data) // BLOCK))
+        self.blocks -= set(range(-(-offset // BLOCK), stop))
 
     def extents(self):
         """Stretches of data as SEEK_DATA and SEEK_HOLE walk them."""

@@ -58,6 +58,9 @@ class KernelChannel {
   // Of the setxattr that the calling thread serves: an access ACL is set by somebody who may not
   // keep set-group-id.
   static bool kills_set_group_id();
+  // From now on requests get EIO and reach no operation, but for those that only let go.
+  void shut_down() { shut_down_ = true; }
+  bool is_shut_down() const { return shut_down_; }
   // The name in the creation of a file without one.
   static constexpr std::string_view kUnnamed = "/";
   // FUSE_STATX, which our headers do not have.
@@ -94,6 +97,7 @@ class KernelChannel {
   bool was_statx(uint64_t unique);
 
   const InitAmendment wanted_;
+  std::atomic<bool> shut_down_{false};
   InodeId root_ = kRootInode;
   std::atomic<uint64_t> init_unique_{0};  // of the INIT request to be answered; 0: none
   InitAmendment offered_;                 // by the kernel, set before init_unique_

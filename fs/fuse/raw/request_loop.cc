@@ -55,6 +55,21 @@ Waits waits_of(const fuse_in_header& header) {
   }
 }
 
+// What a mount that was shut down still does: it lets go.
+bool lets_go(uint32_t opcode) {
+  switch (opcode) {
+    case FUSE_INIT:
+    case FUSE_DESTROY:
+    case FUSE_FORGET:
+    case FUSE_BATCH_FORGET:
+    case FUSE_RELEASE:
+    case FUSE_RELEASEDIR:
+      return true;
+    default:
+      return false;
+  }
+}
+
 fuse_in_header header_of(ByteView request) {
   fuse_in_header header{};
   std::memcpy(&header, request.data(), sizeof header);
@@ -190,6 +205,7 @@ void RequestLoop::dispatch(std::unique_lock<std::mutex>& lock, MutableByteView r
     watch_.notify_all();
     return;
   }
+  if (channel_.is_shut_down() && !lets_go(header.opcode)) return reply_error(header.unique, EIO);
   const Waits waits = waits_of(header);
   // Somebody else should go on reading while this one waits.
   if (waits != Waits::never && reading_ == 1 && threads_.size() < threads_max_) start_thread();
