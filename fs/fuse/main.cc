@@ -40,8 +40,8 @@ int fail(const std::string& what, int code = kExitFailed) {
   return code;
 }
 
-// The kernel's own window, below ours (fs/read/read_ahead.h). The device comes from the mount table:
-// a stat of the mount point would keep the mount busy for whoever unmounts it at once.
+// The kernel's own window, below ours (fs/read/read_ahead.h). The device comes from the mount
+// table: a stat of the mount point would keep the mount busy for whoever unmounts it at once.
 void set_kernel_readahead(const std::string& mountpoint) {
   const auto entry = data_cloud_at(mountpoint);
   if (!entry) return;
@@ -137,6 +137,7 @@ int serve(MountArguments arguments, const Config& config, const Owners& owners, 
   mount.value()->set_known_names_max(arguments.known_names_max);
   if (arguments.local_locks) mount.value()->keep_locks_local();
   if (mount.value()->read_only()) arguments.flags.apply("ro");
+  if (arguments.flags.read_only()) mount.value()->leave_records_alone();
   if (!arguments.metrics.empty()) {
     if (auto served = mount.value()->serve_metrics(arguments.metrics); !served)
       return fail(served.error().text());
