@@ -1,4 +1,4 @@
-// Passes: folds, one base after the other, then batches of merges.
+// Passes: inline blocks, folds, one base after the other, then batches of merges.
 #include "daemon/fold/fold_scheduler.h"
 
 #include <algorithm>
@@ -17,7 +17,7 @@ constexpr auto kTick = seconds(1);
 constexpr uint64_t kBatchLiveMin = 4u << 20;   // of small stripes several are made by one job
 constexpr uint64_t kBatchReadMax = 48u << 20;  // memory of one job
 constexpr size_t kBatchStripesMax = 2000;
-constexpr size_t kSeenMax = 1u << 17;  // updates and bases remembered between passes
+constexpr size_t kSeenMax = 1u << 17;  // updates, bases and files remembered between passes
 constexpr int kRetriesMax = 3;  // of blocked stripes in `fold --wait`: a repair may unblock them
 constexpr auto kRetryAfter = seconds(2);
 constexpr auto kRestMax = seconds(2);          // between folds nobody asked for
@@ -62,7 +62,9 @@ void FoldScheduler::sweep_now() {
 
 void FoldScheduler::begin_pass() {
   active_ = true;
-  phase_ = Phase::folding;
+  phase_ = Phase::moving;
+  moving_from_.reset();
+  if (asked_ || loop_->now() - moved_ >= options_.age / 2) moving_from_ = InlinePlace{0, 0};
   cursor_ = 0;
   ++pass_;
   batches_.clear();
@@ -95,11 +97,87 @@ void FoldScheduler::go_on_after(MonotonicTime began) {
 
 void FoldScheduler::step() {
   if (!active_ || running_ >= jobs_max() || (resting_ && !in_haste())) return;
-  if (phase_ == Phase::folding) {
-    step_folds();
-  } else {
-    step_merges();
+  switch (phase_) {
+    case Phase::moving:
+      return step_moves();
+    case Phase::folding:
+      return step_folds();
+    case Phase::merging:
+      return step_merges();
   }
+}
+
+// --- Inline blocks ---
+
+// One slice at a time. In a cloud without inline blocks this is one look.
+void FoldScheduler::step_moves() {
+  if (running_ > 0) return;  // the end of the slice calls this again
+  bool any = false;
+  if (moving_from_) {
+    const auto scanned = context_.store.begin().scan(
+        key::inline_block(moving_from_->first, moving_from_->second),
+        key::after_prefix(key::inline_block(0, 0).substr(0, 1)), [&](auto, auto) {
+          any = true;
+          return false;
+        });
+    if (!scanned) failed("looking for inline blocks", scanned.error());
+  }
+  if (!any) return moves_done();
+  ++running_;
+  context_.threads.submit(
+      [this, from = *moving_from_, pass = pass_, began = loop_->now(), loop = loop_] {
+        auto outcome = std::make_shared<result<InlineMoveOutcome>>(move_inline_blocks(
+            context_, ids_, from, [this](InodeId ino) { return may_move(ino); }));
+        loop->post([this, outcome, pass, began] { finished_moves(*outcome, pass, began); });
+      });
+}
+
+// A file that was left lately may be opened again soon, and others left with it share its stripe.
+bool FoldScheduler::may_move(InodeId ino) {
+  if (options_.is_owned(ino)) {
+    unowned_.erase(ino);
+    return false;
+  }
+  if (asked_ || options_.age == Duration::zero()) return true;
+  const auto it = unowned_.find(ino);
+  if (it == unowned_.end()) {
+    if (unowned_.size() >= kSeenMax) return true;
+    unowned_[ino] = {loop_->now(), pass_};
+    return false;
+  }
+  it->second.pass = pass_;
+  return loop_->now() - it->second.first >= options_.age;
+}
+
+void FoldScheduler::finished_moves(const result<InlineMoveOutcome>& outcome, uint64_t pass,
+                                   MonotonicTime began) {
+  --running_;
+  std::optional<InlinePlace> next;
+  if (!outcome) {
+    failed("moving inline blocks into stripes", outcome.error());
+  } else {
+    const auto& o = outcome.value();
+    merged_.stripes_made += o.stripes_made;
+    merged_.blocks_moved += o.blocks_moved;
+    merged_.blocks_changed += o.blocks_changed;
+    merged_.bytes_written += o.bytes_written;
+    if (!o.obstacle.empty()) last_failure_ = o.obstacle;
+    // When the sites take nothing the rest waits for another pass.
+    if (o.obstacle.empty() || o.blocks_moved > 0) next = o.next;
+  }
+  if (pass == pass_) {  // else one that was asked for has begun at the beginning
+    moving_from_ = next;
+    if (!next) {
+      moved_ = loop_->now();
+      std::erase_if(unowned_, [&](const auto& u) { return u.second.pass != pass_; });
+    }
+  }
+  go_on_after(began);
+}
+
+void FoldScheduler::moves_done() {
+  phase_ = Phase::folding;
+  go_on();
 }
 
 // --- Folds ---

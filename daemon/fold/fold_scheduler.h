@@ -1,8 +1,10 @@
-// Decides which stripes are folded and merged, and when. A fold (parity_fold.h) brings updates into
+// Decides which stripes are folded and merged, and when, and which inline blocks go into stripes
+// (inline_move.h). A fold (parity_fold.h) brings updates into
 // the stripe whose blocks they replace; a merge (stripe_merge.h) rewrites stripes that are small or
 // have much dead space as fewer, full ones. Both run as jobs on the background threads.
 //
-// The scheduler itself runs on the loop, in passes. A pass first folds every stripe with superseded
+// The scheduler itself runs on the loop, in passes. A pass first moves inline blocks of files that
+// no session has for itself, folds every stripe with superseded
 // blocks, then looks at all stripes for merging, except those that still wait for a fold. Left to
 // itself it works slowly: after each fold or merge it rests for as long as the job took, until the
 // backlog reaches half its limit; then it runs as many jobs as it may. It leaves out data that was
@@ -14,10 +16,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <vector>
 
 #include "common/proto/rpc.pb.h"
+#include "daemon/fold/inline_move.h"
 #include "daemon/fold/parity_fold.h"
 #include "daemon/fold/stripe_merge.h"
 #include "daemon/jobs/background_context.h"
@@ -39,6 +43,8 @@ class FoldScheduler {
     Duration blocked_max = seconds(1800);
     Duration pause = seconds(10);  // between passes
     uint64_t backlog_bytes_max = 1u << 30;
+    // Whether a session holds or awaits the file for writing: it moves its inline blocks itself.
+    std::function<bool(InodeId)> is_owned = [](InodeId) { return false; };
   };
   FoldScheduler(BackgroundContext&, BackgroundIds&, std::shared_ptr<EventLoop>, Options);
 
@@ -53,7 +59,7 @@ class FoldScheduler {
   uint64_t backlog_bytes() const { return backlog_; }
 
  private:
-  enum class Phase { folding, merging };
+  enum class Phase { moving, folding, merging };
   struct Batch {
     std::vector<MergeCandidate> stripes;
     uint64_t live = 0, read = 0;
@@ -69,6 +75,10 @@ class FoldScheduler {
   bool in_haste() const { return asked_ || 2 * backlog_ > options_.backlog_bytes_max; }
   int jobs_max() const { return in_haste() ? options_.jobs_max : 1; }
   void step();
+  void step_moves();
+  bool may_move(InodeId);
+  void finished_moves(const result<InlineMoveOutcome>&, uint64_t pass, MonotonicTime began);
+  void moves_done();
   void step_folds();
   void folds_done();
   void begin_fold(StripeId base);
@@ -91,6 +101,9 @@ class FoldScheduler {
   const Options options_;
   Limits limits_;
   Phase phase_ = Phase::folding;
+  std::optional<InlinePlace> moving_from_;  // inline blocks from here on, in this pass
+  MonotonicTime moved_{};                   // when all of them were last looked at
+  std::map<InodeId, Since> unowned_;        // when files with inline blocks were first seen so
   StripeId cursor_ = 0;
   StripeId young_ = 0, next_young_ = 0;  // stripes from here on are not merged
   MonotonicTime aged_{}, next_pass_{};

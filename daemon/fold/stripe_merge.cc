@@ -1,13 +1,10 @@
-// The steps: collect live slots, read them, lay out new stripes, write them, move the blocks.
+// The steps: collect live slots, read them, make new stripes, move the blocks.
 #include "daemon/fold/stripe_merge.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "common/crypto/sealed_block.h"
-#include "common/stripe/placement.h"
-#include "common/stripe/write_quorum.h"
 #include "daemon/fold/slot_users.h"
 #include "daemon/jobs/shard_io.h"
 #include "daemon/records/block_map.h"
@@ -15,8 +12,7 @@
 namespace datacloud {
 namespace {
 
-constexpr uint32_t kSpreadBytesMin = 64u << 10;  // less than this is put into one column
-constexpr size_t kPiecesMax = 65536;             // of one job
+constexpr size_t kPiecesMax = 65536;  // of one job
 
 // A live slot: where its bytes are, and the blocks that are mapped to it (several when it is
 // shared). In the order of its first user.
@@ -45,11 +41,11 @@ class Merge {
     TRY(read_sources());
     std::sort(pieces_.begin(), pieces_.end());
     for (size_t first = 0; first < pieces_.size();) {
-      size_t count = 0;
-      ColumnFill fill(code_->k(), kind_.shard_bytes);
-      while (first + count < pieces_.size() && count < kStripeSlotsMax &&
-             fill.add(unsealed(pieces_[first + count].length))) {
-        ++count;
+      const size_t count = blocks_for_stripe(*code_, kind_, first, pieces_.size(),
+                                             [this](size_t i) { return pieces_[i].length; });
+      if (count == 0) {
+        return failure(Errc::corrupt, fmt::format("slot {} of stripe {} is larger than a column",
+                                                  pieces_[first].slot, pieces_[first].stripe));
       }
       TRY(const bool made, write_stripe(first, count));
       if (!made) break;
@@ -60,11 +56,6 @@ class Merge {
   }
 
  private:
-  // Allows for the sealing, so that incompressible data fills a stripe as it did when it was
-  // written.
-  static uint64_t unsealed(uint32_t length) {
-    return length - std::min<uint64_t>(length, kSealedOverheadBytes);
-  }
   // On the loop: one snapshot of everything this job builds upon.
   result<void> gather(const std::vector<MergeCandidate>& candidates) {
     const Transaction txn = context_.store.begin();
@@ -151,88 +142,14 @@ class Merge {
 
   // False when the sites do not accept it now; blocks that were not moved stay where they are.
   result<bool> write_stripe(size_t first, size_t count) {
-    std::vector<uint32_t> lengths;
-    for (size_t i = first; i < first + count; ++i) lengths.push_back(pieces_[i].length);
-    TRY(const auto layout, lay_out_stripe(lengths, code_->k(), code_->packets(),
-                                          std::min(kSpreadBytesMin, kind_.shard_bytes)));
-    const auto k = static_cast<size_t>(code_->k()), n = static_cast<size_t>(code_->n());
-    std::vector<Bytes> columns(n, Bytes(layout.parity_length));
-    for (size_t i = 0; i < count; ++i) {
-      const ByteView bytes = bytes_of(pieces_[first + i]);
-      std::copy(bytes.begin(), bytes.end(),
-                columns[layout.slots[i].column].begin() + layout.slots[i].offset);
-    }
-    std::vector<ByteView> data(columns.begin(), columns.begin() + static_cast<long>(k));
-    std::vector<MutableByteView> parity(columns.begin() + static_cast<long>(k), columns.end());
-    code_->encode(data, parity);
-    for (size_t c = 0; c < k; ++c) columns[c].resize(layout.data_lengths[c]);
-    pb::Stripe stripe;
-    TRY(const auto shards, place(layout, columns, stripe));
-    if (!shards) return false;
-    const ShardsPut put = put_shards(context_, stripe.id(), *shards, Purpose::fold);
-    if (!put.failed.empty()) {
-      outcome_.obstacle = put.reasons;
-      TRY(abandon_shards(context_, stripe.id(), *shards));
-      return false;
-    }
-    for (const auto& shard : *shards) outcome_.bytes_written += shard.bytes->size();
-    TRY(context_.threads.on_loop<void>([&] { return move(stripe, first, count); }));
+    std::vector<ByteView> blocks;
+    for (size_t i = first; i < first + count; ++i) blocks.push_back(bytes_of(pieces_[i]));
+    TRY(const auto made, make_stripe(context_, ids_, *code_, kind_, blocks, outcome_.obstacle));
+    if (!made) return false;
+    outcome_.bytes_written += made->bytes_written;
+    TRY(context_.threads.on_loop<void>([&] { return move(made->record, first, count); }));
     ++outcome_.stripes_made;
     return true;
-  }
-
-  // Fills in the record; nullopt when too few sites take shards.
-  result<std::optional<std::vector<NewShard>>> place(const StripeLayout& layout,
-                                                     std::vector<Bytes>& columns,
-                                                     pb::Stripe& stripe) {
-    TRY(const StripeId id, ids_.take(IdKind::stripe, 1));
-    TRY(const auto duties, context_.threads.on_loop<SiteDuties>(
-                               [&] { return result<SiteDuties>(context_.duties()); }));
-    std::vector<PlacementSite> sites;
-    for (Site* site : context_.sites.all()) {
-      sites.push_back({site->id(), site->up() && duty_of(duties, site->id()) == pb::SITE_ACTIVE});
-    }
-    ColumnSet stored = 0;
-    for (size_t c = 0; c < columns.size(); ++c) stored |= ColumnSet{!columns[c].empty()} << c;
-    TRY(const auto placement, place_columns(*code_, sites, id, stored, kind_.home_site));
-    TRY(const InstanceId instance,
-        ids_.take(IdKind::instance, static_cast<uint32_t>(columns.size())));
-    std::vector<NewShard> shards;
-    ShardsHeld held;
-    stripe.set_id(id);
-    stripe.set_code(code_->name());
-    stripe.set_parity_bytes(layout.parity_length);
-    stripe.set_shard_bytes(recorded_shard_bytes(kind_.shard_bytes));
-    stripe.set_home_site(kind_.home_site);
-    for (const Slot& slot : layout.slots) {
-      stripe.add_slot_column(slot.column);
-      stripe.add_slot_offset(slot.offset);
-      stripe.add_slot_length(slot.length);
-    }
-    for (size_t c = 0; c < columns.size(); ++c) {
-      auto& shard = *stripe.add_shards();
-      shard.set_home_site(placement.home_of_column[c]);
-      shard.set_bytes(static_cast<uint32_t>(columns[c].size()));
-      if (columns[c].empty()) {
-        shard.set_state(pb::SHARD_EMPTY);
-        shard.set_site(placement.home_of_column[c]);
-        held.site_of_column.push_back(0);
-        held.empty |= ColumnSet{1} << c;
-        continue;
-      }
-      shard.set_site(placement.site_of_column[c]);
-      shard.set_instance(instance + c);
-      held.site_of_column.push_back(shard.site());
-      shards.push_back({static_cast<int>(c), shard.site(), instance + c,
-                        std::make_shared<const Bytes>(std::move(columns[c]))});
-    }
-    const bool weak = code_->m() > 0 && !survives_any_site(*code_, held);
-    stripe.set_weak(weak);
-    if (weak && sites.size() >= static_cast<size_t>(sites_for_one_loss(*code_))) {
-      outcome_.obstacle = "too few sites take shards: " + context_.sites.describe_away();
-      return std::optional<std::vector<NewShard>>();
-    }
-    return std::optional(std::move(shards));
   }
 
   // On the loop: compare and move, slot by slot, each with all its users or not at all.
@@ -289,10 +206,6 @@ class Merge {
 };
 
 }  // namespace
-
-StripeKind kind_of(const pb::Stripe& stripe) {
-  return {stripe.code(), shard_bytes_of(stripe.shard_bytes()), stripe.home_site()};
-}
 
 result<MergeOutcome> merge_stripes(BackgroundContext& context, BackgroundIds& ids,
                                    const std::vector<MergeCandidate>& candidates) {

@@ -11,19 +11,10 @@
 #include <string>
 #include <vector>
 
-#include "common/stripe/shard_size.h"
+#include "daemon/fold/new_stripe.h"
 #include "daemon/jobs/background_context.h"
 
 namespace datacloud {
-
-// What stripes must have in common to be merged; new ones keep it.
-struct StripeKind {
-  std::string code;
-  uint32_t shard_bytes = kShardPlainBytesMax;  // most plain bytes of a data column
-  SiteId home_site = 0;                        // where data columns go first; 0: spread
-  auto operator<=>(const StripeKind&) const = default;
-};
-StripeKind kind_of(const pb::Stripe&);
 
 // A stripe as a candidate, from its records.
 struct MergeCandidate {

@@ -69,7 +69,11 @@ Maintenance::Maintenance(ServiceDependencies& deps, const Shared& shared)
            .age = milliseconds(deps_.config.fold_age_ms),
            .heat_max = milliseconds(deps_.config.fold_heat_ms),
            .blocked_max = milliseconds(deps_.config.fold_blocked_ms),
-           .backlog_bytes_max = deps_.config.fold_backlog_bytes_max}),
+           .backlog_bytes_max = deps_.config.fold_backlog_bytes_max,
+           .is_owned =
+               [this, &leases = shared.leases](InodeId ino) {
+                 return !sessions_back_ || !leases.admits(kDaemonSession, ino, pb::LEASE_READ);
+               }}),
       former_(background_context_, background_ids_, deps_.loop) {}
 
 Maintenance::~Maintenance() {
@@ -172,7 +176,10 @@ void Maintenance::on_site_change() {
   repairer_.restart();
 }
 
-void Maintenance::orphans_may_go() { orphan_cleaner_.pause(false); }
+void Maintenance::orphans_may_go() {
+  sessions_back_ = true;
+  orphan_cleaner_.pause(false);
+}
 void Maintenance::file_removed(InodeId ino) { orphan_cleaner_.add(ino); }
 void Maintenance::file_named(InodeId ino) { orphan_cleaner_.named(ino); }
 void Maintenance::file_released(InodeId ino) { orphan_cleaner_.released(ino); }

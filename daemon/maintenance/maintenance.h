@@ -182,7 +182,8 @@ class Maintenance {
   SiteSpace space_;
   QueueRates queue_rates_;
   MonotonicTime last_gc_{}, last_repair_{};
-  std::set<SiteId> leaving_;  // sites about to leave
+  std::set<SiteId> leaving_;    // sites about to leave
+  bool sessions_back_ = false;  // those from before the start: who holds which lease is known
   TreeConverter tree_converter_;
   // Last: their threads end before anything they use.
   Background background_;

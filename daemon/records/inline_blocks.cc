@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "daemon/metadata/record_keys.h"
 #include "daemon/records/block_map.h"
 #include "daemon/records/namespace_ops.h"
@@ -142,6 +145,44 @@ result<BlockRecords> read_records(const Transaction& txn, InodeId ino, const pb:
         fmt::format("has {} patches, and its run counts {}", out.patches.size(), run.patches())));
   }
   return out;
+}
+
+result<size_t> move_to_slots(Transaction& txn, InodeId ino, StripeId stripe,
+                             const std::vector<BlockInSlot>& blocks) {
+  pb::Inode inode;
+  TRY(const bool there, txn.get(key::inode(ino), inode));
+  if (!there) return size_t{0};
+  pb::InodeUpdate update;
+  update.set_ino(ino);
+  std::vector<std::pair<pb::Run, std::vector<StoredPatch>>> patched;
+  for (const auto& block : blocks) {
+    pb::Run stored;
+    TRY(const bool found, txn.get(key::run(ino, block.block), stored));
+    if (!found || !stored.inline_() || stored.version() != block.version) continue;
+    auto records = read_records(txn, ino, stored);
+    if (!records && records.error().is(Errc::corrupt)) continue;  // fsck tells of it
+    if (!records) return failure(records.error());
+    auto& run = *update.add_runs();
+    run.set_first_block(block.block);
+    run.set_count(1);
+    run.set_stripe(stripe);
+    run.set_first_slot(block.slot);
+    run.set_version(block.version);
+    if (!records.value().patches.empty())
+      patched.emplace_back(run, std::move(records.value().patches));
+  }
+  if (update.runs().empty()) return size_t{0};
+  // As if written anew, which takes the records there are away, but the contents stay the same.
+  update.set_change_id(inode.change_id());
+  TRY(update_inode(txn, update));
+  for (const auto& [mapped, patches] : patched) {
+    TRY(auto run, isolated(txn, ino, mapped));
+    run.set_patches(static_cast<uint32_t>(patches.size()));
+    txn.put(key::run(ino, mapped.first_block()), run);
+    for (const auto& patch : patches)
+      txn.put(key::patch(ino, mapped.first_block(), patch.version), patch.sealed);
+  }
+  return static_cast<size_t>(update.runs_size());
 }
 
 result<void> erase_records(Transaction& txn, InodeId ino, const pb::Run& run) {

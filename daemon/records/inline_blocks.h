@@ -5,8 +5,10 @@
 // Invariants: such a run is of one block and counts its patches; a `V` has an inline run and a `W`
 // one that counts it; patches have versions above that of the sealed block they start from. The
 // records come with their run and go with it, in one transaction: overwriting, cutting and
-// reclaiming do not ask (block_map.cc). What moves slots leaves such a block where it is: a patch
-// names the version of what it was made for, and the daemon can open neither.
+// reclaiming do not ask (block_map.cc). What moves slots leaves such a block where it is. Inline
+// blocks go into slots as they are, by a mount or by the daemon (move_to_slots): a slot holds a
+// sealed block, too. Their patches stay beside the slot: they name the version of what they were
+// made for, which is the same, and the daemon can open neither.
 //
 // How commits bring them: inline_commit.h. What fsck does: daemon/fsck/check_inline.cc.
 //
@@ -62,6 +64,17 @@ struct BlockRecords {
 };
 // corrupt: not exactly what the run says.
 result<BlockRecords> read_records(const Transaction&, InodeId, const pb::Run&);
+
+// An inline block whose sealed bytes a slot of a stripe holds, too.
+struct BlockInSlot {
+  uint64_t block = 0;
+  ContentVersion version = 0;
+  uint32_t slot = 0;
+};
+// These blocks of a file, in ascending order, are in slots of the stripe from then on, which the
+// transaction has. Their patches stay. A block that is not inline under this version any more,
+// whose file is gone or whose records are damaged stays as it is. How many were moved.
+result<size_t> move_to_slots(Transaction&, InodeId, StripeId, const std::vector<BlockInSlot>&);
 
 // Of a run that goes.
 result<void> erase_records(Transaction&, InodeId, const pb::Run&);

@@ -172,6 +172,9 @@ class FileIo {
   void store_all_records();
   void store_due_records();
   uint64_t record_bytes() const { return record_bytes_; }
+  // Whether what other mounts have left there, and died, is moved too (file_io_adopt.cc). Not by a
+  // mount that is to change nothing.
+  void adopt_records(bool on) { adopts_ = on; }
 
   std::vector<InodePtr> dirty_inodes() const;
   DirtyBudget& budget() { return budget_; }
@@ -251,6 +254,10 @@ class FileIo {
   static bool has_records(const InodePtr&);
   result<void> store_records(const InodePtr&);
   std::vector<InodePtr> records_due();
+  // file_io_adopt.cc
+  void find_leftovers();
+  void adopt_leftovers();
+  bool adopt(const InodePtr&);
   uint64_t stripe_bytes(Inode&) const;
 
   Dependencies d_;
@@ -269,6 +276,14 @@ class FileIo {
   MonotonicTime records_refused_until_{};
   std::atomic<uint64_t> record_bytes_{0};
   bool storing_records_ = false;
+  // Files with bytes in the records that this mount has seen and not put there: the resealer's.
+  struct Leftover {
+    InodePtr inode;
+    MonotonicTime due{};
+    int asked = 0;  // how often for the lease
+  };
+  std::unordered_map<InodeId, Leftover> leftovers_;
+  std::atomic<bool> adopts_{true};
   int clones_under_way_ = 0;  // commits not answered yet
   std::condition_variable clones_answered_;
   Executor resealer_{1, 4};  // last: its thread uses all of the above

@@ -280,12 +280,14 @@ std::vector<InodePtr> FileIo::records_due() {
 }
 
 void FileIo::store_due_records() {
+  find_leftovers();
   {
     std::lock_guard lock(mutex_);
-    if (with_records_.empty() || storing_records_) return;
+    if ((with_records_.empty() && leftovers_.empty()) || storing_records_) return;
     storing_records_ = true;
   }
   resealer_.post([this] {
+    adopt_leftovers();
     auto due = quorum_in_doubt() ? std::vector<InodePtr>() : records_due();
     uint64_t loaded = 0;
     size_t taken = 0;

@@ -138,6 +138,7 @@ int serve(MountArguments arguments, const Config& config, const Owners& owners, 
   if (arguments.local_locks) mount.value()->keep_locks_local();
   if (arguments.daily_atime) mount.value()->keep_daily_atimes();
   if (mount.value()->read_only()) arguments.flags.apply("ro");
+  if (arguments.flags.read_only()) mount.value()->leave_records_alone();
   if (!arguments.metrics.empty()) {
     if (auto served = mount.value()->serve_metrics(arguments.metrics); !served)
       return fail(served.error().text());

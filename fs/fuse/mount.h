@@ -82,6 +82,8 @@ class Mount {
   PendingRequests::Options request_options();
   // The daemon takes no changes from this node: the kernel shall refuse them.
   bool read_only() const { return read_only_; }
+  // What other mounts have left in the metadata is not moved: this one is to change nothing.
+  void leave_records_alone();
   // The directory of the cloud that is the root here.
   InodeId root() const { return root_; }
   // Less than this node may see.

@@ -197,6 +197,8 @@ bool Mount::drop_kernel_pages(const InodePtr& inode) {
   return true;
 }
 
+void Mount::leave_records_alone() { io_->adopt_records(false); }
+
 // False: it cannot be stored now.
 bool Mount::store_for_others(Reduction& reduction) {
   const InodePtr& inode = reduction.inode;

@@ -199,6 +199,10 @@ result<bool> BlockMapCache::end(InodeId ino, Ticket ticket, const pb::MapRequest
   uint64_t piece_bytes = 0;
   for (const auto& piece : reply->pieces()) piece_bytes += piece.sealed().size();
   TRY(const auto records, gather(ino, *reply));
+  if (!records.empty() && found_.size() < kFoundMax) {
+    found_.insert(ino);
+    any_found_ = true;
+  }
   for (const pb::Run& run : reply->runs()) {
     if (run.inline_()) {
       if (!stripes[kNoStripeId]) stripes[kNoStripeId] = intern(no_stripe());
@@ -306,6 +310,29 @@ std::shared_ptr<RecordBytes> BlockMapCache::patched(
   if (!before || !before->stripe || before->stripe->record->id() == 0) return nullptr;
   if (before->records) *out = *before->records;
   out->patches.push_back({run.version(), piece->sealed()});
+  return out;
+}
+
+std::vector<InodeId> BlockMapCache::take_found() {
+  if (!any_found_) return {};
+  std::lock_guard lock(mutex_);
+  std::vector<InodeId> out(found_.begin(), found_.end());
+  found_.clear();
+  any_found_ = false;
+  return out;
+}
+
+std::vector<BlockMapCache::InRecords> BlockMapCache::in_records(InodeId ino, size_t count_max) {
+  std::lock_guard lock(mutex_);
+  std::vector<InRecords> out;
+  const auto it = files_.find(ino);
+  if (it == files_.end()) return out;
+  for (const auto& [first, piece] : it->second.pieces) {
+    if (!piece.records) continue;
+    if (out.size() >= count_max) break;
+    out.push_back(
+        {first, static_cast<uint32_t>(piece.records->patches.size()), piece.records->bytes()});
+  }
   return out;
 }
 

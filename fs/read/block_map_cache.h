@@ -21,6 +21,7 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "common/base/error.h"
@@ -96,6 +97,18 @@ class BlockMapCache {
   Ticket begin(InodeId);
   result<bool> end(InodeId, Ticket, const pb::MapRequest&, pb::MapReply*);
 
+  // Files of whose blocks answers of the daemon have brought bytes in the records, since the last
+  // call. At most kFoundMax; what is not told is told when it is asked for again.
+  static constexpr size_t kFoundMax = 4096;
+  std::vector<InodeId> take_found();
+  // The blocks known here that have bytes in the records, in order, at most `count_max`.
+  struct InRecords {
+    uint64_t block = 0;
+    uint32_t patches = 0;
+    uint64_t bytes = 0;
+  };
+  std::vector<InRecords> in_records(InodeId, size_t count_max);
+
   // `pieces`: of the runs that have bytes in the records.
   void committed(InodeId, const std::vector<pb::Run>&,
                  const std::vector<std::shared_ptr<const pb::Stripe>>&,
@@ -152,6 +165,8 @@ class BlockMapCache {
   size_t stripes_purge_at_ = 1024;
   Ticket epochs_ = 0;
   uint64_t bytes_ = 0;
+  std::unordered_set<InodeId> found_;  // files with bytes in the records
+  std::atomic<bool> any_found_{false};
 };
 
 }  // namespace datacloud

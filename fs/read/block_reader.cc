@@ -233,6 +233,12 @@ BlockReader::Stored BlockReader::stored(InodeId ino, uint64_t block) {
   return out;
 }
 
+std::vector<InodeId> BlockReader::take_found() { return impl_->maps.cache().take_found(); }
+
+std::vector<BlockMapCache::InRecords> BlockReader::in_records(InodeId ino, size_t count_max) {
+  return impl_->maps.cache().in_records(ino, count_max);
+}
+
 void BlockReader::truncated(InodeId ino, uint64_t first_block) {
   impl_->maps.cache().truncated(ino, first_block);
 }

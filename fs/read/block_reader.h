@@ -15,6 +15,7 @@
 #include "common/rpc/rpc.h"
 #include "common/site/site_set.h"
 #include "fs/read/block_cache.h"
+#include "fs/read/block_map_cache.h"
 #include "fs/read/read_ahead.h"
 #include "fs/read/stripe_reader.h"
 
@@ -70,6 +71,10 @@ class BlockReader {
     SharedBytes plain;
   };
   Stored stored(InodeId, uint64_t block);
+  // Files of which the daemon has told blocks with bytes in its records since the last call; and
+  // which blocks of one these are, as far as its map is known (BlockMapCache).
+  std::vector<InodeId> take_found();
+  std::vector<BlockMapCache::InRecords> in_records(InodeId, size_t count_max);
   // Blocks at and after `first_block` are unmapped by a truncate of this mount.
   void truncated(InodeId, uint64_t first_block);
   // The READ lease is gone (or the inode is forgotten): drop its map. Replies of map requests

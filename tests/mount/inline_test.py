@@ -1,10 +1,14 @@
 """fsyncs of little data in a cloud with `inline`: one round trip and no shard; read by every mount, after kill
--9 of mount and daemon; into stripes when files are quiet; seeded changes of two mounts against a model."""
+-9 of mount and daemon; into stripes when files are quiet; seeded changes of two mounts against a model; O_DIRECT,
+holes, clones; requests that are sent again; recovery from the sites; what a dead mount leaves is moved."""
 
+import json
 import mmap
 import os
 import random
+import shutil
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -74,6 +78,75 @@ def killed_programs_lose_nothing(cloud, mount):
     again = cloud.mount("inline_quiet_ms=60s", name="mnt")
     check_equal((again / "log").read_bytes(), write[:10], "written again")
     return again
+
+
+def holes_and_clones(cloud, mount):
+    path = mount / "holes"
+    write_synced(path, 0, b"begin")
+    write_synced(path, 5 * BLOCK + 7, b"end")
+    check_equal(in_metadata(cloud, path)[0], 2, "two blocks in the metadata")
+    fd = os.open(path, os.O_RDWR)
+    check_equal([os.lseek(fd, at, how) for at, how in ((0, os.SEEK_DATA), (0, os.SEEK_HOLE), (BLOCK, os.SEEK_DATA))],
+                [0, BLOCK, 5 * BLOCK], "data and holes")
+    check_equal(os.stat(path).st_blocks * 512, 2 * BLOCK, "st_blocks counts them")
+    os.ftruncate(fd, 5 * BLOCK + 9)
+    os.fsync(fd)
+    os.close(fd)
+    copy = mount / "copy"
+    shutil.copyfile(path, copy)
+    cloud.tool("clone", path, mount / "clone")
+    want = b"begin".ljust(5 * BLOCK + 7, b"\0") + b"en"
+    check_equal([p.read_bytes() == want for p in (path, copy, mount / "clone")], [True] * 3, "copied and cloned")
+    check_equal(in_metadata(cloud, path), (0, 0), "what was cloned is in stripes")
+    os.truncate(mount / "clone", 2)
+    write_synced(mount / "clone", 2, b"X")
+    check_equal((mount / "clone").read_bytes() + path.read_bytes()[:5], b"beXbegin", "each its own")
+
+
+def direct(cloud, mount, other):
+    """O_DIRECT goes past the kernel's pages, and its fsync the same way as others."""
+    path, page = mount / "direct", mmap.mmap(-1, 4096)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o644)
+    want = bytearray()
+    for i in range(6):
+        page[:] = bytes([65 + i]) * 4096
+        os.pwrite(fd, page, 4096 * (i % 4))
+        os.fsync(fd)
+        want[4096 * (i % 4):4096 * (i % 4) + 4096] = page[:]
+    check_equal(in_metadata(cloud, path)[0], 1, "direct writes are in the metadata")
+    check_equal((path.read_bytes() == want, (other / "direct").read_bytes() == want), (True, True), "and read")
+    back = mmap.mmap(-1, 16384)
+    os.preadv(fd, [back], 0)
+    os.close(fd)
+    check(back[:] == bytes(want), "also directly")
+
+
+def daemons_end_while_lines_are_appended(cloud, mount):
+    """Each line is there once, in order, whatever of its commit was answered before the daemon died."""
+    lines, stop = {"a": 0, "b": 0}, threading.Event()
+
+    def append(name):
+        fd = os.open(mount / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        while not stop.is_set():
+            os.write(fd, f"{name} {lines[name]}\n".encode())
+            os.fsync(fd)
+            lines[name] += 1
+        os.close(fd)
+
+    threads = [threading.Thread(target=append, args=(name,)) for name in lines]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        before = dict(lines)
+        wait_for(lambda: all(lines[n] > before[n] + 3 for n in lines), 60, "more lines")
+        cloud.kill_daemon()
+        cloud.start_daemon()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    for name, count in lines.items():
+        want = "".join(f"{name} {i}\n" for i in range(count))
+        check((mount / name).read_text() == want, f"{count} lines of {name}, each once")
 
 
 def quiet_files_go_into_stripes(cloud, mount):
@@ -146,6 +219,46 @@ def two_mounts_against_a_model(cloud, mount, rng):
     other.unmount()
 
 
+def machine_is_lost(cloud, mount):
+    """The metadata comes back from the sites, with checkpoint and journal, blocks and patches; a dead mount has
+    left these, and they go into stripes."""
+    rng, want = random.Random(3), {}
+    for i in range(12):
+        path = mount / f"lost{i}"
+        data = bytearray(rng.randbytes(rng.choice((10, 3000, 2 * BLOCK))))
+        write_synced(path, 0, data)
+        at = rng.randrange(len(data))
+        write_synced(path, at, b"a patch")
+        data[at:at + 7] = b"a patch"
+        want[path.name] = bytes(data)
+        if i == 5:
+            cloud.tool("journal", "checkpoint")
+    before = [in_metadata(cloud, mount / name) for name in want]
+    check(sum(b for b, _ in before) > 0 and sum(p for _, p in before) > 0, "blocks and patches", before)
+    cloud.kill_daemon()
+    mount.kill()
+    shutil.rmtree(cloud.root / "state")
+    told = json.loads(cloud.tool("recover", "--json", seconds=120))
+    check(told["recovered"], "the metadata is rebuilt from the sites")
+    cloud.start_daemon()
+    found = cloud.run_tool("fsck", "-n", seconds=120)
+    check(found.returncode == 0, "fsck finds nothing", found.stdout + found.stderr)
+
+    def inline_blocks():
+        cloud.run_tool("fold", "--wait", seconds=120)
+        return cloud.status()["inline_blocks"]
+
+    wait_for(lambda: inline_blocks() == 0, 120, "the daemon to move what the dead mount has left")
+    reader = cloud.mount("inline_quiet_ms=200ms", name="mnt")
+    check_equal({name: (reader / name).read_bytes() for name in want}, want, "all that was fsynced")
+    wait_for(lambda: all(in_metadata(cloud, reader / name) == (0, 0) for name in want), 60,
+             "the reader to move the patches")
+    reader.unmount()
+    reader = cloud.mount("inline_quiet_ms=60s", name="mnt")
+    check_equal({name: (reader / name).read_bytes() for name in want}, want, "still, from stripes")
+    return reader
+
+
 def records_are_whole(cloud, mount):
     write_synced(mount / "last", 0, b"last")
     mount.unmount()
@@ -162,11 +275,18 @@ def test(options):
         mount.unmount()
         mount = cloud.mount("inline_quiet_ms=60s")
         little_data_needs_no_shard(cloud, mount)
+        holes_and_clones(cloud, mount)
+        other = cloud.mount(name="other")
+        direct(cloud, mount, other)
+        other.unmount()
+        daemons_end_while_lines_are_appended(cloud, mount)
         mount = killed_programs_lose_nothing(cloud, mount)
         mount.unmount()
         mount = cloud.mount("inline_quiet_ms=500ms")
         quiet_files_go_into_stripes(cloud, mount)
         two_mounts_against_a_model(cloud, mount, random.Random(options.seed))
+        mount.unmount()
+        mount = machine_is_lost(cloud, cloud.mount("inline_quiet_ms=60s", name="mnt"))
         records_are_whole(cloud, mount)
 
 

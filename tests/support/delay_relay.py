@@ -1,6 +1,7 @@
-"""A relay of a Unix socket that delays each direction: `delay_relay.py LISTEN TARGET MILLISECONDS`.
+"""A relay of a socket that delays each direction: `delay_relay.py LISTEN TARGET MILLISECONDS`; both are paths of
+Unix sockets or ports of 127.0.0.1.
 
-The distance between a mount and its daemon, without privileges and without losing bytes: what arrives
+The distance between a mount and its daemon, or a daemon and a site, without privileges and without losing bytes: what arrives
 leaves half a round trip later. Delay, not bandwidth, is what metadata feel.
 """
 
@@ -34,7 +35,10 @@ async def carry(reader, writer, delay_s):
 async def relay(listen, target, round_trip_ms):
     async def accepted(reader, writer):
         try:
-            far_reader, far_writer = await asyncio.open_unix_connection(target, limit=1 << 20)
+            if target.isdecimal():
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", int(target), limit=1 << 20)
+            else:
+                far_reader, far_writer = await asyncio.open_unix_connection(target, limit=1 << 20)
         except OSError:
             writer.close()
             return
@@ -42,9 +46,12 @@ async def relay(listen, target, round_trip_ms):
         await asyncio.gather(carry(reader, far_writer, half), carry(far_reader, writer, half),
                              return_exceptions=True)
 
-    if os.path.exists(listen):
-        os.unlink(listen)
-    server = await asyncio.start_unix_server(accepted, listen, limit=1 << 20)
+    if listen.isdecimal():
+        server = await asyncio.start_server(accepted, "127.0.0.1", int(listen), limit=1 << 20)
+    else:
+        if os.path.exists(listen):
+            os.unlink(listen)
+        server = await asyncio.start_unix_server(accepted, listen, limit=1 << 20)
     async with server:
         await server.serve_forever()
 

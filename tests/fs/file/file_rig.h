@@ -22,7 +22,8 @@ inline constexpr uint32_t kBlock = 4096;
 
 class FileRig {
  protected:
-  explicit FileRig(uint64_t cache_bytes) {
+  explicit FileRig(uint64_t cache_bytes, uint32_t inline_quiet_ms = 5'000) {
+    config_.inline_quiet_ms = inline_quiet_ms;
     char pattern[] = "/tmp/datacloud-file-io-XXXXXX";
     directory_ = ::mkdtemp(pattern);
     cloud_.set_uuid("0f0e0d0c-0b0a-0908-0706-050403020100");

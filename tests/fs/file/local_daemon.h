@@ -65,6 +65,7 @@ class LocalDaemon final : public RpcSession {
   std::atomic<bool> refuse_pieces{false};
   std::atomic<uint32_t> patches_max{kBlockPatchesDefault};
   std::atomic<uint32_t> commits_with_pieces{0};
+  std::atomic<uint32_t> requests{0};  // of any kind
 
   std::atomic<bool> refuse_clones{false};
   std::atomic<uint32_t> clones_made{0};
@@ -187,6 +188,7 @@ class LocalDaemon final : public RpcSession {
   }
 
   result<pb::Reply> handle(const pb::Request& request) {
+    ++requests;
     pb::Reply reply;
     auto tx = store_->begin();
     switch (request.op_case()) {

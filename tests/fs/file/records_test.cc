@@ -1,101 +1,15 @@
 // Little data of an fsync in the daemon's records: which fsyncs go there, what they leave, and that
 // everything that can happen to a file afterwards finds its bytes.
-#include <gmock/gmock.h>
-
-#include <algorithm>
 #include <atomic>
-#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "tests/fs/file/file_rig.h"
+#include "tests/fs/file/records_rig.h"
 #include "tests/support/seeded.h"
 
 namespace datacloud {
 namespace {
-
-class RecordsTest : public FileRig, public ::testing::Test {
- protected:
-  RecordsTest() : FileRig(2 << 20) {
-    records_ = true;
-    file_ = open_new("file");
-    handle_.inode = file_;
-    file_->opens = 1;
-  }
-  ~RecordsTest() override { EXPECT_THAT(daemon_->check(), testing::IsEmpty()); }
-
-  void write(uint64_t offset, const std::string& data) {
-    const auto written = io_->write(file_, offset, as_bytes(data), false);
-    ASSERT_TRUE(written) << written.error().message();
-    if (model_.size() < offset + data.size()) model_.resize(offset + data.size());
-    model_.replace(offset, data.size(), data);
-  }
-  void fsync() {
-    const auto done = io_->fsync(handle_);
-    ASSERT_TRUE(done) << done.error().message();
-  }
-  void write_synced(uint64_t offset, const std::string& data) {
-    write(offset, data);
-    fsync();
-  }
-  void cut(uint64_t size) {
-    ASSERT_TRUE(io_->truncate(file_, size));
-    model_.resize(size);
-  }
-  // So many blocks in a stripe.
-  void in_stripe(size_t blocks) {
-    write(0, std::string(blocks * kBlock, 's'));
-    ASSERT_TRUE(io_->flush(file_, true));
-    ASSERT_EQ(inline_blocks(), 0u);
-  }
-  // What the records and the sites hold, read by somebody who knows nothing yet.
-  void expect_stored() {
-    BlockCache empty(1 << 20);
-    BlockReader other(
-        BlockReader::Dependencies{*daemon_, empty, *stripes_, *sites_, config_, sealer_.get()});
-    EXPECT_EQ(file_->attr.size(), model_.size());
-    std::string stored;
-    for (uint64_t block = 0; block * kBlock < model_.size(); ++block) {
-      const auto read = other.read({file_->ino, 0, kBlock, model_.size()}, block, 1);
-      ASSERT_TRUE(read) << read.error().message();
-      if (read.value()[0]) stored += as_text(*read.value()[0]);
-      stored.resize(std::min<size_t>((block + 1) * kBlock, model_.size()));
-    }
-    EXPECT_TRUE(stored == model_)
-        << "they differ first at "
-        << std::mismatch(stored.begin(), stored.end(), model_.begin(), model_.end()).first -
-               stored.begin();
-  }
-  size_t count_runs(const std::function<bool(const pb::Run&)>& which) {
-    const auto runs = daemon_->runs(file_->ino);
-    return static_cast<size_t>(std::count_if(runs.begin(), runs.end(), which));
-  }
-  size_t inline_blocks() {
-    return count_runs([](const pb::Run& run) { return run.inline_(); });
-  }
-  uint64_t patches() {
-    uint64_t sum = 0;
-    for (const auto& run : daemon_->runs(file_->ino)) sum += run.patches();
-    return sum;
-  }
-  void expect_in_stripes() {
-    EXPECT_EQ(inline_blocks(), 0u);
-    EXPECT_EQ(patches(), 0u);
-  }
-  // What the flusher does, until nothing is left to do.
-  void store_due() {
-    for (int round = 0; round < 400 && io_->record_bytes() > 0; ++round) {
-      io_->store_due_records();
-      io_->wait_shared();
-      std::this_thread::sleep_for(milliseconds(5));
-    }
-  }
-
-  InodePtr file_;
-  FileHandle handle_;
-  std::string model_;
-};
 
 TEST_F(RecordsTest, ASmallNewFileNeedsNoStripe) {
   write_synced(0, "hello");
@@ -304,6 +218,41 @@ TEST_F(RecordsTest, ManyThreadsSyncOneFile) {
   for (int i = 0; i < kThreads * kRounds; ++i)
     model_.replace(static_cast<size_t>(i) * 60, 60,
                    std::string(60, static_cast<char>('a' + i % 26)));
+  expect_stored();
+}
+
+// Nothing but its commit is sent, and nothing to a site.
+TEST_F(RecordsTest, AnFsyncOfLittleIsOneRequest) {
+  in_stripe(1);
+  write_synced(3 * kBlock, "ids for both kinds are there");
+  const int puts = puts_seen_;
+  for (int i = 1; i <= 4; ++i) {
+    write(static_cast<uint64_t>(i) * 200, "a patch");
+    write(3 * kBlock + static_cast<uint64_t>(i), "a block");
+    const uint32_t before = daemon_->requests;
+    fsync();
+    EXPECT_EQ(daemon_->requests - before, 1u);
+  }
+  EXPECT_EQ(puts_seen_, puts);
+  expect_stored();
+}
+
+TEST_F(RecordsTest, CutsAndHolesOfInlineBlocks) {
+  for (uint64_t block : {0, 1, 3}) write_synced(block * kBlock, std::string(kBlock, 'i'));
+  EXPECT_EQ(inline_blocks(), 3u);
+  EXPECT_EQ(io_->blocks_used(file_).blocks, 3u);
+  cut(kBlock + 100);
+  fsync();
+  EXPECT_EQ(io_->blocks_used(file_).blocks, 2u);
+  expect_stored();
+  cut(2 * kBlock);  // grows again: zeros, not what was there
+  fsync();
+  expect_stored();
+  cut(0);
+  fsync();
+  EXPECT_EQ(inline_blocks(), 0u);
+  EXPECT_EQ(patches(), 0u);
+  write_synced(10, "after all");
   expect_stored();
 }
 
