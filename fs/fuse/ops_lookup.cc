@@ -156,7 +156,8 @@ result<void> set_daemon_attributes(Mount& mount, const InodePtr& inode, const st
   }
   const bool sets_mtime = to_set & kMtime;
   auto made = mount.metadata().call(setattr_request(inode->ino, attr, to_set, mount.time_range()));
-  if (to_set & FUSE_SET_ATTR_MODE) mount.xattrs().forget(inode->ino);  // failed or not: perhaps made
+  if (to_set & FUSE_SET_ATTR_MODE)
+    mount.xattrs().forget(inode->ino);  // failed or not: perhaps made
   TRY(auto answer, std::move(made));
   if (sets_mtime && answer.inode) {
     std::lock_guard lock(inode->mutex);

@@ -12,7 +12,6 @@
 #include <string_view>
 #include <utility>
 
-#include "common/base/features.h"
 #include "common/base/inode_flags.h"
 #include "common/base/posix_acl.h"
 #include "fs/fuse/ops.h"
@@ -130,10 +129,10 @@ bool attributes_are_true(Mount& mount, Inode& inode) {
   return inode.attr_known && !inode.attr_stale && mount.metadata().holds(inode, pb::LEASE_READ);
 }
 
+// ENODATA also in a cloud without the feature: the kernel hands other errors to whoever walks
+// through a directory.
 void get_acl(fuse_req_t req, fuse_ino_t ino, AclKind kind, size_t size) {
   Mount& mount = mount_of(req);
-  // Not EOPNOTSUPP, which the kernel would hand to whoever walks through the directory.
-  if (!mount.features().has(Feature::posix_acl)) return (void)fuse_reply_err(req, ENODATA);
   auto inode = known_inode(mount, ino);
   if (!inode) return reply_error(req, inode.error());
   if (ino == mount.root() && !attributes_are_true(mount, *inode.value()))

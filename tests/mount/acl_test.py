@@ -249,6 +249,20 @@ def mapped(cloud, one):
     there.unmount()
 
 
+def large(one):
+    path = one / "large"
+    path.touch()
+    for count, made in ((507, "done"), (508, "E2BIG")):
+        wanted = acls.acl(7, 5, 5, users=[(10_000 + i, i % 8) for i in range(count)])
+        try:
+            os.setxattr(path, acls.ACCESS, wanted)
+            seen = "done"
+        except OSError as error:
+            seen = errno.errorcode[error.errno]
+        check_equal(seen, made, f"an ACL of {count + 4} entries")
+    check_equal(len(acls.attribute(path, acls.ACCESS)), 511, "which is read whole")
+
+
 def many_attributes(cloud, one):
     path = one / "attributed"
     path.write_text("text")
@@ -292,6 +306,7 @@ def test(options):
         between_mounts(one, two)
         counted(cloud, one)
         mapped(cloud, one)
+        large(one)
         many_attributes(cloud, one)
         (one / "kept").mkdir()
         os.setxattr(one / "kept", acls.DEFAULT, acls.acl(7, 5, 5, users=[(USER, 7)]))

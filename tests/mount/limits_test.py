@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
 from cloud import BUILD, Cloud, wait_for  # noqa: E402
+from file_handles import handle_of, open_handle  # noqa: E402
 from harness import check, check_equal, expect_errno  # noqa: E402
 from joined_nodes import Node, free_port, listen_on, refused  # noqa: E402
 from mount8 import in_own_sbin  # noqa: E402
@@ -108,6 +109,26 @@ def through_a_restart(cloud, node, point, rng):
     refused(text, "role")
 
 
+def by_handles(cloud, local, point):
+    """Handles name inodes of the whole cloud, whoever has made them."""
+    one = local / "projects" / "one"
+    (one / "sub" / "unmet").write_text("inside")
+    inside = {name: handle_of(one / name) for name in (".", "sub", "sub/unmet")}
+    outside = {name: handle_of(local / "projects" / name) for name in ("", "secret")}
+    subprocess.run(["sync", local], check=True)
+    cloud.kill_daemon()  # it does not know which files it has shown to the node
+    cloud.start_daemon()
+    for name in ("sub", "sub/unmet"):
+        fd = open_handle(point, inside[name])
+        check_equal(os.fstat(fd).st_ino, os.stat(one / name).st_ino, f"the handle of {name} opens")
+        os.close(fd)
+    for name, handle in {**outside, ".": inside["."]}.items():
+        expect_errno(errno.ESTALE, f"that of {name!r} outside, or of the root by its number, does not",
+                     open_handle, point, handle)
+    os.unlink(one / "sub" / "unmet")
+    expect_errno(errno.ESTALE, "nor that of a removed file", open_handle, point, inside["sub/unmet"])
+
+
 def sub_directories(cloud, node, one):
     """CONFIG:/DIRECTORY and -o subdir= with mount(8), of the whole cloud and below a limit."""
     done = in_own_sbin(cloud, f"""
@@ -157,6 +178,7 @@ def test(options):
         work_inside(point, root, rng)
         with_others(cloud, local, point)
         through_a_restart(cloud, node, point, rng)
+        by_handles(cloud, local, point)
         sub_directories(cloud, node, root)
         node.unmount()
         subprocess.run(["rm", "-r", one], check=True)

@@ -46,7 +46,7 @@ def random_script(rng, length):
              "umask", "look", "truncate")
     script = [("mkdir", 0, "a", "b", 0o777, b""), ("mkdir", 0, "b", "a", 0o777, b"")]
     for _ in range(length):
-        script.append((rng.choice(kinds), rng.choice(USERS), rng.choice(PATHS), rng.choice(PATHS),
+        script.append((rng.choice(kinds), rng.choice(USERS + (0, 0)), rng.choice(PATHS), rng.choice(PATHS),
                        rng.choice((0o777, 0o666, 0o640, 0o2775, 0o700, 0o022, 0o007, rng.randrange(0o10000))),
                        random_acl(rng)))
     return script
@@ -80,7 +80,7 @@ def operate(kind, path, other, mode, data):
     elif kind == "unnamed":
         fd = os.open(os.path.dirname(path) or ".", os.O_TMPFILE | os.O_RDWR, mode & 0o777)
         try:
-            os.link(f"/proc/self/fd/{fd}", path, follow_symlinks=True)
+            os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd)  # AT_SYMLINK_FOLLOW
         finally:
             os.close(fd)
     elif kind == "chmod":

@@ -1,4 +1,11 @@
 // Two mounts: recalls, waiting, what a change tells others, and the life of orphans.
+#include <cerrno>
+#include <string>
+
+#include "common/base/features.h"
+#include "common/base/inode_flags.h"
+#include "common/base/posix_acl.h"
+#include "daemon/records/cloud_features.h"
 #include "tests/daemon/service/service_rig.h"
 
 namespace datacloud {
@@ -424,6 +431,58 @@ TEST_F(LeasesTest, OverwrittenDataIsDeletedOnlyWhereSitesAnswer) {
   call(t, gc_request());
   EXPECT_EQ(objects(), 3u);
   EXPECT_EQ(call(t, status).status().pending_deletions(), 0u);
+}
+
+class AclTest : public ServiceTest {
+ protected:
+  pb::Request acl_request(InodeId ino) {
+    pb::Request request;
+    auto* set = request.mutable_setxattr();
+    set->set_ino(ino);
+    set->set_name(std::string(kAccessAclName));
+    set->set_value(encode_acl({{AclEntry::owner, 6, kAclNoId},
+                               {AclEntry::user, 7, 1000},
+                               {AclEntry::owning_group, 0, kAclNoId},
+                               {AclEntry::mask, 5, kAclNoId},
+                               {AclEntry::others, 0, kAclNoId}}));
+    return request;
+  }
+};
+
+TEST_F(AclTest, ACloudWithoutTheFeatureKeepsNone) {
+  Client a = mount(1);
+  const InodeId ino = create(a, "f");
+  const auto reply = call(a, acl_request(ino));
+  EXPECT_EQ(reply.error(), EOPNOTSUPP);
+  EXPECT_THAT(reply.error_text(), testing::HasSubstr("datacloud feature enable posix-acl"));
+  EXPECT_EQ(get_inode(store_->begin(), ino).value().xattr_count(), 0u);
+}
+
+TEST_F(AclTest, WhoHasAnAclCachedLosesItBeforeItChanges) {
+  Transaction txn = store_->begin();
+  ASSERT_TRUE(enable_feature(txn, Feature::posix_acl, store_->sequence() + 1));
+  ASSERT_TRUE(store_->commit(std::move(txn)));
+  restart();
+  const std::string name(describe(Feature::posix_acl).name);
+  Client a = mount(1, {name}), b = mount(2, {name});
+  const InodeId ino = create(a, "f");
+  call(a, release_request(ino));
+  EXPECT_EQ(call(b, lookup_request("f")).attr().lease(), pb::LEASE_READ);
+  const uint64_t id = send(a, acl_request(ino));
+  const auto asked = recall(b, false);
+  EXPECT_EQ(asked.ino(), ino);
+  EXPECT_EQ(asked.mode(), pb::LEASE_NONE);
+  EXPECT_FALSE(answered_now(a, id));
+  EXPECT_EQ(get_inode(store_->begin(), ino).value().xattr_count(), 0u);
+  finish(b, asked);
+  const auto reply = await(a, id);
+  EXPECT_EQ(reply.error(), 0) << reply.error_text();
+  EXPECT_EQ(reply.attr().inode().mode() & 07777, 0650u);
+  EXPECT_EQ(reply.attr().inode().flags(), kInodeAccessAcl);
+  pb::Request look;
+  look.mutable_getxattr()->set_ino(ino);
+  look.mutable_getxattr()->set_name(std::string(kAccessAclName));
+  EXPECT_EQ(call(b, look).xattr().value(), acl_request(ino).setxattr().value());
 }
 
 }  // namespace
