@@ -108,7 +108,10 @@ result<void> FileIo::allocate(const InodePtr& inode, const Allocation& asked) {
     commit->sets_mtime = empties || (grows && stop > size);
     // A hole within one block is zeros, which are written already.
     if (update.reserve_size() == 0 && update.unreserve_size() == 0) return success();
-    TRY(commit_direct(sharing, commit));
+    const auto done = commit_direct(sharing, commit);
+    // The kernel drops its pages of a hole only when it is told of success.
+    if (!done && commit->in_doubt && empties) d_.forget_pages(inode->ino);
+    TRY(done);
     if (commit->outcome != DirectCommit::Outcome::applied) continue;
     if (asked.what != What::punch) {
       std::lock_guard lock(inode->mutex);
