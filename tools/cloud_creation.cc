@@ -236,14 +236,20 @@ bool undo_format(const SiteConfig& site, const SiteMarker& marker) {
   return std::filesystem::is_empty(site.path, ec) && !ec;
 }
 
+namespace {
+
+void add_feature(pb::Features& features, const KnownFeature& known) {
+  auto* feature = features.add_features();
+  feature->set_name(std::string(known.name));
+  feature->set_version(std::string(known.version));
+  feature->set_since(1);  // the transaction that makes the cloud
+}
+
+}  // namespace
+
 result<pb::Features> chosen_features(const std::string& choice) {
   pb::Features features;
-  const auto add = [&](const KnownFeature& known) {
-    auto* feature = features.add_features();
-    feature->set_name(std::string(known.name));
-    feature->set_version(std::string(known.version));
-    feature->set_since(1);  // the transaction that makes the cloud
-  };
+  const auto add = [&](const KnownFeature& known) { add_feature(features, known); };
   if (choice == "all") {
     for (const auto& known : known_features())
       if (known.command.empty() && known.feature != Feature::inline_data) add(known);
@@ -266,8 +272,8 @@ result<pb::Features> chosen_features(const std::string& choice) {
       }
       if (known->feature == Feature::inline_data) {
         return failure(Errc::invalid,
-                       "feature \"inline\" needs a journal: switch it on later, with `datacloud "
-                       "feature enable inline`");
+                       "feature \"inline\" needs a journal: `create --journal` switches it on with "
+                       "all others, `datacloud feature enable inline` later");
       }
       if (!known->command.empty()) {
         return failure(Errc::invalid, fmt::format("feature \"{}\" needs more than a name here: "
@@ -305,11 +311,8 @@ result<CreatedCloud> create_cloud(const Config& config, uint32_t uid, uint32_t g
     if (created.journal_awaited) created.journal.reset();
   }
   if (created.journal) {
-    const KnownFeature& known = describe(Feature::journal);
-    auto* feature = used.add_features();
-    feature->set_name(std::string(known.name));
-    feature->set_version(std::string(known.version));
-    feature->set_since(1);
+    add_feature(used, describe(Feature::journal));
+    if (journal.with_inline) add_feature(used, describe(Feature::inline_data));
   }
   Undo undo;
   auto made = [&]() -> result<void> {

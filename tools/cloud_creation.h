@@ -37,9 +37,11 @@ struct CreatedCloud {
 struct JournalChoice {
   bool wanted = false;         // at all sites
   bool accept_weaker = false;  // than files are
+  bool with_inline = false;    // feature "inline" as well, once there is the journal
 };
 
 // "all", "none" or names with commas between them: what a new cloud uses from the beginning.
+// Without those that need a journal (JournalChoice).
 result<pb::Features> chosen_features(const std::string& choice);
 
 // The root directory will belong to uid and gid.

@@ -108,7 +108,9 @@ int run_create(const CommandContext& context, const CreateOptions& options) {
   const auto chosen = chosen_features(options.features);
   if (!chosen) return report_failure(chosen.error());
   auto created = create_cloud(config.value(), ::getuid(), ::getgid(), chosen.value(),
-                              {.wanted = options.journal, .accept_weaker = options.accept_weaker});
+                              {.wanted = options.journal,
+                               .accept_weaker = options.accept_weaker,
+                               .with_inline = options.features == "all"});
   if (!created) return report_failure(created.error());
   fmt::print("{}", context.json ? json_text(created_json(config.value(), created.value()))
                                 : created_text(config.value(), created.value(), colour_wanted()));

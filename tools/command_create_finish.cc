@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string>
 
+#include "common/base/features.h"
 #include "common/site/site_set.h"
 #include "tools/commands.h"
 #include "tools/exit_codes.h"
@@ -105,7 +107,15 @@ int run_create_finish(const CommandContext& context, const CreateOptions& option
     if (!context.json) fmt::print(stderr, "run this again when the servers of these sites run\n");
     return kExitFailed;
   }
-  return options.journal ? run_journal_enable(context, {}, options.accept_weaker) : kExitOk;
+  if (!options.journal) return kExitOk;
+  const int enabled = run_journal_enable(context, {}, options.accept_weaker);
+  if (enabled != kExitOk || options.features != "all") return enabled;
+  // What `create --journal` does at once where no site has to be waited for.
+  const std::string name(describe(Feature::inline_data).name);
+  if (const auto done = enable_feature(context, name); !done)
+    fmt::print(stderr, "{}; later: datacloud feature enable {}\n",
+               printable(done.error().message()), name);
+  return enabled;
 }
 
 }  // namespace datacloud

@@ -55,6 +55,16 @@ int tell(const CommandContext& context, const result<pb::FeatureReply>& reply) {
 
 }  // namespace
 
+result<void> enable_feature(const CommandContext& context, const std::string& name) {
+  pb::FeatureRequest request;
+  request.add_enable(name);
+  TRY(const auto reply, ask(context, request));
+  for (const auto& feature : reply.features()) {
+    if (feature.name() == name && feature.since() != 0) return success();
+  }
+  return failure(Errc::unsupported, "feature " + name + " has to wait for programs that know it");
+}
+
 int run_feature_list(const CommandContext& context) { return tell(context, ask(context, {})); }
 
 int run_feature_enable(const CommandContext& context, const std::vector<std::string>& names,

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "common/base/error.h"
+
 namespace datacloud {
 
 struct CommandContext {
@@ -40,6 +42,8 @@ struct RecoverOptions {
 int run_recover(const CommandContext&, const RecoverOptions&);
 int run_feature_list(const CommandContext&);
 int run_feature_enable(const CommandContext&, const std::vector<std::string>& names, bool all);
+// The same of one, without a word.
+result<void> enable_feature(const CommandContext&, const std::string& name);
 int run_tree_create(const CommandContext&, const std::string& path);
 int run_tree_remove(const CommandContext&, const std::string& path);
 int run_tree_show(const CommandContext&, const std::string& path);

@@ -106,6 +106,8 @@ result<void> read_daemon(ConfigSection s, DaemonConfig& daemon, NodeConfig& node
     return failure(s.error("fold", "fold must be \"auto\" or \"manual\""));
   TRY(s.number("block_patches_max", daemon.block_patches_max, 1, kBlockPatchesMax));
   TRY(s.number("inline_bytes_max", daemon.inline_bytes_max, 0, 16 * kMiB * 1024, parse_bytes));
+  TRY(s.number("inline_bytes_per_second_max", daemon.inline_bytes_per_second_max, 0, kMiB << 20,
+               parse_bytes));
   TRY(s.number("fold_age_ms", daemon.fold_age_ms, 0, 8760 * kHourMs, parse_milliseconds));
   TRY(s.number("fold_heat_ms", daemon.fold_heat_ms, 0, 8760 * kHourMs, parse_milliseconds));
   TRY(s.number("fold_blocked_ms", daemon.fold_blocked_ms, 0, 8760 * kHourMs, parse_milliseconds));

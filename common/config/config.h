@@ -97,6 +97,8 @@ struct DaemonConfig {
   // Of blocks and patches that mounts may leave in the metadata (feature "inline"); then into
   // stripes.
   uint64_t inline_bytes_max = 256u << 20;
+  // Of these, how many may come in; beyond, into stripes. 0: no limit.
+  uint64_t inline_bytes_per_second_max = 12u << 20;
   uint64_t fold_age_ms = 60'000;         // younger updates and stripes are left alone
   uint64_t fold_heat_ms = 600'000;       // a stripe whose updates keep coming waits at most this
   uint64_t fold_blocked_ms = 1'800'000;  // after this, updates are merged without their stripe
@@ -150,7 +152,7 @@ struct MountConfig {
   // Feature "inline": what fsync puts into the metadata, until it is written into stripes.
   uint32_t inline_flush_bytes_max = 16u << 10;  // of one fsync of a file; 0: never
   uint32_t inline_file_bytes_max = 1u << 20;    // of a file
-  uint64_t inline_bytes_max = 16u << 20;        // of all files of this mount
+  uint64_t inline_bytes_max = 64u << 20;        // of all files of this mount
   uint32_t inline_quiet_ms = 5'000;  // a file without changes for so long goes into stripes
 };
 

@@ -196,6 +196,13 @@ result<bool> MetadataService::may_keep(const Transaction& txn, const pb::Inode& 
   return inline_blocks::may_patch(txn, inode, update, pieces, deps_.config.block_patches_max);
 }
 
+// What was acknowledged is made again, whatever room there is.
+bool MetadataService::take_room(uint64_t bytes, bool again) {
+  if (bytes == 0 || !again) return bytes == 0 || inline_room_.takes(bytes);
+  inline_room_.add(bytes);
+  return true;
+}
+
 Answer MetadataService::commit_data(const CallPtr& call) {
   const auto& request = call->request.commit();
   TRY(check_commit(request, call->session));
@@ -210,8 +217,7 @@ Answer MetadataService::commit_data(const CallPtr& call) {
     TRY(add_stripe(txn, without_homes(stripe, deps_.sites)));
   }
   TRY(const auto pieces, inline_blocks::Pieces::of(request));
-  // What was acknowledged is made again, whatever room there is.
-  const bool room = pieces.empty() || resending || inline_room_.takes(pieces.bytes());
+  const bool room = take_room(pieces.bytes(), resending);
   pb::Reply reply;
   for (const auto& sent : request.updates()) {
     auto* outcome = reply.mutable_commit()->add_outcomes();

@@ -275,6 +275,7 @@ class MetadataService final : public RpcService, private Responder {
   result<void> check_commit(const pb::CommitRequest&, SessionId) const;
   result<bool> may_clone(const Transaction&, const pb::Inode& target, const pb::InodeUpdate&,
                          SessionId) const;
+  bool take_room(uint64_t bytes, bool again);
   result<bool> may_keep(const Transaction&, const pb::Inode&, const pb::InodeUpdate&,
                         const inline_blocks::Pieces&, bool room) const;
   result<void> check_stripe(const pb::Stripe&, SessionId) const;

@@ -67,6 +67,7 @@ result<void> MetadataService::start() {
     spdlog::info("waiting for {} mounts that were connected before the restart", awaited_.size());
   }
   maintenance_->start();
+  inline_room_.start();
   if (deps_.journal && metadata_key_) {
     TRY(start_journal_work());
   }

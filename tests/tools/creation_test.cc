@@ -222,7 +222,27 @@ TEST_F(CreationTest, AJournalIsMadeAtEverySiteAndNotedInTheMetadata) {
   pb::JournalSet set;
   ASSERT_TRUE(store.value()->begin().get(key::meta("journal"), set).value());
   EXPECT_EQ(set.SerializeAsString(), created.value().journal->SerializeAsString());
-  EXPECT_TRUE(includes(read_features(store.value()->begin()).value(), Feature::journal));
+  const auto features = read_features(store.value()->begin()).value();
+  EXPECT_TRUE(includes(features, Feature::journal));
+  EXPECT_FALSE(includes(features, Feature::inline_data)) << "not asked for";
+}
+
+TEST_F(CreationTest, ACloudWithAJournalKeepsLittleDataInTheMetadata) {
+  const auto created = create_cloud(config_, 0, 0, chosen_features("all").value(),
+                                    {.wanted = true, .with_inline = true});
+  ASSERT_TRUE(created) << created.error().text();
+  auto store = MetadataStore::open({.directory = metadata_directory(config_.daemon)});
+  ASSERT_TRUE(store) << store.error().text();
+  const auto features = read_features(store.value()->begin()).value();
+  for (const auto& known : known_features()) EXPECT_TRUE(includes(features, known.feature));
+}
+
+TEST_F(CreationTest, WithoutAJournalNothingIsKeptInTheMetadata) {
+  const auto created = create_cloud(config_, 0, 0, {}, {.with_inline = true});
+  ASSERT_TRUE(created) << created.error().text();
+  auto store = MetadataStore::open({.directory = metadata_directory(config_.daemon)});
+  ASSERT_TRUE(store) << store.error().text();
+  EXPECT_FALSE(includes(read_features(store.value()->begin()).value(), Feature::inline_data));
 }
 
 TEST_F(CreationTest, AJournalThatCannotBeMadeLeavesNoTrace) {

@@ -1,8 +1,13 @@
 // A cloud with a journal: what waits for a quorum and what does not, requests that wait while too
 // much is at none, and switching a journal on.
+#include <filesystem>
+
 #include "daemon/metadata/journal_records.h"
 #include "daemon/metadata/journal_start.h"
+#include "daemon/records/block_map.h"
 #include "daemon/records/cloud_features.h"
+#include "daemon/records/inline_blocks.h"
+#include "daemon/records/namespace_ops.h"
 #include "tests/daemon/metadata/memory_journal.h"
 #include "tests/daemon/service/service_rig.h"
 
@@ -220,6 +225,118 @@ TEST_F(JournalServiceTest, WhatWasToldIsThereAfterAKillThoughNoQuorumHadIt) {
   const auto again = await(a, a.last_id);
   EXPECT_EQ(again.error(), 0);
   EXPECT_EQ(again.attr().inode().ino(), made.attr().inode().ino());
+}
+
+// Little data that is fsynced, in a cloud that keeps it in the records.
+class InlineJournalTest : public JournalServiceTest {
+ protected:
+  void SetUp() override {
+    JournalServiceTest::SetUp();
+    Transaction txn = store_->begin();
+    ASSERT_TRUE(enable_feature(txn, Feature::inline_data, store_->sequence() + 1));
+    ASSERT_TRUE(store_->commit(std::move(txn)));
+    switch_on();
+    a_.pid = 11;
+    a_.secret = "secret of a mount of today";
+    a_.protocol = kProtocolNewest;
+    a_.features = {std::string(describe(Feature::inline_data).name)};
+    connect(a_);
+    file_ = create(a_, "file");
+    version_ = grant(a_, IdKind::version, 100);
+    state_ = get_inode(store_->begin(), file_).value().change_id();
+    pb::Request sync;
+    sync.mutable_sync();
+    EXPECT_EQ(call(a_, sync).error(), 0);
+  }
+  // The next state of the file: one more block 0, or a patch of it.
+  pb::Request piece(bool patch, bool durable) {
+    pb::Request request;
+    auto* commit = request.mutable_commit();
+    commit->set_durable(durable);
+    auto* update = commit->add_updates();
+    update->set_ino(file_);
+    update->set_grow_to(4096);
+    update->add_follows(state_);
+    update->set_change_id(++state_);
+    auto* run = update->add_runs();
+    run->set_count(1);
+    run->set_version(version_++);
+    patch ? run->set_patches(1) : run->set_inline_(true);
+    auto* bytes = commit->add_pieces();
+    bytes->set_ino(file_);
+    bytes->set_version(run->version());
+    bytes->set_patch(patch);
+    bytes->set_sealed(std::string(100, patch ? 'p' : 'b'));
+    return request;
+  }
+  std::vector<pb::Run> runs() { return runs_of(store_->begin(), file_, 0, 10).value(); }
+
+  Client a_;
+  InodeId file_ = 0;
+  uint64_t version_ = 0, state_ = 0;
+};
+
+// One append at each site, one round trip, and nothing before it is at a quorum.
+TEST_F(InlineJournalTest, AnFsyncIsOneEntryOfTheJournal) {
+  for (const bool patch : {false, true, true}) {
+    journal_->hold(true);
+    const size_t before = journal_->entries().size();
+    const uint64_t id = send(a_, piece(patch, true));
+    EXPECT_FALSE(answered_now(a_, id));
+    EXPECT_EQ(journal_->entries().size(), before + 1);
+    journal_->hold(false);
+    journal_->release();
+    EXPECT_THAT(outcomes(await(a_, id)), ElementsAre(pb::UpdateOutcome::APPLIED));
+    EXPECT_EQ(journal_->entries().size(), before + 1);
+  }
+  EXPECT_EQ(runs().at(0).patches(), 2u);
+  EXPECT_EQ(objects(), 0u);
+}
+
+// What was answered and was at no quorum yet is gone after a power cut; sent again it is made once,
+// under the same content versions, however often it is sent.
+TEST_F(InlineJournalTest, WhatAPowerCutTookIsMadeAgainOnce) {
+  stop();
+  std::filesystem::copy(root_ + "/meta", root_ + "/copy", std::filesystem::copy_options::recursive);
+  start();
+  connect(a_, pb::CLIENT_MOUNT, {held(file_, pb::LEASE_WRITE)});
+  pb::Request sync;
+  sync.mutable_sync();
+  EXPECT_EQ(call(a_, sync).error(), 0);  // nothing is to be sent again
+  journal_->hold(true);
+  std::vector<pb::Request> sent{piece(false, false), piece(true, false), piece(true, false)};
+  for (auto& request : sent) {
+    const uint64_t id = send(a_, request);
+    EXPECT_THAT(outcomes(await(a_, id)), ElementsAre(pb::UpdateOutcome::APPLIED));
+    request.set_id(id);
+  }
+  const auto before = runs();
+  stop();
+  journal_->lose(journal_->uncommitted());
+  journal_->hold(false);
+  std::filesystem::remove_all(root_ + "/meta");
+  std::filesystem::rename(root_ + "/copy", root_ + "/meta");
+  start();
+  EXPECT_TRUE(runs().empty()) << "the power cut has taken it";
+  connect(a_, pb::CLIENT_MOUNT, {held(file_, pb::LEASE_WRITE)});
+  for (int times = 0; times < 3; ++times) {
+    for (const auto& request : sent) {
+      a_.connection->replies.clear();
+      service_->on_request(a_.connection, request);
+      EXPECT_THAT(outcomes(await(a_, request.id())), ElementsAre(pb::UpdateOutcome::APPLIED));
+    }
+    ASSERT_EQ(runs().size(), 1u);
+    EXPECT_EQ(runs()[0].DebugString(), before[0].DebugString());
+    const auto records = inline_blocks::read_records(store_->begin(), file_, runs()[0]);
+    ASSERT_TRUE(records);
+    ASSERT_EQ(records.value().patches.size(), 2u);
+    EXPECT_EQ(records.value().patches[0].version, before[0].version() + 1);
+    EXPECT_EQ(records.value().patches[1].version, before[0].version() + 2);
+    if (times == 1) {  // kill -9 besides
+      restart();
+      connect(a_, pb::CLIENT_MOUNT, {held(file_, pb::LEASE_WRITE)});
+    }
+  }
 }
 
 }  // namespace
