@@ -65,6 +65,8 @@ class JournalRig {
     pb::Cloud cloud;
     cloud.set_uuid(kJournalCloud);
     cloud.set_name("test");
+    cloud.mutable_root_policy()->set_code("rs-3-2");
+    cloud.mutable_root_policy()->set_block_bytes(4096);
     pb::JournalSet set;
     set.set_journal(std::string(16, 'j'));
     set.set_number(1);
