@@ -6,6 +6,8 @@
 #include <memory>
 #include <string_view>
 
+#include "common/base/features.h"
+#include "common/base/inode_flags.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/ops_flags.h"
 #include "fs/fuse/raw/kernel_channel.h"
@@ -14,12 +16,22 @@
 namespace datacloud {
 namespace {
 
+// Whether the daemon is known to apply the umask itself: a directory with a default ACL tells that
+// the cloud uses ACLs before a keepalive does.
+bool daemon_applies_umask(Mount& mount, InodeId parent) {
+  if (mount.features().has(Feature::posix_acl)) return true;
+  const InodePtr directory = mount.table().find(parent);
+  if (!directory) return false;
+  std::lock_guard lock(directory->mutex);
+  return directory->attr.flags() & kInodeDefaultAcl;
+}
+
 // The daemon applies the umask where there is no default ACL. Without the feature there is none,
 // and a daemon from before it would not apply the umask either.
 void set_mode(fuse_req_t req, pb::CreateRequest& create, mode_t mode) {
   const mode_t umask = fuse_req_ctx(req)->umask;
   if (S_ISLNK(mode)) return create.set_mode(mode);
-  if (!mount_of(req).features().has(Feature::posix_acl)) return create.set_mode(mode & ~umask);
+  if (!daemon_applies_umask(mount_of(req), create.parent())) return create.set_mode(mode & ~umask);
   create.set_mode(mode);
   create.set_umask(umask);
 }

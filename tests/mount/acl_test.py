@@ -299,7 +299,7 @@ def test(options):
         cloud.start_daemon()
         one, two = cloud.mount(name="one"), cloud.mount(name="two")
         without_the_feature(cloud, one)
-        # Mounts hear of features with their next keepalive.
+        # Mounts hear of features with their next keepalive; ACLs hold all the same.
         wait_for(lambda: can_set(one / "before") and can_set(two / "before"), 20, "the mounts to know the feature")
         programs(one, local)
         random_operations(one, local, rng, 6, 250)
