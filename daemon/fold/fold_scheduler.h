@@ -1,14 +1,14 @@
-// Decides which stripes are folded and merged, and when, and which inline blocks go into stripes
-// (inline_move.h). A fold (parity_fold.h) brings updates into
-// the stripe whose blocks they replace; a merge (stripe_merge.h) rewrites stripes that are small or
-// have much dead space as fewer, full ones. Both run as jobs on the background threads.
+// Decides which stripes are folded and merged, and when, and which inline blocks go into stripes. A
+// fold (parity_fold.h) brings updates into the stripe whose blocks they replace; a merge
+// (stripe_merge.h) rewrites stripes that are small or have much dead space as fewer, full ones; a
+// move (inline_move.h) makes a stripe of inline blocks. All run as jobs on the background threads.
 //
 // The scheduler itself runs on the loop, in passes. A pass first moves inline blocks of files that
-// no session has for itself, folds every stripe with superseded
-// blocks, then looks at all stripes for merging, except those that still wait for a fold. Left to
-// itself it works slowly: after each fold or merge it rests for as long as the job took, until the
-// backlog reaches half its limit; then it runs as many jobs as it may. It leaves out data that was
-// written recently, because it may be overwritten soon. `fold --wait` asks for one whole pass with
+// no session has for itself, then folds every stripe with superseded blocks, then looks at all
+// stripes for merging, except those that still wait for a fold. Left to itself it works slowly:
+// after each job it rests for as long as that took, until the backlog reaches half its limit; then
+// it runs as many jobs as it may. It leaves out data that was written recently, because it may be
+// overwritten soon, and files that were left recently. `fold --wait` asks for one whole pass with
 // stricter limits, which is repeated for stripes that were blocked.
 #pragma once
 
