@@ -196,8 +196,11 @@ result<void> Standby::Loop::hear_leader() {
   const auto noted = link->noted();
   const auto now = monotonic_now();
   if (noted.answers != answers) {
-    watch.lives(now);
-    looking_since.reset();
+    // One that too few sites confirm answers no mount: what it says here is no sign that it leads.
+    if (noted.last.lease_ms() == 0 || noted.last.lease_holds()) {
+      watch.lives(now);
+      looking_since.reset();
+    }
     if (!noted.last.committed().empty()) {
       TRY(const auto committed, decode_position(noted.last.committed()));
       TRY(follower->told_committed(committed));

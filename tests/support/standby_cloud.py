@@ -1,6 +1,6 @@
 """A cloud with two daemons on machines of their own, and nodes on others, behind one switch.
 
-The sites are directories that all machines see. What kills, stops, cuts and moves is here.
+The sites are directories that all machines see, until one is cut from them. What kills, stops, cuts and moves is here.
 """
 
 import json
@@ -22,18 +22,27 @@ class Daemon:
         self.config.parent.mkdir()
         text = cloud.config.read_text()
         text = text.replace(str(cloud.root / "state"), str(cloud.root / name / "state"))
-        listen = json.dumps([f"unix:{self.config.parent}/daemon.sock",
-                             f"tls://{machine.there}:{PORT}"])
+        self.socket = self.config.parent / "daemon.sock"
+        listen, advertise = [f"unix:{self.socket}"], ""
+        if machine is not None:
+            listen.append(f"tls://{machine.there}:{PORT}")
+            advertise = f'\nadvertise = "tls://{machine.there}:{PORT}"'
         text = text.replace(f'listen = "unix:{cloud.socket}"',
-                            f'listen = {listen}\nname = "{name}"\norder = {order}\n'
-                            f'standby = true\nadvertise = "tls://{machine.there}:{PORT}"')
+                            f'listen = {json.dumps(listen)}\nname = "{name}"\norder = {order}\n'
+                            f'standby = true{advertise}')
         self.config.write_text(text)
 
     def start(self):
+        # Files of its own: it can be cut from the sites. Mounts that it saw there would stay in use.
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                   "awk '$3 ~ /^fuse/ {print $2}' /proc/self/mounts | xargs -r -n1 umount -l; "
+                   'exec "$@"', "sh", BUILD / "bin" / "datacloudd", "--config", self.config, "-f"]
+        if self.machine is not None:
+            command = self.machine.command(*command)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.machine.command(BUILD / "bin" / "datacloudd", "--config", self.config, "-f"),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent)
+                list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                preexec_fn=_die_with_parent)
         self.cloud._note_process(self.process.pid)
 
     def alive(self):
@@ -49,6 +58,17 @@ class Daemon:
         if self.process.wait(60) != 0:
             raise CloudError(f"the daemon {self.name} did not end well: {tail(self.log, 5)}")
 
+    def _in_its_files(self, *command):
+        subprocess.run(["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", *map(str, command)],
+                       check=True, capture_output=True)
+
+    def cut_from_sites(self):
+        """It sees empty folders in place of them; everybody else sees the sites."""
+        self._in_its_files("mount", "-t", "tmpfs", "none", self.cloud.root / "sites")
+
+    def mend_sites(self):
+        self._in_its_files("umount", "-l", self.cloud.root / "sites")
+
     def stop(self):
         self.process.send_signal(signal.SIGSTOP)
 
@@ -57,15 +77,16 @@ class Daemon:
 
 
 class StandbyCloud(Cloud):
-    """`east` leads, `west` stands by. Times are shorter than the defaults, for the test's sake."""
+    """`east` leads, `west` stands by. Times are shorter than the defaults, for the test's sake.
+    Without a switch both are on this machine, and so are mounts, without nodes."""
 
-    def __init__(self, switch, nodes):
+    def __init__(self, switch, nodes=0, stores="directory"):
         self.daemons = {}
-        super().__init__(sites=3, code="rs-2-1", create=False, stores="directory")
+        super().__init__(sites=3, code="rs-2-1", create=False, stores=stores)
         with open(self.config, "a") as text:
             text.write('\n[journal]\nleader_lease_ms = 1000\ntakeover_after_ms = 1000\n'
                        'leader_stay_ms = 3600000\n')
-        machines = iter(switch.machines)
+        machines = iter(switch.machines if switch else [None, None])
         for order, name in enumerate(("east", "west")):
             self.daemons[name] = Daemon(self, name, order, next(machines))
         self.config = self.daemons["east"].config
@@ -119,6 +140,7 @@ class StandbyCloud(Cloud):
 
     def swap(self):
         self.leading, self.other = self.other, self.leading
+        self.config = self.leading.config
 
     def close(self):
         if not self._closed:

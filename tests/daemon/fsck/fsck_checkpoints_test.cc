@@ -1,6 +1,7 @@
 // Damage to the records of checkpoints, made by hand.
 #include "common/proto/checkpoint.pb.h"
 #include "daemon/checkpoint/checkpoint_rules.h"
+#include "daemon/checkpoint/journal_audit.h"
 #include "tests/daemon/fsck/fsck_rig.h"
 
 namespace datacloud {
@@ -25,6 +26,22 @@ class FsckCheckpointsTest : public FsckTest {
     damage([&](Transaction& txn) { txn.put(k, record); });
   }
 };
+
+TEST_F(FsckCheckpointsTest, ADamagedRecordOfTheAuditIsErased) {
+  const std::string at = key::meta(kJournalAuditRecord);
+  pb::JournalAuditState state;
+  state.set_began_ns(5);
+  state.add_sites(1);
+  state.set_previous(std::string(32, 'h'));
+  damage([&](Transaction& txn) { txn.put(at, state); });
+  EXPECT_EQ(run(false).findings_total(), 0u) << run(false).ShortDebugString();
+  state.set_previous("short");
+  damage([&](Transaction& txn) { txn.put(at, state); });
+  expect_mended("the record of the journal's audit is damaged");
+  EXPECT_FALSE(store_->begin().get(at).value());
+  damage([&](Transaction& txn) { txn.put(at, std::string("\xff\xff garbage")); });
+  expect_mended("the record of the journal's audit is damaged");
+}
 
 TEST_F(FsckCheckpointsTest, DamagedRecordsAreErasedAndOthersLeftAlone) {
   put(key_of(0xabc), whole(0xabc));
