@@ -17,11 +17,11 @@ TimerThread::~TimerThread() {
 TimerThread::Id TimerThread::schedule(MonotonicTime when, std::function<void()> function) {
   std::unique_lock lock(mutex_);
   const Id id{when, next_++};
-  // Two statements: begin() must be looked up after the insertion.
-  const auto inserted = waiting_.emplace(id, std::move(function)).first;
-  const bool first = inserted == waiting_.begin();
+  waiting_.emplace(id, std::move(function));
+  const bool earlier = when < looks_at_;
+  if (earlier) looks_at_ = MonotonicTime::min();  // woken once, however many follow
   lock.unlock();
-  if (first) wake_.notify_one();
+  if (earlier) wake_.notify_one();
   return id;
 }
 
@@ -39,13 +39,16 @@ void TimerThread::run() {
   for (;;) {
     if (waiting_.empty()) {
       if (stop_) return;
+      looks_at_ = MonotonicTime::max();
       wake_.wait(lock);
+      looks_at_ = MonotonicTime::min();
       continue;
     }
     const auto first = waiting_.begin();
     if (!stop_ && first->first.first > monotonic_now()) {
-      const MonotonicTime until = first->first.first;
+      const MonotonicTime until = looks_at_ = first->first.first;
       wake_.wait_until(lock, until);
+      looks_at_ = MonotonicTime::min();
       continue;
     }
     auto function = std::move(first->second);

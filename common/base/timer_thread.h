@@ -2,6 +2,9 @@
 //
 // Functions run on the timer's thread and must not block. Destruction runs everything that is still
 // waiting, at once, so that nobody who waits for such a function waits forever.
+//
+// Most deadlines are cancelled long before their time and each lies behind the ones before it: the
+// thread sleeps on until the earliest that it knew of, and only an earlier one wakes it.
 #pragma once
 
 #include <condition_variable>
@@ -34,6 +37,8 @@ class TimerThread {
   std::condition_variable wake_;
   std::map<Id, std::function<void()>> waiting_;
   uint64_t next_ = 0;
+  // When the thread looks at the queue by itself; min(): it is not asleep, and will look.
+  MonotonicTime looks_at_ = MonotonicTime::min();
   bool stop_ = false;
   std::thread thread_;
 };

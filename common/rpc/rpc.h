@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -125,9 +126,12 @@ class RpcServer {
   // "tls://HOST:PORT": all addresses of a name; needs serve_tls first.
   virtual result<void> listen(const std::string& address) = 0;
   virtual void serve_tls(TlsServing) = 0;
-  virtual void run() = 0;                                   // until stop()
-  virtual void stop() = 0;                                  // from any thread
-  virtual void post(std::function<void()>) = 0;             // from any thread
+  virtual void run() = 0;                        // until stop()
+  virtual void stop() = 0;                       // from any thread
+  virtual void post(std::function<void()>) = 0;  // from any thread
+  // As post(), from a thread that does not call the service now: while nothing waits for the
+  // service, `f` runs at once and on this thread, as requests do. Not after run() has ended.
+  virtual void run_or_post(std::function<void()> f) { post(std::move(f)); }
   virtual void after(Duration, std::function<void()>) = 0;  // one shot, from any thread
   virtual RpcServerStats stats() const = 0;                 // from any thread
 };

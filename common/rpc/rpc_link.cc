@@ -33,7 +33,7 @@ RpcLink::RpcLink(RpcLoop& loop, RpcTurns& turns, RpcThread& thread,
     : loop_(loop),
       turns_(turns),
       thread_(thread),
-      stream_(std::move(stream)),
+      output_(std::make_shared<RpcOutput>(std::move(stream))),
       waiting_(thread.io),
       stalled_(thread.io),
       unsent_(thread.io),
@@ -60,11 +60,13 @@ void RpcLink::start() {
   // Called with the connection's lock held, which keeps the thread alive (abandon takes that lock).
   hooks.send_soon = post([](RpcLink& link) { link.send(); });
   hooks.close_soon = post([](RpcLink& link) { link.finish(); });
+  // What is encrypted is sent by the connection's own thread: the service has no time for that.
+  if (!peer_.remote()) hooks.output = output_;
   connection_ = std::make_shared<ServerConnection>(peer_, std::move(hooks));
   source_ = turns_.open(client_of(peer_), connection_, post([](RpcLink& link) { link.resume(); }));
   asio::post(thread_.io(), [self = shared_from_this()] {
     error_code failed;
-    self->waiting_.assign(self->stream_->fd(), failed);
+    self->waiting_.assign(self->output_->stream->fd(), failed);
     if (failed) return self->close();
     self->read();
     self->send();  // what was queued before there was somebody to send it
@@ -93,24 +95,28 @@ void RpcLink::finish() {
 
 void RpcLink::send() {
   if (sending_later_ || !waiting_.is_open()) return;
+  std::unique_lock lock(output_->mutex);
+  FrameWriter& out = output_->out;
   for (size_t turn = 0; turn < kSentPerTurnMax;) {
     std::unique_ptr<pb::Frame> frame;
-    while (out_.bytes() < kEncodedBytesMax && (frame = connection_->next())) {
+    while (out.bytes() < kEncodedBytesMax && (frame = connection_->next())) {
       auto encoded = encode_frame(*frame);
-      if (encoded) out_.push(std::move(encoded).value());
+      if (encoded) out.push(std::move(encoded).value());
     }
-    const size_t before = out_.bytes();
-    const auto state = out_.write_to(*stream_);
-    connection_->sent(before - out_.bytes());
-    turn += before - out_.bytes();
-    left_ += before - out_.bytes();
+    const size_t before = out.bytes();
+    const auto state = out.write_to(*output_->stream);
+    connection_->sent(before - out.bytes());
+    turn += before - out.bytes();
+    left_ += before - out.bytes();
     switch (state) {
       case FrameWriter::State::empty:
         if (!frame && before < kEncodedBytesMax) return;  // next() gave none
         continue;
       case FrameWriter::State::blocked:
+        lock.unlock();
         return wait_writable();
       case FrameWriter::State::broken:
+        lock.unlock();
         return close();
     }
   }
@@ -150,7 +156,7 @@ void RpcLink::wait_writable() {
 void RpcLink::wait_readable() {
   if (reader_.in_frame() && !watching_) watch();
   const auto what =
-      stream_->receive_waits_for_room() ? Descriptor::wait_write : Descriptor::wait_read;
+      output_->stream->receive_waits_for_room() ? Descriptor::wait_write : Descriptor::wait_read;
   waiting_.async_wait(what, [self = shared_from_this()](error_code ec) {
     if (!ec) return self->read();
     if (self->waiting_.is_open()) self->close();
@@ -181,7 +187,7 @@ void RpcLink::read() {
   for (int i = 0; i < kReadsPerTurnMax; ++i) {
     if (!waiting_.is_open()) return;
     const MutableByteView space = reader_.space();
-    const auto got = stream_->receive(space);
+    const auto got = output_->stream->receive(space);
     if (got.state == ByteStream::State::broken) return close();
     if (got.state == ByteStream::State::blocked) return wait_readable();
     reader_.filled(got.bytes);

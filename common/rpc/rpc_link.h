@@ -3,7 +3,8 @@
 // ServerConnection has queued.
 //
 // Threads: made, and given to start(), on the loop's thread; everything else on the connection's
-// own. Nobody else touches the stream.
+// own. Nobody else touches the stream, but for small frames that are sent by whoever has them
+// (rpc_connection.h).
 #pragma once
 
 #include <functional>
@@ -49,13 +50,12 @@ class RpcLink : public std::enable_shared_from_this<RpcLink> {
   RpcLoop& loop_;
   RpcTurns& turns_;
   const RpcThreadUse thread_;
-  const std::unique_ptr<ByteStream> stream_;
+  const std::shared_ptr<RpcOutput> output_;
   boost::asio::posix::stream_descriptor waiting_;  // the stream's; never closes it
   boost::asio::steady_timer stalled_, unsent_;
   const PeerCredentials peer_;
   Closed on_closed_;
   FrameReader reader_;
-  FrameWriter out_;
   uint64_t received_ = 0, received_before_ = 0;  // bytes, now and when the watch began
   uint64_t frames_ = 0, frames_before_ = 0;      // whole ones
   bool watching_ = false;                        // for the rest of a request

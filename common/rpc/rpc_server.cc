@@ -109,12 +109,22 @@ class AsioRpcServer final : public RpcServer {
 
   void run() override {
     threads_.start();
+    serving_ = true;
     auto work = asio::make_work_guard(loop_.io);
     loop_.io.run();
     threads_.stop();
+    std::lock_guard lock(loop_.service);  // whoever serves on another thread has ended
+    serving_ = false;
   }
   void stop() override { loop_.io.stop(); }
   void post(std::function<void()> f) override { loop_.post(std::move(f)); }
+  void run_or_post(std::function<void()> f) override {
+    if (loop_.posted == 0) {
+      std::unique_lock lock(loop_.service, std::try_to_lock);
+      if (lock && serving_) return f();
+    }
+    loop_.post(std::move(f));
+  }
   void after(Duration delay, std::function<void()> f) override {
     auto timer = std::make_shared<asio::steady_timer>(loop_.io, delay);
     timer->async_wait([this, timer, f = std::move(f)](error_code ec) {
@@ -241,6 +251,7 @@ class AsioRpcServer final : public RpcServer {
   RpcTurns turns_;
   std::set<std::shared_ptr<RpcLink>> links_;  // destroyed before what they use
   std::atomic<size_t> connections_{0};
+  std::atomic<bool> serving_{false};  // run() runs
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::unique_ptr<TlsGate> gate_;
 };

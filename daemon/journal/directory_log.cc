@@ -226,8 +226,12 @@ class DirectoryLog final : public LogStore {
   }
 
   result<void> write(const LogBatch& batch) {
-    Bytes bytes = *batch.bytes();
-    bytes.resize(round_up(bytes.size(), kWriteThroughBytes), 0);
+    const Bytes& entries = *batch.bytes();
+    const size_t padded = round_up(entries.size(), kWriteThroughBytes);
+    Bytes bytes;
+    bytes.reserve(padded);
+    bytes.assign(entries.begin(), entries.end());
+    bytes.resize(padded, 0);
     if (bytes.size() > options_.segment_bytes) {
       return failure(Errc::invalid, at("an append larger than a segment"));
     }

@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
+#include <utility>
 
+#include "common/base/check.h"
 #include "common/base/crc32c.h"
 #include "daemon/journal/log_bytes.h"
 
@@ -33,8 +36,16 @@ std::string epoch_text(const Epoch& epoch) {
 }
 
 ChainHash hash_of(ByteView entry) {
+  // Looked up once: EVP_sha256() is looked up again for each message.
+  static const EVP_MD* const sha256 = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  struct Free {
+    void operator()(EVP_MD_CTX* c) const { EVP_MD_CTX_free(c); }
+  };
+  thread_local const std::unique_ptr<EVP_MD_CTX, Free> context(EVP_MD_CTX_new());
   ChainHash hash;
-  if (EVP_Digest(entry.data(), entry.size(), hash.data(), nullptr, EVP_sha256(), nullptr) != 1) {
+  if (!context || EVP_DigestInit_ex2(context.get(), sha256, nullptr) != 1 ||
+      EVP_DigestUpdate(context.get(), entry.data(), entry.size()) != 1 ||
+      EVP_DigestFinal_ex(context.get(), hash.data(), nullptr) != 1) {
     std::abort();  // only without memory
   }
   return hash;
@@ -44,8 +55,9 @@ size_t padded_entry_bytes(size_t body_bytes) {
   return round_up(kEntryHeaderBytes + body_bytes, kEntryPaddingBytes);
 }
 
-Bytes encode_entry_header(const EntryHeader& header) {
-  Bytes out(kEntryHeaderBytes, 0);
+namespace {
+
+void put_entry_header(MutableByteView out, const EntryHeader& header) {
   put_number(out, 0, kMagic);
   out[4] = kVersion;
   out[5] = static_cast<uint8_t>(header.kind);
@@ -56,6 +68,13 @@ Bytes encode_entry_header(const EntryHeader& header) {
   put_number(out, 48, header.sequence);
   put_number(out, 56, header.committed);
   put_array(out, 64, header.previous);
+}
+
+}  // namespace
+
+Bytes encode_entry_header(const EntryHeader& header) {
+  Bytes out(kEntryHeaderBytes, 0);
+  put_entry_header(out, header);
   return out;
 }
 
@@ -82,15 +101,30 @@ result<EntryHeader> decode_entry_header(ByteView bytes) {
   return header;
 }
 
+result<Bytes> unsealed_entry(const EntryHeader& header, ByteView content) {
+  const size_t body = header.body_bytes;
+  if (body > kEntryBytesMax || padded_entry_bytes(body) > kEntryBytesMax) {
+    return failure(Errc::invalid, "a journal entry of " + std::to_string(body) +
+                                      " bytes is above the limit of 4 MiB");
+  }
+  DC_CHECK(content.size() <= body, "an entry's content is larger than its body");
+  Bytes bytes(padded_entry_bytes(body), 0);
+  put_entry_header(bytes, header);
+  std::copy(content.begin(), content.end(), bytes.begin() + kEntryHeaderBytes);
+  return bytes;
+}
+
 result<LogEntry> encode_entry(EntryHeader header, ByteView body) {
-  if (body.size() > kEntryBytesMax || padded_entry_bytes(body.size()) > kEntryBytesMax) {
+  if (body.size() > kEntryBytesMax) {
     return failure(Errc::invalid, "a journal entry of " + std::to_string(body.size()) +
                                       " bytes is above the limit of 4 MiB");
   }
   header.body_bytes = static_cast<uint32_t>(body.size());
-  Bytes bytes = encode_entry_header(header);
-  bytes.insert(bytes.end(), body.begin(), body.end());
-  bytes.resize(padded_entry_bytes(body.size()), 0);
+  TRY(auto bytes, unsealed_entry(header, body));
+  return finish_entry(header, std::move(bytes));
+}
+
+result<LogEntry> finish_entry(const EntryHeader& header, Bytes bytes) {
   put_number(bytes, kCrcOffset, crc_of(bytes));
   if (auto checked = decode_entry_header(bytes); !checked) {
     return failure(Errc::invalid, checked.error().text());

@@ -59,6 +59,10 @@ size_t padded_entry_bytes(size_t body_bytes);
 Bytes encode_entry_header(const EntryHeader&);
 // The entry, its CRC set. `header.body_bytes` is taken from the body. invalid: too large.
 result<LogEntry> encode_entry(EntryHeader, ByteView body);
+// The same in two steps, between which the body can be sealed where it is: bytes of the padded size
+// with the header, and `content` at the start of the body, which is not longer than body_bytes.
+result<Bytes> unsealed_entry(const EntryHeader&, ByteView content);
+result<LogEntry> finish_entry(const EntryHeader&, Bytes);
 // Only the header's fields, unchecked but for magic, version and bounds; for the length of what
 // follows. corrupt otherwise.
 result<EntryHeader> decode_entry_header(ByteView);

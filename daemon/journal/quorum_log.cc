@@ -372,7 +372,7 @@ class SiteQuorumLog final : public QuorumLog {
     LogStore& log = *options_.members[call.store].log;
     switch (call.kind) {
       case LogRequest::Kind::append: {
-        auto batch = LogBatch::of(call.entries);
+        auto batch = batch_of(call.entries);
         if (!batch) return answer(*shared_, call, failure(batch.error()));
         call.entries.clear();
         const Epoch epoch = call.epoch;
@@ -398,6 +398,21 @@ class SiteQuorumLog final : public QuorumLog {
         return answer(*shared_, call, LogReply{{}, std::move(got).value()});
       }
     }
+  }
+
+  // Sites that keep up with each other are given the same batch: it is put together once. Keeps the
+  // newest one, of at most kBatchBytesMax, until all sites have had it.
+  result<LogBatch> batch_of(const std::vector<LogEntry>& entries) {
+    std::lock_guard lock(batch_mutex_);
+    const bool same = !newest_batch_.empty() && !entries.empty() &&
+                      newest_batch_.first() == entries.front().header.sequence &&
+                      newest_batch_.last() == entries.back().position();
+    if (!same) {
+      TRY(newest_batch_, LogBatch::of(entries));
+      batch_takers_ = 0;
+    }
+    if (++batch_takers_ < options_.members.size()) return newest_batch_;
+    return std::exchange(newest_batch_, LogBatch());
   }
 
   void answer_head(const LogRequest& call, const result<LogHead>& head) {
@@ -466,6 +481,9 @@ class SiteQuorumLog final : public QuorumLog {
 
   const QuorumLogOptions options_;
   const std::shared_ptr<LogShared> shared_;
+  std::mutex batch_mutex_;
+  LogBatch newest_batch_;
+  size_t batch_takers_ = 0;
   std::vector<std::thread> threads_;
 };
 

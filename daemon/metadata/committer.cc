@@ -11,13 +11,14 @@ result<void> LocalCommitter::apply(Transaction&& txn) {
 }
 
 // The store answers on its sync thread, possibly when this object is gone already.
-void LocalCommitter::when_durable(std::function<void()> f) {
-  store_.when_durable(store_.sequence(), [loop = loop_, fatal = fatal_,
-                                          f = std::move(f)](result<void> synced) mutable {
-    loop->post([fatal = std::move(fatal), f = std::move(f), synced = std::move(synced)] {
-      if (!synced) return fatal(synced.error());
-      f();
-    });
+void LocalCommitter::wait(std::function<void()> f, Where where) {
+  store_.when_durable(store_.sequence(), [loop = loop_, fatal = fatal_, f = std::move(f),
+                                          where](result<void> synced) mutable {
+    if (!synced) {
+      return loop->post(
+          [fatal = std::move(fatal), error = Error(synced.error())] { fatal(error); });
+    }
+    where == Where::here ? loop->run_or_post(std::move(f)) : loop->post(std::move(f));
   });
 }
 

@@ -15,6 +15,7 @@
 
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
@@ -33,6 +34,11 @@ class Committer {
   virtual void when_committed(std::function<void()>) = 0;
   // Runs the function when everything applied so far is durable; never before this call returns.
   virtual void when_durable(std::function<void()>) = 0;
+  // As when_durable(), for what is short and starts nothing: replies above all. It need not wait
+  // for the loop's thread (EventLoop::run_or_post).
+  virtual void tell_when_durable(std::function<void()> f) { when_durable(std::move(f)); }
+  // Whether everything applied so far is durable.
+  virtual bool durable() const { return false; }
 
   // Waits until everything applied so far is durable, on a thread that may block. timed_out: it is
   // not yet.
@@ -56,10 +62,15 @@ class LocalCommitter final : public Committer {
 
   result<void> apply(Transaction&&) override;
   void when_committed(std::function<void()> f) override { f(); }
-  void when_durable(std::function<void()>) override;
+  void when_durable(std::function<void()> f) override { wait(std::move(f), Where::loop); }
+  void tell_when_durable(std::function<void()> f) override { wait(std::move(f), Where::here); }
+  bool durable() const override { return store_.durable() >= store_.sequence(); }
   result<void> wait_durable(Duration) override { return store_.wait_durable(store_.sequence()); }
 
  private:
+  enum class Where { loop, here };
+  void wait(std::function<void()>, Where);
+
   MetadataStore& store_;
   const std::shared_ptr<EventLoop> loop_;
   const std::function<void(const Error&)> fatal_;

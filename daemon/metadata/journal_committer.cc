@@ -154,9 +154,7 @@ uint64_t JournalCommitter::bytes() const {
 // The log answers on a thread of its own, possibly when this object is gone already. A failure is
 // told by who made the log: it is the end of all that waits here.
 void JournalCommitter::when_durable(std::function<void()> f) {
-  if (options_.log->committed().sequence >= last_.sequence) {
-    return options_.loop->post(std::move(f));
-  }
+  if (durable()) return options_.loop->post(std::move(f));
   flush();
   options_.log->when_committed(last_.sequence,
                                [loop = options_.loop, f = std::move(f)](result<void> done) mutable {
@@ -164,8 +162,21 @@ void JournalCommitter::when_durable(std::function<void()> f) {
                                });
 }
 
+void JournalCommitter::tell_when_durable(std::function<void()> f) {
+  if (durable()) return options_.loop->post(std::move(f));
+  flush();
+  options_.log->when_committed(last_.sequence,
+                               [loop = options_.loop, f = std::move(f)](result<void> done) mutable {
+                                 if (done) loop->run_or_post(std::move(f));
+                               });
+}
+
+bool JournalCommitter::durable() const {
+  return options_.log->committed().sequence >= last_.sequence;
+}
+
 result<void> JournalCommitter::wait_durable(Duration deadline) {
-  if (options_.log->committed().sequence >= last_.sequence) return success();
+  if (durable()) return success();
   flush();
   const auto answer = std::make_shared<std::promise<result<void>>>();
   auto future = answer->get_future();

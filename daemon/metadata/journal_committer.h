@@ -47,6 +47,8 @@ class JournalCommitter final : public Committer {
   result<void> apply(Transaction&&) override;
   void when_committed(std::function<void()> f) override { f(); }
   void when_durable(std::function<void()>) override;
+  void tell_when_durable(std::function<void()>) override;
+  bool durable() const override;
   result<void> wait_durable(Duration) override;
   bool full() const override;
   void when_room(std::function<void()>) override;

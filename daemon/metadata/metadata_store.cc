@@ -274,7 +274,7 @@ result<void> MetadataStore::Impl::write(leveldb::WriteBatch& batch, Sequence nex
   }
   if (durable == sequence) {
     unsynced_since = monotonic_now();
-    wake.notify_all();
+    if (unsynced_since + kUnsyncedMax < looks_at) wake.notify_all();
   }
   const Sequence before = std::exchange(sequence, next);
   if (next <= before) {
@@ -288,6 +288,11 @@ result<void> MetadataStore::Impl::write(leveldb::WriteBatch& batch, Sequence nex
 Sequence MetadataStore::sequence() const {
   std::lock_guard lock(impl_->mutex);
   return impl_->sequence;
+}
+
+Sequence MetadataStore::durable() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->failed ? 0 : impl_->durable;
 }
 
 void MetadataStore::when_durable(Sequence sequence, std::function<void(result<void>)> done) {
@@ -309,16 +314,28 @@ result<void> MetadataStore::wait_durable(Sequence sequence) {
 void MetadataStore::sync_loop() {
   Impl& self = *impl_;
   std::unique_lock lock(self.mutex);
+  bool synced = false;  // something, since it last slept
+  const auto sleep_until = [&](MonotonicTime until) {
+    self.looks_at = until;
+    self.wake.wait_until(lock, until);
+    self.looks_at = MonotonicTime::min();
+  };
   for (;;) {
     const bool unsynced = self.durable < self.sequence && !self.failed;
     if (self.waiters.empty() && !self.stop) {
       const auto due = self.unsynced_since + kUnsyncedMax;
+      if (!unsynced && std::exchange(synced, false)) {
+        sleep_until(monotonic_now() + kUnsyncedMax);  // while there is work, commits need not wake
+        continue;
+      }
       if (!unsynced) {
+        self.looks_at = MonotonicTime::max();
         self.wake.wait(lock);
+        self.looks_at = MonotonicTime::min();
         continue;
       }
       if (monotonic_now() < due) {
-        self.wake.wait_until(lock, due);
+        sleep_until(due);
         continue;
       }
     }
@@ -329,6 +346,7 @@ void MetadataStore::sync_loop() {
     auto outcome = self.failed ? result<void>(failure(*self.failed)) : result<void>(success());
     if (unsynced) {
       const uint64_t rewinds = self.rewinds;
+      synced = true;
       lock.unlock();
       outcome = self.env.sync_log();
       lock.lock();

@@ -143,6 +143,8 @@ class MetadataStore final : private RecordView {
   std::shared_ptr<const MetadataView> view() const;
   result<Sequence> commit(Transaction&&);
   Sequence sequence() const override;
+  // The last one that the local directory keeps over a power cut; 0 after a failure.
+  Sequence durable() const;
   // Of the local directory; a journal makes no difference.
   void when_durable(Sequence, std::function<void(result<void>)>);
   result<void> wait_durable(Sequence);  // blocking form

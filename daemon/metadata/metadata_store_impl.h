@@ -78,6 +78,8 @@ struct MetadataStore::Impl {
   MonotonicTime unsynced_since{};  // of the oldest commit above `durable`
   std::optional<Error> failed;     // first failure: nothing is committed after it
   std::vector<Waiter> waiters;
+  // When the sync thread looks by itself, and so need not be woken for what may wait until then.
+  MonotonicTime looks_at = MonotonicTime::min();
   bool stop = false;
   std::thread syncer;
 

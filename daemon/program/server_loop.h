@@ -1,6 +1,7 @@
 // The RPC server's thread as an EventLoop that is there before the server, and survives it.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <utility>
@@ -21,15 +22,32 @@ class ServerLoop final : public EventLoop {
     early_.clear();
     early_timers_.clear();
   }
+  // Waits for those that run_or_post() runs.
   void close() {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     server_ = nullptr;
     closed_ = true;
+    idle_.wait(lock, [this] { return running_ == 0; });
   }
   void post(std::function<void()> f) override {
     std::lock_guard lock(mutex_);
     if (server_ != nullptr) return server_->post(std::move(f));
     if (!closed_) early_.push_back(std::move(f));
+  }
+  void run_or_post(std::function<void()> f) override {
+    RpcServer* server = nullptr;
+    {
+      std::lock_guard lock(mutex_);
+      server = server_;
+      if (server == nullptr) {
+        if (!closed_) early_.push_back(std::move(f));
+        return;
+      }
+      ++running_;
+    }
+    server->run_or_post(std::move(f));  // which may come back here
+    std::lock_guard lock(mutex_);
+    if (--running_ == 0) idle_.notify_all();
   }
   void after(Duration delay, std::function<void()> f) override {
     std::lock_guard lock(mutex_);
@@ -42,6 +60,8 @@ class ServerLoop final : public EventLoop {
   std::mutex mutex_;
   RpcServer* server_ = nullptr;
   bool closed_ = false;
+  int running_ = 0;  // threads within run_or_post()
+  std::condition_variable idle_;
   std::vector<std::function<void()>> early_;
   std::vector<std::pair<Duration, std::function<void()>>> early_timers_;
 };

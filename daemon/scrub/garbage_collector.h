@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "common/base/clock.h"
 #include "common/site/site_set.h"
 #include "daemon/loop/event_loop.h"
 #include "daemon/metadata/committer.h"
@@ -61,6 +62,7 @@ class GarbageCollector {
   uint64_t cursor_ = 0;  // records below were skipped in this pass
   Failures failures_;
   bool running_ = false, again_ = false;
+  MonotonicTime ended_{};  // of the last pass
 };
 
 }  // namespace datacloud

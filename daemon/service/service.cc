@@ -257,6 +257,7 @@ void MetadataService::refuse(const CallPtr& call, const Error& error) {
 void MetadataService::answer_when_durable(const CallPtr& call, pb::Reply reply) {
   reply.set_id(call->request.id());
   if (reply.sequence() == 0) reply.set_sequence(store_.sequence());
+  if (all_durable()) return send(*call, std::move(reply));
   when_durable([this, call, reply = std::move(reply)]() mutable { send(*call, std::move(reply)); });
 }
 

@@ -157,6 +157,8 @@ class MetadataService final : public RpcService, private Responder {
 
   // service_durability.cc: what survives a power cut, and who is told what does not yet
   void when_durable(std::function<void()>);
+  bool all_durable();
+  void note_durable(Sequence);
   void note_change(const Call&, const pb::Reply&);
   bool shows_undurable(const Call&, const pb::Reply&) const;
   void limit_leases(const Call&, pb::Reply&);
@@ -372,7 +374,8 @@ class MetadataService final : public RpcService, private Responder {
   std::map<InodeId, std::vector<std::pair<SessionId, InodeId>>> limit_credit_;
   LeaseTable leases_;
   LockTable locks_;
-  Sequence durable_ = 0;  // everything up to here survives a power cut
+  Sequence durable_ = 0;             // everything up to here survives a power cut
+  uint64_t durability_waiters_ = 0;  // functions given to when_durable() that have not run
   UndurableChanges undurable_;
   bool telling_committed_ = false;
   std::function<Duration()> suspended_ = time_suspended;

@@ -12,13 +12,25 @@ namespace datacloud {
 
 // Runs the function when everything applied so far is durable.
 void MetadataService::when_durable(std::function<void()> f) {
-  committer_.when_durable([this, sequence = store_.sequence(), f = std::move(f)] {
-    if (sequence > durable_) {
-      durable_ = sequence;
-      undurable_.durable(sequence);
-    }
+  ++durability_waiters_;
+  committer_.tell_when_durable([this, sequence = store_.sequence(), f = std::move(f)] {
+    --durability_waiters_;
+    note_durable(sequence);
     f();
   });
+}
+
+// Whether everything is durable, and nobody who waited for that is still to be told.
+bool MetadataService::all_durable() {
+  if (durability_waiters_ > 0 || !committer_.durable()) return false;
+  note_durable(store_.sequence());
+  return true;
+}
+
+void MetadataService::note_durable(Sequence sequence) {
+  if (sequence <= durable_) return;
+  durable_ = sequence;
+  undurable_.durable(sequence);
 }
 
 void MetadataService::note_change(const Call& call, const pb::Reply& reply) {

@@ -23,7 +23,10 @@ void TimerQueue::after(Duration delay, std::function<void()> task) {
   {
     std::lock_guard lock(mutex_);
     if (stop_) return;
-    tasks_.emplace(monotonic_now() + delay, std::move(task));
+    const auto due = monotonic_now() + delay;
+    tasks_.emplace(due, std::move(task));
+    if (due >= looks_at_) return;
+    looks_at_ = MonotonicTime::min();  // woken once, however many follow
   }
   wake_.notify_all();
 }
@@ -32,14 +35,18 @@ void TimerQueue::run() {
   std::unique_lock lock(mutex_);
   while (!stop_) {
     if (tasks_.empty()) {
+      looks_at_ = MonotonicTime::max();
       wake_.wait(lock);
+      looks_at_ = MonotonicTime::min();
       continue;
     }
-    const auto due = tasks_.begin()->first;
+    const auto due = looks_at_ = tasks_.begin()->first;
     if (monotonic_now() < due) {
       wake_.wait_until(lock, due);
+      looks_at_ = MonotonicTime::min();
       continue;
     }
+    looks_at_ = MonotonicTime::min();
     auto task = std::move(tasks_.begin()->second);
     tasks_.erase(tasks_.begin());
     lock.unlock();

@@ -33,6 +33,9 @@ class TimerQueue {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::multimap<MonotonicTime, std::function<void()>> tasks_;
+  // When the thread looks at the queue by itself; min(): it is not asleep, and will look. Only an
+  // earlier task wakes it.
+  MonotonicTime looks_at_ = MonotonicTime::min();
   bool stop_ = false;
   std::thread thread_;  // last: uses the above
 };

@@ -190,6 +190,110 @@ TEST_P(RpcServerTest, ManyRequestsAtOnceAreAllAnsweredInOrder) {
   EXPECT_EQ(stats.connections_paused, 0u);
 }
 
+// What other threads than the connection's send at once, and what they leave to it (large frames,
+// those that find others in front, a peer that reads slowly): all comes, in order.
+TEST_P(RpcServerTest, FramesOfOtherThreadsKeepTheirOrder) {
+  RawPeer peer = raw_connection();
+  pb::Frame hello;
+  hello.mutable_request()->set_id(1);
+  hello.mutable_request()->mutable_hello();
+  ASSERT_TRUE(peer.send(*encode_frame(hello).value()));
+  ASSERT_TRUE(eventually([&] { return service_.last() != nullptr; }));
+  const auto seed = std::random_device()();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  constexpr uint64_t kCount = 4000;
+  std::thread sender([&, connection = service_.last()] {
+    std::mt19937 random(seed);
+    for (uint64_t id = 2; id <= kCount; ++id) {
+      pb::Reply reply;
+      reply.set_id(id);
+      const auto kind = random() % 16;
+      if (kind == 0) reply.mutable_xattr()->set_value(std::string(20'000, 'x'));
+      if (kind == 1) {
+        connection->reply_with([reply] { return reply; });
+      } else {
+        connection->reply(reply);
+      }
+      if (kind == 2) std::this_thread::yield();
+    }
+  });
+  FrameReader reader;
+  pb::Frame frame;
+  uint64_t answered = 0;
+  while (answered < kCount) {
+    const size_t got = peer.receive(reader.space());
+    if (got == 0) break;
+    reader.filled(got);
+    while (reader.next(frame).value()) {
+      EXPECT_EQ(frame.reply().id(), ++answered);
+    }
+  }
+  sender.join();
+  EXPECT_EQ(answered, kCount);
+}
+
+// A frame that another thread sends while the connection closes goes nowhere, and harms nobody.
+TEST_P(RpcServerTest, OtherThreadsSendWhileTheConnectionCloses) {
+  pb::Frame hello;
+  hello.mutable_request()->set_id(1);
+  hello.mutable_request()->mutable_hello();
+  for (int round = 0; round < 20; ++round) {
+    const size_t before = service_.hellos().size();
+    auto peer = std::make_unique<RawPeer>(raw_connection());
+    ASSERT_TRUE(peer->send(*encode_frame(hello).value()));
+    ASSERT_TRUE(eventually([&] { return service_.hellos().size() > before; }));
+    std::atomic<bool> stop{false};
+    std::thread sender([&, connection = service_.last()] {
+      for (uint64_t id = 2; !stop; ++id) {
+        pb::Reply reply;
+        reply.set_id(id);
+        connection->reply(reply);
+        if (id == 50) connection->close();
+      }
+    });
+    Bytes space(4096);
+    while (peer->receive(space) > 0) {
+    }
+    peer.reset();
+    EXPECT_TRUE(eventually([&] { return service_.disconnects == round + 1; }));
+    stop = true;
+    sender.join();
+  }
+  EXPECT_EQ(value_of(client()->call(echo("fine"))), "fine");
+}
+
+// What other threads have the service do, at once or later, is done one at a time beside requests
+// and in the order of each thread; nothing is done after the end of run().
+TEST_P(RpcServerTest, OtherThreadsServeOneAtATime) {
+  constexpr int kThreads = 3, kEach = 2000;
+  std::vector<int> done(kThreads, 0);
+  std::atomic<int> all{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kEach; ++i) {
+        const auto step = [&, t, i] {
+          const EchoService::OneAtATime alone(service_);
+          EXPECT_EQ(done[t], i);
+          ++done[t];
+          ++all;
+        };
+        i % 3 == 0 ? server_->server->post(step) : server_->server->run_or_post(step);
+      }
+    });
+  }
+  auto asking = client();
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_EQ(value_of(asking->call(echo("fine"))), "fine");
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_TRUE(eventually([&] { return all == kThreads * kEach; }));
+  auto idle = make_rpc_server(service_);
+  bool ran = false;
+  idle->run_or_post([&] { ran = true; });
+  EXPECT_FALSE(ran);
+}
+
 // Replies that are made later keep their place among the others, and pushes theirs.
 TEST_P(RpcServerTest, RepliesMadeLaterKeepTheirPlace) {
   service_.pushes_per_sync = 1;

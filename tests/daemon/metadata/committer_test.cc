@@ -9,6 +9,8 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <string>
+#include <thread>
 
 #include "tests/support/simulated_files.h"
 
@@ -72,6 +74,25 @@ class CommitterTest : public ::testing::Test {
   std::unique_ptr<MetadataStore> store_;
   std::unique_ptr<Committer> committer_;
 };
+
+// Also when the sync thread sleeps after some work, and nobody waits for the next commit.
+TEST_F(CommitterTest, WhatNobodyWaitsForBecomesDurableByItself) {
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(apply("Z" + std::to_string(i)));
+    ASSERT_TRUE(committer_->wait_durable(seconds(30)));
+    EXPECT_TRUE(committer_->durable());
+  }
+  ASSERT_TRUE(apply("Z9"));
+  const auto end = monotonic_now() + seconds(30);
+  while (!committer_->durable() && monotonic_now() < end) {
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  EXPECT_TRUE(committer_->durable());
+  fail(SimulatedFiles::Call::sync, EIO);
+  ASSERT_TRUE(apply("Z10"));
+  EXPECT_FALSE(committer_->wait_durable(seconds(30)));
+  EXPECT_FALSE(committer_->durable());
+}
 
 TEST_F(CommitterTest, AppliedIsSeenAndCommittedAtOnceDurableOnTheLoop) {
   ASSERT_TRUE(apply("Z1"));
