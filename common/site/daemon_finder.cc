@@ -1,11 +1,14 @@
 // See daemon_finder.h.
 #include "common/site/daemon_finder.h"
 
+#include <algorithm>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "common/base/log.h"
 #include "common/config/node_certificate.h"
+#include "common/net/address.h"
 #include "common/rpc/journal_mark.h"
 #include "common/site/leader_record.h"
 #include "common/store/remote/site_credentials.h"
@@ -30,6 +33,23 @@ std::vector<DaemonsFile::Daemon> to_daemons(const std::vector<pb::DaemonPlace>& 
     out.push_back(
         {place.name(), {place.addresses().begin(), place.addresses().end()}, place.leads()});
   return out;
+}
+
+// Records at the sites have no Unix sockets: those that are known of the same daemons stay.
+void add_local_addresses(std::vector<pb::DaemonPlace>& places,
+                         const std::vector<pb::DaemonPlace>& known) {
+  for (auto& place : places) {
+    for (const auto& other : known) {
+      if (other.name() != place.name()) continue;
+      for (const auto& address : other.addresses()) {
+        const bool there = std::find(place.addresses().begin(), place.addresses().end(), address) !=
+                           place.addresses().end();
+        if (is_tls_address(address) || there || place.addresses_size() >= kPlaceAddressesMax)
+          continue;
+        place.add_addresses(address);
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -135,7 +155,9 @@ void DaemonFinder::search() {
     spdlog::info("{}", record.error().text());
   } else if (record.value().epoch() >= epoch) {
     // A Unix socket of that name may be another's here: whoever answers there tells the truth.
-    const bool changed = set(usable(record.value().daemons(), true));
+    auto found = usable(record.value().daemons(), true);
+    add_local_addresses(found, places());
+    const bool changed = set(std::move(found));
     if (changed) {
       spdlog::info("the sites tell where the cloud's daemons are: epoch {}",
                    record.value().epoch());

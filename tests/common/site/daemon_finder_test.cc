@@ -102,6 +102,23 @@ TEST_F(DaemonFinderTest, TheSitesAreAskedWhenNobodyLeads) {
   EXPECT_TRUE(eventually([&] { return file_names("tls://newer:1"); })) << "and kept";
 }
 
+// The record at the sites has addresses for other machines alone.
+TEST_F(DaemonFinderTest, SocketsOfThisMachineStayKnown) {
+  auto one = finder();
+  auto reply = hello({"tls://dead:1", "tls://old:1"}, 3);
+  const auto record = leader_record(7, 1, "tls://newer:1");
+  reply.mutable_daemons(1)->set_name(record.daemons(0).name());
+  reply.mutable_daemons(1)->add_addresses("unix:/run/other.sock");
+  one->told(reply, true);
+  sites_.put(0, 0, record);
+  EXPECT_TRUE(eventually([&] {
+    one->unreachable();
+    return one->all()[0] == "tls://newer:1";
+  }));
+  EXPECT_THAT(one->all(),
+              ElementsAre("tls://newer:1", "unix:/run/other.sock", "tls://configured:1"));
+}
+
 // What a leader has told of a later epoch is newer than any record of an earlier one.
 TEST_F(DaemonFinderTest, AnOlderRecordDoesNotCount) {
   auto one = finder();
