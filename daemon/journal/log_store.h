@@ -17,7 +17,8 @@
 // Durability: what answered success survives a power cut of the site.
 //
 // Threading: all methods from any thread. All but append may block, for as long as the site takes.
-// append returns at once; its callback runs once, on a thread of the store, and must not block.
+// append returns at once; its callback runs once, on a thread of the store or within the call, and
+// must not block.
 // Appends take effect in the order in which they were given; after one that failed, all later ones
 // are refused until settle(). More than kAppendsMax under way are refused (invalid).
 // No lock at the site is held by anybody: one who stopped blocks nobody.

@@ -102,6 +102,8 @@ class QuorumEngine {
   uint64_t progress() const { return progress_; }
   // Whether next() has an append for this member: cheap, for who would wake it.
   bool takes_append(size_t member) const;
+  // What next() would give, if that is an append of new entries of at most so many bytes.
+  std::optional<LogRequest> next_append(size_t member, uint64_t bytes_max, MonotonicTime now);
   // Whether a site is fed from another's log, so that one more append may be another's turn.
   bool reads_back() const { return reads_back_.has_value(); }
   MemberState state(size_t member, MonotonicTime now) const;
@@ -191,6 +193,7 @@ class QuorumEngine {
   std::optional<uint64_t> readable_floor(MonotonicTime now) const;
   // quorum_engine_feed.cc: appends, commits, trim.
   std::optional<LogRequest> feed_call(size_t member, MonotonicTime now);
+  bool trim_due(size_t member, MonotonicTime now) const;
   std::optional<LogRequest> trim_call(size_t member, MonotonicTime now);
   std::optional<LogRequest> read_back(size_t member, MonotonicTime now);
   void staged(Member&, const LogRequest&, std::vector<LogEntry>, MonotonicTime now);

@@ -71,6 +71,16 @@ std::optional<LogRequest> QuorumEngine::feed_call(size_t member, MonotonicTime n
   return append;
 }
 
+// For whoever has new entries: a site that keeps up can be given them without its thread.
+std::optional<LogRequest> QuorumEngine::next_append(size_t member, uint64_t bytes_max,
+                                                    MonotonicTime now) {
+  const Member& m = members_[member];
+  if (over_ || now < m.retry_at || !takes_append(member)) return std::nullopt;
+  if (!m.staged.empty() || m.sent.sequence + 1 < kept_.first()) return std::nullopt;
+  if (trim_due(member, now) || kept_.bytes_after(m.sent.sequence) > bytes_max) return std::nullopt;
+  return feed_call(member, now);
+}
+
 bool QuorumEngine::takes_append(size_t member) const {
   const Member& m = members_[member];
   if (m.stage != Stage::begun || m.busy || m.sent.sequence >= last_.sequence) return false;
@@ -174,14 +184,18 @@ void QuorumEngine::count_commits() {
   kept_.drop(committed_.sequence, at_all);
 }
 
-std::optional<LogRequest> QuorumEngine::trim_call(size_t member, MonotonicTime now) {
-  Member& m = members_[member];
+bool QuorumEngine::trim_due(size_t member, MonotonicTime now) const {
+  const Member& m = members_[member];
   const uint64_t floor = std::min(floor_, committed_.sequence + 1);
   const bool behind = m.has.sequence + 1 < floor;
-  if (behind || floor <= m.floor || now < m.trim_at || trims_) return std::nullopt;
+  return !behind && floor > m.floor && now >= m.trim_at && !trims_;
+}
+
+std::optional<LogRequest> QuorumEngine::trim_call(size_t member, MonotonicTime now) {
+  if (!trim_due(member, now)) return std::nullopt;
   trims_ = member;
   auto trim = call(LogRequest::Kind::trim, member);
-  trim.floor = floor;
+  trim.floor = std::min(floor_, committed_.sequence + 1);
   return trim;
 }
 

@@ -1,5 +1,5 @@
 // The threads around a QuorumEngine (quorum_log.h): one per site makes the calls that the engine
-// asks for, one more tells who waits.
+// asks for, but for small appends, which who has them gives to the site; one more tells who waits.
 //
 // Appends are answered on threads of the stores, after the log's end too: what they touch is
 // Shared, which holds no store, for a store must not be destroyed on its own thread.
@@ -23,6 +23,8 @@ namespace datacloud::journal {
 namespace {
 
 constexpr auto kPoll = milliseconds(200);  // of `cancelled`, and of members' clocks
+// So few bytes are given to a site by whoever appends them; more are left to the site's thread.
+constexpr uint64_t kGivenHereBytesMax = uint64_t{64} << 10;
 
 uint64_t random_nonce() {
   std::random_device device;
@@ -66,12 +68,6 @@ struct LogShared {
     wake.look = true;
     wake.changed.notify_one();
   }
-  // After entries came: whoever can take them. Waking threads costs more than the rest of it.
-  void notify_appended() {
-    for (size_t i = 0; i < wakes.size(); ++i) {
-      if (engine.takes_append(i)) notify(wakes[i]);
-    }
-  }
   // After a site has taken entries.
   void notify_taken(size_t member) {
     if (engine.takes_append(member)) notify(wakes[member]);
@@ -84,7 +80,9 @@ struct LogShared {
 class SiteQuorumLog final : public QuorumLog {
  public:
   explicit SiteQuorumLog(QuorumLogOptions options)
-      : options_(std::move(options)), shared_(std::make_shared<LogShared>(options_)) {
+      : options_(std::move(options)),
+        shared_(std::make_shared<LogShared>(options_)),
+        orders_(options_.members.size()) {
     for (size_t i = 0; i < options_.members.size(); ++i) {
       threads_.emplace_back([this, i] { serve(i); });
     }
@@ -181,15 +179,17 @@ class SiteQuorumLog final : public QuorumLog {
   }
 
   void append(LogEntry entry) override {
-    std::lock_guard lock(shared_->mutex);
-    take(std::move(entry));
-    shared_->notify_appended();
+    std::vector<LogEntry> one;
+    one.push_back(std::move(entry));
+    append_all(std::move(one));
   }
 
   void append_all(std::vector<LogEntry> entries) override {
-    std::lock_guard lock(shared_->mutex);
-    for (auto& entry : entries) take(std::move(entry));
-    shared_->notify_appended();
+    {
+      std::lock_guard lock(shared_->mutex);
+      for (auto& entry : entries) take(std::move(entry));
+    }
+    give();
   }
 
   LogPosition committed() const override {
@@ -248,6 +248,22 @@ class SiteQuorumLog final : public QuorumLog {
     DC_CHECK(continues(entry, options_.journal, engine.last()) &&
              entry.header.epoch == engine.epoch());
     engine.append(std::move(entry));
+  }
+
+  // Gives what has come to the sites that can take it, or wakes their threads. Waking threads costs
+  // more than the rest of an append of a few entries.
+  void give() {
+    for (size_t i = 0; i < options_.members.size(); ++i) {
+      std::unique_lock order(orders_[i], std::try_to_lock);
+      std::unique_lock lock(shared_->mutex);
+      QuorumEngine& engine = shared_->engine;
+      if (!engine.takes_append(i)) continue;
+      std::optional<LogRequest> call;
+      if (order) call = engine.next_append(i, kGivenHereBytesMax, monotonic_now());
+      if (!call) shared_->notify(shared_->wakes[i]);
+      lock.unlock();
+      if (call) make(std::move(*call));
+    }
   }
 
   std::vector<MemberState> states() const {  // with the mutex held
@@ -348,18 +364,21 @@ class SiteQuorumLog final : public QuorumLog {
 
   // The thread of one member.
   void serve(size_t member) {
-    std::unique_lock lock(shared_->mutex);
     LogShared::Wake& wake = shared_->wakes[member];
-    while (!shared_->stop) {
+    for (;;) {
+      std::unique_lock order(orders_[member]);
+      std::unique_lock lock(shared_->mutex);
+      if (shared_->stop) return;
       wake.look = false;
       auto call = shared_->engine.next(member, monotonic_now());
       if (!call) {
+        order.unlock();
         wake.changed.wait_for(lock, wait_of(member), [&] { return wake.look || shared_->stop; });
         continue;
       }
       lock.unlock();
+      if (call->kind != LogRequest::Kind::append) order.unlock();
       make(std::move(*call));
-      lock.lock();
     }
   }
 
@@ -420,8 +439,7 @@ class SiteQuorumLog final : public QuorumLog {
     answer(*shared_, call, LogReply{head.value(), {}});
   }
   void answer_done(const LogRequest& call, const result<void>& done) {
-    if (!done) return answer(*shared_, call, failure(done.error()));
-    answer(*shared_, call, LogReply());
+    answer(*shared_, call, done ? result<LogReply>(LogReply()) : failure(done.error()));
   }
 
   static void answer(LogShared& shared, const LogRequest& call, result<LogReply> reply) {
@@ -481,6 +499,8 @@ class SiteQuorumLog final : public QuorumLog {
 
   const QuorumLogOptions options_;
   const std::shared_ptr<LogShared> shared_;
+  // By member, in front of the mutex above: held from taking an append until the site has it.
+  std::deque<std::mutex> orders_;
   std::mutex batch_mutex_;
   LogBatch newest_batch_;
   size_t batch_takers_ = 0;

@@ -106,7 +106,8 @@ class QuorumLog {
   // The next entry. It must continue the log: anything else is a bug and ends the program. Never
   // blocks. Ignored once fenced.
   virtual void append(LogEntry) = 0;
-  // Several, in order: the sites' threads are woken once.
+  // Several, in order. Few bytes are given to the stores of the sites by this call, more by the
+  // sites' threads, which are woken once.
   virtual void append_all(std::vector<LogEntry> entries) {
     for (auto& entry : entries) append(std::move(entry));
   }
