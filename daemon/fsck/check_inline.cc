@@ -111,7 +111,9 @@ class InlineBlocks {
     if (at.broken || (!needs && !at.bytes && at.patches.empty())) return success();
     // The run may come back from the reverse map, which does not tell of its patches.
     if (!at.run && !at.patches.empty() && p_.runs.any()) return success();
-    if (needs && at.run->run.inline_() && names_slots(at.run->run)) return two_places(at);
+    if (needs && at.run->run.inline_() &&
+        (names_slots(at.run->run) || at.run->run.has_sealed_for()))
+      return two_places(at);
     uint32_t block_bytes = kBlockBytesMax;
     pb::Inode inode;
     TRY(const bool found, p_.view.get(key::inode(at.place.first), inode));
@@ -120,7 +122,8 @@ class InlineBlocks {
     return whole ? judge_patches(at, block_bytes) : success();
   }
 
-  // A run that is inline and names a stripe is what the reverse map says of it.
+  // A run that is inline and names a stripe, or says as of a slot what it was sealed for, is what
+  // the reverse map says of it.
   result<void> two_places(const Gathered& at) {
     const pb::Run& run = at.run->run;
     TRY(const auto reference, find_reference(p_.view, at.place.first, run));
@@ -136,7 +139,9 @@ class InlineBlocks {
       becomes.clear_sealed_for();
     }
     p_.add({.kind = "block-map",
-            .text = fmt::format("{} is inline and names stripe {}", name(at), run.stripe()),
+            .text = names_slots(run)
+                        ? fmt::format("{} is inline and names stripe {}", name(at), run.stripe())
+                        : name(at) + " is inline and says what it was sealed for",
             .action = mapped ? "it is in the stripe, as the reverse map says"
                              : "it is inline: the reverse map does not know of it",
             .records = {replaced(key::run(at.place.first, at.place.second), at.run->raw,

@@ -163,6 +163,7 @@ bool is_run(std::string_view key, const pb::Run& run) {
   const auto& sealed = run.sealed_for();
   return key.size() == 17 && run.first_block() == key::u64_at(key, 9) && run.count() > 0 &&
          run.count() <= kStripeSlotsMax && inline_blocks::malformed(run) == nullptr &&
+         (names_slots(run) || run.inline_() || !run.has_sealed_for()) &&
          (!run.has_sealed_for() || (sealed.ino() != 0 && sealed.first_block() < kBlocksMax));
 }
 
