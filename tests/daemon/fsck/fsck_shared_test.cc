@@ -147,6 +147,14 @@ TEST_F(FsckSharedTest, ARunSealedForNothingDoesNotParse) {
   expect_restored("it is written again from the reverse map");
 }
 
+TEST_F(FsckSharedTest, ARunInNoStripeIsNotSealedForAnything) {
+  auto wrong = get<pb::Run>(key::run(clone_, 7));
+  wrong.clear_stripe();
+  wrong.clear_first_slot();
+  damage([&](Transaction& txn) { txn.put(key::run(clone_, 7), wrong); });
+  expect_restored("it is written again from the reverse map");
+}
+
 TEST_F(FsckSharedTest, ACloneOutlivesALostRecordOfTheOriginal) {
   damage([&](Transaction& txn) { txn.erase(key::inode(file_)); });
   run(true);
