@@ -152,7 +152,7 @@ struct MountConfig {
   // Feature "inline": what fsync puts into the metadata, until it is written into stripes.
   uint32_t inline_flush_bytes_max = 16u << 10;  // of one fsync of a file; 0: never
   uint32_t inline_file_bytes_max = 1u << 20;    // of a file
-  uint64_t inline_bytes_max = 64u << 20;        // of all files of this mount
+  uint64_t inline_bytes_max = 16u << 20;        // of all files of this mount
   uint32_t inline_quiet_ms = 5'000;  // a file without changes for so long goes into stripes
 };
 
