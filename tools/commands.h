@@ -57,6 +57,15 @@ struct WatchOptions {
 int run_status(const CommandContext&, const WatchOptions&);
 int run_top(const CommandContext&, const WatchOptions&);
 int run_locate(const CommandContext&, const std::string& path, bool stripes);
+// What all mounts change below a path, as inotifywait(1).
+struct ChangeOptions {
+  std::string path;
+  std::vector<std::string> events;  // none: all
+  bool recursive = false, monitor = false, quiet = false;
+  double timeout_s = 0;  // 0: none
+};
+// Ends with 2 at the time-out, as inotifywait.
+int run_watch(const CommandContext&, ChangeOptions);
 struct CloneOptions {
   std::string source, target;
   bool force = false;         // takes the place of a target that exists

@@ -468,6 +468,30 @@ int run(int argc, char** argv) {
                          [&] { return run_locate(context, path, stripes); });
   locate->add_option("PATH", path, "A file below a mount, or a path inside the cloud")->required();
   locate->add_flag("--stripes", stripes, "Each stripe, also of a file with more than twenty");
+  ChangeOptions changes;
+  auto* watching = command("watch", "Wait for changes of all mounts, as inotifywait(1) prints them",
+                           [&] { return run_watch(context, changes); });
+  watching->add_option("PATH", changes.path, "A directory or file below a mount of this machine")
+      ->required();
+  watching->add_flag("-m,--monitor", changes.monitor, "Go on after the first event");
+  watching->add_flag("-r,--recursive", changes.recursive, "All directories below, too");
+  watching->add_flag("-q,--quiet", changes.quiet, "Do not say when watching has begun");
+  watching
+      ->add_option(
+          "-e,--event", changes.events,
+          "Only these: create, delete, moved_from, moved_to, move, attrib, modify, close_write")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"create", "delete", "moved_from", "moved_to", "move", "attrib",
+                             "modify", "close_write", "close"},
+                            CLI::ignore_case));
+  watching->add_option("-t,--timeout", changes.timeout_s, "End after so many seconds, with code 2")
+      ->check(CLI::Range(0.0, 1e9));
+  watching->footer(
+      "Prints DIR/ EVENTS NAME, a line each. Events of file contents come with the commits of the "
+      "mount "
+      "that\nwrites: some seconds later at most, or with its fsync. Q_OVERFLOW: changes were "
+      "missed. "
+      "docs/operations.md,\n\"Watching changes\"");
   CloneOptions clone;
   auto* cloning = command("clone", "Copy a file of a mount without its data: both share the blocks",
                           [&] { return run_clone(context, clone); });

@@ -91,6 +91,8 @@ Answer MetadataService::admin(const CallPtr& call) {
       return node(call, request.node());
     case pb::AdminRequest::kPolicy:
       return policy(call, request.policy());
+    case pb::AdminRequest::kWatch:
+      return watch(call, request.watch());
     case pb::AdminRequest::kFeature:
       return feature(call, request.feature());
     case pb::AdminRequest::kTree:

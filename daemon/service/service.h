@@ -43,6 +43,7 @@
 #include "daemon/records/namespace_ops.h"
 #include "daemon/records/nodes.h"
 #include "daemon/scrub/stripe_statistics.h"
+#include "daemon/service/change_watchers.h"
 #include "daemon/service/inline_room.h"
 #include "daemon/service/journal_checkpoints.h"
 #include "daemon/sessions/call.h"
@@ -286,6 +287,9 @@ class MetadataService final : public RpcService, private Responder {
   Answer damage(const CallPtr&);
   Answer sync(const CallPtr&);
 
+  // handlers_watch.cc
+  Answer watch(const CallPtr&, const pb::WatchRequest&);
+
   // handlers_space.cc
   Answer statfs(const CallPtr&);
   // False: the sites are being asked what they have free, and the call is served again then.
@@ -385,6 +389,7 @@ class MetadataService final : public RpcService, private Responder {
   std::map<std::pair<SiteId, uint32_t>, pb::SiteTraffic> mount_traffic_;
   MonotonicTime traffic_since_;
   std::map<int, uint64_t> operations_;  // requests by kind since the start
+  ChangeWatchers watchers_{loop_};
   InlineRoom inline_room_;
   pb::JournalSet journal_set_;
   uint64_t rollbacks_refused_ = 0;  // hellos of mounts that know of entries which are not here

@@ -37,6 +37,7 @@ void MetadataService::note_change(const Call& call, const pb::Reply& reply) {
   session_of(call).changed = store_.sequence();
   undurable_.note(call.session, store_.sequence(), inodes_concerned(call.request, reply));
   if (undurable_.full()) tell_committed();
+  watchers_.note(call.request, reply);
 }
 
 bool MetadataService::shows_undurable(const Call& call, const pb::Reply& reply) const {

@@ -105,7 +105,6 @@ result<void> FileIo::allocate(const InodePtr& inode, const Allocation& asked) {
       if (grows) update.set_grow_to(std::max(size, stop));
       inode->reserved_first = inode->reserved_end = 0;
     }
-    commit->sets_mtime = empties || (grows && stop > size);
     // A hole within one block is zeros, which are written already.
     if (update.reserve_size() == 0 && update.unreserve_size() == 0) return success();
     const auto done = commit_direct(sharing, commit);
