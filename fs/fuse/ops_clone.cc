@@ -9,8 +9,8 @@
 #include "common/base/clone_ioctl.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/ops_flags.h"
-#include "fs/fuse/privileges.h"
 #include "fs/fuse/ops_shutdown.h"
+#include "fs/fuse/privileges.h"
 #include "fs/fuse/reply.h"
 
 namespace datacloud {

@@ -8,7 +8,7 @@
 #include <cerrno>
 
 #include "fs/fuse/mount.h"
-#include "fs/fuse/ops.h"
+#include "fs/fuse/reply.h"
 
 namespace datacloud {
 namespace {
