@@ -98,9 +98,11 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   const InodePtr inode = handle_of(fi).inode;
   const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
   const bool appends = (fi->flags & O_APPEND) && !fi->writepage;
-  const bool unprivileged = fi->flags & KernelChannel::kDropsPrivileges;
-  if (auto done = drop_privileges(req, inode, unprivileged); !done)
-    return reply_error(req, done.error());
+  if (!fi->writepage) {  // of a mapping: changing it has taken nothing away
+    const bool unprivileged = fi->flags & KernelChannel::kDropsPrivileges;
+    if (auto done = drop_privileges(req, inode, unprivileged); !done)
+      return reply_error(req, done.error());
+  }
   // Where the kernel writes back its pages it has put the bytes where they belong.
   const auto origin = fi->writepage ? FileIo::Origin::pages : FileIo::Origin::program;
   auto at = mount.io().write(inode, static_cast<uint64_t>(offset), bytes, appends, origin);

@@ -216,7 +216,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, f
   if (constexpr int kOwner = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
       mount.channel().agreed(FUSE_HANDLE_KILLPRIV_V2) && !(to_set & FUSE_SET_ATTR_MODE) &&
       ((asked & kOwner) || !(asked & ~FUSE_SET_ATTR_KILL_SUID))) {
-    auto mode = mode_without_privileges(req, inode.value());
+    auto mode = mode_without_privileges(req, inode.value(), asked & kOwner);
     if (!mode) return reply_error(req, mode.error());
     if (mode.value()) {
       attr->st_mode = *mode.value();

@@ -52,6 +52,8 @@ result<void> drop_capabilities(Mount& mount, const InodePtr& inode) {
 
 result<bool> drop_privileges(fuse_req_t req, const InodePtr& inode, bool unprivileged) {
   Mount& mount = mount_of(req);
+  // Another mount may have set them since; the change needs this lease anyway.
+  TRY(mount.metadata().ensure_lease(inode, pb::LEASE_WRITE, false));
   TRY(drop_capabilities(mount, inode));
   pb::Request request;
   {
@@ -77,10 +79,14 @@ result<bool> drop_privileges(fuse_req_t req, const InodePtr& inode, bool unprivi
   return true;
 }
 
-result<std::optional<mode_t>> mode_without_privileges(fuse_req_t req, const InodePtr& inode) {
+result<std::optional<mode_t>> mode_without_privileges(fuse_req_t req, const InodePtr& inode,
+                                                      bool owner_changes) {
   Mount& mount = mount_of(req);
   TRY(mount.metadata().ensure_lease(inode, pb::LEASE_READ, false));
   TRY(drop_capabilities(mount, inode));
+  // Before root writes to a file with capabilities the kernel asks for these to go, in the same
+  // words as for all of it.
+  if (!owner_changes && fuse_req_ctx(req)->uid == 0) return std::optional<mode_t>();
   std::lock_guard lock(inode->mutex);
   const mode_t mode = inode->attr.mode();
   mode_t left = mode & ~static_cast<mode_t>(S_ISUID);

@@ -16,12 +16,13 @@
 
 namespace datacloud {
 
-// Before a change of contents. `unprivileged`: the kernel says that the caller may not keep
-// set-user-id. Says whether the mode has changed.
+// Before a change of contents; asks for the WRITE lease. `unprivileged`: the kernel says that the
+// caller may not keep set-user-id. Says whether the mode has changed.
 result<bool> drop_privileges(fuse_req_t, const InodePtr&, bool unprivileged);
 
-// When the owner changes, or the kernel has said that set-user-id goes: the mode that is left; none
-// if it stays. Drops capabilities. Asks for a lease.
-result<std::optional<mode_t>> mode_without_privileges(fuse_req_t, const InodePtr&);
+// When the owner changes, or the kernel asks without a word for what a change of contents takes
+// away: the mode that is left; none if it stays. Drops capabilities. Asks for a lease.
+result<std::optional<mode_t>> mode_without_privileges(fuse_req_t, const InodePtr&,
+                                                      bool owner_changes);
 
 }  // namespace datacloud

@@ -233,7 +233,7 @@ def two_at_once(cloud):
 def access_times_are_daily(cloud):
     """With -o atime_daily opening for reading is told once a day, and changes nothing else."""
     day = 24 * 3600 * 10**9
-    one, two = cloud.mount("-o", "atime_daily", name="daily"), cloud.mount(name="never")
+    one, two = cloud.mount("atime_daily", name="daily"), cloud.mount(name="never")
     (one / "f").write_bytes(b"contents")
 
     def read(mount, flags=os.O_RDONLY):

@@ -180,6 +180,7 @@ def container_storage(cloud, mount):
 
 def test(options):
     with Cloud() as cloud:
+        cloud.start_daemon()
         one, two = cloud.mount(name="one"), cloud.mount(name="two")
         whiteouts(cloud, one, two)
         overlays(cloud, one)

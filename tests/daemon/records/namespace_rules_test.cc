@@ -96,7 +96,7 @@ TEST_F(NamespaceRulesTest, RenameTypeTable) {
   EXPECT_EQ(move(1, "f", at(1, "f"), "g"), ENOTDIR);
   EXPECT_EQ(move(1, "f", 1, "f", 1), EEXIST);
   EXPECT_EQ(move(1, "f", 1, "g", 3), EINVAL);
-  EXPECT_EQ(move(1, "f", 1, "g", 4), EINVAL);
+  EXPECT_EQ(move(1, "f", 1, "g", 8), EINVAL);
   EXPECT_EQ(move(1, "f", 1, "g", 2), ENOENT);
   EXPECT_EQ(move(1, "f", 1, "g", 1), 0);
 }
