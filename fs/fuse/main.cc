@@ -167,7 +167,8 @@ int serve(MountArguments arguments, const Config& config, const Owners& owners, 
   mount.value()->set_synchronous_names(arguments.flags.synchronous_directories());
   mount.value()->read_flags();
   mount.value()->start(session);
-  set_kernel_readahead(arguments.mountpoint);
+  // The answer to INIT sets the kernel's default once more.
+  mount.value()->channel().when_agreed([&] { set_kernel_readahead(arguments.mountpoint); });
   mounted();
   notifier.ready("mounted on " + arguments.mountpoint);
 

@@ -31,6 +31,16 @@ result<void> drop_capabilities(Mount& mount, const InodePtr& inode) {
     std::lock_guard lock(inode->mutex);
     if (inode->attr.xattr_count() == 0 || inode->without_capabilities) return success();
   }
+  pb::Request question;
+  question.mutable_getxattr()->set_ino(inode->ino);
+  question.mutable_getxattr()->set_name(kCapability);
+  auto found = mount.metadata().call(std::move(question));
+  if (!found && found.error().errno_value() != ENODATA) return failure(found.error());
+  if (!found) {
+    std::lock_guard lock(inode->mutex);
+    inode->without_capabilities = true;
+    return success();
+  }
   pb::Request request;
   auto* remove = request.mutable_removexattr();
   remove->set_ino(inode->ino);
@@ -38,13 +48,9 @@ result<void> drop_capabilities(Mount& mount, const InodePtr& inode) {
   remove->set_now_ns(wall_now_ns());
   auto answer = mount.metadata().call(std::move(request));
   if (!answer && answer.error().errno_value() != ENODATA) return failure(answer.error());
-  if (answer) {
-    mount.xattrs().forget(inode->ino);
-    mount.table().mark_stale(inode->ino, answer.value().reply.sequence(),
-                             mount.metadata().session());
-  }
-  std::lock_guard lock(inode->mutex);
-  inode->without_capabilities = true;
+  mount.xattrs().forget(inode->ino);
+  mount.table().mark_stale(inode->ino, answer ? answer.value().reply.sequence() : 0,
+                           mount.metadata().session());
   return success();
 }
 
@@ -52,8 +58,11 @@ result<void> drop_capabilities(Mount& mount, const InodePtr& inode) {
 
 result<bool> drop_privileges(fuse_req_t req, const InodePtr& inode, bool unprivileged) {
   Mount& mount = mount_of(req);
-  // Another mount may have set them since; the change needs this lease anyway.
-  TRY(mount.metadata().ensure_lease(inode, pb::LEASE_WRITE, false));
+  {
+    // Another mount may have set them since; the change needs this lease anyway.
+    TRY(const auto use, UseGuard::acquire(mount.metadata(), inode, pb::LEASE_WRITE));
+    (void)use;
+  }
   TRY(drop_capabilities(mount, inode));
   pb::Request request;
   {

@@ -105,4 +105,4 @@ def test(options):
 
 
 if __name__ == "__main__":
-    harness.main(test, 0)
+    harness.main(test, 120)

@@ -204,7 +204,9 @@ ssize_t KernelChannel::send_init(int fd, const iovec* parts, int count) {
   }
   std::vector<iovec> amended(parts, parts + count);
   amended[1].iov_base = &init;
-  return ::writev(fd, amended.data(), count);
+  const ssize_t sent = ::writev(fd, amended.data(), count);
+  if (sent > 0 && when_agreed_) std::exchange(when_agreed_, {})();
+  return sent;
 }
 
 ssize_t KernelChannel::read_some(int fd, void* buffer, size_t size) {

@@ -30,9 +30,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 
 #include "common/base/bytes.h"
 #include "common/base/ids.h"
@@ -65,6 +67,9 @@ class KernelChannel {
   static constexpr std::string_view kUnnamed = "/";
   // FUSE_STATX, which our headers do not have.
   static constexpr uint32_t kStatx = 52;
+  // `done` runs once, on the thread that has answered INIT, when the kernel has the answer. Before
+  // the first request.
+  void when_agreed(std::function<void()> done) { when_agreed_ = std::move(done); }
   // In the `flags` of the file of a write.
   static constexpr int kDropsPrivileges = 1 << 30;
   // Whether the kernel has offered these of the wanted flags (FUSE_*, bits 0..31), once it sends
@@ -102,6 +107,7 @@ class KernelChannel {
   std::atomic<uint64_t> init_unique_{0};  // of the INIT request to be answered; 0: none
   InitAmendment offered_;                 // by the kernel, set before init_unique_
   std::atomic<uint32_t> agreed_{0};
+  std::function<void()> when_agreed_;
   std::atomic<size_t> statx_count_{0};  // of `statx_`, to be looked at without the lock
   std::mutex mutex_;
   std::unordered_set<uint64_t> statx_;  // requests for statx that have no reply yet
