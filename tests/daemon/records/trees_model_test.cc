@@ -211,7 +211,7 @@ class TreesModelTest : public TreesTest {
     }
   }
 
-  void step() {
+  void walk_on() {
     switch (random_() % 12) {
       case 0:
       case 1:
@@ -258,7 +258,7 @@ class TreesModelTest : public TreesTest {
 TEST_F(TreesModelTest, BehavesLikeTheModel) {
   // Until the walk has met what it is meant to meet: some of it is rare.
   for (int round = 0; round < 8000 || (round < 40'000 && !has_met_all()); ++round) {
-    step();
+    walk_on();
     if (round % 80 == 0) compare();
     if (round % 200 == 0) reclaim_some();
     ASSERT_FALSE(HasFailure()) << "step " << round;
