@@ -108,7 +108,7 @@ class Overlay:
             (upper / name).mkdir(parents=True)
 
     def mount(self):
-        options = f"lowerdir={self.lower},upperdir={self.upper}/upper,workdir={self.upper}/work,redirect_dir=on"
+        options = f"lowerdir={self.lower},upperdir={self.upper}/upper,workdir={self.upper}/work,redirect_dir=on,index=on"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.point], check=True)
 
     def unmount(self):
