@@ -34,7 +34,6 @@ struct FileIo::DirectCommit {
 
   const char* what = "";   // for errors
   pb::InodeUpdate update;  // what it does; the rest is filled in when it is sent
-  bool sets_mtime = true;
   uint64_t change_id = 0;
   int64_t now_ns = 0;
   bool answered = false;

@@ -127,7 +127,7 @@ result<void> FileIo::commit_direct(const SharingPtr& sharing,
   commit->now_ns = wall_now_ns();
   update.set_ino(target.ino);
   update.set_change_id(commit->change_id);
-  if (commit->sets_mtime) update.set_mtime_ns(commit->now_ns);
+  update.set_mtime_ns(commit->now_ns);
   update.set_ctime_ns(commit->now_ns);
   {
     std::lock_guard lock(mutex_);
@@ -213,7 +213,7 @@ void FileIo::note_direct(Inode& inode, const DirectCommit& commit, const pb::Upd
   d_.reader.invalidate(inode.ino);
   inode.attr.set_size(std::max(inode.attr.size(), commit.update.grow_to()));
   const FileTime now = from_ns(commit.now_ns);
-  if (commit.sets_mtime) set_mtime(inode.attr, now);
+  set_mtime(inode.attr, now);
   if (ctime_of(inode.attr) < now) set_ctime(inode.attr, now);
   if (d_.metadata.session() == inode.attr_session && sequence >= inode.attr_sequence) {
     inode.stored = {outcome.size(), outcome.blocks_mapped(), commit.change_id,

@@ -94,8 +94,7 @@ struct Inode {
   bool attr_known = false;     // attr has been filled once
   uint64_t entry_changes = 0;  // of a directory: counts changes of its entries seen here
   bool attr_stale = false;     // changed elsewhere: ask again before showing it
-  bool without_capabilities = false;  // attr, as it is, was found to have no security.capability
-  int64_t access_told_ns = 0;         // when the daemon was last told that it is read
+  int64_t access_told_ns = 0;  // when the daemon was last told that it is read
   bool removed_here =
       false;  // its last name was taken by this mount: the kernel forgets it by itself
   pb::LeaseMode lease = pb::LEASE_NONE;

@@ -30,7 +30,6 @@ bool merge(Inode& inode, const pb::Inode& news, uint64_t sequence, uint64_t sess
   inode.attr_session = session;
   inode.attr_known = true;
   inode.attr_stale = false;
-  inode.without_capabilities = false;
   inode.stored = {news.size(), news.blocks_mapped(), news.change_id(), news.blocks_reserved()};
   if (!local_truth) return overtaken;
   inode.attr.set_size(size);
@@ -121,7 +120,6 @@ void InodeTable::mark_stale(InodeId ino, uint64_t sequence, uint64_t session) {
   if (it == inodes_.end()) return;
   std::lock_guard inode_lock(it->second->mutex);
   it->second->attr_stale = true;
-  it->second->without_capabilities = false;
   ++it->second->entry_changes;
   if (it->second->attr_session == session)
     it->second->attr_sequence = std::max(it->second->attr_sequence, sequence);

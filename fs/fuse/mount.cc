@@ -29,7 +29,7 @@ std::string host_name() {
 Mount::Mount(const Config& config, SecretKey data_key)
     : config_(config),
       data_key_(std::move(data_key)),
-      channel_({.flags = FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT}) {}
+      channel_({.flags = FUSE_PARALLEL_DIROPS | FUSE_SETXATTR_EXT}) {}
 
 result<std::unique_ptr<Mount>> Mount::open(const Config& config, const std::string& site_name,
                                            const std::string& mountpoint,

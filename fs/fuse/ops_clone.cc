@@ -10,7 +10,6 @@
 #include "fs/fuse/ops.h"
 #include "fs/fuse/ops_flags.h"
 #include "fs/fuse/ops_shutdown.h"
-#include "fs/fuse/privileges.h"
 #include "fs/fuse/reply.h"
 
 namespace datacloud {
@@ -36,7 +35,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file
   const auto to_at = static_cast<uint64_t>(to_offset);
   if (auto may = may_overwrite(mount, target.inode, to_at); !may)
     return reply_error(req, may.error());
-  if (auto done = drop_privileges(req, target.inode, false); !done)
+  if (auto done = drop_set_group_id(req, target.inode); !done)
     return reply_error(req, done.error());
   auto copied = mount.io().copy_range(
       source, static_cast<uint64_t>(from_offset), target, to_at, request_bytes(to_at, length),

@@ -11,9 +11,7 @@
 #include "fs/base/interruption.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/ops_flags.h"
-#include "fs/fuse/privileges.h"
 #include "fs/fuse/raw/caller.h"
-#include "fs/fuse/raw/kernel_channel.h"
 #include "fs/fuse/raw/request_loop.h"
 #include "fs/fuse/reply.h"
 
@@ -98,11 +96,7 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   const InodePtr inode = handle_of(fi).inode;
   const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
   const bool appends = (fi->flags & O_APPEND) && !fi->writepage;
-  if (!fi->writepage) {  // of a mapping: changing it has taken nothing away
-    const bool unprivileged = fi->flags & KernelChannel::kDropsPrivileges;
-    if (auto done = drop_privileges(req, inode, unprivileged); !done)
-      return reply_error(req, done.error());
-  }
+  if (auto done = drop_set_group_id(req, inode); !done) return reply_error(req, done.error());
   // Where the kernel writes back its pages it has put the bytes where they belong.
   const auto origin = fi->writepage ? FileIo::Origin::pages : FileIo::Origin::program;
   auto at = mount.io().write(inode, static_cast<uint64_t>(offset), bytes, appends, origin);
@@ -207,7 +201,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t, int mode, off_t offset, off_t leng
   const uint64_t changes_from = asked.what == What::reserve ? UINT64_MAX : 0;
   if (auto may = may_overwrite(mount, handle.inode, changes_from); !may)
     return reply_error(req, may.error());
-  if (auto done = drop_privileges(req, handle.inode, false); !done)
+  if (auto done = drop_set_group_id(req, handle.inode); !done)
     return reply_error(req, done.error());
   auto done = mount.io().allocate(handle.inode, asked);
   if (done && (handle.synchronous || mount.metadata().synchronous()))

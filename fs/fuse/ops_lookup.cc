@@ -1,6 +1,5 @@
 // Looking things up and changing attributes.
 #include <limits.h>
-#include <linux/fuse.h>
 #include <sys/stat.h>
 
 #include <string_view>
@@ -9,7 +8,6 @@
 #include "fs/fuse/ops.h"
 #include "fs/fuse/ops_flags.h"
 #include "fs/fuse/ops_handles.h"
-#include "fs/fuse/privileges.h"
 #include "fs/fuse/reply.h"
 
 namespace datacloud {
@@ -197,11 +195,10 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, f
   if (!inode) return reply_error(req, inode.error());
   if (auto may = may_set_attributes(mount, inode.value(), to_set); !may)
     return reply_error(req, may.error());
-  const int asked = to_set;
   if (auto done = map_owner(mount, inode.value(), *attr, to_set); !done)
     return reply_error(req, done.error());
   if (to_set & FUSE_SET_ATTR_SIZE) {
-    auto dropped = drop_privileges(req, inode.value(), to_set & FUSE_SET_ATTR_KILL_SUID);
+    auto dropped = drop_set_group_id(req, inode.value());
     if (!dropped) return reply_error(req, dropped.error());
     // The mode that comes along when set-user-id goes was made before.
     if (dropped.value()) attr->st_mode &= ~static_cast<mode_t>(S_ISGID);
@@ -210,18 +207,6 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, f
     // ftruncate(2) asks for the time as well: truncating has set it.
     if (to_set & FUSE_SET_ATTR_MTIME_NOW)
       to_set &= ~(FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW);
-  }
-  // A chown, also one that changes nothing, and the kernel's own request before a change of
-  // contents come without the mode that they leave.
-  if (constexpr int kOwner = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
-      mount.channel().agreed(FUSE_HANDLE_KILLPRIV_V2) && !(to_set & FUSE_SET_ATTR_MODE) &&
-      ((asked & kOwner) || !(asked & ~FUSE_SET_ATTR_KILL_SUID))) {
-    auto mode = mode_without_privileges(req, inode.value(), asked & kOwner);
-    if (!mode) return reply_error(req, mode.error());
-    if (mode.value()) {
-      attr->st_mode = *mode.value();
-      to_set |= FUSE_SET_ATTR_MODE;
-    }
   }
   // A chown that changes nothing still changes ctime.
   const bool only_ctime = !(to_set & (kDaemonAttributes | FUSE_SET_ATTR_SIZE));

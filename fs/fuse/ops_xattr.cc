@@ -1,6 +1,6 @@
-// Extended attributes. An inode without any (the rule) answers from its attributes: kernels before
-// Linux 5.12 ask for security.capability at every write. What the daemon has answered of others
-// stays here (xattr_cache.h).
+// Extended attributes. An inode without any (the rule) answers from its attributes: the kernel asks
+// for security.capability at every write. What the daemon has answered of others stays here
+// (xattr_cache.h).
 //
 // ACLs are asked for by the kernel at every check of permissions for which it does not have them
 // cached. Flags of the inode say whether there is one.

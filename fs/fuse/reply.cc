@@ -149,4 +149,30 @@ result<InodePtr> known_inode(Mount& mount, fuse_ino_t ino) {
   return answer.inode;
 }
 
+static bool caller_is_in_group(fuse_req_t req, uint32_t group) {
+  if (fuse_req_ctx(req)->gid == group) return true;
+  gid_t groups[64];
+  const int count = std::min(fuse_req_getgroups(req, 64, groups), 64);
+  return std::find(groups, groups + std::max(count, 0), group) != groups + std::max(count, 0);
+}
+
+// A write or truncation by a stranger to the group takes set-group-id away, also from a file its
+// group may not execute: that case the kernel leaves to the file system.
+result<bool> drop_set_group_id(fuse_req_t req, const InodePtr& inode) {
+  pb::Request request;
+  {
+    std::lock_guard lock(inode->mutex);
+    const uint32_t mode = inode->attr.mode();
+    if (!(mode & S_ISGID) || (mode & S_IXGRP) || fuse_req_ctx(req)->uid == 0) return false;
+    request.mutable_setattr()->set_mode(mode & 07777 & ~static_cast<uint32_t>(S_ISGID));
+    request.mutable_setattr()->set_ino(inode->ino);
+    request.mutable_setattr()->set_ctime_ns(wall_now_ns());
+    // The caller's groups are those of this machine.
+    const Owner shown = mount_of(req).owners().shown({inode->attr.uid(), inode->attr.gid()});
+    if (caller_is_in_group(req, shown.gid)) return false;
+  }
+  TRY(mount_of(req).metadata().run(std::move(request)));
+  return true;
+}
+
 }  // namespace datacloud

@@ -39,5 +39,8 @@ void let_known_expire(fuse_entry_param& entry, Inode& inode);
 
 // The inode of a node id the kernel knows; one that is not in the table was lost: ESTALE.
 result<InodePtr> known_inode(Mount& mount, fuse_ino_t ino);
+// Before a change of contents: set-group-id goes, where the kernel leaves that to the file system.
+// Says whether it did.
+result<bool> drop_set_group_id(fuse_req_t req, const InodePtr& inode);
 
 }  // namespace datacloud

@@ -99,14 +99,6 @@ MutableByteView KernelChannel::received(MutableByteView request) {
     set_opcode(request, FUSE_CREATE);
     return request;
   }
-  if (header.opcode == FUSE_WRITE && request.size() >= sizeof header + sizeof(fuse_write_in)) {
-    fuse_write_in write{};
-    std::memcpy(&write, request.data() + sizeof header, sizeof write);
-    write.flags &= ~uint32_t{kDropsPrivileges};
-    if (write.write_flags & FUSE_WRITE_KILL_SUIDGID) write.flags |= kDropsPrivileges;
-    std::memcpy(request.data() + sizeof header, &write, sizeof write);
-    return request;
-  }
   if (header.opcode == kStatx && request.size() >= sizeof header + sizeof(fuse_getattr_in)) {
     std::lock_guard lock(mutex_);
     statx_.insert(header.unique);
@@ -195,7 +187,6 @@ ssize_t KernelChannel::send_init(int fd, const iovec* parts, int count) {
     return ::writev(fd, parts, count);  // no INIT reply that we know
   std::memcpy(&init, parts[1].iov_base, parts[1].iov_len);
   init.flags |= wanted_.flags & offered_.flags;
-  agreed_ = init.flags;
   // The kernel looks at flags2 only where the reply says that it is there.
   const bool has_flags2 = parts[1].iov_len >= offsetof(fuse_init_out, flags2) + sizeof init.flags2;
   if (const uint32_t more = wanted_.flags2 & offered_.flags2; more != 0 && has_flags2) {

@@ -16,9 +16,6 @@
 // time of birth, on its way out. Where the kernel sends its longer setxattr (SETXATTR_EXT), what
 // libfuse does not know is cut out, and kept for the operation: kills_set_group_id().
 //
-// libfuse does not pass on that a write takes set-user-id away: a flag of the file that open(2)
-// does not have says so to the operation.
-//
 // Invariant: nothing is claimed that the kernel did not offer in its INIT request, and no other
 // message is changed.
 //
@@ -70,11 +67,6 @@ class KernelChannel {
   // `done` runs once, on the thread that has answered INIT, when the kernel has the answer. Before
   // the first request.
   void when_agreed(std::function<void()> done) { when_agreed_ = std::move(done); }
-  // In the `flags` of the file of a write.
-  static constexpr int kDropsPrivileges = 1 << 30;
-  // Whether the kernel has offered these of the wanted flags (FUSE_*, bits 0..31), once it sends
-  // requests.
-  bool agreed(uint32_t flags) const { return (agreed_ & flags) == flags; }
   // Of the attributes that the calling thread replies next, in nanoseconds since 1970; 0: unknown.
   static void tell_birth(int64_t ns);
   // writev(2) of a reply or notification: one message, the header in the first part.
@@ -106,7 +98,6 @@ class KernelChannel {
   InodeId root_ = kRootInode;
   std::atomic<uint64_t> init_unique_{0};  // of the INIT request to be answered; 0: none
   InitAmendment offered_;                 // by the kernel, set before init_unique_
-  std::atomic<uint32_t> agreed_{0};
   std::function<void()> when_agreed_;
   std::atomic<size_t> statx_count_{0};  // of `statx_`, to be looked at without the lock
   std::mutex mutex_;

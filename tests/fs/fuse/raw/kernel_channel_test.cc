@@ -174,46 +174,6 @@ TEST(KernelChannel, GivesStatxItsOwnForm) {
   EXPECT_EQ(ask(FUSE_GETATTR, 6, 9).body.size(), sizeof(fuse_attr_out)) << "getattr stays as it is";
 }
 
-int write_flags_seen = 0;
-void note_write(fuse_req_t req, fuse_ino_t, const char*, size_t size, off_t, fuse_file_info* fi) {
-  write_flags_seen = fi->flags;
-  fuse_reply_write(req, size);
-}
-
-TEST(KernelChannel, SaysWhichWritesTakePrivilegesAway) {
-  User user({.flags = FUSE_HANDLE_KILLPRIV_V2});
-  fuse_lowlevel_ops ops{};
-  ops.write = note_write;
-  FakeKernel kernel(ops, user);
-  fuse_init_in init{};
-  init.major = FUSE_KERNEL_VERSION;
-  init.minor = FUSE_KERNEL_MINOR_VERSION;
-  init.flags = FUSE_HANDLE_KILLPRIV_V2;
-  EXPECT_FALSE(user.channel().agreed(FUSE_HANDLE_KILLPRIV_V2));
-  const auto flags_of_write = [&](uint32_t write_flags) {
-    fuse_write_in in{};
-    in.size = 1;
-    in.flags = O_WRONLY | O_APPEND;
-    in.write_flags = write_flags;
-    return FakeKernel::message(FUSE_WRITE, 2, 9, in, "");
-  };
-  const auto serve = [&](Bytes request) {
-    user.channel().received(request);
-    fuse_buf buffer{};
-    buffer.mem = request.data();
-    buffer.size = request.size();
-    fuse_session_process_buf(kernel.session(), &buffer);
-    EXPECT_TRUE(kernel.reply());
-  };
-  serve(FakeKernel::message(FUSE_INIT, 1, 0, init));
-  EXPECT_TRUE(user.channel().agreed(FUSE_HANDLE_KILLPRIV_V2));
-  EXPECT_FALSE(user.channel().agreed(FUSE_HANDLE_KILLPRIV_V2 | FUSE_PARALLEL_DIROPS));
-  serve(flags_of_write(0));
-  EXPECT_EQ(write_flags_seen, O_WRONLY | O_APPEND);
-  serve(flags_of_write(FUSE_WRITE_KILL_SUIDGID | FUSE_WRITE_LOCKOWNER));
-  EXPECT_EQ(write_flags_seen, O_WRONLY | O_APPEND | KernelChannel::kDropsPrivileges);
-}
-
 std::string created;
 void note_create(fuse_req_t req, fuse_ino_t, const char* name, mode_t mode, fuse_file_info* fi) {
   created = std::string(name) + " " + std::to_string(mode) + " " + std::to_string(fi->flags);
